@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from acestep_core.song import Metadata, Song
+from acestep_core.tasks import COVER, TEXT2MUSIC
+from acestep_core.text.prompts import (
+    COMFYUI,
+    caption_of,
+    caption_prompt,
+    instruction_line,
+    lyric_prompt,
+    metadata_lines,
+)
+
+
+def test_caption_prompt_without_metadata():
+    assert caption_prompt(Song("x"), TEXT2MUSIC).text == (
+        "# Instruction\nFill the audio semantic mask based on the given conditions:\n\n# Caption\nx\n\n# Metas\n"
+        "- bpm: N/A\n- timesignature: N/A\n- keyscale: N/A\n- duration: 30 seconds\n<|endoftext|>\n"
+    )
+
+
+def test_caption_prompt_with_metadata_and_codes():
+    song = Song(" a, b ", metadata=Metadata(bpm=120, key="c♯ minor", time_signature="6/8", duration=59.9))
+    assert caption_prompt(song, COVER).text == (
+        "# Instruction\nGenerate audio semantic tokens based on the given conditions:\n\n# Caption\n a, b \n\n# Metas\n"
+        "- bpm: 120\n- timesignature: 6\n- keyscale: C# minor\n- duration: 59 seconds\n<|endoftext|>\n"
+    )
+
+
+def test_lyric_prompt():
+    assert lyric_prompt(Song("x")).text == "# Languages\nunknown\n\n# Lyric\n[Instrumental]<|endoftext|>"
+    song = Song("x", "[Verse]\nla la\n", Metadata(language="yue"))
+    assert lyric_prompt(song).text == "# Languages\nyue\n\n# Lyric\n[Verse]\nla la\n<|endoftext|>"
+    assert lyric_prompt(Song("x", "la")).text == "# Languages\nunknown\n\n# Lyric\nla<|endoftext|>"
+
+
+def test_metadata_lines():
+    assert metadata_lines(Song("x", metadata=Metadata(duration=0.5))).endswith("- duration: 0 seconds\n")
+    assert metadata_lines(Song("x", metadata=Metadata(bpm=30))).startswith("- bpm: 30\n- timesignature: N/A\n")
+
+
+def test_an_instruction_ends_in_a_colon():
+    assert instruction_line("Do it") == instruction_line("Do it:") == "Do it:"
+
+
+@pytest.mark.parametrize("end", ["", "\n\n# Metas\n- bpm: 90\n<|endoftext|>\n", "\n# Metas\n"])
+def test_a_formatted_prompt_gives_its_caption(end):
+    assert caption_of(f"# Instruction\nDo it:\n\n# Caption\n soft\n\npiano {end}") == "soft\n\npiano"
+
+
+def test_the_song_of_a_formatted_prompt_is_the_song_of_its_caption():
+    song = Song("soft piano")
+    prompt = caption_prompt(song, TEXT2MUSIC)
+    assert caption_prompt(Song(prompt.text), TEXT2MUSIC) == prompt
+
+
+@pytest.mark.parametrize("text", ["# Caption\nx", "# Metas\nx", "# Instruction\nx", "Instruction Caption Metas", ""])
+def test_other_captions_are_left_alone(text):
+    assert caption_of(text) == text
+
+
+def test_comfyui_writes_it_its_own_way():
+    song = Song(" x \n", "la", Metadata(duration=30.2))
+    assert caption_prompt(song, TEXT2MUSIC, COMFYUI).text == (
+        "# Instruction\nGenerate audio semantic tokens based on the given conditions:\n\n# Caption\nx\n\n# Metas\n"
+        "- bpm: N/A\n- timesignature: N/A\n- keyscale: N/A\n- duration: 31 seconds\n<|endoftext|>\n"
+    )
+    assert lyric_prompt(song, COMFYUI).text == "# Languages\n\n\n# Lyric\nla<|endoftext|>"
+    assert caption_prompt(song, TEXT2MUSIC, COMFYUI).limit is None
