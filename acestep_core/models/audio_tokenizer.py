@@ -1,0 +1,119 @@
+"""Audio codes: five latent frames (25 Hz) to one of 64000 codes (5 Hz), and back."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from .layers import ComputeDtype, Encoder, Ops, weight_and_bias
+
+
+class FSQ(nn.Module):
+    """Finite scalar quantiser, in float32: six values, each rounded to one of 8 or 5 levels in -1..1."""
+
+    def __init__(self, size: int, levels: tuple[int, ...], ops: Ops, device, dtype):
+        super().__init__()
+        self.levels = levels
+        self.project_in = ops.Linear(size, len(levels), device=device, dtype=dtype)
+        self.project_out = ops.Linear(len(levels), size, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., size] to codes [...] (int64) and embeddings [..., size] (float32)."""
+        codes = codes_of(self.project(x), self.levels)
+        return codes, self.embed(codes)
+
+    def project(self, x: Tensor) -> Tensor:
+        """The six values before rounding, softly clamped a little beyond -1..1 so that outer levels can be reached."""
+        z = self._linear(self.project_in, x)
+        limit = 1 + 1 / _steps(self.levels, z)
+        return limit * torch.tanh(z / limit)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """Codes [...] to embeddings [..., size]."""
+        return self._linear(self.project_out, values_of(codes, self.levels))
+
+    @staticmethod
+    def _linear(layer: nn.Module, x: Tensor) -> Tensor:
+        x = x.float()
+        return F.linear(x, *weight_and_bias(layer, x))
+
+
+def _steps(levels: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.tensor([level - 1 for level in levels], device=like.device, dtype=torch.float32)
+
+
+def _bases(levels: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.tensor([prod(levels[:i]) for i in range(len(levels))], device=like.device)
+
+
+def codes_of(z: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """The code of values z [..., 6], clamped to -1..1 and rounded to the nearest level."""
+    level = torch.floor(_steps(levels, z) * (z.clamp(-1, 1) + 1) / 2 + 0.5).long()
+    return (level * _bases(levels, z)).sum(-1)
+
+
+def values_of(codes: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """The six values in -1..1 that each code stands for, [..., 6]."""
+    level = codes[..., None] // _bases(levels, codes) % torch.tensor(levels, device=codes.device)
+    return 2 * level / _steps(levels, codes) - 1
+
+
+class AttentionPooler(Encoder):
+    """Five rows to one: a learned row put before them, read after the layers."""
+
+    def __init__(self, config: ModelConfig, ops: Ops, device, dtype):
+        width = config.encoder_hidden_size
+        super().__init__(width, config.num_attention_pooler_hidden_layers, config, ops, device, dtype)
+        self.special_token = nn.Parameter(torch.zeros(1, 1, width, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 5, width] to [N, width]."""
+        rows = self.embed_tokens(x)
+        rows = torch.cat((self.special_token.to(rows).expand(len(rows), -1, -1), rows), dim=1)
+        return self.transform(rows)[:, 0]
+
+
+class AudioTokenizer(ComputeDtype, nn.Module):
+    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None):
+        super().__init__()
+        self.window = config.pool_window_size
+        width = config.encoder_hidden_size
+        self.audio_acoustic_proj = ops.Linear(config.audio_acoustic_hidden_dim, width, device=device, dtype=dtype)
+        self.attention_pooler = AttentionPooler(config, ops, device, dtype)
+        self.quantizer = FSQ(config.fsq_dim, config.fsq_input_levels, ops, device, dtype)
+
+    def forward(self, latents: Tensor, silence: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents [B, T, 64] to codes [B, N] (int64) and embeddings [B, N, width], N = ceil(T / 5).
+
+        The last group is filled up with the first frames of `silence` [1, at least 4, 64].
+        """
+        missing = -latents.shape[1] % self.window
+        tail = silence[:, :missing].to(latents).expand(len(latents), -1, -1)
+        rows = self.audio_acoustic_proj(torch.cat((latents, tail), dim=1).to(self.dtype))
+        groups = rows.unflatten(1, (-1, self.window))
+        codes, embeddings = self.quantizer(self.attention_pooler(groups.flatten(0, 1)).unflatten(0, groups.shape[:2]))
+        return codes, embeddings.to(self.dtype)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """Codes [B, N] to embeddings [B, N, width]."""
+        return self.quantizer.embed(codes).to(self.dtype)
+
+
+class Detokenizer(ComputeDtype, Encoder):
+    """Embeddings of codes back to latents: each becomes five rows, told apart by learned offsets."""
+
+    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None):
+        width, window = config.encoder_hidden_size, config.pool_window_size
+        super().__init__(width, config.num_attention_pooler_hidden_layers, config, ops, device, dtype)
+        self.special_tokens = nn.Parameter(torch.zeros(1, window, width, device=device, dtype=dtype))
+        self.proj_out = ops.Linear(width, config.audio_acoustic_hidden_dim, device=device, dtype=dtype)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """[B, N, width] to latents [B, 5 N, 64]."""
+        rows = self.embed_tokens(embeddings.to(self.dtype)).flatten(0, 1)[:, None]
+        rows = self.transform(rows + self.special_tokens.to(rows))
+        return self.proj_out(rows).unflatten(0, embeddings.shape[:2]).flatten(1, 2)

@@ -1,0 +1,67 @@
+"""The condition encoder: caption states, lyric embeddings and reference latents become the rows the DiT attends to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from .layers import ComputeDtype, Encoder, Ops
+
+
+class TimbreEncoder(Encoder):
+    """Reference latents [N, frames, 64] to one vector each, [N, width]: row 0 after the layers.
+
+    XL checkpoints read it at a learned row put before the frames. The others read it at the first frame; they carry the
+    same weight, unused.
+    """
+
+    def __init__(self, config: ModelConfig, ops: Ops, device, dtype):
+        super().__init__(config.timbre_hidden_dim, config.num_timbre_encoder_hidden_layers, config, ops, device, dtype)
+        self.special_token = nn.Parameter(torch.zeros(1, 1, config.encoder_hidden_size, device=device, dtype=dtype))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        rows = self.embed_tokens(latents)
+        if self.config.is_xl:
+            rows = torch.cat((self.special_token.to(rows).expand(len(rows), -1, -1), rows), dim=1)
+        return self.transform(rows)[:, 0]
+
+
+class ConditionEncoder(ComputeDtype, nn.Module):
+    """Encodes items unpadded: every row of an input is a real token. `stack_conditions` makes a batch of several."""
+
+    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None):
+        super().__init__()
+        width = config.encoder_hidden_size
+        self.text_projector = ops.Linear(config.text_hidden_dim, width, bias=False, device=device, dtype=dtype)
+        self.lyric_encoder = Encoder(
+            config.text_hidden_dim, config.num_lyric_encoder_hidden_layers, config, ops, device, dtype
+        )
+        self.timbre_encoder = TimbreEncoder(config, ops, device, dtype)
+
+    def forward(self, text: Tensor, lyrics: Tensor, timbre: Tensor) -> Tensor:
+        """The condition [B, Ll + R + Lt, width], in the order lyrics, references, text.
+
+        `text` [B, Lt, 1024] are the caption's hidden states, `lyrics` [B, Ll, 1024] token embeddings, `timbre`
+        [B, R, frames, 64] the latents of R references.
+        """
+        text, lyrics, timbre = (x.to(self.dtype) for x in (text, lyrics, timbre))
+        voices = self.timbre_encoder(timbre.flatten(0, 1)).unflatten(0, timbre.shape[:2])
+        return torch.cat((self.lyric_encoder(lyrics), voices, self.text_projector(text)), dim=1)
+
+
+def stack_conditions(items: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Conditions [1, S_i, width] as one batch [B, S, width] and its mask [B, S], True where real.
+
+    Equal lengths need no mask: it is None.
+    """
+    lengths = [item.shape[1] for item in items]
+    longest = max(lengths)
+    stacked = torch.cat([F.pad(item, (0, 0, 0, longest - item.shape[1])) for item in items])
+    if min(lengths) == longest:
+        return stacked, None
+    positions = torch.arange(longest, device=stacked.device)
+    return stacked, positions < torch.tensor(lengths, device=stacked.device)[:, None]

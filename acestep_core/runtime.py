@@ -1,0 +1,257 @@
+"""Where and in which precision things run, and how a caller watches or stops them.
+
+Small protocols with a plain torch default, so that a host (ComfyUI) can own placement, progress and interruption.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from .errors import Cancelled, RequestError
+
+log = logging.getLogger("acestep")
+
+DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "float32": torch.float32,
+    "fp32": torch.float32,
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report: `step` of `total` done in `stage` ("load", "encode", "sample", "decode", ...).
+
+    `estimate` is the current clean estimate, latents `[batch, frames, 64]`, float32, while sampling; else None.
+    """
+
+    stage: str
+    step: int
+    total: int
+    estimate: torch.Tensor | None = None
+
+
+def _ignore(_: Progress) -> None:
+    return None
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller may hang in: `progress` is told after every step or tile, `cancelled` is asked before each."""
+
+    progress: Callable[[Progress], None] = _ignore
+    cancelled: Callable[[], bool] = _never
+
+    def report(self, stage: str, step: int, total: int, estimate: torch.Tensor | None = None) -> None:
+        self.progress(Progress(stage, step, total, estimate))
+
+    def check(self, stage: str) -> None:
+        """Raises Cancelled when the caller wants to stop."""
+        if self.cancelled():
+            raise Cancelled(f"stopped by the user during {stage}")
+
+
+class Placement(Protocol):
+    """Who brings a network to its device for the time it is needed."""
+
+    def use(self, module: torch.nn.Module) -> AbstractContextManager[torch.device]:
+        """Enter: `module` is ready to run on the returned device. Leave: the owner may move it away again."""
+        ...
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Every network stays on the device."""
+
+    device: torch.device
+
+    @contextmanager
+    def use(self, module: torch.nn.Module) -> Iterator[torch.device]:
+        with torch.inference_mode(False):  # else a moved parameter could never be trained or patched again
+            module.to(self.device)
+        yield self.device
+
+
+@dataclass(frozen=True)
+class Offload:
+    """Networks live in main memory and visit the device for the stage that needs them.
+
+    The tensors in main memory are kept meanwhile, so that going back costs no copy.
+    """
+
+    device: torch.device
+
+    @contextmanager
+    def use(self, module: torch.nn.Module) -> Iterator[torch.device]:
+        tensors = [*module.parameters(), *module.buffers()]
+        homes = [tensor.data for tensor in tensors]
+        try:
+            with torch.inference_mode(False):
+                for tensor in tensors:
+                    tensor.data = _copy_to(tensor.data, self.device)
+            yield self.device
+        finally:
+            for tensor, home in zip(tensors, homes, strict=True):
+                tensor.data = home
+            _release_memory(self.device)
+
+
+def _copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return tensor.to(device)
+
+
+def _release_memory(device: torch.device) -> None:
+    """Gives freed blocks back to the driver, so that other programs on the device can have them."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "xpu":
+        torch.xpu.empty_cache()
+
+
+def default_placement(device: torch.device, offload: bool = False) -> Placement:
+    """Offload where the device has memory of its own; CPU and MPS share main memory, moving would only copy."""
+    if offload and device.type in ("cuda", "xpu"):
+        return Offload(device)
+    return Resident(device)
+
+
+def available_devices() -> dict[str, str]:
+    """Device name to what it is, best first: CUDA (and ROCm, which torch calls cuda), XPU, MPS, CPU."""
+    found = {}
+    if torch.cuda.is_available():
+        kind = "ROCm" if torch.version.hip else "CUDA"
+        found |= {
+            f"cuda:{i}": f"{torch.cuda.get_device_name(i)}, {kind}" for i in range(torch.cuda.device_count())
+        }
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        found |= {f"xpu:{i}": torch.xpu.get_device_name(i) for i in range(torch.xpu.device_count())}
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    found["cpu"] = "processor"
+    return found
+
+
+def pick_device(name: str | torch.device = "auto") -> torch.device:
+    """The device of that name ("cuda", "cuda:1", "xpu", "mps", "cpu"), or the best one for "auto"."""
+    found = available_devices()
+    asked = str(name).strip().lower()
+    if asked == "auto":
+        return torch.device(next(iter(found)))
+    match = next((device for device in found if asked in (device, device.partition(":")[0])), None)
+    if match is None:
+        here = ", ".join(f"{device} ({what})" for device, what in found.items())
+        raise RequestError(f"device {str(name)!r} is not available; available here: {here}, or auto")
+    return torch.device(match)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The dtype each network computes in. Make one with `Precision.pick`."""
+
+    dit: torch.dtype
+    condition: torch.dtype
+    text_encoder: torch.dtype
+    vae: torch.dtype
+
+    @classmethod
+    def pick(
+        cls,
+        device: torch.device,
+        *,
+        dit: str | torch.dtype = "auto",
+        text_encoder: str | torch.dtype | None = None,
+        vae: str | torch.dtype | None = None,
+    ) -> Precision:
+        """The policy of the device, or what is asked for. The text encoder follows the DiT's wish, and so does the VAE
+        except on a CPU, where it stays float32 unless asked for by name.
+
+        The condition encoder shares the DiT's dtype; but in float16 its lyric encoder overflows (activations reach
+        505 000), so it then computes in float32.
+        """
+        dit_dtype = pick_dtype(device, "dit", dit)
+        text_dtype = pick_dtype(device, "text_encoder", dit if text_encoder is None else text_encoder)
+        if vae is None:
+            vae = "auto" if device.type == "cpu" else dit
+        condition = torch.float32 if dit_dtype == torch.float16 else dit_dtype
+        return cls(dit_dtype, condition, text_dtype, pick_dtype(device, "vae", vae))
+
+
+def pick_dtype(device: torch.device, component: str, asked: str | torch.dtype = "auto") -> torch.dtype:
+    """The dtype of one component ("dit", "text_encoder" or "vae") on that device.
+
+    "auto" is bfloat16 where the hardware computes in it and float32 elsewhere. float16 is never chosen, only asked for.
+    """
+    if isinstance(asked, torch.dtype):
+        asked = str(asked).removeprefix("torch.")
+    name = asked.strip().lower()
+    if name == "auto":
+        slow_in_bfloat16 = device.type == "cpu" and component == "vae"
+        return torch.bfloat16 if has_bfloat16(device) and not slow_in_bfloat16 else torch.float32
+    if name not in DTYPES:
+        raise RequestError(f"dtype {asked!r} is unknown; choose auto, bfloat16, float16 or float32")
+    dtype = DTYPES[name]
+    if dtype == torch.bfloat16 and not has_bfloat16(device):
+        log.warning("%s: %s has no fast bfloat16; auto would choose float32", component, device)
+    return dtype
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware computes in bfloat16, not merely emulates it."""
+    if device.type == "cuda" and torch.version.hip:
+        # CDNA from the MI100 on and RDNA from the third generation on.
+        arch = torch.cuda.get_device_properties(device).gcnArchName
+        return arch.startswith(("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12"))
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "xpu":
+        return True
+    if device.type == "cpu":
+        return _cpu_has_amx()
+    return False
+
+
+def _cpu_has_amx() -> bool:
+    """Intel's matrix units. AVX512-BF16 alone is not enough: measured, its bfloat16 is no faster than float32."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)  # torch before 2.11
+    return bool(probe and probe())
+
+
+@contextmanager
+def phase(stage: str, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Logs one line when the work inside is done: time, device, dtype, memory."""
+    start = time.perf_counter()
+    yield
+    if device.type in ("cuda", "xpu"):
+        getattr(torch, device.type).synchronize(device)
+    seconds = time.perf_counter() - start
+    log.info("%s: %.2f s, %s, %s, %s", stage, seconds, device, str(dtype).removeprefix("torch."), _memory(device))
+
+
+def _memory(device: torch.device) -> str:
+    if device.type in ("cuda", "xpu"):
+        return f"{getattr(torch, device.type).max_memory_allocated(device) / 2**30:.2f} GiB peak"
+    if device.type == "mps":
+        return f"{torch.mps.driver_allocated_memory() / 2**30:.2f} GiB"
+    if sys.platform == "win32":
+        return "memory unknown"
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{peak / 2 ** (30 if sys.platform == 'darwin' else 20):.2f} GiB peak"

@@ -1,0 +1,150 @@
+import pytest
+import torch
+
+from acestep_core.config import VAEConfig
+from acestep_core.errors import Cancelled, RequestError
+from acestep_core.models.tiling import (
+    Tile,
+    TileLayout,
+    decode_tiled,
+    decoder_reach,
+    encode_tiled,
+    encoder_reach,
+)
+from acestep_core.runtime import Hooks
+from tests.support import tiny
+from tests.support.tiny import draw, relative_error
+
+
+def strided(*ratios: int) -> VAEConfig:
+    return VAEConfig(4, 2, 2, channel_multiples=(1,) * len(ratios), downsampling_ratios=ratios)
+
+
+SMALL = strided(2, 4, 4, 6, 10)
+ROUNDING = 2e-6
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return tiny.vae(SMALL)
+
+
+def test_layout():
+    assert list(TileLayout(1000, 512, 64)) == [
+        Tile(0, 384, 0, 448),
+        Tile(384, 768, 320, 832),
+        Tile(768, 1000, 704, 1000),
+    ]
+
+
+@pytest.mark.parametrize("size", [19, 20, 32, 100])
+def test_layout_keeps_each_frame_once_and_computes_no_more_than_asked(size):
+    for frames in range(1, 130):
+        layout = TileLayout(frames, size, 9)
+        tiles = list(layout)
+        assert len(tiles) == len(layout)
+        assert [frame for tile in tiles for frame in range(tile.start, tile.end)] == list(range(frames))
+        assert all(tile.last - tile.first <= size for tile in tiles)
+        assert all(tile.start - tile.first in (9, tile.start) for tile in tiles)
+        assert all(tile.last - tile.end in (9, frames - tile.end) for tile in tiles)
+
+
+def test_reach_of_the_released_autoencoder():
+    assert (decoder_reach(VAEConfig()), encoder_reach(VAEConfig())) == (9, 7)
+
+
+def dependencies(output, inputs):
+    """First and last position of `inputs` [1, c, n] that the sum of `output` depends on."""
+    (gradient,) = torch.autograd.grad(output.sum(), inputs)
+    where = gradient[0].abs().sum(0).nonzero()
+    return where.min().item(), where.max().item()
+
+
+@pytest.mark.parametrize("ratios", [(2, 4, 4, 6, 10), (2, 4, 4, 8, 8), (2, 4, 6), (2, 2), (4,)])
+def test_reach_is_what_gradients_show(ratios):
+    config = strided(*ratios)
+    vae, hop = tiny.vae(config).double(), config.hop
+    reach, here = decoder_reach(config), decoder_reach(config) + 3
+    latents = draw(1, 2, 2 * here + 1).double().requires_grad_()
+    first, last = dependencies(vae.decoder(latents)[..., here * hop : (here + 1) * hop], latents)
+    assert max(here - first, last - here) == reach
+    reach, here = encoder_reach(config), encoder_reach(config) + 3
+    waveform = draw(1, 2, (2 * here + 1) * hop).double().requires_grad_()
+    first, last = dependencies(vae.encoder(waveform)[..., here], waveform)
+    assert max(here - first // hop, last // hop - here) == reach
+
+
+def test_tiled_is_untiled_at_every_short_length(vae):
+    latents = draw(1, 60, 2)
+    for frames in range(1, 61):
+        waveform = vae.decode(latents[:, :frames])
+        assert relative_error(decode_tiled(vae, latents[:, :frames], 40, 9), waveform) <= ROUNDING, frames
+        waveform = waveform[..., 7 * (frames % 3) :]  # some end inside a frame
+        assert relative_error(encode_tiled(vae, waveform, 32, 7), vae.encode(waveform)) <= ROUNDING, frames
+
+
+@pytest.mark.parametrize(
+    ("frames", "extra"), [(1, 1), (59, 1), (60, 2), (1000, 30), (1001, 1000), (15_000, 500)]
+)
+def test_tiled_is_untiled_up_to_ten_minutes(frames, extra):
+    """Frames of 48 samples, which reach further."""
+    config = strided(2, 4, 6)
+    vae, latents = tiny.vae(config), draw(1, frames, 2)
+    decoded, encoded = decoder_reach(config), encoder_reach(config)
+    waveform = vae.decode(latents)
+    assert relative_error(decode_tiled(vae, latents, 2 * decoded + extra, decoded), waveform) <= ROUNDING
+    assert relative_error(encode_tiled(vae, waveform, 2 * encoded + extra, encoded), vae.encode(waveform)) <= ROUNDING
+
+
+def test_a_batch_is_its_items(vae):
+    latents = draw(3, 50, 2)
+    waveform = decode_tiled(vae, latents, 24, 9)
+    encoded = encode_tiled(vae, waveform, 24, 7)
+    for i in range(3):
+        assert torch.equal(waveform[i : i + 1], decode_tiled(vae, latents[i : i + 1], 24, 9))
+        assert torch.equal(encoded[i : i + 1], encode_tiled(vae, waveform[i : i + 1], 24, 7))
+
+
+def test_less_overlap_would_differ():
+    """Why the limit is where it is. In float64: what one frame less changes is small."""
+    vae, latents = tiny.vae(SMALL).double(), draw(1, 40, 2).double()
+    whole = vae.decoder(latents.transpose(1, 2))[..., 20 * 1920 :]
+    for overlap, differs in ((8, True), (9, False)):
+        piece = vae.decoder(latents[:, 20 - overlap :].transpose(1, 2))[..., overlap * 1920 :]
+        assert (relative_error(piece, whole) > 1e-14) == differs
+
+
+def test_a_sample_does_not_depend_on_the_tiles(vae):
+    waveform = draw(1, 2, 40 * 1920)
+    small, large = (
+        encode_tiled(vae, waveform, size, 7, generator=torch.Generator().manual_seed(3)) for size in (20, 512)
+    )
+    assert relative_error(small, large) <= ROUNDING
+    assert relative_error(small, vae.encode(waveform)) > 0.01
+
+
+def test_too_little_overlap_is_refused(vae):
+    with pytest.raises(RequestError, match="8 frames.*at least 9"):
+        decode_tiled(vae, draw(1, 40, 2), 32, 8)
+    with pytest.raises(RequestError, match="6 frames.*at least 7"):
+        encode_tiled(vae, draw(1, 2, 9600), 32, 6)
+    with pytest.raises(RequestError, match="18 frames.*at least 19"):
+        decode_tiled(vae, draw(1, 40, 2), 18, 9)
+
+
+def test_progress_and_cancel(vae):
+    steps = []
+    decode_tiled(vae, draw(2, 40, 2), 24, 9, Hooks(progress=steps.append))
+    assert [(p.stage, p.step, p.total) for p in steps] == [("decode", i, 14) for i in range(1, 15)]
+    steps.clear()
+    with pytest.raises(Cancelled):
+        encode_tiled(vae, draw(1, 2, 76_800), 24, 7, Hooks(steps.append, cancelled=lambda: len(steps) == 2))
+    assert len(steps) == 2
+
+
+def test_results_are_float32_on_the_cpu(vae):
+    half = tiny.vae(SMALL).bfloat16()
+    waveform = decode_tiled(half, draw(1, 5, 2))
+    latents = encode_tiled(half, waveform)
+    assert (waveform.dtype, latents.dtype) == (torch.float32, torch.float32)
+    assert waveform.device == latents.device == torch.device("cpu")
