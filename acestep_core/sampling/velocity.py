@@ -1,0 +1,38 @@
+"""The network as a velocity function for the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..models.condition import stack_conditions
+from ..models.model import AceStepModel
+from .loop import Velocity
+
+
+@torch.no_grad()
+def network_velocity(
+    network: AceStepModel, conditions: Sequence[torch.Tensor], context: torch.Tensor, *, guided: bool
+) -> Velocity:
+    """A velocity function over `network`, with everything that does not depend on the step computed here, once.
+
+    `conditions` holds one encoded condition [1, S_i, e] per item, of any length, or a single one for all items;
+    `context` is [B, T, 128]. `guided` also prepares the null condition, without which `with_null` cannot be asked for.
+    Times reach the network in float32, whatever its dtype.
+    """
+    batch = len(context)
+    if len(conditions) == 1:
+        conditions = list(conditions) * batch
+    if len(conditions) != batch:
+        raise ValueError(f"{len(conditions)} conditions for a batch of {batch}: one per item, or one for all")
+    condition, mask = stack_conditions(list(conditions))
+    null = network.null_condition_emb if guided else None
+    prepared = network.decoder.prepare(context, condition, mask, null)
+
+    @torch.no_grad()
+    def velocity(x: torch.Tensor, t: float, with_null: bool) -> torch.Tensor:
+        times = torch.full((len(x),), t, dtype=torch.float32, device=x.device)
+        return network.decoder(torch.cat([x, x]) if with_null else x, times, prepared)
+
+    return velocity
