@@ -1,0 +1,1 @@
+"""Checkpoints: recognising, finding, loading and downloading them."""

@@ -1,0 +1,163 @@
+"""Configs of the networks: from a config file where there is one, from the shapes of the tensors for the rest."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..config import ModelConfig, TextEncoderConfig, VAEConfig
+from ..errors import CheckpointError
+
+Shapes = Mapping[str, tuple[int, ...]]
+Config = TypeVar("Config", ModelConfig, VAEConfig, TextEncoderConfig)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a folder, or nothing where there is none. Raises CheckpointError when it cannot be read."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} should hold an object of settings, it holds {type(config).__name__}")
+    return config | _rope(config)
+
+
+def _rope(config: dict[str, Any]) -> dict[str, Any]:
+    """Since version 5 transformers writes rope_theta inside rope_parameters."""
+    inner = config.get("rope_parameters")
+    return {"rope_theta": inner["rope_theta"]} if isinstance(inner, dict) and "rope_theta" in inner else {}
+
+
+_ENCODER_KEYS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+
+
+def merge_diffusers_configs(transformer: dict, condition_encoder: dict, audio_tokenizer: dict) -> dict[str, Any]:
+    """One config with the original's keys from those of three diffusers folders."""
+    encoder = {f"encoder_{key}": condition_encoder[key] for key in _ENCODER_KEYS if key in condition_encoder}
+    rest = {key: value for key, value in condition_encoder.items() if key not in _ENCODER_KEYS}
+    tokenizer_keys = ("pool_window_size", "fsq_dim", "fsq_input_levels", "num_attention_pooler_hidden_layers")
+    tokenizer = {key: audio_tokenizer[key] for key in tokenizer_keys if key in audio_tokenizer}
+    return rest | tokenizer | transformer | encoder
+
+
+def network_config(shapes: Shapes, stated: Mapping[str, Any]) -> ModelConfig:
+    """Dimensions of the diffusion model with its encoders. `shapes` by original names; `stated` wins over them.
+
+    What neither says (sliding window, RoPE base, FSQ levels) is as released.
+    """
+    decoder, lyric = "decoder.layers.0.self_attn", "encoder.lyric_encoder.layers.0"
+    found = _Found(shapes)
+    head = found.size("decoder.layers.0.self_attn.q_norm.weight", 0)
+    found.add("head_dim", head)
+    found.add("hidden_size", found.size("decoder.layers.0.self_attn_norm.weight", 0))
+    found.add("intermediate_size", found.size("decoder.layers.0.mlp.gate_proj.weight", 0))
+    found.add("num_hidden_layers", found.count("decoder.layers"))
+    found.add("num_attention_heads", _ratio(found.size(f"{decoder}.q_proj.weight", 0), head))
+    found.add("num_key_value_heads", _ratio(found.size(f"{decoder}.k_proj.weight", 0), head))
+    found.add("in_channels", found.size("decoder.proj_in.1.weight", 1))
+    found.add("patch_size", found.size("decoder.proj_in.1.weight", 2))
+    found.add("encoder_hidden_size", found.size("null_condition_emb", 2))
+    found.add("encoder_intermediate_size", found.size(f"{lyric}.mlp.gate_proj.weight", 0))
+    found.add("encoder_num_attention_heads", _ratio(found.size(f"{lyric}.self_attn.q_proj.weight", 0), head))
+    found.add("encoder_num_key_value_heads", _ratio(found.size(f"{lyric}.self_attn.k_proj.weight", 0), head))
+    found.add("num_lyric_encoder_hidden_layers", found.count("encoder.lyric_encoder.layers"))
+    found.add("num_timbre_encoder_hidden_layers", found.count("encoder.timbre_encoder.layers"))
+    found.add("num_attention_pooler_hidden_layers", found.count("tokenizer.attention_pooler.layers"))
+    found.add("text_hidden_dim", found.size("encoder.text_projector.weight", 1))
+    found.add("timbre_hidden_dim", found.size("encoder.timbre_encoder.embed_tokens.weight", 1))
+    found.add("audio_acoustic_hidden_dim", found.size("tokenizer.audio_acoustic_proj.weight", 1))
+    found.add("pool_window_size", found.size("detokenizer.special_tokens", 1))
+    found.add("fsq_dim", found.size("tokenizer.quantizer.project_in.weight", 1))
+    return _make(ModelConfig, found.values, stated)
+
+
+def vae_config(shapes: Shapes, stated: Mapping[str, Any]) -> VAEConfig:
+    """Dimensions of an Oobleck autoencoder. `shapes` by original names; `stated` wins over them."""
+    found = _Found(shapes)
+    width = found.size("encoder.conv1.weight", 0)
+    found.add("encoder_hidden_size", width)
+    found.add("audio_channels", found.size("encoder.conv1.weight", 1))
+    found.add("decoder_channels", found.size("decoder.conv2.weight", 1))
+    found.add("decoder_input_channels", found.size("decoder.conv1.weight", 1))
+    strided = [f"encoder.block.{n}.conv1.weight" for n in range(found.count("encoder.block") or 0)]
+    found.add_each("channel_multiples", (_ratio(found.size(name, 0), width) for name in strided))
+    found.add_each("downsampling_ratios", (_ratio(found.size(name, 2), 2) for name in strided))
+    return _make(VAEConfig, found.values, stated)
+
+
+def text_encoder_config(shapes: Shapes, stated: Mapping[str, Any]) -> TextEncoderConfig:
+    """Dimensions of a Qwen3 model. `shapes` without the `model.` prefix; `stated` wins over them."""
+    found = _Found(shapes)
+    head = found.size("layers.0.self_attn.q_norm.weight", 0)
+    found.add("vocab_size", found.size("embed_tokens.weight", 0))
+    found.add("hidden_size", found.size("embed_tokens.weight", 1))
+    found.add("intermediate_size", found.size("layers.0.mlp.gate_proj.weight", 0))
+    found.add("num_hidden_layers", found.count("layers"))
+    found.add("head_dim", head)
+    found.add("num_attention_heads", _ratio(found.size("layers.0.self_attn.q_proj.weight", 0), head))
+    found.add("num_key_value_heads", _ratio(found.size("layers.0.self_attn.k_proj.weight", 0), head))
+    return _make(TextEncoderConfig, found.values, stated)
+
+
+class _Found:
+    """Settings read off shapes; what cannot be read is left out."""
+
+    def __init__(self, shapes: Shapes):
+        self._shapes = shapes
+        self.values: dict[str, Any] = {}
+
+    def add(self, key: str, value: int | None) -> None:
+        if value:
+            self.values[key] = value
+
+    def add_each(self, key: str, values: Iterable[int | None]) -> None:
+        every = tuple(values)
+        if every and all(every):
+            self.values[key] = every
+
+    def size(self, name: str, axis: int) -> int | None:
+        shape = self._shapes.get(name, ())
+        return shape[axis] if len(shape) > axis else None
+
+    def count(self, prefix: str) -> int | None:
+        """How many numbered children there are: the highest number plus one."""
+        pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
+        numbers = [int(match[1]) for name in self._shapes if (match := pattern.match(name))]
+        return max(numbers) + 1 if numbers else None
+
+
+def _ratio(value: int | None, unit: int | None) -> int | None:
+    return value // unit if value and unit else None
+
+
+def _make(kind: Callable[..., Config], found: Mapping[str, Any], stated: Mapping[str, Any]) -> Config:
+    values = dict(found)
+    for setting in fields(kind):
+        given = stated.get(setting.name)
+        if given is not None and setting.default is not MISSING:
+            values[setting.name] = _like(setting.default, given, setting.name)
+    return kind(**values)
+
+
+def _like(default: Any, given: Any, name: str) -> Any:
+    """`given` as the type of `default`. Raises CheckpointError when it is no such thing."""
+    try:
+        if isinstance(default, tuple):
+            return tuple(int(value) for value in given)
+        if isinstance(default, bool | str):
+            return type(default)(given)
+        value = type(default)(given)
+        if value <= 0 or value != given:
+            raise ValueError
+        return value
+    except (TypeError, ValueError):
+        kind = "a list of whole numbers" if isinstance(default, tuple) else f"a positive {type(default).__name__}"
+        raise CheckpointError(f"config.json: {name} should be {kind}, it is {given!r}") from None

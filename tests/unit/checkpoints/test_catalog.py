@@ -1,0 +1,122 @@
+"""The catalog agrees with itself and with the sizes of the networks; presence tells what is on disk."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+import pytest
+
+from acestep_core.checkpoints import catalog
+from acestep_core.checkpoints.catalog import (
+    NANO,
+    RELEASES,
+    VARIANTS,
+    Family,
+    Kind,
+    default_roots,
+    pick_variant,
+    variant_named,
+)
+from acestep_core.config import ModelConfig
+from acestep_core.errors import RequestError
+from acestep_core.sampling.settings import variant_defaults
+from tests.support import manifest
+
+
+def test_names_that_users_type():
+    assert list(VARIANTS) == [
+        "turbo", "turbo-shift1", "turbo-shift3", "turbo-continuous", "sft", "base", "xl-turbo", "xl-sft", "xl-base",
+    ]  # fmt: skip
+    assert {"nano", *VARIANTS, "vae", "text-encoder", "lm-0.6b", "lm-1.7b", "lm-4b"} <= RELEASES.keys()
+
+
+def test_recommended_settings():
+    for variant in VARIANTS.values():
+        expected = (8, 1.0 if variant.name == "turbo-shift1" else 3.0, 1.0) if variant.is_turbo else (50, 3.0, 7.0)
+        assert (variant.steps, variant.shift, variant.guidance) == expected
+        plain = variant_defaults(ModelConfig(is_turbo=variant.is_turbo))
+        assert (variant.steps, variant.guidance) == (plain.steps, plain.guidance_scale)
+
+
+def test_every_release_makes_a_song_or_is_a_part():
+    for item in RELEASES.values():
+        needs = {RELEASES[name].kind for name in item.needs}
+        alone = item.repo is None or item.kind is not Kind.NETWORK or "diffusers" in item.name
+        assert needs == (set() if alone else {Kind.VAE, Kind.TEXT_ENCODER})
+        assert item.kind not in (Kind.NETWORK, Kind.ALL_IN_ONE) or item.variant is not None or item.repo is None
+
+
+def test_turbo_is_three_folders_of_the_main_repository_and_not_the_planner():
+    parts = [RELEASES[name] for name in ("turbo", *RELEASES["turbo"].needs)]
+    assert {part.repo for part in parts} == {"ACE-Step/Ace-Step1.5"}
+    assert [part.target for part in parts] == ["acestep-v15-turbo", "vae", "Qwen3-Embedding-0.6B"]
+    assert all(pattern.startswith(part.target + "/") for part in parts for pattern in part.files)
+
+
+def test_sizes_are_those_of_the_networks():
+    def bfloat16(names):
+        return 2 * sum(map(prod, names.values()))
+
+    sizes = {"turbo": manifest.network(manifest.TWO_B), "xl-sft": manifest.network(manifest.XL), "vae": manifest.vae()}
+    for name, names in sizes.items():
+        assert RELEASES[name].approximate
+        assert RELEASES[name].size == pytest.approx(bfloat16(names), rel=0.01)
+
+
+def test_nothing_but_data_is_ever_fetched():
+    endings = (".safetensors", ".json", ".txt", ".jinja", ".pt", "/*")
+    assert all(pattern.endswith(endings) for item in RELEASES.values() for pattern in item.files)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("acestep_v1.5_turbo.safetensors", "turbo"),
+        ("acestep_v1.5_xl_base_bf16.safetensors", "xl-base"),
+        ("acestep-v15-turbo-shift1", "turbo-shift1"),
+        ("acestep-v15-turbo-fix-inst-shift3", "turbo-shift3"),
+        ("acestep-v15-turbo-rl", "turbo"),
+        ("models--ACE-Step--acestep-v15-xl-sft", "xl-sft"),
+        ("database.safetensors", None),
+        ("model.safetensors", None),
+    ],
+)
+def test_variant_named(name, variant):
+    named = variant_named(name)
+    assert (named and named.name) == variant
+
+
+def test_what_a_checkpoint_states_beats_its_name():
+    assert pick_variant(Family.SFT, "turbo", False) == (VARIANTS["sft"], False)
+    assert pick_variant(None, "xl_turbo", False) == (VARIANTS["turbo"], False)
+    assert pick_variant(None, "model", True) == (VARIANTS["xl-turbo"], True)
+
+
+def test_presence(tmp_path):
+    (tmp_path / "acestep-v15-sft").mkdir()
+    (tmp_path / "acestep-v15-sft" / "model.safetensors").touch()
+    (tmp_path / "acestep" / "vae").mkdir(parents=True)
+    (tmp_path / "acestep" / "vae" / "diffusion_pytorch_model.safetensors").touch()
+    (tmp_path / "acestep-v15-base").mkdir()  # begun, never finished
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "ace_1.5_vae.safetensors").touch()
+    rows = {row.release.name: row for row in catalog.presence([tmp_path])}
+    assert rows.keys() == RELEASES.keys()
+    assert rows["sft"].found == tmp_path / "acestep-v15-sft"
+    assert rows["comfy-vae"].found == tmp_path / "vae" / "ace_1.5_vae.safetensors"
+    assert rows["base"].found is None
+    assert rows["base"].searched == (tmp_path / "acestep-v15-base", tmp_path / "acestep" / "acestep-v15-base")
+    assert rows["nano"].searched == (NANO,)
+
+
+def test_default_roots(tmp_path):
+    assert default_roots(str(tmp_path)) == (tmp_path,)
+    here, user = default_roots()
+    assert here == Path("models/acestep")
+    assert user.name == "acestep" and user.is_relative_to(Path.home())
+
+
+def test_unknown_release():
+    with pytest.raises(RequestError, match="unknown model 'huge'; known: nano, turbo"):
+        catalog.release("huge")

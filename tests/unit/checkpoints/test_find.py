@@ -1,0 +1,191 @@
+"""A name or a path becomes the parts of a model, wherever they lie; what is missing is named with where it was looked
+for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from acestep_core.checkpoints.catalog import Kind
+from acestep_core.checkpoints.find import find_checkpoint
+from acestep_core.checkpoints.layouts import Layout
+from acestep_core.errors import CheckpointError
+from tests.support import layouts, tiny, tiny_text
+
+tiny_tokenizer_dir, tiny_encoder = tiny_text.tiny_tokenizer_dir, tiny_text.tiny_encoder
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model()
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return tiny.vae()
+
+
+def put_vae(path: Path, vae) -> Path:
+    name = path if path.suffix == ".safetensors" else path / "diffusion_pytorch_model.safetensors"
+    layouts.save(name, layouts.vae_state(vae, layouts.pair, stable_audio=path.suffix == ".safetensors"))
+    return path
+
+
+def put_text(path: Path, encoder, tokenizer: Path | None) -> Path:
+    layouts.save(path if path.suffix == ".safetensors" else path / "model.safetensors", encoder.module.state_dict())
+    if tokenizer is not None:
+        put_tokenizer(path, tokenizer)
+    return path
+
+
+def put_tokenizer(folder: Path, tokenizer: Path) -> Path:
+    shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path, model, vae, tiny_encoder, tiny_tokenizer_dir):
+    """The original's folder of models."""
+    root = tmp_path / "bundle"
+    layouts.original(root / "acestep-v15-turbo", model)
+    put_vae(root / "vae", vae)
+    put_text(root / "Qwen3-Embedding-0.6B", tiny_encoder, tiny_tokenizer_dir)
+    return root
+
+
+@pytest.fixture
+def comfy(tmp_path, model, vae, tiny_encoder, tiny_tokenizer_dir):
+    """ComfyUI's folder of models, with other people's files in it."""
+    root = tmp_path / "models"
+    layouts.comfy_split(root / "diffusion_models" / "acestep_v1.5_turbo.safetensors", model)
+    layouts.save(root / "diffusion_models" / "a_flux.safetensors", {"double_blocks.0.x": tiny.draw(2)})
+    put_vae(root / "vae" / "ace_1.5_vae.safetensors", vae)
+    layouts.save(root / "vae" / "ae.safetensors", {"decoder.conv_in.weight": tiny.draw(2)})
+    put_text(root / "text_encoders" / "qwen_0.6b_ace15.safetensors", tiny_encoder, None)
+    layouts.save(root / "text_encoders" / "clip_l.safetensors", {"text_model.x": tiny.draw(2)})
+    put_tokenizer(root / "text_encoders" / "tokenizer", tiny_tokenizer_dir)
+    return root
+
+
+def check_bundle(found, root: Path, name: str = "turbo"):
+    assert found.network == root / "acestep-v15-turbo" and found.layout is Layout.ORIGINAL
+    assert found.vae == root / "vae"
+    assert found.text_encoder == found.tokenizer == root / "Qwen3-Embedding-0.6B"
+    assert (found.name, found.variant.name) == (name, "turbo")
+
+
+def test_bundle(bundle):
+    check_bundle(find_checkpoint("turbo", [bundle]), bundle)
+    check_bundle(find_checkpoint("turbo", [bundle.parent / "nothing", str(bundle)]), bundle)
+    check_bundle(find_checkpoint(bundle), bundle, "acestep-v15-turbo")
+    check_bundle(find_checkpoint(bundle / "acestep-v15-turbo"), bundle, "acestep-v15-turbo")
+    check_bundle(find_checkpoint("acestep-v15-turbo", [bundle]), bundle, "acestep-v15-turbo")
+    file = bundle / "acestep-v15-turbo" / "model.safetensors"
+    check_bundle(find_checkpoint(file), bundle, "acestep-v15-turbo")
+
+
+def test_bundle_below_a_comfyui_folder(bundle, tmp_path):
+    home = tmp_path / "ComfyUI" / "models" / "acestep"
+    shutil.copytree(bundle, home)
+    check_bundle(find_checkpoint("turbo", [home.parent]), home)
+    check_bundle(find_checkpoint("acestep-v15-turbo", [home.parent]), home, "acestep-v15-turbo")
+
+
+def test_several_variants_in_a_bundle(bundle):
+    shutil.copytree(bundle / "acestep-v15-turbo", bundle / "acestep-v15-sft")
+    check_bundle(find_checkpoint(bundle), bundle, "acestep-v15-turbo")
+    (bundle / "acestep-v15-turbo").rename(bundle / "acestep-v15-base")
+    with pytest.raises(CheckpointError, match="holds several models; choose one of acestep-v15-base, acestep-v15-sft"):
+        find_checkpoint(bundle)
+
+
+def test_diffusers_folder(tmp_path, model, vae, tiny_encoder, tiny_tokenizer_dir):
+    folder = layouts.diffusers(tmp_path / "acestep-v15-xl-turbo-diffusers", model)
+    put_vae(folder / "vae", vae)
+    put_text(folder / "text_encoder", tiny_encoder, None)
+    put_tokenizer(folder / "tokenizer", tiny_tokenizer_dir)
+    for asked, roots in ((folder, []), ("xl-turbo", [tmp_path]), ("xl-turbo-diffusers", [tmp_path])):
+        found = find_checkpoint(asked, roots)
+        assert found.network == found.vae == found.text_encoder == folder
+        assert (found.tokenizer, found.layout) == (folder / "tokenizer", Layout.DIFFUSERS)
+
+
+def test_comfyui_files(comfy):
+    network = comfy / "diffusion_models" / "acestep_v1.5_turbo.safetensors"
+    for asked in ("turbo", "comfy-turbo", comfy, network, network.name):
+        found = find_checkpoint(asked, [comfy])
+        assert (found.network, found.layout) == (network, Layout.COMFY_SPLIT)
+        assert found.vae == comfy / "vae" / "ace_1.5_vae.safetensors"
+        assert found.text_encoder == comfy / "text_encoders" / "qwen_0.6b_ace15.safetensors"
+
+
+def test_comfyui_files_by_other_names_in_sub_folders(comfy):
+    network = comfy / "diffusion_models" / "ace" / "my_sft.safetensors"
+    network.parent.mkdir()
+    (comfy / "diffusion_models" / "acestep_v1.5_turbo.safetensors").rename(network)
+    vae = (comfy / "vae" / "ace_1.5_vae.safetensors").rename(comfy / "vae" / "z.safetensors")
+    for asked in (comfy, network):
+        found = find_checkpoint(asked)
+        assert (found.network, found.vae, found.variant.name) == (network, vae, "sft")
+
+
+def test_tokenizer_beside_a_single_file(comfy, tiny_tokenizer_dir):
+    assert find_checkpoint("turbo", [comfy]).tokenizer is None
+    folder = put_tokenizer(comfy / "acestep" / "Qwen3-Embedding-0.6B", tiny_tokenizer_dir)
+    assert find_checkpoint("turbo", [comfy]).tokenizer == folder
+
+
+def test_all_in_one(tmp_path, model, vae, tiny_encoder):
+    file = tmp_path / "checkpoints" / "ace_step_1.5_turbo_aio.safetensors"
+    layouts.all_in_one(file, model, vae, tiny_encoder.module)
+    for asked, roots in (("comfy-turbo-aio", [tmp_path]), ("turbo", [tmp_path]), (tmp_path, []), (file, [])):
+        found = find_checkpoint(asked, roots)
+        assert found.network == found.vae == found.text_encoder == file
+        assert found.layout is Layout.COMFY_ALL_IN_ONE and found.tokenizer is None
+
+
+def test_missing_parts_say_where_they_were_looked_for(bundle, tmp_path):
+    shutil.rmtree(bundle / "vae")
+    (bundle / "Qwen3-Embedding-0.6B" / "model.safetensors").unlink()
+    found = find_checkpoint(bundle / "acestep-v15-turbo", [tmp_path / "root"])
+    assert found.vae is found.text_encoder is found.tokenizer is None
+    with pytest.raises(CheckpointError) as caught:
+        found.path_of(Kind.VAE)
+    message = str(caught.value)
+    assert message.startswith(f"no VAE found for {bundle / 'acestep-v15-turbo'}; looked in ")
+    for place in (bundle / "vae", tmp_path / "root" / "vae", tmp_path / "root" / "acestep" / "vae"):
+        assert str(place) in message
+    assert message.endswith("`acestep download vae` fetches it")
+    with pytest.raises(CheckpointError, match="no text encoder found .*`acestep download text-encoder` fetches it"):
+        found.path_of(Kind.TEXT_ENCODER)
+    assert found.path_of(Kind.NETWORK) == bundle / "acestep-v15-turbo"
+
+
+def test_nothing_by_that_name(tmp_path):
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint("sft", [tmp_path])
+    message = str(caught.value)
+    assert message.startswith("sft is not on this machine; looked for ")
+    assert str(tmp_path / "acestep-v15-sft") in message
+    assert str(tmp_path / "diffusion_models" / "acestep_v1.5_sft.safetensors") in message
+    assert message.endswith("`acestep download sft` fetches it")
+    with pytest.raises(CheckpointError, match="no model 'gizmo'; looked for .*known names: nano, turbo"):
+        find_checkpoint("gizmo", [tmp_path])
+    with pytest.raises(CheckpointError, match="lm-4b is a planner LM; name a diffusion model: nano, turbo"):
+        find_checkpoint("lm-4b", [tmp_path])
+
+
+def test_folders_that_hold_no_model(tmp_path):
+    with pytest.raises(CheckpointError, match="is empty"):
+        find_checkpoint(tmp_path)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(CheckpointError, match="holds no model.safetensors"):
+        find_checkpoint(tmp_path)
+
+
+def test_a_model_that_is_not_one_says_what_it_is(tmp_path):
+    file = layouts.save(tmp_path / "ace.safetensors", {"genre_embedder.weight": tiny.draw(2)})
+    with pytest.raises(CheckpointError, match="ACE-Step 1.0 checkpoint"):
+        find_checkpoint(file)
