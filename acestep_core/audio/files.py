@@ -1,0 +1,139 @@
+"""Audio files: reading any format libsndfile knows, writing songs, and the settings kept in a song's comment tag.
+
+Settings are JSON in pure ASCII, because the MP3 tags that libsndfile writes are Latin-1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from ..config import SAMPLE_RATE
+from ..errors import RequestError
+from .level import to_stereo
+from .resample import resample
+
+# suffix: (container, encoding, compression level from 0 = best to 1). The lossy ones come to about 256 kbit/s.
+FORMATS = {
+    ".wav": ("WAV", "PCM_24", None),
+    ".flac": ("FLAC", "PCM_24", None),
+    ".ogg": ("OGG", "VORBIS", 0.2),
+    ".mp3": ("MP3", "MPEG_LAYER_III", 0.0),
+}
+BLOCK = 65_536  # samples a write; libsndfile's Vorbis encoder crashes when it is given minutes at once
+TAG = "acestep"
+
+
+def read_audio(path: str | Path) -> torch.Tensor:
+    """Reads a file of any rate and channel count as `[1, 2, samples]`, float32, 48 kHz."""
+    with _open(path) as file:
+        samples = file.read(dtype="float32", always_2d=True)
+        sample_rate = file.samplerate
+    if len(samples) == 0:
+        raise RequestError(f"{path} is empty: it has no samples")
+    return resample(to_stereo(torch.from_numpy(samples).T[None]), sample_rate)
+
+
+def check_writable(path: str | Path) -> Path:
+    """The path, when its suffix names a format that can be written and its folder exists."""
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise RequestError(f"cannot write {path.name!r}: the name must end in {', '.join(FORMATS)}")
+    if path.is_dir() or not path.parent.is_dir():
+        problem = "it is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
+        raise RequestError(f"cannot write {path}: {problem}")
+    return path
+
+
+def write_audio(
+    path: str | Path, waveform: torch.Tensor, sample_rate: int = SAMPLE_RATE, settings: dict | None = None
+) -> None:
+    """Writes `[channels, samples]` or `[1, channels, samples]` in the format of the suffix, replacing the file.
+
+    `settings` (anything JSON can hold) goes into the comment tag, for `read_settings`. The file appears under its name
+    when it is complete.
+    """
+    import soundfile
+
+    path = check_writable(path)
+    container, encoding, compression = FORMATS[path.suffix.lower()]
+    samples = waveform.detach().reshape(waveform.shape[-2:]).T.to("cpu", torch.float32).contiguous().numpy()
+    comment = json.dumps({TAG: settings}, ensure_ascii=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with soundfile.SoundFile(
+            partial,
+            "w",
+            samplerate=sample_rate,
+            channels=samples.shape[1],
+            format=container,
+            subtype=encoding,
+            compression_level=compression,
+        ) as file:
+            if settings is not None and container != "WAV":
+                file.comment = comment
+            for start in range(0, len(samples), BLOCK):
+                file.write(samples[start : start + BLOCK])
+        if settings is not None and container == "WAV":
+            _append_wav_comment(partial, comment)
+        os.replace(partial, path)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise RequestError(f"cannot write {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_settings(path: str | Path) -> dict:
+    """The settings that `write_audio` put into a file."""
+    with _open(path) as file:
+        comment = _wav_comment(path) if file.format == "WAV" else file.comment
+    try:
+        settings = json.loads(comment)[TAG]
+    except (ValueError, TypeError, KeyError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise RequestError(f"{path} carries no settings: it was not made by acestep, or its tags were removed")
+    return settings
+
+
+def _open(path: str | Path):
+    import soundfile
+
+    if not Path(path).is_file():
+        raise RequestError(f"there is no audio file {path}")
+    try:
+        return soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        known = ", ".join(sorted(soundfile.available_formats()))
+        raise RequestError(f"{path} cannot be read as audio ({error.error_string}); readable: {known}") from error
+
+
+def _append_wav_comment(path: Path, comment: str) -> None:
+    """Adds a LIST/INFO chunk with an ICMT entry; libsndfile drops comments of more than a few KB from RIFF files."""
+    text = comment.encode("ascii") + b"\0"
+    text += b"\0" * (len(text) % 2)
+    entry = b"INFOICMT" + len(text).to_bytes(4, "little") + text
+    with open(path, "r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.write(b"LIST" + len(entry).to_bytes(4, "little") + entry)
+        file.seek(4)
+        file.write((end + len(entry)).to_bytes(4, "little"))  # RIFF size: the file without its first 8 bytes
+
+
+def _wav_comment(path: str | Path) -> str:
+    """The ICMT entry of a RIFF file's LIST/INFO chunk, or an empty string."""
+    with open(path, "rb") as file:
+        file.seek(12)  # RIFF, size, WAVE
+        while len(header := file.read(8)) == 8:
+            size = int.from_bytes(header[4:], "little")
+            size += size % 2
+            body = file.read(size) if header[:4] == b"LIST" else b""
+            if body[:8] == b"INFOICMT":
+                length = int.from_bytes(body[8:12], "little")
+                return body[12 : 12 + length].rstrip(b"\0").decode("ascii", "replace")
+            if header[:4] != b"LIST":
+                file.seek(size, os.SEEK_CUR)
+    return ""

@@ -1,0 +1,295 @@
+"""The `acestep` command: songs without a graph. Nothing heavy is imported before it is needed.
+
+`acestep "warm lo-fi piano" -o song.flac` · `acestep models` · `acestep download turbo`
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .errors import AceStepError, RequestError
+from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from .pipeline import Model
+    from .recipe import Recipe
+    from .runtime import Hooks
+
+EXAMPLES = """\
+examples:
+  acestep "warm lo-fi piano" --lyrics song.txt --duration 30 --seed 7 -o song.flac
+  acestep "orchestral, epic" --model base --steps 60 --guidance 6 --batch 4
+  acestep --from song.flac --seed 8 -o other.flac     the same song with another seed
+  acestep models                                      what can be used, and where it was looked for
+  acestep download turbo                              fetch a model
+"""
+# Sampling that belongs to a variant: not carried over from a file to another model.
+OF_THE_VARIANT = ("steps", "shift", "guidance_scale", "timesteps", "variant", "vae", "text_encoder")
+OUT_OF_MEMORY = re.compile("out of memory|not enough memory|allocate memory")  # CUDA's words, and those of the CPU
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0, 1 (failed), 2 (cannot be asked for), 130 (stopped)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = {"models": list_models, "download": download_model}.get(arguments[0] if arguments else "", make_songs)
+    terminal = Terminal(sys.stderr)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # consoles without every letter
+    try:
+        command(arguments if command is make_songs else arguments[1:], terminal)
+        return 0
+    except KeyboardInterrupt:
+        terminal.line("acestep: stopped")
+        return 130
+    except BrokenPipeError:  # the reader went away, as in `acestep models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except AceStepError as error:
+        terminal.line(f"acestep: {error}")
+        return 2 if isinstance(error, RequestError) else 1
+    except (RuntimeError, MemoryError) as error:
+        if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
+            raise
+        terminal.line(
+            "acestep: out of memory; try --offload, a shorter --duration, a smaller --batch or --dtype bfloat16 "
+            f"({str(error).splitlines()[0] if str(error) else 'no memory left'})"
+        )
+        return 1
+    finally:
+        terminal.close()
+
+
+# --- acestep "caption" ----------------------------------------------------------------------------------------------
+
+
+def make_songs(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Makes songs and writes them."""
+    parser = song_parser()
+    given = vars(parser.parse_args(arguments))
+    if "caption" not in given and "from" not in given:
+        parser.error("say how the song shall sound, such as: acestep \"warm lo-fi piano\"")
+    with _log_lines(terminal, given):
+        _make_songs(given, terminal)
+
+
+def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
+    from .audio import check_writable, write_audio
+    from .pipeline import generate
+    from .runtime import Hooks
+
+    recipe = read_recipe(given)
+    paths = [check_writable(path) for path in output_paths(given.get("output"), given.get("batch", 1))]
+    hooks = Hooks() if given.get("quiet") else Hooks(progress=terminal.progress)
+    model = _load(recipe, given, hooks)
+    if model.note and not given.get("quiet"):
+        terminal.line(model.note)
+    result = generate(
+        model,
+        recipe.song,
+        batch=len(paths),
+        seed=recipe.seed,
+        settings=recipe.settings,
+        normalize=recipe.normalize,
+        hooks=hooks,
+    )
+    for item, path in enumerate(paths):
+        write_audio(path, result.waveform[item], result.sample_rate, result.recipe(item).to_dict())
+        seconds = result.waveform.shape[-1] / result.sample_rate
+        print(path if given.get("quiet") else f"{path}: {seconds:g} s, seed {result.seeds[item]}")
+
+
+def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
+    from .pipeline import load_model
+    from .runtime import Precision, pick_device
+
+    device = pick_device(given.get("device", "auto"))
+    precision = Precision.pick(
+        device,
+        dit=given.get("dtype", "auto"),
+        text_encoder=given.get("text_encoder_dtype"),
+        vae=given.get("vae_dtype"),
+    )
+    return load_model(
+        recipe.origin.get("model", "nano"),
+        device=device,
+        dtype=precision,
+        vae=recipe.origin.get("vae"),
+        text_encoder=recipe.origin.get("text_encoder"),
+        variant=recipe.origin.get("variant"),
+        offload=given.get("offload", False),
+        models_dir=given.get("models_dir"),
+        hooks=hooks,
+    )
+
+
+def read_recipe(given: dict[str, Any]) -> Recipe:
+    """What to make: the explicit options, over the settings of the file of `--from`. Checked as far as it can be
+    without the model, so that a mistake costs no loading."""
+    from .pipeline import random_seed
+    from .recipe import Recipe
+    from .sampling.noise import batch_seeds
+    from .sampling.settings import TURBO
+
+    base: dict[str, Any] = {}
+    if "from" in given:
+        from .audio import read_settings
+
+        base = read_settings(given["from"])
+        if given.get("model", base.get("model")) != base.get("model"):
+            base = {name: value for name, value in base.items() if name not in OF_THE_VARIANT}
+        if "timesteps" in given:
+            base = {name: value for name, value in base.items() if name not in ("steps", "shift")}
+        elif "steps" in given or "shift" in given:
+            base = {name: value for name, value in base.items() if name != "timesteps"}
+    values = {"seed": None, **base, **given}
+    if values["seed"] is None:
+        values["seed"] = random_seed()
+    if "lyrics" in given:
+        values["lyrics"] = _read_lyrics(given["lyrics"])
+    recipe = Recipe.from_dict(values)
+    recipe.settings.resolve(TURBO)
+    batch_seeds(recipe.seed, 1)
+    return recipe
+
+
+def _read_lyrics(path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"the lyrics file {path} cannot be read as UTF-8 text: {error}") from error
+
+
+def output_paths(output: str | None, count: int) -> list[Path]:
+    """Where to write: exactly where asked (song-1, song-2, … for a batch), or else under the next free numbers here."""
+    if count < 1:
+        raise RequestError(f"--batch must be at least 1, got {count}")
+    if output is not None:
+        path = Path(output)
+        numbered = [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
+        return [path] if count == 1 else numbered
+    taken = [re.fullmatch(r"song-(\d+)", path.stem) for path in Path().glob("song-*.*")]
+    first = 1 + max((int(match[1]) for match in taken if match), default=0)
+    return [Path(f"song-{first + i}.flac") for i in range(count)]
+
+
+def song_parser() -> argparse.ArgumentParser:
+    """Options that are not given are absent, so that they can be told from the ones that are."""
+    parser = argparse.ArgumentParser(
+        prog="acestep",
+        description="Make songs with ACE-Step 1.5.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("caption", nargs="?", help="how it sounds: style, instruments, mood, voice")
+    parser.add_argument("--version", action="version", version=f"acestep {__version__}")
+
+    song = parser.add_argument_group("song")
+    song.add_argument("--lyrics", metavar="FILE", help="text file with the lyrics, - for standard input")
+    song.add_argument("--duration", type=float, metavar="SECONDS", help="up to 600; default 30")
+    song.add_argument("--bpm", type=int, help="30 to 300; default: the model chooses")
+    song.add_argument("--key", help='such as "C# minor"')
+    song.add_argument("--time-signature", metavar="BEATS", help="2, 3, 4 or 6")
+    song.add_argument("--language", metavar="CODE", help="of the lyrics, such as en, zh, ja")
+    song.add_argument("--from", metavar="FILE", help="take song and settings from a file made earlier; options win")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("-o", "--output", metavar="FILE", help=".flac, .wav, .ogg or .mp3; default song-N.flac, next N")
+    output.add_argument("--seed", type=int, help="same seed, same song; default random")
+    output.add_argument("--batch", type=int, metavar="N", help="versions to make, with seeds counting up")
+    output.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="peak at -1 dBFS (default)")
+    output.add_argument("-q", "--quiet", action="store_true", help="print nothing but the names of the files")
+    output.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
+
+    sampling = parser.add_argument_group("sampling", "defaults are the model variant's own")
+    sampling.add_argument("--steps", type=int)
+    sampling.add_argument("--shift", type=float, help="above 1: more of the steps near the noise")
+    sampling.add_argument("--guidance", type=float, dest="guidance_scale", metavar="SCALE", help="1 is off")
+    sampling.add_argument("--guidance-method", dest="guidance", metavar="NAME", help="apg, cfg, adg; default apg")
+    sampling.add_argument("--solver", metavar="NAME", help="euler, heun, sde; default euler")
+    sampling.add_argument("--timesteps", type=_numbers, metavar="T,T,...", help="own times, 1 down to 0")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default nano")
+    model.add_argument("--vae", metavar="NAME|PATH", help="instead of the model's own")
+    model.add_argument("--text-encoder", metavar="NAME|PATH", help="instead of the model's own")
+    model.add_argument("--variant", metavar="NAME", help="what the model is, if its files do not say: turbo, sft, base")
+    model.add_argument("--models-dir", metavar="DIR", help="where to look for models")
+    model.add_argument("--device", help="auto, cuda, cuda:1, xpu, mps, cpu")
+    model.add_argument("--dtype", help="auto, bfloat16, float16, float32")
+    model.add_argument("--text-encoder-dtype", metavar="DTYPE", help="default: as --dtype")
+    model.add_argument("--vae-dtype", metavar="DTYPE", help="default: as --dtype, but float32 on a CPU")
+    model.add_argument("--offload", action="store_true", help="keep on the GPU only what is running")
+    return parser
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.replace(",", " ").split())
+
+
+@contextmanager
+def _log_lines(terminal: Terminal, given: dict[str, Any]) -> Iterator[None]:
+    """Shows the package's log on the terminal while a command runs, and leaves logging as it was."""
+    log, handler = logging.getLogger("acestep"), terminal.log_handler()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.ERROR if given.get("quiet") else logging.INFO if given.get("verbose") else logging.WARNING)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+# --- acestep models, acestep download -------------------------------------------------------------------------------
+
+
+def list_models(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Prints the catalog: what each model is, whether it is here, and where it was looked for."""
+    parser = argparse.ArgumentParser(prog="acestep models", description="List the models and where they are.")
+    parser.add_argument("--models-dir", metavar="DIR", help="where to look for models")
+    options = parser.parse_args(arguments)
+
+    from .checkpoints.catalog import default_roots, presence
+
+    roots = default_roots(options.models_dir)
+    for row in presence(roots):
+        item = row.release
+        size = f"{'~' if item.approximate else ''}{item.size / 1e9:.1f} GB" if item.size else ""
+        print(f"{'✓' if row.found else ' '} {item.name:<20} {item.kind.value:<16} {size:>8}  {item.about}")
+        if item.variant:
+            variant = item.variant
+            print(f"{'':46}steps {variant.steps}, shift {variant.shift:g}, guidance {variant.guidance:g}")
+        if row.found:
+            print(f"{'':46}{row.found}")
+    print(f"\n✓ is here. Looked in {', '.join(str(root.absolute()) for root in roots)}")
+    print("`acestep download NAME` fetches a model, with the parts it needs, into the first of them.")
+
+
+def download_model(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Fetches a model of the catalog."""
+    parser = argparse.ArgumentParser(prog="acestep download", description="Fetch a model and the parts it needs.")
+    parser.add_argument("name", help="as acestep models lists it")
+    parser.add_argument("--models-dir", metavar="DIR", help="where to put it")
+    options = parser.parse_args(arguments)
+
+    from .checkpoints.catalog import default_roots
+    from .checkpoints.download import download
+    from .runtime import Hooks
+
+    plan = download(
+        options.name,
+        default_roots(options.models_dir)[0],
+        hooks=Hooks(progress=terminal.progress),
+        announce=lambda plan: terminal.line(str(plan)),
+    )
+    print(f"{options.name} is in {plan.root.absolute()}")

@@ -1,0 +1,94 @@
+import json
+
+import pytest
+import soundfile
+import torch
+
+from acestep_core.audio import check_writable, read_audio, read_settings, write_audio
+from acestep_core.errors import RequestError
+
+SUFFIXES = [".wav", ".flac", ".ogg", ".mp3"]
+# Longer than libsndfile keeps in a RIFF comment, and with text that Latin-1 cannot hold.
+LYRICS = "[Verse]\n夜の歌\n" * 2000
+SETTINGS = {"seed": 2**63 + 7, "caption": 'Grüße "愛" 🎵', "lyrics": LYRICS, "shift": 3.0, "bpm": None}
+
+
+def song(seconds: float = 1.0) -> torch.Tensor:
+    t = torch.arange(int(seconds * 48000)) / 48000
+    return 0.5 * torch.stack([torch.sin(2 * torch.pi * 440 * t), torch.sin(2 * torch.pi * 554 * t)])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_song_and_its_settings_come_back(tmp_path, suffix):
+    path = tmp_path / f"song{suffix}"
+    write_audio(path, song(), settings=SETTINGS)
+    result = read_audio(path)
+    assert result.shape == (1, 2, 48000) and result.dtype == torch.float32
+    lossless = suffix in (".wav", ".flac")
+    assert (result[0] - song()).abs().max() < (2**-22 if lossless else 0.1)
+    assert read_settings(path) == SETTINGS
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_minute_of_vorbis_does_not_crash_libsndfile(tmp_path):
+    path = tmp_path / "song.ogg"
+    write_audio(path, torch.rand(1, 2, 60 * 48000) * 0.1)
+    info = soundfile.info(path)
+    assert (info.frames, info.samplerate, info.channels) == (60 * 48000, 48000, 2)
+
+
+def test_other_rates_and_channel_counts_are_read_as_stereo_48_khz(tmp_path):
+    path = tmp_path / "mono.wav"
+    soundfile.write(path, song()[0, ::2].numpy(), 24000)
+    result = read_audio(path)
+    assert result.shape == (1, 2, 48000)
+    assert torch.equal(result[0, 0], result[0, 1])
+
+
+def test_writing_replaces_a_file(tmp_path):
+    path = tmp_path / "song.flac"
+    path.write_bytes(b"old")
+    write_audio(path, song())
+    assert soundfile.info(path).frames == 48000
+
+
+def test_a_wav_with_an_odd_chunk_before_the_settings_is_read(tmp_path):
+    path = tmp_path / "song.wav"
+    write_audio(path, song(), settings={"seed": 1})
+    data = path.read_bytes()
+    odd = b"abcd" + (3).to_bytes(4, "little") + b"xyz\0"
+    path.write_bytes(data[:12] + odd + data[12:])
+    assert read_settings(path) == {"seed": 1}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("comment", [None, "nice song", json.dumps([1]), json.dumps({"acestep": 3})])
+def test_a_file_without_settings_says_so(tmp_path, suffix, comment):
+    path = tmp_path / f"other{suffix}"
+    with soundfile.SoundFile(path, "w", samplerate=48000, channels=2) as file:
+        if comment is not None:
+            file.comment = comment
+        file.write(song().T.numpy())
+    with pytest.raises(RequestError, match="carries no settings"):
+        read_settings(path)
+
+
+def test_unreadable_files_are_refused(tmp_path):
+    with pytest.raises(RequestError, match="there is no audio file .*nothing.wav"):
+        read_audio(tmp_path / "nothing.wav")
+    (tmp_path / "text.wav").write_text("not audio")
+    with pytest.raises(RequestError, match="cannot be read as audio"):
+        read_audio(tmp_path / "text.wav")
+    soundfile.write(tmp_path / "empty.wav", song()[:, :0].T.numpy(), 48000)
+    with pytest.raises(RequestError, match="empty"):
+        read_audio(tmp_path / "empty.wav")
+
+
+def test_unwritable_names_are_refused(tmp_path):
+    with pytest.raises(RequestError, match=r"must end in .wav, .flac, .ogg, .mp3"):
+        check_writable(tmp_path / "song.aac")
+    with pytest.raises(RequestError, match="folder .* does not exist"):
+        check_writable(tmp_path / "missing" / "song.wav")
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(RequestError, match="it is a folder"):
+        check_writable(tmp_path / "folder.wav")

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from acestep_core.audio import anti_clip, check_waveform, is_silent, normalize_peak, to_stereo
+from acestep_core.errors import RequestError
+
+
+def test_mono_is_doubled_and_extra_channels_are_dropped():
+    mono = torch.rand(2, 1, 10)
+    assert torch.equal(to_stereo(mono), torch.cat([mono, mono], dim=1))
+    surround = torch.rand(1, 6, 10)
+    assert torch.equal(to_stereo(surround), surround[:, :2])
+
+
+def test_anti_clip_scales_only_the_items_that_clip():
+    loud, quiet = torch.tensor([[[0.5, -2.0]]]), torch.tensor([[[0.25, -0.5]]])
+    result = anti_clip(torch.cat([loud, quiet]))
+    assert torch.equal(result, torch.cat([loud / 2, quiet]))
+
+
+def test_normalize_peak_reaches_minus_one_decibel_per_item():
+    waveform = torch.tensor([[[0.5, -2.0]], [[0.01, 0.002]], [[0.0, 0.0]]])
+    peaks = normalize_peak(waveform).abs().amax(dim=(1, 2))
+    assert peaks.tolist() == pytest.approx([0.8912509, 0.8912509, 0.0])
+
+
+def test_silence_is_told_per_item():
+    waveform = torch.tensor([[[0.0, 5e-5]], [[0.0, 5e-4]]])
+    assert is_silent(waveform).tolist() == [True, False]
+
+
+SOUND = torch.linspace(-1, 1, 100).reshape(1, 1, 100)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate", "message"),
+    [
+        (SOUND[0], 48000, "must be \\[batch, channels, samples\\], got a tensor of shape \\[1, 100\\]"),
+        (SOUND[:, :0], 48000, "must be \\[batch, channels, samples\\]"),
+        (SOUND[..., :0], 48000, "empty"),
+        (SOUND[:0], 48000, "empty"),
+        (SOUND * float("nan"), 48000, "NaN"),
+        (SOUND * float("inf"), 48000, "NaN or infinite"),
+        (SOUND, 0, "sample rate .* got 0"),
+        (SOUND, float("nan"), "sample rate .* got nan"),
+        (SOUND, None, "sample rate .* got None"),
+        (torch.zeros(1, 2, 100), 48000, "the audio is silent"),
+        (torch.cat([SOUND, SOUND * 1e-6]), 48000, "item 1 of the audio batch is silent"),
+    ],
+)
+def test_unusable_audio_is_refused(waveform, rate, message):
+    with pytest.raises(RequestError, match=message):
+        check_waveform(waveform, rate)
+
+
+def test_usable_audio_passes():
+    check_waveform(SOUND, 44100)
+    check_waveform(SOUND, 44100.0)

@@ -1,0 +1,215 @@
+import io
+import re
+
+import pytest
+import soundfile
+import torch
+
+from acestep_core import cli, pipeline, read_settings
+from acestep_core.runtime import Progress
+from acestep_core.terminal import Terminal
+from tests.support import tiny_checkpoint, tiny_text
+
+tiny_tokenizer_dir = tiny_text.tiny_tokenizer_dir
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, tiny_tokenizer_dir):
+    root = tmp_path_factory.mktemp("models")
+    tiny_checkpoint.write_tiny_checkpoint(root, tiny_tokenizer_dir)
+    return root
+
+
+@pytest.fixture
+def acestep(models, tmp_path, monkeypatch, capsys):
+    """Runs the command in an empty folder, on the tiny model; returns exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, model=True):
+        extra = ["--model", str(models), "--device", "cpu", "--dtype", "float32"] if model else []
+        try:
+            code = cli.main([*map(str, arguments), *extra])
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_a_song_from_the_command_line(acestep, tmp_path):
+    (tmp_path / "song.txt").write_text("[Verse]\nslow river", encoding="utf-8")
+    code, out, err = acestep(
+        "warm lo-fi piano", "--lyrics", "song.txt", "--duration", 2, "--seed", 7, "--bpm", 90, "--key", "c# min",
+        "--time-signature", "3", "--language", "en", "--steps", 2, "--shift", 2, "--no-normalize", "-o", "song.flac",
+    )  # fmt: skip
+    assert (code, out) == (0, "song.flac: 2 s, seed 7\n")
+    info = soundfile.info("song.flac")
+    assert (info.frames, info.samplerate, info.channels) == (96000, 48000, 2)
+    settings = read_settings("song.flac")
+    assert settings["caption"] == "warm lo-fi piano" and settings["lyrics"] == "[Verse]\nslow river"
+    wanted = {"seed": 7, "bpm": 90, "key": "C# minor", "time_signature": "3", "language": "en", "duration": 2.0}
+    assert settings.items() >= (wanted | {"steps": 2, "shift": 2.0, "normalize": False}).items()
+    assert tiny_checkpoint.NOTE in err
+    for stage in ("load", "encode", "sample", "decode"):
+        assert re.search(rf"^{stage} .*█ .*0:\d\d$", err, re.MULTILINE)
+
+
+def test_a_song_is_made_again_from_its_file(acestep, tmp_path):
+    acestep("warm piano", "--duration", 1, "--solver", "sde", "-o", "a.wav")
+    code, _, _ = acestep("--from", "a.wav", "-o", "b.wav")
+    assert code == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    acestep("--from", "a.wav", "--seed", 3, "other words", "-o", "c.wav")
+    changed, kept = read_settings("c.wav"), read_settings("a.wav")
+    assert (changed["seed"], changed["caption"]) == (3, "other words")
+    assert (changed["solver"], changed["duration"]) == (kept["solver"], kept["duration"]) == ("sde", 1.0)
+
+
+def test_explicit_sampling_replaces_what_it_contradicts(acestep):
+    acestep("piano", "--duration", 1, "--timesteps", "0.9,0.5", "-o", "a.wav")
+    assert read_settings("a.wav")["timesteps"] == [0.9, 0.5]
+    _, _, err = acestep("--from", "a.wav", "--steps", 2, "-o", "b.wav")
+    assert "timesteps" not in read_settings("b.wav") and read_settings("b.wav")["steps"] == 2
+    _, _, err = acestep("--from", "b.wav", "--timesteps", "0.9 0", "-o", "c.wav")
+    assert "ignored" not in err
+    assert read_settings("c.wav")["timesteps"] == [0.9, 0.0] and "steps" not in read_settings("c.wav")
+
+
+def test_sampling_of_a_file_is_not_carried_to_another_model(monkeypatch):
+    made_by_turbo = {"caption": "x", "seed": 1, "model": "turbo", "steps": 8, "guidance_scale": 1.0, "solver": "heun"}
+    monkeypatch.setattr("acestep_core.audio.read_settings", lambda path: made_by_turbo)
+    settings = cli.read_recipe({"from": "x.flac", "model": "base"}).settings
+    assert (settings.steps, settings.guidance_scale, settings.solver) == (None, None, "heun")
+    assert cli.read_recipe({"from": "x.flac"}).settings.steps == 8
+
+
+def test_names_of_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [str(path) for path in cli.output_paths("out/song.ogg", 2)]
+    assert names == ["out/song-1.ogg", "out/song-2.ogg"]
+    assert [str(path) for path in cli.output_paths("song.ogg", 1)] == ["song.ogg"]
+    assert [str(path) for path in cli.output_paths(None, 1)] == ["song-1.flac"]
+    (tmp_path / "song-4.wav").touch()
+    assert [str(path) for path in cli.output_paths(None, 2)] == ["song-5.flac", "song-6.flac"]
+
+
+def test_a_batch_counts_seeds_up_and_quiet_prints_names_only(acestep):
+    code, out, err = acestep("piano", "--duration", 1, "--batch", 2, "--seed", 5, "--quiet")
+    assert (code, out, err) == (0, "song-1.flac\nsong-2.flac\n", "")
+    assert [read_settings(f"song-{i}.flac")["seed"] for i in (1, 2)] == [5, 6]
+    _, out, _ = acestep("piano", "--duration", 1, "-q")
+    assert out == "song-3.flac\n"
+
+
+def test_verbose_logs_one_line_for_each_phase(acestep):
+    _, _, err = acestep("piano", "--duration", 1, "-v")
+    for phase in ("encode", "sample", "decode"):
+        assert len(re.findall(rf"^{phase}: \d+\.\d\d s, cpu, float32, .*$", err, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--duration", "0"], "duration must be more than 0 and at most 600 seconds"),
+        (["--duration", "nan"], "duration must be more than 0"),
+        (["--duration", "601"], "duration must be more than 0"),
+        (["--steps", "0"], "steps is a whole number from 1 to 1000, got 0"),
+        (["--shift", "0"], "shift is a number above 0"),
+        (["--shift=-1"], "shift is a number above 0"),
+        (["--language", "xx"], "unknown language 'xx'"),
+        (["--key", "H"], "unknown key 'H'"),
+        (["--seed=-1"], "a seed is a whole number from 0"),
+        (["--batch", "0"], "--batch must be at least 1, got 0"),
+        (["--solver", "x"], "unknown solver 'x'; known: euler"),
+        (["--guidance-method", "x"], "unknown guidance 'x'; known: apg"),
+        (["--lyrics", "missing.txt"], "the lyrics file missing.txt cannot be read"),
+        (["--from", "missing.flac"], "there is no audio file missing.flac"),
+        (["-o", "song.aac"], "the name must end in .wav, .flac, .ogg, .mp3"),
+        (["-o", "missing/song.wav"], "the folder missing does not exist"),
+        (["--device", "tpu"], "device 'tpu' is not available; available here: "),
+        (["--dtype", "int8"], "dtype 'int8' is unknown"),
+    ],
+)
+def test_a_bad_request_is_one_sentence_before_anything_is_loaded(acestep, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.setattr(pipeline, "load_model", None)
+    model = ["--device", "cpu"] if "--device" not in arguments else []
+    code, out, err = acestep("piano", *model, *arguments, model=False)
+    assert (code, out) == (2, "")
+    assert err.startswith("acestep: ") and message in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_model_is_one_sentence_and_exit_code_1(acestep):
+    code, _, err = acestep("piano", "--model", "nothing-here", model=False)
+    assert code == 1
+    assert err.startswith("acestep: ") and "nothing-here" in err and err.count("\n") == 1
+
+
+def test_no_caption_is_a_usage_error(acestep):
+    code, _, err = acestep(model=False)
+    assert code == 2 and "say how the song shall sound" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "acestep: stopped\n"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore"), 1, "try --offload"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), 1, "out of memory"),
+    ],
+)
+def test_interruptions_end_cleanly(acestep, monkeypatch, tmp_path, error, code, message):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pipeline, "generate", fail)
+    got, out, err = acestep("piano", "--duration", 1)
+    assert (got, out) == (code, "") and message in err and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_is_not_hidden(acestep, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(pipeline, "generate", fail)
+    with pytest.raises(RuntimeError, match="illegal"):
+        acestep("piano", "--duration", 1)
+
+
+def test_models_are_listed_with_where_they_are(acestep, models):
+    code, out, _ = acestep("models", "--models-dir", models, model=False)
+    assert code == 0
+    assert re.search(r"^✓ turbo  .*\n.*steps 8, shift 3, guidance 1\n +.*acestep-v15-turbo$", out, re.MULTILINE)
+    assert re.search(r"^  base  ", out, re.MULTILINE)
+    assert f"Looked in {models}" in out
+
+
+def test_an_unknown_download_is_refused(acestep):
+    code, _, err = acestep("download", "nothing", model=False)
+    assert code == 2 and "unknown model 'nothing'" in err
+
+
+class Screen(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_the_bar_is_redrawn_and_lines_go_below_it():
+    screen = Screen()
+    terminal = Terminal(screen)
+    terminal.progress(Progress("sample", 1, 2))
+    terminal.line("a warning")
+    terminal.progress(Progress("sample", 2, 2))
+    first, warning, second, rest = screen.getvalue().split("\n")
+    assert first.startswith("\rsample ") and "1/2" in first and "2/2" in second
+    assert (warning, rest) == ("a warning", "")
+
+
+def test_bytes_are_shown_as_a_share():
+    stream = io.StringIO()
+    Terminal(stream).progress(Progress("load", 4_000_000_000, 4_000_000_000))
+    assert "100%" in stream.getvalue()

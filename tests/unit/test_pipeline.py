@@ -1,0 +1,309 @@
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+
+from acestep_core import pipeline
+from acestep_core.checkpoints.loading import load_vae
+from acestep_core.errors import Cancelled, CheckpointError, NonFiniteError, RequestError
+from acestep_core.pipeline import Model, decode, encode, encode_audio, frames_of, generate, load_model, sample
+from acestep_core.runtime import Hooks, Precision
+from acestep_core.sampling.settings import BASE, SamplingSettings
+from acestep_core.song import Metadata, Song
+from tests.support import tiny, tiny_checkpoint, tiny_text
+
+tiny_tokenizer_dir, tiny_encoder = tiny_text.tiny_tokenizer_dir, tiny_text.tiny_encoder
+
+SONG = Song("warm lo-fi piano", "[Verse]\nslow river", Metadata(duration=1.0))
+OTHER = Song("drum bass guitar", metadata=Metadata(duration=1.0))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder) -> Model:
+    return Model(tiny.model(tiny_checkpoint.NETWORK), tiny_encoder, tiny.vae(tiny_checkpoint.VAE))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_tokenizer_dir):
+    root = tmp_path_factory.mktemp("model")
+    tiny_checkpoint.write_tiny_checkpoint(root, tiny_tokenizer_dir)
+    return root
+
+
+# --- generate -------------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_is_a_song(model):
+    first, again, other = (generate(model, SONG, seed=seed) for seed in (7, 7, 8))
+    assert first.waveform.shape == (1, 2, 48000) and first.waveform.dtype == torch.float32
+    assert first.latents.shape == (1, 25, 64) and first.sample_rate == 48000
+    assert torch.equal(first.waveform, again.waveform)
+    assert (first.waveform - other.waveform).abs().max() > 0.01
+
+
+def test_an_item_of_a_batch_is_the_song_of_its_own_seed(model):
+    batch = generate(model, SONG, batch=3, seed=7)
+    alone = generate(model, SONG, seed=9)
+    assert batch.seeds == (7, 8, 9)
+    assert tiny.relative_error(batch.latents[2:], alone.latents) < 1e-5
+
+
+def test_different_songs_in_one_batch_are_as_they_are_alone(model):
+    batch = generate(model, [SONG, OTHER], batch=2, seed=7)
+    alone = generate(model, OTHER, seed=9)
+    assert batch.songs == (SONG, SONG, OTHER, OTHER)
+    assert tiny.relative_error(batch.latents[2:3], alone.latents) < 1e-5
+
+
+def test_without_a_seed_each_song_is_another_and_can_be_made_again(model):
+    first, second = generate(model, SONG), generate(model, SONG)
+    assert first.seeds != second.seeds
+    recipe = first.recipe()
+    again = generate(model, recipe.song, seed=recipe.seed, settings=recipe.settings, normalize=recipe.normalize)
+    assert torch.equal(first.waveform, again.waveform)
+
+
+def test_text_changes_the_song(model):
+    assert (generate(model, SONG, seed=1).latents - generate(model, OTHER, seed=1).latents).abs().max() > 0.01
+
+
+def test_results_may_be_changed_by_the_caller(model):
+    result = generate(model, SONG, seed=7)
+    result.latents.mul_(2)
+    result.waveform.mul_(2)
+
+
+@pytest.mark.parametrize(
+    ("songs", "batch", "message"),
+    [
+        (SONG, 0, "batch must be a whole number of at least 1, got 0"),
+        ([], 1, "batch must be .* for 0 songs"),
+        ([SONG, Song("x", metadata=Metadata(duration=2.0))], 1, "one duration, got 1, 2 seconds"),
+    ],
+)
+def test_impossible_batches_are_refused(model, songs, batch, message):
+    with pytest.raises(RequestError, match=message):
+        generate(model, songs, batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (SamplingSettings(steps=0), "steps is a whole number from 1"),
+        (SamplingSettings(shift=0), "shift is a number above 0"),
+        (SamplingSettings(shift=-1.0), "shift is a number above 0"),
+    ],
+)
+def test_impossible_sampling_is_refused_before_any_work(model, settings, message):
+    with pytest.raises(RequestError, match=message):
+        generate(replace(model, text_encoder=None), SONG, settings=settings)
+
+
+# --- stages ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0.01, 1), (1, 25), (10.1, 252), (30.0, 750), (600, 15000)])
+def test_frames_of_a_duration(seconds, frames):
+    assert frames_of(seconds) == frames
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 601, float("nan"), float("inf"), None, "30"])
+def test_impossible_durations_are_refused(seconds):
+    with pytest.raises(RequestError, match="duration must be above 0 and at most 600 seconds"):
+        frames_of(seconds)
+
+
+def test_sampling_settings_default_to_the_variants_own(model):
+    base = replace(model, defaults=replace(BASE, steps=3))
+    assert generate(model, SONG, seed=1).settings.steps == 8
+    settings = generate(base, SONG, seed=1).settings
+    assert (settings.steps, settings.guidance_scale) == (3, 7.0)
+
+
+def test_guidance_and_solver_change_the_song(model):
+    base = replace(model, defaults=replace(BASE, steps=3))
+    condition = encode(base, SONG)
+
+    def latents(**settings):
+        return sample(base, condition, seconds=1, seeds=[1], settings=SamplingSettings(**settings))
+
+    results = [latents(), latents(guidance_scale=1.0), latents(guidance="cfg"), latents(solver="heun")]
+    for i, first in enumerate(results):
+        for second in results[i + 1 :]:
+            assert (first - second).abs().max() > 1e-3
+
+
+def test_turbo_ignores_guidance_and_says_so(model, caplog):
+    condition = encode(model, SONG)
+    plain = sample(model, condition, seconds=1, seeds=[1])
+    guided = sample(model, condition, seconds=1, seeds=[1], settings=SamplingSettings(guidance_scale=7.0))
+    assert torch.equal(plain, guided)
+    assert "guidance 7 is ignored" in caplog.text
+
+
+def test_conditions_and_seeds_must_match(model):
+    condition = encode(model, SONG)
+    with pytest.raises(RequestError, match="got 2 conditions for 3 seeds"):
+        sample(model, [condition] * 2, seconds=1, seeds=[1, 2, 3])
+    with pytest.raises(RequestError, match="got 1 conditions for 0 seeds"):
+        sample(model, condition, seconds=1, seeds=[])
+
+
+def test_levels_after_decode(model):
+    latents, vae = tiny.draw(2, 4, 64), tiny.vae(tiny_checkpoint.VAE)
+    peaks = vae.decode(latents).abs().amax(dim=(1, 2))
+    vae.decoder.conv2.weight.div_(peaks.prod().sqrt())  # now one item clips and the other does not
+    raw = vae.decode(latents)
+    quiet, loud = raw.abs().amax(dim=(1, 2)).argsort().tolist()
+    model = replace(model, vae=vae)
+    plain = decode(model, latents, normalize=False)
+    assert plain[loud].abs().max() == pytest.approx(1) and raw[loud].abs().max() > 1.01
+    assert tiny.relative_error(plain[quiet], raw[quiet]) < 1e-5
+    assert decode(model, latents).abs().amax(dim=(1, 2)).tolist() == pytest.approx([0.8912509] * 2)
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 64), (0, 4, 64), (4, 64)])
+def test_latents_of_a_wrong_shape_are_refused(model, shape):
+    with pytest.raises(RequestError, match="latents must be"):
+        decode(model, torch.zeros(shape))
+
+
+def test_audio_of_any_rate_becomes_latents(model):
+    tone = torch.cos(torch.arange(4410) / 20)[None, None]
+    latents = encode_audio(model, tone, 44100)
+    assert latents.shape == (1, 3, 64)  # 4800 samples at 48 kHz: two and a half frames
+    stereo = torch.cat([tone, tone], dim=1)
+    assert torch.equal(latents, encode_audio(model, stereo, 44100))
+    assert encode_audio(model, stereo[..., :1], 48000).shape == (1, 1, 64)
+
+
+@pytest.mark.parametrize("samples", [0, 100])
+def test_silent_or_empty_audio_is_refused(model, samples):
+    with pytest.raises(RequestError, match="silent|empty"):
+        encode_audio(model, torch.zeros(1, 2, samples), 48000)
+
+
+def test_a_missing_part_is_named():
+    for stage, name in (
+        (lambda: encode(Model(), SONG), "text encoder"),
+        (lambda: sample(Model(), [], seconds=1, seeds=[1]), "diffusion model"),
+        (lambda: decode(Model(), torch.zeros(1, 4, 64)), "VAE"),
+    ):
+        with pytest.raises(RequestError, match=f"this needs a {name}"):
+            stage()
+
+
+# --- placement, hooks, broken numbers -------------------------------------------------------------------------------
+
+
+class Recording:
+    """A placement that notes who is in use."""
+
+    def __init__(self):
+        self.log, self.inside = [], None
+
+    @contextmanager
+    def use(self, module):
+        assert self.inside is None, "two networks in use at once"
+        self.inside = module
+        self.log.append(module)
+        try:
+            yield torch.device("cpu")
+        finally:
+            self.inside = None
+
+
+def test_every_stage_asks_the_placement_for_its_network_only(model):
+    placement = Recording()
+    generate(replace(model, placement=placement), SONG, seed=1)
+    assert placement.log == [model.text_encoder.module, model.network, model.vae]
+
+
+def test_progress_is_told_for_every_stage(model):
+    seen = []
+    generate(model, SONG, seed=1, hooks=Hooks(progress=seen.append))
+    last = {report.stage: (report.step, report.total) for report in seen}
+    assert last == {"encode": (1, 1), "sample": (8, 8), "decode": (1, 1)}
+
+
+@pytest.mark.parametrize("stage", ["encode", "sample", "decode"])
+def test_a_cancel_stops_in_any_stage_and_frees_the_placement(model, stage):
+    placement, hooks = Recording(), []
+    order = ["encode", "sample", "decode"]
+    reached = [model.text_encoder.module, model.network, model.vae][order.index(stage)]
+    hooks = Hooks(cancelled=lambda: placement.inside is reached or (stage == "encode"))
+    with pytest.raises(Cancelled, match=stage):
+        generate(replace(model, placement=placement), SONG, seed=1, hooks=hooks)
+    assert placement.inside is None
+
+
+def test_broken_numbers_name_the_stage(model):
+    network = tiny.model(tiny_checkpoint.NETWORK)
+    network.decoder.norm_out.weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match="sampling: the diffusion transformer gave NaN"):
+        generate(replace(model, network=network), SONG, seed=1)
+    vae = tiny.vae(tiny_checkpoint.VAE)
+    vae.decoder.conv2.weight.fill_(float("inf"))
+    with pytest.raises(NonFiniteError, match="decode: the VAE produced NaN or infinity in float32"):
+        generate(replace(model, vae=vae), SONG, seed=1)
+    with pytest.raises(NonFiniteError, match="decode: the latents contain NaN"):
+        decode(model, torch.full((1, 4, 64), float("nan")))
+
+
+# --- load_model -----------------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_folder_sings(folder):
+    model = load_model(folder, device="cpu", dtype="float32")
+    assert model.note == tiny_checkpoint.NOTE
+    assert model.origin == {"model": str(folder)}
+    assert model.defaults.is_turbo and model.defaults.steps == 8
+    assert generate(model, SONG, seed=7).waveform.abs().max() == pytest.approx(0.8912509)
+
+
+def test_precision_per_network(folder):
+    precision = Precision(torch.float16, torch.float32, torch.bfloat16, torch.float32)
+    model = load_model(folder, device="cpu", dtype=precision)
+    assert model.network.decoder.dtype == model.network.null_condition_emb.dtype == torch.float16
+    assert model.network.encoder.dtype == torch.float32
+    assert next(model.text_encoder.module.parameters()).dtype == torch.bfloat16
+    assert model.vae.dtype == torch.float32
+    wide = load_model(folder, device="cpu", dtype="float32")
+    low, high = (generate(each, SONG, seed=7).latents for each in (model, wide))
+    assert tiny.cosine(low, high) > 0.99
+
+
+def test_parts_and_variant_can_be_chosen(folder):
+    model = load_model(folder, device="cpu", dtype="float32", vae=folder / "vae", variant="base")
+    assert model.defaults.steps == 50 and not model.network.config.is_turbo
+    assert model.origin == {"model": str(folder), "vae": str(folder / "vae"), "variant": "base"}
+    own, _ = load_vae(folder / "vae")
+    assert torch.equal(own.decoder.conv2.weight, model.vae.decoder.conv2.weight)
+
+
+def test_a_missing_part_on_disk_says_where_it_was_looked_for(folder):
+    with pytest.raises(CheckpointError, match="no .*nowhere; looked for"):
+        load_model(folder, device="cpu", vae=folder / "nowhere", models_dir=str(folder))
+    with pytest.raises(CheckpointError, match="no scragvae; looked for .*scragvae"):
+        load_model(folder, device="cpu", vae="scragvae", models_dir=str(folder))
+
+
+def test_a_request_for_a_missing_device_loads_nothing(folder, monkeypatch):
+    monkeypatch.setattr(pipeline, "default_placement", None)  # would fail if reached
+    with pytest.raises(RequestError, match="device 'cuda:99' is not available"):
+        load_model(folder, device="cuda:99")
+
+
+def test_importing_the_package_is_cheap():
+    code = (
+        "import sys, acestep_core, acestep_core.cli, acestep_core.song;"
+        "heavy = {'torch', 'transformers', 'numpy', 'soundfile', 'huggingface_hub'} & set(sys.modules);"
+        "assert not heavy, heavy;"
+        "assert callable(acestep_core.generate) and 'torch' in sys.modules;"
+        "assert not {'transformers', 'soundfile', 'huggingface_hub'} & set(sys.modules);"
+        "assert all(hasattr(acestep_core, name) for name in acestep_core.__all__)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

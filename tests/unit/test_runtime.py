@@ -1,0 +1,154 @@
+import logging
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from acestep_core import runtime
+from acestep_core.errors import Cancelled, RequestError
+from acestep_core.runtime import Hooks, Offload, Precision, Resident, default_placement, phase, pick_device, pick_dtype
+
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda:0"), torch.device("mps")
+
+
+@pytest.fixture
+def bfloat16_everywhere(monkeypatch):
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda device: True)
+
+
+@pytest.fixture
+def bfloat16_nowhere(monkeypatch):
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda device: False)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    found = {"cuda:0": "first", "cuda:1": "second", "cpu": "processor"}
+    monkeypatch.setattr(runtime, "available_devices", lambda: found)
+
+
+def test_devices_by_name(two_gpus):
+    assert pick_device() == pick_device("cuda") == pick_device("CUDA:0") == torch.device("cuda:0")
+    assert pick_device("cuda:1") == pick_device(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert pick_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "xpu", "tpu", ""])
+def test_a_missing_device_is_refused_with_the_ones_that_are_there(two_gpus, name):
+    expected = f"device {name!r} is not available; available here: cuda:0 (first), cuda:1 (second), cpu (processor)"
+    with pytest.raises(RequestError, match=re.escape(expected)):
+        pick_device(name)
+
+
+def test_this_machine_has_a_device():
+    assert pick_device("cpu") == CPU
+    assert str(pick_device("auto")) in runtime.available_devices()
+
+
+def test_auto_is_bfloat16_where_it_is_real_but_not_for_the_vae_on_a_cpu(bfloat16_everywhere):
+    bf16, fp32 = torch.bfloat16, torch.float32
+    assert Precision.pick(CUDA) == Precision(dit=bf16, condition=bf16, text_encoder=bf16, vae=bf16)
+    assert Precision.pick(CPU) == Precision(dit=bf16, condition=bf16, text_encoder=bf16, vae=fp32)
+
+
+def test_auto_is_float32_elsewhere(bfloat16_nowhere):
+    fp32 = torch.float32
+    for device in (CUDA, MPS, CPU):
+        assert Precision.pick(device) == Precision(fp32, fp32, fp32, fp32)
+
+
+def test_mps_does_not_count_as_real_bfloat16():
+    assert not runtime.has_bfloat16(MPS)
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((12, 0), True)])
+def test_nvidia_has_bfloat16_from_ampere_on(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert runtime.has_bfloat16(CUDA) is expected
+
+
+@pytest.mark.parametrize(
+    ("arch", "expected"),
+    [("gfx906", False), ("gfx1030", False), ("gfx90a:sramecc+:xnack-", True), ("gfx942", True), ("gfx1100", True)],
+)
+def test_amd_has_bfloat16_from_cdna_and_rdna3_on(monkeypatch, arch, expected):
+    monkeypatch.setattr(torch.version, "hip", "6.2")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(gcnArchName=arch))
+    assert runtime.has_bfloat16(CUDA) is expected
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_a_cpu_has_bfloat16_where_it_has_matrix_units(monkeypatch, amx):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx}, raising=False)
+    assert runtime.has_bfloat16(CPU) is amx
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert runtime.has_bfloat16(CPU) is amx
+
+
+def test_float16_keeps_the_condition_encoder_in_float32(bfloat16_everywhere):
+    fp16, fp32 = torch.float16, torch.float32
+    assert Precision.pick(CUDA, dit="fp16") == Precision(dit=fp16, condition=fp32, text_encoder=fp16, vae=fp16)
+
+
+def test_each_component_can_be_chosen(bfloat16_everywhere):
+    chosen = Precision.pick(CPU, dit="float32", text_encoder=torch.bfloat16, vae="bfloat16")
+    assert chosen == Precision(torch.float32, torch.float32, torch.bfloat16, torch.bfloat16)
+    assert Precision.pick(CPU, dit="bf16").vae == torch.float32
+
+
+@pytest.mark.parametrize("asked", ["int8", "", torch.float64])
+def test_an_unknown_dtype_is_refused(asked):
+    with pytest.raises(RequestError, match="is unknown; choose auto, bfloat16, float16 or float32"):
+        pick_dtype(CPU, "dit", asked)
+
+
+def test_emulated_bfloat16_is_allowed_with_a_warning(bfloat16_nowhere, caplog):
+    assert pick_dtype(CPU, "dit", "bf16") == torch.bfloat16
+    assert "dit: cpu has no fast bfloat16" in caplog.text
+
+
+def test_offload_brings_the_tensors_and_restores_them(monkeypatch):
+    monkeypatch.setattr(runtime, "_copy_to", lambda tensor, device: tensor.clone())
+    module = torch.nn.BatchNorm1d(3)  # has parameters and buffers
+    before = [*module.parameters(), *module.buffers()]
+    homes = [tensor.data_ptr() for tensor in before]
+    with pytest.raises(KeyError), torch.inference_mode(), Offload(CPU).use(module) as device:
+        assert device == CPU
+        assert not set(homes) & {tensor.data_ptr() for tensor in [*module.parameters(), *module.buffers()]}
+        raise KeyError  # an error or a cancel inside must not leave the module away from home
+    assert [tensor.data_ptr() for tensor in [*module.parameters(), *module.buffers()]] == homes
+    assert not any(tensor.is_inference() for tensor in before)
+
+
+def test_resident_moves_to_the_device_and_stays():
+    module = torch.nn.Linear(2, 2)
+    with torch.inference_mode(), Resident(torch.device("meta")).use(module) as device:
+        assert device.type == "meta"
+    assert module.weight.device.type == "meta"
+    assert not module.weight.is_inference()
+
+
+def test_offload_is_for_devices_with_their_own_memory():
+    assert default_placement(CUDA, offload=True) == Offload(CUDA)
+    assert default_placement(CUDA) == Resident(CUDA)
+    assert default_placement(CPU, offload=True) == Resident(CPU)
+    assert default_placement(MPS, offload=True) == Resident(MPS)
+
+
+def test_a_phase_logs_one_line(caplog):
+    with caplog.at_level(logging.INFO, "acestep"), phase("decode", CPU, torch.float32):
+        pass
+    [record] = caplog.records
+    assert re.fullmatch(r"decode: \d+\.\d\d s, cpu, float32, .*", record.message)
+
+
+def test_hooks_report_and_cancel():
+    seen = []
+    Hooks(progress=seen.append).report("decode", 1, 2)
+    assert [(p.stage, p.step, p.total, p.estimate) for p in seen] == [("decode", 1, 2, None)]
+    Hooks().check("decode")
+    with pytest.raises(Cancelled, match="stopped by the user during decode"):
+        Hooks(cancelled=lambda: True).check("decode")
