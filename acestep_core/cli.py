@@ -76,7 +76,7 @@ def make_songs(arguments: Sequence[str], terminal: Terminal) -> None:
     parser = song_parser()
     given = vars(parser.parse_args(arguments))
     if "caption" not in given and "from" not in given:
-        parser.error("say how the song shall sound, such as: acestep \"warm lo-fi piano\"")
+        parser.error('say how the song shall sound, such as: acestep "warm lo-fi piano"')
     with _log_lines(terminal, given):
         _make_songs(given, terminal)
 

@@ -211,9 +211,7 @@ def sample(
     return latents.clone()  # outside of inference mode, so that a caller may change it
 
 
-def encode_conditions(
-    network: AceStepModel, conditions: Sequence[TextCondition], device: torch.device
-) -> list[Tensor]:
+def encode_conditions(network: AceStepModel, conditions: Sequence[TextCondition], device: torch.device) -> list[Tensor]:
     """Text states as the rows `[1, S, e]` that the transformer attends to; `network` is ready to run on `device`.
 
     A condition is encoded once however often it occurs. There is no reference audio: silence stands in for it.

@@ -135,9 +135,7 @@ def available_devices() -> dict[str, str]:
     found = {}
     if torch.cuda.is_available():
         kind = "ROCm" if torch.version.hip else "CUDA"
-        found |= {
-            f"cuda:{i}": f"{torch.cuda.get_device_name(i)}, {kind}" for i in range(torch.cuda.device_count())
-        }
+        found |= {f"cuda:{i}": f"{torch.cuda.get_device_name(i)}, {kind}" for i in range(torch.cuda.device_count())}
     if hasattr(torch, "xpu") and torch.xpu.is_available():
         found |= {f"xpu:{i}": torch.xpu.get_device_name(i) for i in range(torch.xpu.device_count())}
     if torch.backends.mps.is_available():

@@ -139,9 +139,7 @@ def _around(network: Path) -> list[Path]:
     return list(network.absolute().parents)[:3]
 
 
-def _find(
-    kind: Kind, network: Path, bases: Sequence[Path], searched: dict[Kind, tuple[Path, ...]]
-) -> Path | None:
+def _find(kind: Kind, network: Path, bases: Sequence[Path], searched: dict[Kind, tuple[Path, ...]]) -> Path | None:
     """The VAE or the text encoder; notes where it was looked for."""
     folders, open_part, prefix = (
         (_VAE_FOLDERS, open_vae, vae_prefix) if kind is Kind.VAE else (_TEXT_FOLDERS, open_text_encoder, text_prefix)

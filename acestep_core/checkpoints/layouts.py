@@ -278,8 +278,7 @@ def open_text_encoder(path: Path) -> Source[TextEncoderConfig]:
     if rows in (PLANNER_ROWS, PLAIN_QWEN_ROWS):
         kind = "a planner LM" if rows == PLANNER_ROWS else "a plain Qwen3 model"
         raise CheckpointError(
-            f"{path} is {kind}: its vocabulary has {rows} rows; "
-            "the text encoder, Qwen3-Embedding-0.6B, has 151669"
+            f"{path} is {kind}: its vocabulary has {rows} rows; the text encoder, Qwen3-Embedding-0.6B, has 151669"
         )
     stated = read_config(path) if path.is_dir() else {}
     config = text_encoder_config(_shapes(weights), stated)

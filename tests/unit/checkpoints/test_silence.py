@@ -37,7 +37,7 @@ def test_encoded_silence_is_what_a_long_encode_gives():
     longer = vae.encode(torch.zeros(1, 2, (ENCODED_FRAMES + 30) * HOP))
     # What is kept does not depend on how much was encoded, and the kept interior frame is every interior frame.
     torch.testing.assert_close(silence[:, :START_FRAMES], longer[:, :START_FRAMES])
-    interior = longer[:, START_FRAMES : -START_FRAMES]
+    interior = longer[:, START_FRAMES:-START_FRAMES]
     torch.testing.assert_close(interior, silence[:, -1:].expand_as(interior))
 
 

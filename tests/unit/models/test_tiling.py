@@ -83,9 +83,7 @@ def test_tiled_is_untiled_at_every_short_length(vae):
         assert relative_error(encode_tiled(vae, waveform, 32, 7), vae.encode(waveform)) <= ROUNDING, frames
 
 
-@pytest.mark.parametrize(
-    ("frames", "extra"), [(1, 1), (59, 1), (60, 2), (1000, 30), (1001, 1000), (15_000, 500)]
-)
+@pytest.mark.parametrize(("frames", "extra"), [(1, 1), (59, 1), (60, 2), (1000, 30), (1001, 1000), (15_000, 500)])
 def test_tiled_is_untiled_up_to_ten_minutes(frames, extra):
     """Frames of 48 samples, which reach further."""
     config = strided(2, 4, 6)

@@ -1,0 +1,196 @@
+"""Every stage, on networks of a few thousand parameters: it learns, it resumes exactly, the next stage can use it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from acestep_core.config import SAMPLE_RATE, ModelConfig, TextEncoderConfig, VAEConfig
+from acestep_core.models.oobleck import OobleckVAE
+from acestep_core.pipeline import generate, load_model
+from acestep_core.song import Metadata, Song
+from tests.support import tiny
+from training import distill, dit, finish, fsq, random_nano, vae
+from training.composer import Wish, compose
+from training.conditioning import nano_tokenizer
+from training.examples import texts
+from training.export import silence_of
+from training.flow import Mixture, draw_times
+from training.latents import LatentPool, encode_pool
+from training.linear_start import lapped_basis, start_linear
+from training.losses import mel_distance, si_sdr
+from training.pool import Pool, make_shard
+from training.state import load_state, save_state
+from training.synth import render
+
+VAE = VAEConfig(
+    encoder_hidden_size=8, decoder_channels=8, decoder_input_channels=64, channel_multiples=(1, 2, 4, 8, 16)
+)
+TEXT = TextEncoderConfig(
+    vocab_size=2048, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+    num_key_value_heads=1, head_dim=16, rope_theta=10_000.0, max_position_embeddings=4096,
+)  # fmt: skip
+MODEL: ModelConfig = replace(tiny.STANDARD, text_hidden_dim=32, num_hidden_layers=2)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """A pool of two short pieces, an autoencoder after two steps, and latents."""
+    root = tmp_path_factory.mktemp("training")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.pool.PIECES_PER_SHARD", 2)
+        make_shard(_made(root / "pool"), 0, 60, Wish(seconds=10))
+    recipe = vae.Recipe(batch=1, frames=8)
+    trainer = vae.Trainer(VAE, recipe, Pool(root / "pool"), _made(root / "vae"), compiled=False)
+    trainer.train_step()
+    trainer.save()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.latents.trained", lambda folder: vae.trained(folder, VAE))
+        encode_pool(Pool(root / "pool"), root / "vae", root / "latents")
+    quantiser = fsq.FSQTrainer(MODEL, LatentPool(root / "latents"), _made(root / "fsq"))
+    for _ in range(3):
+        quantiser.train_step()
+    quantiser.save()
+    nano_tokenizer(root / "tokenizer", pieces=40)
+    return {name: root / name for name in ("pool", "vae", "latents", "fsq", "tokenizer")}
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_the_lapped_transform_is_orthonormal():
+    for bands in (2, 4, 6, 10):
+        basis = lapped_basis(bands)
+        assert torch.allclose(basis @ basis.T, torch.eye(bands), atol=1e-5)
+        assert torch.allclose(basis[:, :bands] @ basis[:, bands:].T, torch.zeros(bands, bands), atol=1e-5)
+
+
+def test_the_autoencoder_starts_as_a_codec():
+    music = torch.stack([torch.from_numpy(render(compose(seed, Wish(seconds=10)))) for seed in range(4)])
+    network = OobleckVAE(VAE)
+    start_linear(network, music, torch.Generator().manual_seed(0))
+    wave = torch.from_numpy(render(compose(99, Wish(seconds=10))))[:, : 3 * SAMPLE_RATE]
+    with torch.no_grad():
+        made = network.decode(network.encode(wave[None]))[0]
+        untrained = tiny.randomise(OobleckVAE(VAE), gain=0.5)
+        other = untrained.decode(untrained.encode(wave[None]))[0]
+    assert si_sdr(made, wave) > 2
+    assert mel_distance(made, wave) < mel_distance(other, wave)
+
+
+def test_the_autoencoder_resumes_exactly(folders, tmp_path):
+    def trainer() -> vae.Trainer:
+        return vae.Trainer(VAE, vae.Recipe(batch=1, frames=4), Pool(folders["pool"]), tmp_path, compiled=False)
+
+    straight = trainer()
+    for _ in range(2):
+        straight.train_step()
+    straight.save()
+    third = straight.train_step()
+    again = trainer()
+    assert again.step == 2
+    assert again.train_step() == pytest.approx(third, rel=1e-4)
+
+
+def test_a_frozen_encoder_keeps_the_latents(folders, tmp_path):
+    recipe = vae.Recipe(batch=1, frames=4, freeze_encoder=True)
+    trainer = vae.Trainer(VAE, recipe, Pool(folders["pool"]), tmp_path, compiled=False)
+    before = [p.clone() for p in trainer.vae.encoder.parameters()]
+    trainer.train_step()
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.vae.encoder.parameters(), strict=True))
+
+
+def test_state_is_in_pieces_and_damage_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.state.PIECE", 1000)
+    save_state(tmp_path, "x", {"step": 3, "rows": torch.arange(1000)})
+    save_state(tmp_path, "x", {"step": 4, "rows": torch.arange(1000)})
+    pieces = json.loads((tmp_path / "x.json").read_text())["pieces"]
+    assert len(pieces) > 5 and len(list(tmp_path.glob("x-*"))) == len(pieces)
+    assert load_state(tmp_path, "x")["step"] == 4
+    (tmp_path / pieces[2]).write_bytes(b"?")
+    with pytest.raises(ValueError, match="damaged"):
+        load_state(tmp_path, "x")
+    assert load_state(tmp_path, "y") is None
+
+
+def test_codes_come_back_as_latents_like_those_they_were_made_of(folders):
+    trainer = fsq.FSQTrainer(MODEL, LatentPool(folders["latents"]), folders["fsq"])
+    assert trainer.step == 3
+    first = trainer.train_step()["loss"]
+    for _ in range(15):
+        last = trainer.train_step()["loss"]
+    assert last < first
+    latents = torch.randn(2, 20, 64)
+    made, codes = fsq.round_trip(trainer.model, latents)
+    trainer.model.silence_latent = torch.zeros(1, 5, 64)
+    assert torch.equal(codes, trainer.model.tokenize(latents))
+    assert torch.allclose(made, trainer.model.detokenize(codes), atol=1e-4)
+
+
+@pytest.fixture
+def trainer(folders, tmp_path, monkeypatch) -> dit.DiTTrainer:
+    monkeypatch.setattr("training.dit.trained", lambda folder: vae.trained(folder, VAE))
+    monkeypatch.setattr("training.dit.nano_tokenizer", lambda folder: nano_tokenizer(folders["tokenizer"]))
+    pool = LatentPool(folders["latents"])
+    recipe = dit.Recipe(frames=500, warmup=5, rate=3e-3, mixture=Mixture(cover=0.3, repaint=0.3, drop=0.4))
+    return dit.DiTTrainer(recipe, pool, pool, folders["vae"], folders["fsq"], tmp_path, config=MODEL, text=TEXT)
+
+
+def test_flow_matching_learns_and_saves(trainer):
+    first = np.mean([trainer.train_step()["loss"] for _ in range(3)])
+    for _ in range(12):
+        last = trainer.train_step()["loss"]
+    assert last < first
+    result = trainer.evaluate()
+    assert all(np.isfinite(list(result.values())))
+    assert (trainer.out / "samples" / "latest.wav").stat().st_size > 100_000
+    trainer.save()
+    untouched = [p for n, p in trainer.networks.model.named_parameters() if p.grad is None and "tokenizer" not in n]
+    assert len(untouched) <= 1, "only the timbre encoder's special token has nothing to learn"
+
+
+def test_a_student_is_distilled_from_a_saved_teacher(trainer, folders, tmp_path):
+    trainer.train_step()
+    trainer.save()
+    plan = distill.Distillation(steps=4, substeps=1)
+    student = distill.Distiller(trainer.out, plan, trainer)
+    assert np.isfinite(student.train_step()["loss"])
+
+
+def test_times_cover_the_whole_range():
+    t = draw_times(1000, np.random.default_rng(0))
+    assert t.min() < 0.1 and t.max() > 0.95 and 0.45 < t.median() < 0.65
+
+
+def test_silence_is_steady_and_small(folders):
+    silence = silence_of(vae.trained(folders["vae"], VAE))
+    assert silence.shape == (1, 64, 64) and torch.equal(silence[:, 40], silence[:, 63])
+
+
+def test_a_trained_nano_loads_like_any_checkpoint(trainer, folders, tmp_path, monkeypatch):
+    trainer.train_step()
+    trainer.save()
+    nano_tokenizer(tmp_path / "tokenizer", pieces=40)
+    monkeypatch.setattr("training.finish.nano_config.MODEL", MODEL)
+    monkeypatch.setattr("training.finish.nano_config.TEXT", TEXT)
+    monkeypatch.setattr("training.finish.trained", lambda folder: vae.trained(folder, VAE))
+    size = finish.finish(trainer.out, folders["vae"], tmp_path / "nano")
+    assert 100_000 < size < 10_000_000
+    model = load_model(tmp_path / "nano", device="cpu", dtype="float32")
+    result = generate(model, Song("a calm piano", metadata=Metadata(duration=3)), seed=1)
+    assert result.waveform.shape == (1, 2, 3 * SAMPLE_RATE) and result.waveform.isfinite().all()
+
+
+def test_the_random_nano_is_small_and_makes_a_sound(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.random_nano.texts", lambda pieces: texts(40))
+    random_nano.write(tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 6_000_000
+    result = generate(load_model(tmp_path, device="cpu"), Song("a calm piano", metadata=Metadata(duration=3)), seed=1)
+    assert 0.01 < float(result.waveform.square().mean().sqrt()) < 0.5

@@ -1,0 +1,1 @@
+"""How acestep-nano is made: composer, synthesizer, training stages, export, evaluation. Needs torch and numpy."""

@@ -1,0 +1,226 @@
+"""Trains the diffusion model with its text encoder:
+`python -m training.dit --latents DIR --held DIR --vae DIR --fsq DIR --out DIR --minutes N`.
+
+Flow matching on cached latents; everything from scratch, resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from acestep_core.config import ModelConfig, TextEncoderConfig
+from acestep_core.models.model import AceStepModel
+from acestep_core.sampling.schedule import make_schedule
+
+from . import nano_config
+from .conditioning import TextTower, nano_tokenizer, piece_of
+from .examples import song_of
+from .export import silence_of
+from .flow import Mixture, draw_times, encode, flow_loss, make_batch
+from .latents import LatentPool
+from .loop import run
+from .pictures import write_spectrograms, write_wav
+from .random_nano import variance_preserving
+from .state import Average, load_state, save_state
+from .vae import trained
+
+log = logging.getLogger("acestep")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Defaults are for one CPU core; a GPU takes larger batches."""
+
+    frames: int = 4000  # latent frames in a batch: 160 s
+    rate: float = 1e-3
+    warmup: int = 300
+    half_life: int = 8_000
+    decay: float = 0.01
+    forget: float = 0.15  # how often a musical fact is left out of the prompt
+    mixture: Mixture = field(default_factory=Mixture)
+    seed: int = 0
+
+
+class Networks(nn.Module):
+    """The diffusion model and its text encoder, trained as one."""
+
+    def __init__(self, config: ModelConfig, text: TextEncoderConfig, tokenizer, seed: int = 0):
+        super().__init__()
+        self.model = AceStepModel(config)
+        self.tower = TextTower(text, tokenizer, seed)
+        generator = torch.Generator().manual_seed(seed)
+        variance_preserving(self.model, generator)
+        with torch.no_grad():
+            for name, parameter in self.model.decoder.named_parameters():
+                if name.endswith("scale_shift_table"):
+                    parameter.normal_(0, 0.02, generator=generator)
+                    if parameter.shape[1] == 6:
+                        parameter[:, 2::3] = 0.3  # gates: every layer adds a little from the start
+                elif "time_proj.weight" in name or "proj_out" in name:
+                    parameter.mul_(0.1)
+        for part in (self.model.tokenizer, self.model.detokenizer):
+            part.requires_grad_(False)
+
+
+class DiTTrainer:
+    def __init__(
+        self,
+        recipe: Recipe,
+        pool: LatentPool,
+        held: LatentPool,
+        vae_folder: Path,
+        fsq_folder: Path,
+        out: Path,
+        device: str = "cpu",
+        config: ModelConfig = nano_config.MODEL,
+        text: TextEncoderConfig = nano_config.TEXT,
+    ):
+        self.recipe, self.pool, self.held, self.out = recipe, pool, held, out
+        self.device = torch.device(device)
+        self.step, self.seconds = 0, 0.0
+        self.vae = trained(vae_folder)
+        self.networks = Networks(config, text, nano_tokenizer(out / "tokenizer"), recipe.seed)
+        quantiser = load_state(fsq_folder, "fsq")
+        if quantiser is not None:
+            for name in ("tokenizer", "detokenizer"):
+                getattr(self.networks.model, name).load_state_dict(quantiser[name])
+        self.networks.to(self.device)
+        self.networks.model.silence_latent = silence_of(self.vae).to(self.device)
+        self.average = Average(self.networks)
+        parameters = [p for p in self.networks.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.decay)
+        saved = load_state(out, "dit")
+        if saved is not None:
+            self.step, self.seconds = saved["step"], saved["seconds"]
+            self.networks.load_state_dict(saved["networks"])
+            self.average.load(saved["average"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+
+    def save(self) -> None:
+        save_state(
+            self.out,
+            "dit",
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "networks": self.networks.state_dict(),
+                "average": self.average.state(),
+                "optimiser": self.optimiser.state_dict(),
+            },
+        )
+
+    def rate(self) -> float:
+        recipe = self.recipe
+        return recipe.rate * min(1, (self.step + 1) / recipe.warmup) / (1 + self.step / recipe.half_life) ** 0.5
+
+    def batch(self, pool: LatentPool, rng: np.random.Generator, mixture: Mixture, frames: int):
+        seeds, latents = pool.batch(frames, rng)
+        songs = [song_of(piece_of(seed), rng, self.recipe.forget) for seed in seeds]
+        return make_batch(self.networks.model, latents.to(self.device), songs, mixture, rng)
+
+    def train_step(self) -> dict[str, float]:
+        recipe, model, tower = self.recipe, self.networks.model, self.networks.tower
+        rng = np.random.default_rng([recipe.seed, 1, self.step])
+        batch = self.batch(self.pool, rng, recipe.mixture, recipe.frames)
+        noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(self.step)).to(self.device)
+        t = draw_times(len(batch), rng).to(self.device)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate()
+        loss = flow_loss(model, tower, batch, noise, t, recipe.mixture.drop, rng).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
+        if torch.isfinite(norm):
+            self.optimiser.step()
+            self.average.update(self.step)
+        self.step += 1
+        return {"loss": float(loss.detach()), "grad": float(norm)}
+
+    @torch.no_grad()
+    def evaluate(self, songs: bool = True) -> dict[str, float]:
+        """Loss on held-out pieces at fixed times, by the averaged weights; and some songs to look at and listen to."""
+        self.average.swap()
+        model, tower = self.networks.model, self.networks.tower
+        rng = np.random.default_rng(7)
+        losses: dict[str, float] = {}
+        for t in (0.2, 0.5, 0.8):
+            batch = self.batch(self.held, rng, Mixture(0, 0, 0, 0), 2000)
+            noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1)).to(self.device)
+            times = torch.full((len(batch),), t, device=self.device)
+            losses[f"held_{t}"] = float(flow_loss(model, tower, batch, noise, times, 0.0, rng).mean())
+        if songs:
+            self._songs()
+        self.average.swap()
+        return losses
+
+    def _songs(self, count: int = 2, steps: int = 20, guidance: float = 2.5) -> None:
+        batch = self.batch(self.held, np.random.default_rng(11), Mixture(0, 0, 0, 0), count * 300)
+        latents = sample(self.networks, batch, steps, guidance)
+        waves = []
+        for row in range(min(count, len(batch))):
+            for source in (batch.latents[row], latents[row]):
+                waves.append(self.vae.decode(source[None, :250].cpu())[0].numpy())
+        folder = self.out / "samples"
+        folder.mkdir(exist_ok=True)
+        write_spectrograms(folder / f"step_{self.step:06d}.png", waves)
+        write_wav(folder / "latest.wav", np.concatenate(waves, axis=1))
+        (folder / "latest.txt").write_text("\n".join(f"{s.caption} | {s.metadata}" for s in batch.songs[:count]) + "\n")
+
+
+@torch.no_grad()
+def sample(networks: Networks, batch, steps: int, guidance: float = 1.0, shift: float = 3.0, seed: int = 0) -> Tensor:
+    """Latents `[B, T, 64]` by Euler steps from noise, with plain classifier-free guidance."""
+    model = networks.model
+    condition, mask = encode(model, networks.tower, batch, 0.0, np.random.default_rng(0))
+    prepared = model.decoder.prepare(
+        batch.context, condition, mask, model.null_condition_emb if guidance != 1 else None
+    )
+    x = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(seed)).to(batch.latents)
+    schedule = make_schedule(steps, shift).tolist()
+    for t, following in zip(schedule[:-1], schedule[1:], strict=True):
+        x = x - guided(model, prepared, x, torch.full((len(x),), t, device=x.device), guidance) * (t - following)
+    return x
+
+
+def guided(model: AceStepModel, prepared, x: Tensor, t: Tensor, guidance: float) -> Tensor:
+    """Velocity, pushed away from the unconditional one. `prepared` knows the null condition if it is not 1."""
+    if guidance == 1:
+        return model.decoder(x, t, prepared)
+    given, null = model.decoder(torch.cat((x, x)), t, prepared).chunk(2)
+    return null + guidance * (given - null)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("latents", "held", "vae", "fsq", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--frames", type=int, default=Recipe.frames)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+def main() -> None:
+    args = arguments().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(args.threads)
+    torch.set_float32_matmul_precision("medium")
+    args.out.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(frames=args.frames)
+    pools = LatentPool(args.latents), LatentPool(args.held)
+    trainer = DiTTrainer(recipe, *pools, args.vae, args.fsq, args.out, args.device)
+    size = sum(p.numel() for p in trainer.networks.parameters()) / 1e6
+    log.info("%.1f M parameters, %d pieces", size, trainer.pool.pieces)
+    run(trainer, args.minutes)
+
+
+if __name__ == "__main__":
+    main()

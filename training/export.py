@@ -1,0 +1,105 @@
+"""Writes a model in the original's folder layout, in bfloat16: it loads through the same code as the real ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from acestep_core.config import ModelConfig, TextEncoderConfig
+from acestep_core.models.model import AceStepModel
+from acestep_core.models.oobleck import OobleckVAE
+
+NETWORK_FOLDER = "acestep-v15-nano"
+TEXT_FOLDER = "Qwen3-Embedding-0.6B"  # the name by which text encoders are found, whatever their size
+SILENCE_FRAMES = 64  # silence is steady: the rest of it repeats the last frame
+
+
+def write_network(root: Path, model: AceStepModel, silence: Tensor, note: str, turbo: bool = True) -> None:
+    """`silence`: `[1, frames, 64]`, what the VAE makes of silence; stored channels first, as the original does."""
+    folder = _folder(root, NETWORK_FOLDER)
+    config = _network_json(model.config) | {
+        "is_turbo": turbo,
+        "model_version": "turbo" if turbo else "base",
+        "acestep_note": note,
+    }
+    _write_json(folder / "config.json", config)
+    _save(model, folder / "model.safetensors")
+    torch.save(silence[:, :SILENCE_FRAMES].transpose(1, 2).float().contiguous().clone(), folder / "silence_latent.pt")
+
+
+def write_vae(root: Path, vae: OobleckVAE) -> None:
+    """Weight norm must be folded already."""
+    folder = _folder(root, "vae")
+    _write_json(folder / "config.json", {"_class_name": "AutoencoderOobleck", **asdict(vae.config)})
+    _save(vae, folder / "diffusion_pytorch_model.safetensors")
+
+
+def write_text_encoder(root: Path, module: nn.Module, config: TextEncoderConfig, tokenizer: Path) -> None:
+    """`tokenizer`: a folder made by `training.nano_tokenizer`."""
+    folder = _folder(root, TEXT_FOLDER)
+    _write_json(
+        folder / "config.json",
+        {
+            "architectures": ["Qwen3ForCausalLM"],
+            "model_type": "qwen3",
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "torch_dtype": "bfloat16",
+            **asdict(config),
+        },
+    )
+    _save(module, folder / "model.safetensors")
+    for file in sorted(tokenizer.iterdir()):
+        shutil.copyfile(file, folder / file.name)
+
+
+def silence_of(vae: OobleckVAE, frames: int = SILENCE_FRAMES) -> Tensor:
+    """Latents of digital silence, `[1, frames, 64]`: the start as encoded, then the steady state for ever."""
+    with torch.no_grad():
+        encoded = vae.encode(torch.zeros(1, 2, frames * 1920))
+    encoded[:, frames // 2 :] = encoded[:, frames // 2 : frames // 2 + 1]
+    return encoded.float()
+
+
+def _network_json(config: ModelConfig) -> dict:
+    return asdict(config) | {
+        "architectures": ["AceStepConditionGenerationModel"],
+        "model_type": "acestep",
+        "dtype": "bfloat16",
+        "layer_types": ["full_attention" if i % 2 else "sliding_attention" for i in range(config.num_hidden_layers)],
+        "use_sliding_window": True,
+        "fsq_input_num_quantizers": 1,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "hidden_act": "silu",
+        "rope_scaling": None,
+        "max_position_embeddings": 32768,
+        "tie_word_embeddings": True,
+    }
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    tensors = {
+        name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in module.state_dict().items()
+    }
+    save_file(tensors, path, {"format": "pt"})
+    path.chmod(0o644)
+
+
+def _folder(root: Path, name: str) -> Path:
+    folder = Path(root) / name
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _write_json(path: Path, values: dict) -> None:
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

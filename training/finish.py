@@ -1,0 +1,56 @@
+"""Puts a trained nano together: `python -m training.finish --dit DIR --vae DIR --out acestep_core/nano`.
+
+`--dit` is the folder of `training.distill` (a turbo), or of `training.dit` with `--base`. Averaged weights are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from . import nano_config
+from .conditioning import nano_tokenizer
+from .dit import Networks
+from .export import silence_of, write_network, write_text_encoder, write_vae
+from .state import Average, load_state
+from .vae import trained
+
+NOTE = "nano is a miniature trained on synthetic music: it shows how everything works, not how ACE-Step sounds"
+FILE_LIMIT, TOTAL_LIMIT = 15_000_000, 32_000_000
+
+
+def finish(dit: Path, vae_folder: Path, out: Path, turbo: bool = True) -> int:
+    """Writes the whole checkpoint and returns its size in bytes. Raises ValueError when it is larger than allowed."""
+    saved = load_state(dit, "dit")
+    if saved is None:
+        raise FileNotFoundError(f"no state of the diffusion model in {dit}: train it first (python -m training.dit)")
+    networks = Networks(nano_config.MODEL, nano_config.TEXT, nano_tokenizer(dit / "tokenizer"))
+    networks.load_state_dict(saved["networks"])
+    average = Average(networks)
+    average.load(saved["average"])
+    average.swap()
+    vae = trained(vae_folder)
+    write_text_encoder(out, networks.tower.qwen, networks.tower.config, dit / "tokenizer")
+    write_vae(out, vae)
+    write_network(out, networks.model, silence_of(vae), NOTE, turbo)
+    sizes = {path: path.stat().st_size for path in out.rglob("*") if path.is_file()}
+    total, largest = sum(sizes.values()), max(sizes, key=sizes.__getitem__)
+    if total > TOTAL_LIMIT or sizes[largest] > FILE_LIMIT:
+        raise ValueError(
+            f"nano is {total / 1e6:.1f} MB, its largest file {largest.name} {sizes[largest] / 1e6:.1f} MB; too large"
+        )
+    return total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dit", type=Path, required=True)
+    parser.add_argument("--vae", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--base", action="store_true", help="not distilled: many steps, with guidance")
+    args = parser.parse_args()
+    parser.exit(0, f"{finish(args.dit, args.vae, args.out, not args.base) / 1e6:.1f} MB in {args.out}\n")
+
+
+if __name__ == "__main__":
+    main()

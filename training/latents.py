@@ -1,0 +1,93 @@
+"""Latents of the pool, made once by a finished autoencoder:
+`python -m training.latents --pool DIR --vae DIR --out DIR`.
+
+One file a shard, float16, with the pool's table of pieces; resumes. The encoder must not change any more afterwards:
+train the decoder further with `training.vae --freeze-encoder`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .pool import Pool
+from .vae import trained
+
+log = logging.getLogger("acestep")
+
+
+@torch.no_grad()
+def encode_pool(pool: Pool, vae_folder: Path, out: Path, device: str = "cpu") -> None:
+    """Writes `shard_*.npy` (`[frames, 64]` float16) and `shard_*.json` (seed, first frame, frames)."""
+    vae = trained(vae_folder).to(device)
+    out.mkdir(parents=True, exist_ok=True)
+    for shard in sorted(pool.shards):
+        target = out / shard
+        if target.exists():
+            continue
+        rows, table, position = [], [], 0
+        for index, piece in enumerate(pool.pieces):
+            if piece[0] != shard:
+                continue
+            seed, wave = pool.piece(index)
+            latents = vae.encode(torch.from_numpy(wave)[None].to(device))[0].cpu().numpy().astype(np.float16)
+            table.append((seed, position, len(latents)))
+            position += len(latents)
+            rows.append(latents)
+        target.with_suffix(".json").write_text(json.dumps(table))
+        partial = target.with_name(target.name + ".part")
+        with partial.open("wb") as file:
+            np.save(file, np.concatenate(rows))
+        os.replace(partial, target)
+        log.info("%s: %d pieces, std %.2f", shard, len(table), float(np.concatenate(rows).astype(np.float32).std()))
+
+
+class LatentPool:
+    """All encoded pieces, in memory, by length: `by_frames[frames]` lists (seed, latents `[frames, 64]`)."""
+
+    def __init__(self, folder: Path):
+        self.by_frames: dict[int, list[tuple[int, np.ndarray]]] = {}
+        for path in sorted(Path(folder).glob("shard_*.npy")):
+            rows = np.load(path)
+            for seed, start, frames in json.loads(path.with_suffix(".json").read_text()):
+                self.by_frames.setdefault(frames, []).append((seed, rows[start : start + frames]))
+        if not self.by_frames:
+            raise FileNotFoundError(f"no latents in {folder}: make them first (python -m training.latents)")
+
+    @property
+    def pieces(self) -> int:
+        return sum(len(rows) for rows in self.by_frames.values())
+
+    def batch(self, frames_in_batch: int, rng: np.random.Generator) -> tuple[list[int], Tensor]:
+        """Seeds and latents `[B, T, 64]` of pieces of one length, about `frames_in_batch` frames in all."""
+        lengths = list(self.by_frames)
+        weights = np.array([length * len(self.by_frames[length]) for length in lengths], float)
+        length = lengths[int(rng.choice(len(lengths), p=weights / weights.sum()))]
+        rows = self.by_frames[length]
+        count = min(len(rows), max(1, round(frames_in_batch / length)))
+        chosen = [rows[i] for i in rng.choice(len(rows), count, replace=False)]
+        return [seed for seed, _ in chosen], torch.from_numpy(np.stack([x for _, x in chosen]).astype(np.float32))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pool", type=Path, required=True)
+    parser.add_argument("--vae", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(args.threads)
+    encode_pool(Pool(args.pool), args.vae, args.out, args.device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The loop all stages share: train for some minutes, log, look at held-out pieces, save, and go on another day."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from pathlib import Path
+from typing import Protocol
+
+log = logging.getLogger("acestep")
+
+
+class Stage(Protocol):
+    """What `run` drives. `seconds` is the training time so far, over all sessions."""
+
+    out: Path
+    step: int
+    seconds: float
+
+    def train_step(self) -> dict[str, float]: ...
+
+    def evaluate(self) -> dict[str, float]: ...
+
+    def save(self) -> None: ...
+
+
+def run(stage: Stage, minutes: float, every: int = 20, evaluate_every: int = 500, last_step: int | None = None) -> None:
+    """Until `minutes` have passed or `last_step` is reached; state saved at every evaluation and at the end."""
+    start = mark = time.monotonic()
+    before = stage.seconds
+    sums: dict[str, float] = {}
+    if stage.step == 0:
+        _report(stage, stage.evaluate())
+    while time.monotonic() - start < minutes * 60 and (last_step is None or stage.step < last_step):
+        for name, value in stage.train_step().items():
+            sums[name] = sums.get(name, 0.0) + value / every
+        stage.seconds = before + time.monotonic() - start
+        if stage.step % every == 0:
+            speed = every / (time.monotonic() - mark)
+            mark = time.monotonic()
+            append_row(
+                stage.out / "log.csv", {"step": stage.step, "hours": stage.seconds / 3600, **sums, "speed": speed}
+            )
+            sums = {}
+        if stage.step % evaluate_every == 0:
+            stage.save()
+            _report(stage, stage.evaluate())
+            mark = time.monotonic()
+    stage.save()
+    _report(stage, stage.evaluate())
+
+
+def _report(stage: Stage, result: dict[str, float]) -> None:
+    log.info("step %d: %s", stage.step, " ".join(f"{k} {v:.3f}" for k, v in result.items()))
+    append_row(stage.out / "held_out.csv", {"step": stage.step, "hours": stage.seconds / 3600, **result})
+
+
+def append_row(path: Path, row: dict[str, float]) -> None:
+    """One line of a CSV file; the header too when the file is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(row)
+        writer.writerow([f"{v:.5g}" if isinstance(v, float) else v for v in row.values()])

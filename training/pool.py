@@ -1,0 +1,105 @@
+"""A pool of rendered pieces on disk, made once: `python -m training.pool --out DIR --pieces 600`.
+
+Shards of int16 stereo, memory-mapped when read, so that training on a weak machine spends nothing on synthesis. Every
+shard is written whole or not at all: the command resumes where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from multiprocessing import Pool as Workers
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .composer import Wish, compose
+from .instruments import RATE
+from .synth import render
+
+log = logging.getLogger("acestep")
+
+PIECES_PER_SHARD = 50
+HELD_OUT = 1_000_000  # seeds from here on are never trained on
+
+
+def make_shard(folder: Path, index: int, first_seed: int, wish: Wish | None = None) -> None:
+    """Writes `shard_{index}.npy` (`[2, samples]` int16) and its table of (seed, first sample, samples)."""
+    target = folder / f"shard_{index:04d}.npy"
+    if target.exists():
+        return
+    waves, table, position = [], [], 0
+    for offset in range(PIECES_PER_SHARD):
+        seed = first_seed + index * PIECES_PER_SHARD + offset
+        wave = render(compose(seed, wish))
+        waves.append(np.round(wave * 32767).astype(np.int16))
+        table.append((seed, position, wave.shape[1]))
+        position += wave.shape[1]
+    target.with_suffix(".json").write_text(json.dumps(table))
+    partial = target.with_name(target.name + ".part")
+    with partial.open("wb") as file:
+        np.save(file, np.concatenate(waves, axis=1))
+    os.replace(partial, target)
+
+
+class Pool:
+    """Random crops from the shards in a folder; sees shards that are added while it is in use (`refresh`)."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.shards: dict[str, np.ndarray] = {}
+        self.pieces: list[tuple[str, int, int, int]] = []  # shard, seed, first sample, samples
+        self.refresh()
+
+    def refresh(self) -> None:
+        for path in sorted(self.folder.glob("shard_*.npy")):
+            if path.name not in self.shards:
+                self.shards[path.name] = np.load(path, mmap_mode="r")
+                self.pieces += [(path.name, *row) for row in json.loads(path.with_suffix(".json").read_text())]
+
+    @property
+    def seconds(self) -> float:
+        return sum(row[3] for row in self.pieces) / RATE
+
+    def crops(self, batch: int, samples: int, rng: np.random.Generator) -> torch.Tensor:
+        """`[batch, 2, samples]` float32: random pieces, places, gain (−6 to +2 dB), sides swapped half of the time."""
+        out = np.empty((batch, 2, samples), np.float32)
+        lengths = np.array([row[3] for row in self.pieces], float)
+        for row in range(batch):
+            shard, _, start, length = self.pieces[int(rng.choice(len(lengths), p=lengths / lengths.sum()))]
+            at = start + int(rng.integers(0, max(1, length - samples)))
+            crop = self.shards[shard][:, at : at + samples].astype(np.float32) / 32767
+            crop = crop[:: int(rng.choice([-1, 1]))] * 10 ** (rng.uniform(-6, 2) / 20)
+            out[row] = np.pad(crop, ((0, 0), (0, samples - crop.shape[1])))
+        return torch.from_numpy(out)
+
+    def piece(self, index: int) -> tuple[int, np.ndarray]:
+        """Seed and sound `[2, samples]` float32 of one piece."""
+        shard, seed, start, length = self.pieces[index]
+        return seed, self.shards[shard][:, start : start + length].astype(np.float32) / 32767
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pieces", type=int, default=600)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    args.out.mkdir(parents=True, exist_ok=True)
+    jobs = [(args.out, i, args.first_seed) for i in range(args.pieces // PIECES_PER_SHARD)]
+    if args.processes == 1:
+        for job in jobs:
+            make_shard(*job)
+            log.info("shard %d of %d", job[1] + 1, len(jobs))
+    else:
+        with Workers(args.processes) as workers:
+            workers.starmap(make_shard, jobs, chunksize=1)
+
+
+if __name__ == "__main__":
+    main()

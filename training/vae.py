@@ -1,0 +1,227 @@
+"""Trains the autoencoder: `python -m training.vae --pool DIR --out DIR --minutes N --threads 1`.
+
+Stops after N minutes and resumes from what OUT holds. Writes `log.csv` (losses), `samples/` (spectrograms and sound of
+held-out pieces, source above result) and the state. Each step's data depends on the seed and the step alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import remove_parametrizations
+
+from acestep_core.config import VAEConfig
+from acestep_core.models.oobleck import OobleckVAE
+
+from . import nano_config
+from .composer import compose
+from .linear_start import start_linear, variance_preserving
+from .loop import run
+from .losses import kl_loss, mel_distance, middle_and_side, si_sdr, spectral_loss, wave_loss
+from .pictures import write_spectrograms, write_wav
+from .pool import HELD_OUT, Pool
+from .state import Average, load_state, save_state
+from .synth import render
+
+log = logging.getLogger("acestep")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Defaults are for one CPU core; a GPU takes a larger batch."""
+
+    batch: int = 2
+    frames: int = 16  # a crop of 0.64 s
+    rate: float = 6e-4
+    warmup: int = 100
+    half_life: int = 12_000  # steps after which the learning rate has fallen to 0.7 of its peak
+    spectral: float = 1.0
+    wave: float = 0.3
+    kl: float = 0.01
+    freeze_encoder: bool = False  # latents are in use already: only the decoder goes on learning
+    linear: bool = True  # start as a transform codec
+    seed: int = 0
+
+
+def normalise_weights(vae: nn.Module) -> None:
+    """Weight norm on every convolution, as in the released checkpoint."""
+    for module in vae.modules():
+        if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
+            weight_norm(module)
+
+
+def fold_weights(vae: nn.Module) -> None:
+    """Back to plain weights, for export."""
+    for module in vae.modules():
+        if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
+            remove_parametrizations(module, "weight")
+
+
+def autoencode(vae: OobleckVAE, wave: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Waveform `[B, 2, N]`, mean and std `[B, 64, T]`. `noise` (like the mean) makes it variational."""
+    mean, scale = vae.encoder(wave).float().chunk(2, dim=1)
+    std = F.softplus(scale) + 1e-4
+    latents = mean if noise is None else mean + std * noise
+    return vae.decoder(latents).float(), mean, std
+
+
+class Trainer:
+    def __init__(
+        self, config: VAEConfig, recipe: Recipe, pool: Pool, out: Path, device: str = "cpu", compiled: bool = True
+    ):
+        self.recipe, self.pool, self.out, self.device = recipe, pool, out, torch.device(device)
+        self.step, self.seconds = 0, 0.0
+        generator = torch.Generator().manual_seed(recipe.seed)
+        self.vae = OobleckVAE(config)
+        saved = load_state(out, "vae")
+        if saved is None:
+            if recipe.linear:
+                start_linear(self.vae, pool.crops(64, 96_000, np.random.default_rng(recipe.seed)), generator)
+            else:
+                variance_preserving(self.vae, generator)
+        normalise_weights(self.vae)
+        self.vae.to(self.device)
+        if recipe.freeze_encoder:
+            self.vae.encoder.requires_grad_(False)
+        self.average = Average(self.vae)
+        self.optimiser = torch.optim.AdamW(self.vae.parameters(), lr=recipe.rate, betas=(0.8, 0.99), weight_decay=0.0)
+        if saved is not None:
+            self._load(saved)
+        self.autoencode = torch.compile(autoencode) if compiled else autoencode
+
+    def _load(self, saved: dict) -> None:
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.vae.load_state_dict(saved["vae"])
+        self.average.load(saved["average"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        log.info("resumed at step %d", self.step)
+
+    def save(self) -> None:
+        save_state(
+            self.out,
+            "vae",
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "vae": self.vae.state_dict(),
+                "average": self.average.state(),
+                "optimiser": self.optimiser.state_dict(),
+            },
+        )
+
+    def rate(self) -> float:
+        return (
+            self.recipe.rate
+            * min(1, (self.step + 1) / self.recipe.warmup)
+            / (1 + self.step / self.recipe.half_life) ** 0.5
+        )
+
+    def train_step(self) -> dict[str, float]:
+        recipe = self.recipe
+        rng = np.random.default_rng([recipe.seed, self.step])
+        wave = self.pool.crops(recipe.batch, recipe.frames * 1920, rng).to(self.device)
+        noise = torch.randn(
+            recipe.batch, nano_config.LATENTS, recipe.frames, generator=torch.Generator().manual_seed(self.step)
+        ).to(self.device)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            made, mean, std = self.autoencode(self.vae, wave, noise)
+        turned = (
+            middle_and_side if self.step % 2 == 0 else torch.clone
+        )  # both views in turn: half the work of both at once
+        parts = {
+            "spectral": spectral_loss(turned(made), turned(wave)),
+            "wave": wave_loss(made, wave),
+            "kl": kl_loss(mean, std),
+        }
+        loss = sum(getattr(recipe, name) * part for name, part in parts.items())
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.vae.parameters(), 5.0)
+        if torch.isfinite(norm):
+            self.optimiser.step()
+            self.average.update(self.step)
+        self.step += 1
+        return {name: float(part.detach()) for name, part in parts.items()} | {
+            "grad": float(norm),
+            "std": float(std.detach().mean()),
+        }
+
+    @torch.no_grad()
+    def evaluate(self, pieces: int = 3, seconds: int = 5, pictures: bool = True) -> dict[str, float]:
+        """Round trip of held-out pieces by the averaged weights."""
+        self.average.swap()
+        results, waves = [], []
+        for index in range(pieces):
+            piece = compose(HELD_OUT + index)
+            wave = torch.from_numpy(render(piece)[:, 2 * 48_000 : (2 + seconds) * 48_000].copy())
+            made = autoencode(self.vae, wave[None].to(self.device), None)[0][0].cpu()
+            results.append((mel_distance(made, wave), si_sdr(made, wave)))
+            waves += [wave.numpy(), made.numpy()]
+        self.average.swap()
+        if pictures:
+            folder = self.out / "samples"
+            folder.mkdir(exist_ok=True)
+            write_spectrograms(folder / f"step_{self.step:06d}.png", waves)
+            write_wav(folder / "latest.wav", np.concatenate(waves, axis=1))
+        mel, sdr = np.mean(results, axis=0)
+        return {"mel": float(mel), "si_sdr": float(sdr)}
+
+
+def trained(folder: Path, config: VAEConfig = nano_config.VAE) -> OobleckVAE:
+    """The averaged weights of the state in `folder`, weight norm folded, ready to encode and decode."""
+    saved = load_state(folder, "vae")
+    if saved is None:
+        raise FileNotFoundError(f"no state of the autoencoder in {folder}: train it first (python -m training.vae)")
+    vae = OobleckVAE(config)
+    normalise_weights(vae)
+    with torch.no_grad():
+        for parameter, value in zip(vae.parameters(), saved["average"], strict=True):
+            parameter.copy_(value)
+    fold_weights(vae)
+    return vae.eval().requires_grad_(False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pool", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=Recipe.batch)
+    parser.add_argument("--frames", type=int, default=Recipe.frames)
+    parser.add_argument("--base", type=int, default=nano_config.VAE.decoder_channels, help="channels at full rate")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder alone, for latents in use")
+    parser.add_argument("--random-start", action="store_true", help="do not start as a transform codec")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    config = VAEConfig(
+        encoder_hidden_size=args.base, decoder_channels=args.base, decoder_input_channels=nano_config.LATENTS
+    )
+    recipe = Recipe(args.batch, args.frames, freeze_encoder=args.freeze_encoder, linear=not args.random_start)
+    (args.out / "recipe.json").write_text(json.dumps({"base": args.base, **recipe.__dict__}, indent=1))
+    trainer = Trainer(config, recipe, Pool(args.pool), args.out, args.device, compiled=not args.no_compile)
+    log.info(
+        "%.1f M parameters, %.0f s of audio",
+        sum(p.numel() for p in trainer.vae.parameters()) / 1e6,
+        trainer.pool.seconds,
+    )
+    run(trainer, args.minutes)
+
+
+if __name__ == "__main__":
+    main()
