@@ -121,9 +121,12 @@ def load_model(
         encoder_ops=CastOps if precision.condition != precision.dit else None,
         hooks=hooks,
     )
+    # A folder brings its own tokenizer; a single file has none and uses the one found for the model.
+    words = None if text_path.is_dir() else parts.tokenizer
     text_encoder_model, _ = load_text_encoder(
-        text_path, device=home, dtype=precision.text_encoder, tokenizer=parts.tokenizer, hooks=hooks
+        text_path, device=home, dtype=precision.text_encoder, tokenizer=words, hooks=hooks
     )
+    _check_widths(network, text_encoder_model)
     vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, hooks=hooks)
     ensure_silence(network, vae_model)
     given = {"model": name_or_path, "vae": vae, "text_encoder": text_encoder, "variant": variant}
@@ -136,6 +139,15 @@ def load_model(
         origin={name: str(value) for name, value in given.items() if value is not None},
         note=read_config(parts.network).get("acestep_note", ""),
     )
+
+
+def _check_widths(network: AceStepModel, text_encoder: TextEncoder) -> None:
+    width = text_encoder.module.config.hidden_size
+    if width != network.config.text_hidden_dim:
+        raise CheckpointError(
+            f"this text encoder gives {width} values a token, the diffusion model reads "
+            f"{network.config.text_hidden_dim}: they do not belong together"
+        )
 
 
 def _part_path(name_or_path: str | Path, roots: Sequence[Path]) -> Path:
@@ -222,9 +234,6 @@ def encode_conditions(network: AceStepModel, conditions: Sequence[TextCondition]
         if id(condition) not in known:
             known[id(condition)] = network.encoder(condition.caption.to(device), condition.lyrics.to(device), timbre)
     return [known[id(condition)] for condition in conditions]
-
-
-_encode_conditions = encode_conditions
 
 
 def decode(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from .audio_tokenizer import AudioTokenizer, Detokenizer
 from .condition import ConditionEncoder
-from .dit import DiT
+from .dit import DiT, Prepared
 from .layers import Ops
 
 
@@ -34,6 +34,10 @@ class AceStepModel(nn.Module):
         self.null_condition_emb = nn.Parameter(
             torch.zeros(1, 1, config.encoder_hidden_size, device=device, dtype=dtype)
         )
+
+    def forward(self, x: Tensor, t: Tensor, prepared: Prepared) -> Tensor:
+        """One step of the transformer, see `DiT.forward`: what a host calls, and may have compiled."""
+        return self.decoder(x, t, prepared)
 
     def silence(self, frames: int) -> Tensor:
         """Latents of silence, [1, frames, 64]. Beyond the stored length its last frame goes on: silence is steady."""

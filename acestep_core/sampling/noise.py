@@ -29,8 +29,8 @@ def batch_seeds(seed: int | Sequence[int], count: int) -> list[int]:
 def draw_noise(seeds: Sequence[int], frames: int, channels: int = LATENT_CHANNELS) -> torch.Tensor:
     """Standard normal noise [len(seeds), frames, channels], float32 on the CPU.
 
-    Each item is drawn as [1, channels, frames], the order of ComfyUI's own samplers, so that a seed is the same song there.
-    (The original draws [1, frames, channels] on its GPU, which no other machine repeats.)
+    Each item is drawn as [1, channels, frames], the order of ComfyUI's own samplers, so that a seed is the same song
+    there. (The original draws [1, frames, channels] on its GPU, which no other machine repeats.)
     """
     return torch.cat([_draw(seed, frames, channels) for seed in seeds])
 

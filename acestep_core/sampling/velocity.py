@@ -21,18 +21,17 @@ def network_velocity(
     `context` is [B, T, 128]. `guided` also prepares the null condition, without which `with_null` cannot be asked for.
     Times reach the network in float32, whatever its dtype.
     """
-    batch = len(context)
-    if len(conditions) == 1:
-        conditions = list(conditions) * batch
-    if len(conditions) != batch:
-        raise ValueError(f"{len(conditions)} conditions for a batch of {batch}: one per item, or one for all")
-    condition, mask = stack_conditions(list(conditions))
+    if len(conditions) not in (1, len(context)):
+        raise ValueError(f"{len(conditions)} conditions for a batch of {len(context)}: one per item, or one for all")
+    if all(condition is conditions[0] for condition in conditions):
+        conditions = conditions[:1]  # its keys and values then serve all items
+    condition, mask = stack_conditions(conditions)
     null = network.null_condition_emb if guided else None
     prepared = network.decoder.prepare(context, condition, mask, null)
 
     @torch.no_grad()
     def velocity(x: torch.Tensor, t: float, with_null: bool) -> torch.Tensor:
         times = torch.full((len(x),), t, dtype=torch.float32, device=x.device)
-        return network.decoder(torch.cat([x, x]) if with_null else x, times, prepared)
+        return network(torch.cat([x, x]) if with_null else x, times, prepared)
 
     return velocity

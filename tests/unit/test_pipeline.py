@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from acestep_core import pipeline
+from acestep_core.checkpoints.catalog import NANO
 from acestep_core.checkpoints.loading import load_vae
 from acestep_core.errors import Cancelled, CheckpointError, NonFiniteError, RequestError
 from acestep_core.pipeline import Model, decode, encode, encode_audio, frames_of, generate, load_model, sample
@@ -289,6 +290,11 @@ def test_a_missing_part_on_disk_says_where_it_was_looked_for(folder):
         load_model(folder, device="cpu", vae=folder / "nowhere", models_dir=str(folder))
     with pytest.raises(CheckpointError, match="no scragvae; looked for .*scragvae"):
         load_model(folder, device="cpu", vae="scragvae", models_dir=str(folder))
+
+
+def test_a_text_encoder_of_another_model_is_refused(folder):
+    with pytest.raises(CheckpointError, match="gives 64 values a token, the diffusion model reads .*do not belong"):
+        load_model(folder, device="cpu", text_encoder=NANO / "Qwen3-Embedding-0.6B")
 
 
 def test_a_request_for_a_missing_device_loads_nothing(folder, monkeypatch):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from acestep_core.checkpoints.catalog import Kind
+from acestep_core.checkpoints.catalog import NANO, Kind
 from acestep_core.checkpoints.find import find_checkpoint
 from acestep_core.checkpoints.layouts import Layout
+from acestep_core.checkpoints.loading import load_network, load_text_encoder, load_vae
 from acestep_core.errors import CheckpointError
 from tests.support import layouts, tiny, tiny_text
 
@@ -189,3 +190,15 @@ def test_a_model_that_is_not_one_says_what_it_is(tmp_path):
     file = layouts.save(tmp_path / "ace.safetensors", {"genre_embedder.weight": tiny.draw(2)})
     with pytest.raises(CheckpointError, match="ACE-Step 1.0 checkpoint"):
         find_checkpoint(file)
+
+
+def test_nano_comes_with_the_package():
+    found = find_checkpoint("nano")
+    assert (found.name, found.layout) == ("nano", Layout.ORIGINAL)
+    assert {found.network.parent, found.vae.parent, found.text_encoder.parent, found.tokenizer.parent} == {NANO}
+    network, report = load_network(found.network)
+    text_encoder, _ = load_text_encoder(found.text_encoder, tokenizer=found.tokenizer)
+    assert not report.unexpected and not report.dropped and network.silence_latent is not None
+    assert text_encoder.module.config.hidden_size == network.config.text_hidden_dim
+    vae, _ = load_vae(found.vae)
+    assert vae.config.decoder_input_channels == network.config.audio_acoustic_hidden_dim

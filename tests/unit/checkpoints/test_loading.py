@@ -46,11 +46,18 @@ def test_every_tensor_is_the_stored_value_cast(tmp_path, model, stored, dtype):
 
 
 def test_a_tensor_longer_than_the_window(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "WINDOW", 256)
+    monkeypatch.setattr(reader, "WINDOW", 50)
     values = torch.randn(77, 9)
     entry = reader.read_table(layouts.save(tmp_path / "a.safetensors", {"a": values})).entries["a"]
     got = reader.read_to(entry, torch.bfloat16, torch.device("cpu"))
     assert torch.equal(got, values.to(torch.bfloat16))
+
+
+def test_a_tensor_for_another_device(tmp_path):
+    """The meta device stands in for one: it takes the same way, in pieces."""
+    entry = reader.read_table(layouts.save(tmp_path / "a.safetensors", {"a": torch.ones(7, 3)})).entries["a"]
+    got = reader.read_to(entry, torch.float16, torch.device("meta"))
+    assert (got.shape, got.dtype, got.device.type) == ((7, 3), torch.float16, "meta")
 
 
 def test_the_file_may_change_after_the_load(folder, model):
