@@ -1,0 +1,46 @@
+"""From the files of a model to the sockets that carry it."""
+
+from __future__ import annotations
+
+from ..acestep_core import pipeline
+from ..acestep_core.checkpoints.dimensions import read_config
+from ..acestep_core.checkpoints.find import Checkpoint
+from ..acestep_core.checkpoints.loading import ensure_silence, load_network, load_text_encoder, load_vae
+from . import comfy_runtime as runtime
+
+
+def load_parts(
+    parts: Checkpoint, dtype: str, variant: str | None, node_id: str | None
+) -> tuple[object, runtime.PlacedTextEncoder, runtime.SongVAE]:
+    """MODEL, text encoder and VAE, each read to where ComfyUI keeps what is not in use. What the checkpoint wants its
+    user to know is shown on the node."""
+    storage, compute = runtime.network_dtypes(dtype)
+    has_tokenizer = parts.tokenizer is not None or parts.text_encoder.is_dir()
+    tokenizer = parts.tokenizer if has_tokenizer else runtime.BUNDLED_TOKENIZER
+    vae_dtype, home = runtime.vae_dtype(), runtime.homes()
+    with runtime.watched() as hooks:
+        network, report = load_network(
+            parts.network,
+            device=home.network,
+            dtype=compute,
+            variant=variant,
+            ops=runtime.comfy_ops(storage, compute),
+            hooks=hooks,
+        )
+        encoder, _ = load_text_encoder(
+            parts.text_encoder,
+            device=home.text_encoder,
+            dtype=runtime.text_encoder_dtype(),
+            tokenizer=tokenizer,
+            hooks=hooks,
+        )
+        vae, _ = load_vae(
+            parts.vae, device=home.vae, dtype=vae_dtype, ops=runtime.comfy_ops(vae_dtype, vae_dtype), hooks=hooks
+        )
+    song_vae = runtime.SongVAE(vae)
+    if network.silence_latent is None:
+        with song_vae.on_device():
+            ensure_silence(network, vae)
+    runtime.show_note(read_config(parts.network).get("acestep_note", ""), node_id)
+    model = runtime.wrap_network(network, pipeline.recommended(report.variant), storage, compute)
+    return model, runtime.PlacedTextEncoder(encoder), song_vae

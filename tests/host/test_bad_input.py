@@ -1,0 +1,123 @@
+"""What cannot be done is said in one sentence, on the node or before the run, and the queue goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .graph import find, load_workflow, to_prompt, with_inputs
+from .server import REPO, ComfyServer, PromptRejected
+
+
+@pytest.fixture(scope="module")
+def prompt(server: ComfyServer) -> dict:
+    shipped = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
+    return with_inputs(shipped, "AS15_Song", duration=1.0)
+
+
+@pytest.fixture(autouse=True)
+def the_queue_goes_on(server: ComfyServer, prompt: dict) -> Iterator[None]:
+    yield
+    server.play(prompt)
+
+
+def rejection(server: ComfyServer, prompt: dict, class_type: str) -> str:
+    """What the node's red frame says before anything runs."""
+    with pytest.raises(PromptRejected) as caught:
+        server.queue(prompt)
+    details = caught.value.node_errors[find(prompt, class_type)]
+    return details[0]
+
+
+@pytest.mark.parametrize("duration", [0, -3, 601])
+def test_duration_out_of_range(server: ComfyServer, prompt: dict, duration: float) -> None:
+    sentence = rejection(server, with_inputs(prompt, "AS15_Song", duration=duration), "AS15_Song")
+    assert "duration must be more than 0 and at most 600 seconds" in sentence
+    assert str(duration) in sentence
+
+
+def test_duration_that_is_no_number(server: ComfyServer, prompt: dict) -> None:
+    assert "got nan" in rejection(server, with_inputs(prompt, "AS15_Song", duration="nan"), "AS15_Song")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../secret", "acestep/../../secret", "acestep/..\\..\\secret", "/etc", "acestep//etc", "acestep/C:\\secret",
+     "C:/x", "loras/x.safetensors", "", "acestep/", "acestep"],
+)  # fmt: skip
+@pytest.mark.parametrize("widget", ["model", "text_encoder", "vae"])
+def test_nothing_outside_the_model_folders(server: ComfyServer, prompt: dict, widget: str, path: str) -> None:
+    sentence = rejection(server, with_inputs(prompt, "AS15_LoadModel", **{widget: path}), "AS15_LoadModel")
+    assert "choose one from" in sentence
+
+
+def test_a_model_that_is_gone(server: ComfyServer, prompt: dict) -> None:
+    sentence = rejection(server, with_inputs(prompt, "AS15_LoadModel", model="acestep/gone"), "AS15_LoadModel")
+    assert "'gone' is not there; looked in" in sentence
+
+
+def test_a_part_that_is_missing(server: ComfyServer, prompt: dict) -> None:
+    alone = server.base / "models" / "diffusion_models" / "alone.safetensors"
+    alone.parent.mkdir(exist_ok=True)
+    alone.write_bytes((REPO / "acestep_core/nano/acestep-v15-nano/model.safetensors").read_bytes())
+    lonely = with_inputs(prompt, "AS15_LoadModel", model="diffusion_models/alone.safetensors")
+    try:
+        sentence = rejection(server, lonely, "AS15_LoadModel")
+    finally:
+        alone.unlink()
+    assert "put qwen_0.6b_ace15.safetensors into models/text_encoders" in sentence
+
+
+def test_a_file_of_another_model(server: ComfyServer, prompt: dict) -> None:
+    broken = server.base / "models" / "vae" / "broken.safetensors"
+    broken.parent.mkdir(exist_ok=True)
+    broken.write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    error = server.run(with_inputs(prompt, "AS15_LoadModel", vae="vae/broken.safetensors")).error
+    broken.unlink()
+    assert "broken.safetensors is truncated" in error
+    assert "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("node", "change", "says"),
+    [
+        ("AS15_Song", {"bpm": 7}, "BPM must be a whole number from 30 to 300"),
+        ("AS15_Song", {"language": "Klingon"}, "unknown language 'Klingon'"),
+        ("AS15_Song", {"key": "H dur"}, "key"),
+        ("AS15_Song", {"time_signature": "5/4"}, "unknown time signature '5/4'"),
+        ("AS15_Sample", {"solver": "magic"}, "unknown solver 'magic'"),
+        ("AS15_Sample", {"guidance_method": "magic"}, "unknown guidance 'magic'"),
+        ("AS15_LoadModel", {"variant": "magic"}, "unknown variant 'magic'"),
+        ("AS15_LoadModel", {"dtype": "magic"}, "unknown dtype 'magic'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_bad_values(server: ComfyServer, prompt: dict, node: str, change: dict, says: str) -> None:
+    """Later versions of ComfyUI refuse what is not in a list by themselves, before the run."""
+    try:
+        sentence = server.run(with_inputs(prompt, node, **change)).error
+    except PromptRejected as rejected:
+        sentence = rejected.node_errors[find(prompt, node)][0]
+        says = str(next(iter(change.values())))
+    assert says in sentence
+
+
+def test_silent_audio(server: ComfyServer, prompt: dict) -> None:
+    graph = {
+        "1": prompt[find(prompt, "AS15_LoadModel")],
+        "2": {"class_type": "EmptyAudio", "inputs": {"duration": 2.0, "sample_rate": 44100, "channels": 2}},
+        "3": {"class_type": "AS15_EncodeAudio", "inputs": {"vae": ["1", 2], "audio": ["2", 0]}},
+        "4": {"class_type": "SaveLatent", "inputs": {"samples": ["3", 0], "filename_prefix": "latents/x"}},
+    }
+    assert server.run(graph).error == "the audio is silent: its peak is below −80 dBFS"
+
+
+def test_latents_of_an_image(server: ComfyServer, prompt: dict) -> None:
+    graph = {
+        "1": prompt[find(prompt, "AS15_LoadModel")],
+        "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "3": {"class_type": "AS15_Decode", "inputs": {"vae": ["1", 2], "latent": ["2", 0], "normalize": True}},
+        "4": {"class_type": "PreviewAudio", "inputs": {"audio": ["3", 0]}},
+    }
+    assert server.run(graph).error.startswith("this latent is not a song")

@@ -1,0 +1,68 @@
+"""Every node has a help page in English and Chinese, and translations made from its schema as it is now."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .server import REPO, ComfyServer, find_comfyui
+
+DOCS = REPO / "web" / "docs"
+LANGUAGES = {"en": "{node}.md", "zh": "{node}/zh.md"}
+
+
+def our_nodes(server: ComfyServer) -> dict[str, dict]:
+    return {name: info for name, info in server.object_info().items() if name.startswith("AS15_")}
+
+
+def read_pages(language: str, nodes: dict[str, dict]) -> dict[str, str]:
+    return {node: (DOCS / LANGUAGES[language].format(node=node)).read_text("utf-8") for node in nodes}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_page_names_every_input_and_output_of_its_node(server: ComfyServer, language: str) -> None:
+    nodes = our_nodes(server)
+    for node, page in read_pages(language, nodes).items():
+        order = nodes[node]["input_order"]
+        inputs = order.get("required", []) + order.get("optional", [])
+        rows = re.findall(r"^\| .*?`(\w+)` \|", page, re.MULTILINE)
+        assert rows == inputs + nodes[node]["output_name"], node
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_page_leads_to_an_example_that_has_the_node(server: ComfyServer, language: str) -> None:
+    workflows = {path.stem: path.read_text("utf-8") for path in (REPO / "workflows").glob("*.json")}
+    for node, page in read_pages(language, our_nodes(server)).items():
+        having = {name for name, text in workflows.items() if f'"{node}"' in text}
+        said = set(re.findall(r"^(?:Example workflow: |示例工作流：)`(\w+)`$", page, re.MULTILINE))
+        assert said <= having, f"{node}: its example does not have it"
+        assert said or not having, f"{node}: name an example, one of {having}"
+
+
+def test_no_page_is_left_over(server: ComfyServer) -> None:
+    nodes = our_nodes(server)
+    wanted = {Path(form.format(node=node)) for form in LANGUAGES.values() for node in nodes}
+    assert {path.relative_to(DOCS) for path in DOCS.rglob("*.md")} == wanted
+
+
+def test_locales_are_complete_and_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/locales.py", "--check"],
+        cwd=REPO,
+        env={**os.environ, "COMFYUI_PATH": str(find_comfyui())},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
+def test_the_server_serves_both_languages(server: ComfyServer) -> None:
+    served = server.get("/i18n")
+    for language in LANGUAGES:
+        assert served[language]["nodeDefs"].keys() >= our_nodes(server).keys()

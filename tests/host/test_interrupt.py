@@ -1,0 +1,34 @@
+"""Stop means stop, within a step or a tile, and the next song is none the worse for it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from .graph import load_workflow, to_prompt, with_inputs
+from .server import REPO, ComfyServer
+
+
+@pytest.mark.parametrize(
+    ("node", "change", "sign"),
+    [("AS15_Sample", {"steps": 1000}, "Requested to load AceStep15"), ("AS15_Song", {"duration": 600.0}, "sample: ")],
+    ids=["while sampling", "while decoding"],
+)
+def test_interrupt(server: ComfyServer, node: str, change: dict, sign: str) -> None:
+    shipped = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
+    short = with_inputs(with_inputs(shipped, "AS15_Song", duration=1.0), "AS15_Sample", steps=1, seed=77)
+    server.unload_models()
+    server.play(with_inputs(short, "AS15_Song", bpm=30))
+    server.unload_models()
+    logged = len(server.log)
+    prompt_id = server.queue(with_inputs(short, node, **change))
+    while sign not in server.log[logged:]:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    asked = time.monotonic()
+    server.interrupt()
+    run = server.wait(prompt_id, timeout=60)
+    assert run.message("execution_interrupted")
+    assert time.monotonic() - asked < 15
+    server.play(short)

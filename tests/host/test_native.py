@@ -1,0 +1,203 @@
+"""Our MODEL, VAE, CONDITIONING and LATENT in ComfyUI's own nodes, and theirs in ours."""
+
+from __future__ import annotations
+
+import json
+from uuid import uuid4
+
+import pytest
+import torch
+from safetensors.torch import load, save_file
+
+from .graph import find, load_workflow, to_prompt, with_inputs
+from .server import REPO, ComfyServer
+
+FRAMES = 150  # 6 s
+SEED = 11
+MODEL, CONDITIONING, VAE = ["1", 0], ["3", 0], ["1", 2]  # as the shipped workflow has them
+
+
+class Graph:
+    """A prompt that grows: `add` returns the first output of the new node."""
+
+    def __init__(self, nodes: dict[str, dict]):
+        self.nodes = dict(nodes)
+
+    def add(self, class_type: str, **inputs: object) -> list:
+        node_id = f"x{len(self.nodes)}"
+        self.nodes[node_id] = {"class_type": class_type, "inputs": inputs}
+        return [node_id, 0]
+
+    def sample(self, model: list = MODEL, **changes: object) -> list:
+        """Our sampler."""
+        usual = {"seed": SEED, "batch_size": 1, "steps": 8, "guidance": 0.0, "shift": 0.0, "solver": "euler"}
+        inputs = {"model": model, "conditioning": CONDITIONING, "guidance_method": "cfg", **usual, **changes}
+        return self.add("AS15_Sample", **inputs)
+
+    def ksampler(self, model: list = MODEL, **changes: object) -> list:
+        """ComfyUI's."""
+        usual = {"seed": SEED, "steps": 8, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+        inputs = {"model": model, "positive": CONDITIONING, "negative": self.nothing(), "latent_image": self.empty()}
+        return self.add("KSampler", **{**inputs, **usual, **changes})
+
+    def nothing(self) -> list:
+        return self.add("ConditioningZeroOut", conditioning=CONDITIONING)
+
+    def empty(self) -> list:
+        return self.add("EmptyLatentAudio", seconds=FRAMES * 2048 / 44100, batch_size=1)
+
+    def latents(self, server: ComfyServer, *samples: list) -> list[torch.Tensor]:
+        """Runs the graph and reads what it saved, [B, 64, T] for each of `samples`."""
+        name = f"latents/{uuid4().hex}"  # what comes from the cache is not listed
+        saved = [self.add("SaveLatent", samples=s, filename_prefix=name)[0] for s in samples]
+        run = server.play(self.nodes)
+        return [load(server.fetch(run.outputs[node_id]["latents"][0]))["latent_tensor"] for node_id in saved]
+
+
+@pytest.fixture(scope="module")
+def song(server: ComfyServer) -> dict[str, dict]:
+    """Load Model, Song and Encode Song of the shipped workflow, for 6 s."""
+    shipped = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
+    shipped = with_inputs(shipped, "AS15_Song", duration=FRAMES / 25)
+    return {key: shipped[key] for key in (find(shipped, f"AS15_{n}") for n in ("LoadModel", "Song", "Encode"))}
+
+
+def difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    assert a.shape == b.shape
+    return (a - b).abs().max().item()
+
+
+def test_ksampler_makes_the_same_song(server: ComfyServer, song: dict) -> None:
+    graph = Graph(song)
+    ours, theirs = graph.latents(server, graph.sample(), graph.ksampler())
+    assert ours.shape == (1, 64, FRAMES)
+    assert difference(ours, theirs) <= 1e-4
+
+
+def test_with_guidance_too(server: ComfyServer, song: dict) -> None:
+    graph = Graph(with_inputs(song, "AS15_LoadModel", variant="base"))
+    ours, theirs, unguided = graph.latents(
+        server, graph.sample(guidance=4.0), graph.ksampler(cfg=4.0), graph.ksampler(cfg=1.0)
+    )
+    assert difference(ours, theirs) <= 1e-4
+    assert difference(theirs, unguided) > 1e-3
+
+
+def test_sampler_custom_advanced(server: ComfyServer, song: dict) -> None:
+    graph = Graph(song)
+    sigmas = graph.add("BasicScheduler", model=MODEL, scheduler="simple", steps=5, denoise=1.0)
+    noise = graph.add("RandomNoise", noise_seed=SEED)
+    guider = graph.add("BasicGuider", model=MODEL, conditioning=CONDITIONING)
+    sampler = graph.add("KSamplerSelect", sampler_name="euler")
+    theirs = graph.add(
+        "SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=sigmas, latent_image=graph.empty()
+    )
+    ours, theirs = graph.latents(server, graph.sample(steps=0, sigmas=sigmas), theirs)
+    assert difference(ours, theirs) <= 1e-4
+
+
+@pytest.mark.parametrize("node", ["ModelSamplingAuraFlow", "ModelSamplingSD3"])
+def test_shift_of_a_model_sampling_node(server: ComfyServer, song: dict, node: str) -> None:
+    graph = Graph(song)
+    shifted = graph.add(node, model=MODEL, shift=1.5)
+    both, theirs, given, unshifted = graph.latents(
+        server, graph.sample(shifted), graph.ksampler(shifted), graph.sample(shift=1.5), graph.sample()
+    )
+    assert difference(both, theirs) <= 1e-4
+    assert difference(both, given) <= 1e-6
+    assert difference(both, unshifted) > 1e-2
+
+
+def test_batch_of_ksampler(server: ComfyServer, song: dict) -> None:
+    """Its second item comes from the same generator, not from seed + 1; the first one is ours."""
+    graph = Graph(song)
+    pair = graph.add("RepeatLatentBatch", samples=graph.empty(), amount=2)
+    ours, theirs = graph.latents(server, graph.sample(), graph.ksampler(latent_image=pair))
+    assert theirs.shape == (2, 64, FRAMES)
+    assert difference(ours, theirs[:1]) <= 1e-4
+
+
+def test_two_conditionings_at_once(server: ComfyServer, song: dict) -> None:
+    graph = Graph(song)
+    other = graph.add("AS15_Song", **{**song["2"]["inputs"], "caption": "a slow waltz"})
+    encoded = graph.add("AS15_Encode", text_encoder=["1", 1], song=other)
+    both = graph.add("ConditioningCombine", conditioning_1=CONDITIONING, conditioning_2=encoded)
+    positives = (CONDITIONING, encoded, both)
+    first, second, mixed = graph.latents(server, *(graph.ksampler(steps=2, positive=p) for p in positives))
+    assert difference(first, mixed) > 1e-3
+    assert difference(second, mixed) > 1e-3
+    assert "can mix them" in server.run({**graph.nodes, **sampling_of(both)}).error
+
+
+def sampling_of(conditioning: list) -> dict[str, dict]:
+    graph = Graph({f"y{i}": {} for i in range(100)})
+    latent = graph.sample(conditioning=conditioning)
+    graph.add("SaveLatent", samples=latent, filename_prefix="latents/test")
+    return {key: node for key, node in graph.nodes.items() if node}
+
+
+def test_lora_under_the_original_names(server: ComfyServer, song: dict) -> None:
+    module = "diffusion_model.decoder.layers.0.self_attn.q_proj"
+    width, rows = layer_shape()
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        f"{module}.lora_A.weight": torch.randn(4, width, generator=generator),
+        f"{module}.lora_B.weight": torch.randn(rows, 4, generator=generator),
+        "lora_unet_decoder_layers_1_mlp_down_proj.lora_down.weight": torch.randn(4, layer_shape("down_proj")[0]),
+        "lora_unet_decoder_layers_1_mlp_down_proj.lora_up.weight": torch.randn(layer_shape("down_proj")[1], 4),
+    }
+    folder = server.base / "models" / "loras"
+    folder.mkdir(exist_ok=True)
+    save_file(weights, folder / "test.safetensors")
+    logged = len(server.log)
+    graph = Graph(song)
+    with_lora, without = (
+        graph.add("LoraLoaderModelOnly", model=MODEL, lora_name="test.safetensors", strength_model=strength)
+        for strength in (1.0, 0.0)
+    )
+    ours, theirs, off, plain = graph.latents(
+        server, graph.sample(with_lora), graph.ksampler(with_lora), graph.ksampler(without), graph.ksampler()
+    )
+    assert difference(ours, theirs) <= 1e-4
+    assert difference(theirs, plain) > 1e-2
+    assert difference(off, plain) == 0
+    assert "not loaded" not in server.log[logged:].lower()
+
+
+def layer_shape(name: str = "q_proj") -> tuple[int, int]:
+    """(inputs, outputs) of a matrix of nano."""
+    config = json.loads((REPO / "acestep_core/nano/acestep-v15-nano/config.json").read_text())
+    if name == "down_proj":
+        return config["intermediate_size"], config["hidden_size"]
+    return config["hidden_size"], config["num_attention_heads"] * config["head_dim"]
+
+
+def test_core_vae_nodes(server: ComfyServer, song: dict) -> None:
+    """They assume 44.1 kHz: the samples are ours, the rate they write beside them is not."""
+    graph = Graph(song)
+    latent = graph.sample(steps=2)
+    theirs = graph.add("VAEDecodeAudio", vae=VAE, samples=latent)
+    ours = graph.add("AS15_Decode", vae=VAE, latent=latent, normalize=False)
+    again = graph.add("VAEEncodeAudio", vae=VAE, audio=theirs)
+    once = graph.add("AS15_EncodeAudio", vae=VAE, audio=ours)
+    (back, reference) = graph.latents(server, again, once)
+    assert difference(back, reference) <= 1e-4
+
+
+def test_latents_survive_a_file(server: ComfyServer, song: dict) -> None:
+    graph = Graph(song)
+    (made,) = graph.latents(server, graph.sample(steps=2))
+    save_file({"latent_tensor": made, "latent_format_version_0": torch.tensor([])}, server.base / "input" / "a.latent")
+    graph = Graph(song)
+    loaded = graph.add("LoadLatent", latent="a.latent")
+    audio = graph.add("AS15_Decode", vae=VAE, latent=loaded, normalize=False)
+    (again,) = graph.latents(server, graph.add("AS15_EncodeAudio", vae=VAE, audio=audio))
+    assert again.shape == made.shape
+
+
+def test_unload_models_frees_everything(server: ComfyServer, song: dict) -> None:
+    graph = Graph(song)
+    graph.latents(server, graph.sample(steps=2), graph.ksampler(steps=2))
+    server.unload_models(forget=True)
+    (again,) = graph.latents(server, graph.sample(steps=2))
+    assert torch.isfinite(again).all()

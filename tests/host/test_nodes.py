@@ -1,0 +1,49 @@
+"""The pack in a real server: it loads without a word, and its nodes explain themselves."""
+
+from __future__ import annotations
+
+from .conftest import PACK_FOLDER
+from .graph import inputs_of
+from .server import ComfyServer
+
+NODES = {"AS15_LoadModel", "AS15_Song", "AS15_Encode", "AS15_Sample", "AS15_Decode", "AS15_EncodeAudio"}
+
+
+def test_loads_without_a_word(server: ComfyServer) -> None:
+    """At the most talkative log level, nothing is said between the pack's turn and the next line of ComfyUI itself."""
+    lines = [line for line in server.log.splitlines() if line]
+    start = next(i for i, line in enumerate(lines) if line.startswith("Trying to load") and line.endswith(PACK_FOLDER))
+    assert lines[start + 1].startswith(("Trying to load custom node", "Import times for custom nodes"))
+
+
+def test_loads(server: ComfyServer) -> None:
+    (times,) = [line for line in server.log.splitlines() if line.endswith(PACK_FOLDER) and "seconds" in line]
+    assert "IMPORT FAILED" not in times
+
+
+def test_object_info_shows_the_nodes(server: ComfyServer) -> None:
+    info = server.object_info()
+    assert {name for name in info if name.startswith("AS15_")} == NODES
+    for name in NODES:
+        assert info[name]["category"] == "ACE-Step 1.5"
+        assert info[name]["description"].endswith(".")
+        assert info[name]["python_module"] == f"custom_nodes.{PACK_FOLDER}"
+
+
+def test_every_input_and_output_has_a_tooltip(server: ComfyServer) -> None:
+    info = server.object_info()
+    for name in NODES:
+        for input_name, _, options in inputs_of(info[name]):
+            assert options.get("tooltip", "").endswith("."), f"{name}.{input_name}"
+        assert all(tooltip.endswith(".") for tooltip in info[name]["output_tooltips"]), name
+
+
+def test_no_node_has_more_than_a_dozen_widgets(server: ComfyServer) -> None:
+    info = server.object_info()
+    assert all(len(inputs_of(info[name])) <= 12 for name in NODES)
+
+
+def test_nano_is_always_offered(server: ComfyServer) -> None:
+    options = server.object_info()["AS15_LoadModel"]["input"]["required"]
+    assert "nano" in options["model"][1]["options"]
+    assert options["text_encoder"][1]["options"][0] == options["vae"][1]["options"][0] == "auto"

@@ -1,0 +1,105 @@
+"""The shipped workflow, posted as it is: a song comes out, once for each seed."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from .graph import find, load_workflow, to_prompt, with_inputs
+from .server import REPO, ComfyServer
+
+WORKFLOW = REPO / "workflows" / "text_to_music.json"
+SHORT = 2.0  # seconds; sampled at the 5.12 s that a model needs at least
+
+
+def listen(server: ComfyServer, file: dict) -> tuple[np.ndarray, int]:
+    samples, rate = soundfile.read(io.BytesIO(server.fetch(file)), always_2d=True)
+    return samples, rate
+
+
+@pytest.fixture(scope="module")
+def shipped(server: ComfyServer) -> dict:
+    return to_prompt(load_workflow(WORKFLOW), server.object_info())
+
+
+@pytest.fixture(scope="module")
+def prompt(shipped: dict) -> dict:
+    """The shipped workflow with a song of a few seconds, sampled in a hurry."""
+    return with_inputs(with_inputs(shipped, "AS15_Song", duration=SHORT), "AS15_Sample", steps=2)
+
+
+@pytest.fixture(scope="module")
+def usual(server: ComfyServer, prompt: dict) -> np.ndarray:
+    """What that prompt sounds like. Saved under a name of its own: what comes from the cache is not listed."""
+    return listen(server, server.play(with_inputs(prompt, "SaveAudio", filename_prefix="usual")).files()[0])[0]
+
+
+def test_the_shipped_workflow_makes_a_song(server: ComfyServer, shipped: dict) -> None:
+    (file,) = server.play(shipped).files()
+    samples, rate = listen(server, file)
+    assert file["type"] == "output"
+    assert file["filename"].endswith(".flac")
+    assert rate == 48_000
+    assert samples.shape == (48_000 * shipped[find(shipped, "AS15_Song")]["inputs"]["duration"], 2)
+    assert 0.88 < np.abs(samples).max() < 0.9  # -1 dBFS
+    assert np.abs(samples[:, 0] - samples[:, 1]).max() > 1e-3
+
+
+def test_the_same_seed_is_served_from_the_cache(server: ComfyServer, prompt: dict) -> None:
+    server.play(prompt)
+    assert server.play(prompt).cached == set(prompt)
+
+
+def test_another_seed_is_another_song_of_the_same_model(server: ComfyServer, prompt: dict, usual: np.ndarray) -> None:
+    server.play(prompt)
+    run = server.play(with_inputs(prompt, "AS15_Sample", seed=9))
+    assert find(prompt, "AS15_Encode") in run.cached
+    other, _ = listen(server, run.files()[0])
+    assert other.shape == usual.shape
+    assert np.abs(other - usual).max() > 0.1
+
+
+def test_a_batch_is_what_its_seeds_give_one_by_one(server: ComfyServer, prompt: dict, usual: np.ndarray) -> None:
+    seed = prompt[find(prompt, "AS15_Sample")]["inputs"]["seed"]
+    files = server.play(with_inputs(prompt, "AS15_Sample", seed=seed - 1, batch_size=2)).files()
+    assert len(files) == 2
+    together, _ = listen(server, files[1])
+    assert np.abs(together - usual).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("node", "change"),
+    [
+        ("AS15_Song", {"caption": "a single church bell"}),
+        ("AS15_Song", {"lyrics": "[Verse]\nother words altogether"}),
+        ("AS15_Song", {"language": "Japanese"}),
+        ("AS15_Song", {"bpm": 61}),
+        ("AS15_Song", {"key": "F# minor"}),
+        ("AS15_Song", {"time_signature": "3/4"}),
+        ("AS15_Sample", {"steps": 3}),
+        ("AS15_Sample", {"shift": 1.0}),
+        ("AS15_Sample", {"solver": "sde"}),
+        ("AS15_Decode", {"normalize": False}),
+        ("AS15_LoadModel", {"variant": "base"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_every_widget_is_heard(server: ComfyServer, prompt: dict, usual: np.ndarray, node: str, change: dict) -> None:
+    changed, _ = listen(server, server.play(with_inputs(prompt, node, **change)).files()[0])
+    assert np.abs(changed - usual).max() > 1e-4
+
+
+def test_writes_into_output_only(server: ComfyServer, prompt: dict) -> None:
+    def tree(folder: Path) -> set[Path]:
+        return {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+    places = [REPO / "nodes", REPO / "acestep_core", REPO / "workflows", server.base]
+    before = {path for place in places for path in tree(place)}
+    server.play(with_inputs(prompt, "AS15_Sample", seed=31))
+    new = {path for place in places for path in tree(place)} - before
+    assert new
+    assert all(server.base / "output" in path.parents for path in new)
