@@ -1,0 +1,40 @@
+"""One ComfyUI server and one browser for the session; every test gets a fresh tab on a blank canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from ..host.server import REPO, ComfyServer
+from .frontend import WINDOW, Frontend, launch
+
+PACK_FOLDER = "songs_of_mine"  # ComfyUI serves no help from a folder with a space, the frontend asks none with a dot
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    comfy = ComfyServer(tmp_path_factory.mktemp("comfyui"), args=("--cpu",))
+    comfy.install(REPO, PACK_FOLDER)
+    with comfy:
+        yield comfy
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(server: ComfyServer, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Frontend]:
+    """A tab that keeps a last picture of itself, and whose page must have run without an error."""
+    context = browser.new_context(viewport=WINDOW)
+    frontend = Frontend(context.new_page(), server)
+    yield frontend
+    frontend.screenshot(request.node.name)
+    context.close()
+    assert not frontend.errors

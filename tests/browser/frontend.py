@@ -1,0 +1,243 @@
+"""ComfyUI's own frontend in a real Chromium, used with mouse and keyboard; scripts in the page only read and locate."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, Page, Playwright
+
+from ..host.server import REPO, ComfyServer
+
+ARTIFACTS = REPO / "tests" / "artifacts"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WINDOW = {"width": 1600, "height": 900}
+PATIENCE = 120_000  # milliseconds that a step may take on a slow machine
+SETTLE = 500  # milliseconds until the canvas is drawn anew
+TITLE = re.compile(r"\[\d+%\]\[(\d+)%\] (.*)")  # "[14%][50%] Sample Song": of the graph, of the node that runs
+
+READ_NODES = """() => app.graph.nodes.map(node => ({
+    id: node.id, type: node.type, title: node.getTitle(), box: [...node.getBounding()],
+    size: [...node.size], smallest: [...node.computeSize()],
+    missing: !(node.type in LiteGraph.registered_node_types), red: !!node.has_errors,
+    linked: (node.inputs ?? []).filter(slot => slot.link != null).map(slot => slot.name),
+}))"""
+LOCATE = """([id, output, name]) => {
+    const node = app.graph.getNodeById(id), slots = output ? node.outputs : node.inputs;
+    const slot = slots.findIndex(slot => [slot.name, slot.label].includes(name));
+    if (slot < 0) throw new Error(`${node.type} has no socket ${name}, but ${slots.map(slot => slot.name)}`);
+    const at = output ? node.getOutputPos(slot) : node.getInputPos(slot);
+    const [x, y] = app.canvas.ds.convertOffsetToCanvas([at[0], at[1]]);
+    const box = app.canvas.canvas.getBoundingClientRect();
+    return [box.x + x, box.y + y];
+}"""
+TITLE_BAR = """id => {
+    const node = app.graph.getNodeById(id);
+    const [x, y] = app.canvas.ds.convertOffsetToCanvas([node.pos[0] + 60, node.pos[1] - 15]);
+    const box = app.canvas.canvas.getBoundingClientRect();
+    return [box.x + x, box.y + y];
+}"""
+WIDGET = """([id, name]) => {
+    const node = app.graph.getNodeById(id), widget = node.widgets.find(widget => widget.name === name);
+    const [x, y] = app.canvas.ds.convertOffsetToCanvas([node.pos[0] + node.size[0] / 2, node.pos[1] + widget.y + 10]);
+    const box = app.canvas.canvas.getBoundingClientRect();
+    return [box.x + x, box.y + y];
+}"""
+WATCH_TITLE = """() => {
+    window.seenTitles = [document.title];
+    new MutationObserver(() => seenTitles.push(document.title))
+        .observe(document.querySelector("title"), {childList: true, characterData: true, subtree: true});
+}"""
+DROP = """([name, bytes, x, y]) => {
+    const data = new DataTransfer();
+    const content = Uint8Array.from(atob(bytes), letter => letter.charCodeAt(0));
+    data.items.add(new File([content], name, {type: "application/json"}));
+    const target = document.elementFromPoint(x, y);
+    for (const kind of ["dragenter", "dragover", "drop"])
+        target.dispatchEvent(new DragEvent(kind, {
+            dataTransfer: data, bubbles: true, cancelable: true, clientX: x, clientY: y}));
+}"""
+
+
+def find_chromium() -> str:
+    for name in CHROMIUM:
+        if path := shutil.which(name):
+            return path
+    raise AssertionError(f"No browser found: install Debian's chromium (looked for {', '.join(CHROMIUM)}).")
+
+
+def launch(playwright: Playwright) -> Browser:
+    return playwright.chromium.launch(executable_path=find_chromium(), headless=True, args=ARGUMENTS)
+
+
+@dataclass
+class Node:
+    """What the canvas shows of a node; boxes are (x, y, width, height) on the canvas, title bar included."""
+
+    id: int
+    type: str
+    title: str
+    box: list[float]
+    size: list[float]
+    smallest: list[float]
+    missing: bool
+    red: bool
+    linked: list[str]
+
+    def overlaps(self, other: Node) -> bool:
+        (x, y, w, h), (x2, y2, w2, h2) = self.box, other.box
+        return x < x2 + w2 and x2 < x + w and y < y2 + h2 and y2 < y + h
+
+
+class Frontend:
+    """One browser tab on a running server. Coordinates are pixels of the window."""
+
+    def __init__(self, page: Page, server: ComfyServer):
+        self.page, self.server = page, server
+        self.errors: list[str] = []
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    # -- around the canvas --------------------------------------------------------------------------------------------
+
+    def open(self, language: str = "en") -> None:
+        """A blank canvas, with what greets a new user already answered."""
+        self.server.request("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": language})
+        self.page.goto(f"http://127.0.0.1:{self.server.port}/")
+        self.page.wait_for_function("window.app?.vueAppReady && app.graph")
+        banner = self.page.locator(".icon-\\[lucide--rocket\\]").locator("xpath=ancestor::div[2]/button")
+        if banner.count():
+            banner.click()
+        self.new_workflow()
+
+    def new_workflow(self) -> None:
+        self.page.locator(".new-blank-workflow-button").click()
+        self.page.wait_for_function("app.graph.nodes.length === 0")
+        self.page.mouse.move(WINDOW["width"] / 2, WINDOW["height"] / 2)  # off the tab, whose tooltip hides others
+
+    def screenshot(self, name: str) -> Path:
+        ARTIFACTS.mkdir(parents=True, exist_ok=True)
+        path = ARTIFACTS / f"{name}.png"
+        self.page.screenshot(path=path)
+        return path
+
+    def library(self, words: str) -> Locator:
+        """The nodes that the node library's search finds for these words."""
+        search = self.page.locator(".side-bar-panel input[type=text]")
+        if not search.count():
+            self.page.locator(".node-library-tab-button").click()
+        search.fill(words)
+        return self.page.locator(".node-lib-node-container")
+
+    def close_sidebar(self) -> None:
+        self.page.locator(".side-bar-button-selected").click()
+
+    def open_help(self, node: Node) -> Locator:
+        """Selects a node, presses the info button above it and returns the help page in the sidebar."""
+        self.page.mouse.click(*self.page.evaluate(TITLE_BAR, node.id))
+        self.page.get_by_test_id("info-button").click()
+        return self.page.locator(".node-help-content")
+
+    def open_templates(self, folder: str) -> None:
+        """The template browser, at the page of a pack."""
+        self.page.locator(".templates-tab-button").click()
+        self.page.get_by_role("dialog").get_by_text(folder, exact=True).click()
+
+    def template_card(self, name: str) -> Locator:
+        """A template's card, once its picture has been drawn."""
+        card = self.page.get_by_test_id(f"template-workflow-{name}")
+        picture = card.locator("img").first.element_handle()
+        self.page.wait_for_function("picture => picture.complete && picture.naturalWidth > 0", arg=picture)
+        return card
+
+    # -- on the canvas ------------------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[Node]:
+        return [Node(**node) for node in self.page.evaluate(READ_NODES)]
+
+    def drop_file(self, path: Path) -> None:
+        """What happens when a file is dragged from the desktop onto the canvas."""
+        content = base64.b64encode(path.read_bytes()).decode()
+        self.page.evaluate(DROP, [path.name, content, WINDOW["width"] / 2, WINDOW["height"] / 2])
+        self.page.wait_for_function("app.graph.nodes.length > 0")
+        self.page.wait_for_timeout(SETTLE)
+
+    def fit_view(self) -> None:
+        self.page.keyboard.press(".")
+        self.page.wait_for_timeout(SETTLE)
+
+    def zoom(self, scale: float) -> None:
+        """Turns the mouse wheel over the canvas until it is at most at that scale."""
+        self.page.mouse.move(WINDOW["width"] / 2, WINDOW["height"] / 2)
+        while self.page.evaluate("app.canvas.ds.scale") > scale:
+            self.page.mouse.wheel(0, 100)
+            self.page.wait_for_timeout(50)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        mouse = self.page.mouse
+        mouse.move(*start)
+        mouse.down()
+        mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=4)
+        mouse.move(*end, steps=4)
+        self.page.wait_for_timeout(100)
+        mouse.up()
+
+    def add_node(self, label: str, x: float, y: float) -> Node:
+        """Drags a node from the library so that its title bar comes to (x, y)."""
+        known = {node.id for node in self.nodes()}
+        leaf = self.library(label).filter(has_text=label).first
+        leaf.wait_for()
+        box = leaf.bounding_box()
+        self.drag((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (x, y))
+        self.page.wait_for_function("count => app.graph.nodes.length > count", arg=len(known))
+        (added,) = [node for node in self.nodes() if node.id not in known]
+        return added
+
+    def connect(self, source: Node, output: str, target: Node, socket: str) -> None:
+        """Drags a link from an output to an input, both by name."""
+        self.drag(
+            self.page.evaluate(LOCATE, [source.id, True, output]),
+            self.page.evaluate(LOCATE, [target.id, False, socket]),
+        )
+        linked = "([id, name]) => app.graph.getNodeById(id).inputs.find(slot => slot.name === name).link != null"
+        self.page.wait_for_function(linked, arg=[target.id, socket])
+
+    def set_number(self, node: Node, widget: str, value: float) -> None:
+        self.page.mouse.click(*self.page.evaluate(WIDGET, [node.id, widget]))
+        self.page.locator(".graphdialog input").fill(str(value))
+        self.page.keyboard.press("Enter")
+        now = "([id, name]) => app.graph.getNodeById(id).widgets.find(widget => widget.name === name).value"
+        assert self.page.evaluate(now, [node.id, widget]) == value
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def press_run(self) -> None:
+        self.page.evaluate(WATCH_TITLE)
+        self.page.get_by_role("button", name="Run", exact=True).click()
+
+    def progress_seen(self) -> list[tuple[int, str]]:
+        """(percent, node) of the titles that the tab has had since Run was pressed."""
+        titles = map(TITLE.match, self.page.evaluate("seenTitles"))
+        return [(int(title[1]), title[2]) for title in titles if title]
+
+    def song(self) -> bytes:
+        """Waits until the audio player on the canvas has decoded its song; returns the file that it plays."""
+        player = self.page.locator("audio[src]").first
+        player.wait_for()
+        self.page.wait_for_function(
+            "player => player.readyState >= 2 && player.duration > 0", arg=player.element_handle()
+        )
+        return self.page.request.get(player.evaluate("player => player.src")).body()

@@ -1,0 +1,97 @@
+"""What a user does in ComfyUI's own frontend: drop a workflow, build one by hand, press Run, listen."""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from ..host.server import REPO
+from .frontend import Frontend, Node
+
+WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
+TEXT_TO_MUSIC = REPO / "workflows" / "text_to_music.json"
+SECONDS = 3
+
+
+def assert_tidy(nodes: list[Node]) -> None:
+    assert not [node.type for node in nodes if node.missing or node.red]
+    assert not [(a.title, b.title) for a, b in combinations(nodes, 2) if a.overlaps(b)], "nodes lie on each other"
+
+
+def node_of(tab: Frontend, node_type: str) -> Node:
+    (node,) = [node for node in tab.nodes() if node.type == node_type]
+    return node
+
+
+def assert_song(file: bytes) -> None:
+    samples, rate = soundfile.read(io.BytesIO(file))
+    assert (rate, samples.shape) == (48_000, (SECONDS * 48_000, 2))
+    assert samples.std() > 0
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_dropped_workflow_is_whole(tab: Frontend, workflow: Path) -> None:
+    tab.open()
+    tab.drop_file(workflow)
+    nodes = tab.nodes()
+    assert len(nodes) == len(json.loads(workflow.read_text("utf-8"))["nodes"])
+    assert_tidy(nodes)
+    cramped = [n.title for n in nodes if n.size[0] < n.smallest[0] or n.size[1] < n.smallest[1]]
+    assert not cramped, "these nodes are too small for what is on them"
+    assert not tab.page.get_by_role("dialog").count()
+    tab.screenshot(f"dropped_{workflow.stem}")
+    tab.fit_view()
+
+
+def test_a_missing_node_would_be_seen(tab: Frontend, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text(TEXT_TO_MUSIC.read_text("utf-8").replace("AS15_Encode", "AS15_Nobody"), "utf-8")
+    tab.open()
+    tab.drop_file(broken)
+    (missing,) = [node for node in tab.nodes() if node.missing]
+    assert missing.type == "AS15_Nobody"
+    assert missing.red
+    tab.page.get_by_role("dialog").get_by_text(missing.type).wait_for()
+
+
+def test_run_shows_progress_and_a_player_with_the_song(tab: Frontend) -> None:
+    tab.open()
+    tab.drop_file(TEXT_TO_MUSIC)
+    tab.fit_view()
+    tab.set_number(node_of(tab, "AS15_Song"), "duration", SECONDS)
+    tab.press_run()
+    file = tab.song()
+    assert_song(file)
+    assert_tidy(tab.nodes())
+    assert any(node == "AS15_Sample" and 0 < percent < 100 for percent, node in tab.progress_seen())
+
+
+def test_a_graph_is_built_by_hand_and_runs(tab: Frontend) -> None:
+    tab.open()
+    tab.zoom(0.7)
+    load = tab.add_node("Load Model", 390, 130)
+    song = tab.add_node("Song", 390, 360)
+    encode = tab.add_node("Encode Song", 800, 130)
+    sample = tab.add_node("Sample Song", 800, 260)
+    decode = tab.add_node("Decode Song", 1130, 130)
+    save = tab.add_node("Save Audio (FLAC)", 1130, 300)
+    tab.close_sidebar()
+    assert [node.type for node in (load, song, encode, sample, decode)] == [
+        "AS15_LoadModel", "AS15_Song", "AS15_Encode", "AS15_Sample", "AS15_Decode",
+    ]  # fmt: skip
+    tab.connect(load, "text_encoder", encode, "text_encoder")
+    tab.connect(song, "song", encode, "song")
+    tab.connect(load, "model", sample, "model")
+    tab.connect(encode, "conditioning", sample, "conditioning")
+    tab.connect(load, "vae", decode, "vae")
+    tab.connect(sample, "latent", decode, "latent")
+    tab.connect(decode, "audio", save, "audio")
+    assert_tidy(tab.nodes())
+    tab.set_number(song, "duration", SECONDS)
+    tab.press_run()
+    assert_song(tab.song())

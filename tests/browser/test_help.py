@@ -1,0 +1,32 @@
+"""Help and templates, where a user looks for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..host.server import REPO
+from .conftest import PACK_FOLDER
+from .frontend import Frontend
+
+WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "When to use it"), ("zh", "何时使用")])
+def test_the_info_button_opens_our_page(tab: Frontend, language: str, words: str) -> None:
+    tab.open(language)
+    tab.drop_file(REPO / "workflows" / "text_to_music.json")
+    tab.fit_view()
+    (sample,) = [node for node in tab.nodes() if node.type == "AS15_Sample"]
+    tab.open_help(sample).get_by_role("heading", name=words).wait_for()
+
+
+def test_templates_have_a_picture_and_open(tab: Frontend) -> None:
+    tab.open()
+    pictures: dict[str, int] = {}  # a card without one shows a picture of the frontend's own, so ask the network
+    tab.page.on("response", lambda response: pictures.update({response.url.rsplit("/", 1)[1]: response.status}))
+    tab.open_templates(PACK_FOLDER)
+    cards = {workflow.stem: tab.template_card(workflow.stem) for workflow in WORKFLOWS}
+    assert not [name for name in cards if pictures[f"{name}.jpg"] != 200], "no picture beside these workflows"
+    tab.screenshot("templates")
+    cards["text_to_music"].click()
+    tab.page.wait_for_function("app.graph.nodes.length > 0")

@@ -1,0 +1,105 @@
+"""Writes locales/<language>/nodeDefs.json, where ComfyUI looks for the texts of our nodes, from the nodes' own schemas.
+
+English is what the schemas say. Another language is tools/translations/<language>.json: every English text and its
+translation, so a changed tooltip is a missing translation, not an old one. With --check nothing is written: it tells
+what is missing or out of date and ends with 1 if anything is.
+
+Usage: COMFYUI_PATH=/path/to/ComfyUI python tools/locales.py [--check]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+LOCALES = REPO / "locales"
+TRANSLATIONS = REPO / "tools" / "translations"
+PACKAGE = "acestep_pack"  # any name: ComfyUI does not care about it either
+
+
+def find_nodes() -> list[type]:
+    """Our node classes, asked for as ComfyUI does. Needs COMFYUI_PATH."""
+    if "COMFYUI_PATH" not in os.environ:
+        raise SystemExit("Set COMFYUI_PATH to a ComfyUI folder: the schemas are made of its classes.")
+    sys.path.insert(0, os.environ["COMFYUI_PATH"])
+    sys.argv = [sys.argv[0], "--cpu"]  # ComfyUI reads the command line when it is imported
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    spec = importlib.util.spec_from_file_location(PACKAGE, REPO / "__init__.py", submodule_search_locations=[str(REPO)])
+    pack = sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pack)
+
+    async def ask() -> list[type]:
+        return await (await pack.comfy_entrypoint()).get_node_list()
+
+    return asyncio.run(ask())
+
+
+def node_texts(schema: object, say: Callable[[str], str]) -> dict[str, object]:
+    """What the frontend can translate of one node, in the frontend's own form."""
+
+    def slot(label: str, tooltip: str | None) -> dict[str, str]:
+        return {"name": say(label), **({"tooltip": say(tooltip)} if tooltip else {})}
+
+    inputs = {entry.id: slot(entry.display_name or entry.id, entry.tooltip) for entry in schema.inputs}
+    if any(getattr(entry, "control_after_generate", False) for entry in schema.inputs):
+        inputs["control_after_generate"] = slot("control after generate", None)  # the frontend's own widget
+    return {
+        "display_name": say(schema.display_name),
+        "description": say(schema.description),
+        "inputs": inputs,
+        "outputs": {str(index): slot(entry.display_name, entry.tooltip) for index, entry in enumerate(schema.outputs)},
+    }
+
+
+def build(schemas: list, say: Callable[[str], str]) -> dict[str, object]:
+    return {schema.node_id: node_texts(schema, say) for schema in schemas}
+
+
+class Translator:
+    """Looks texts up in a translation file and keeps account of what is missing and what nobody asks for."""
+
+    def __init__(self, path: Path):
+        self.known: dict[str, str] = json.loads(path.read_text("utf-8"))
+        self.asked: dict[str, None] = {}
+
+    def __call__(self, text: str) -> str:
+        self.asked[text] = None
+        return self.known.get(text, text)
+
+    def complaints(self) -> list[str]:
+        missing = [f"no translation of: {text}" for text in self.asked if text not in self.known]
+        return missing + [f"nothing says any more: {text}" for text in self.known if text not in self.asked]
+
+
+def as_file(texts: dict[str, object]) -> str:
+    return json.dumps(texts, ensure_ascii=False, indent=2) + "\n"
+
+
+def main(check: bool) -> int:
+    languages = {path.stem: Translator(path) for path in sorted(TRANSLATIONS.glob("*.json"))}
+    schemas = [node.define_schema() for node in find_nodes()]
+    files = {"en": as_file(build(schemas, str))}
+    files |= {name: as_file(build(schemas, translate)) for name, translate in languages.items()}
+    complaints = [f"{name}: {said}" for name, translate in languages.items() for said in translate.complaints()]
+    for name, content in files.items():
+        path = LOCALES / name / "nodeDefs.json"
+        if check:
+            if not path.is_file() or path.read_text("utf-8") != content:
+                complaints.append(f"{path.relative_to(REPO)} is out of date: run python tools/locales.py")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, "utf-8", newline="\n")
+    print("\n".join(complaints) or "locales are complete")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(check="--check" in sys.argv[1:]))
