@@ -163,7 +163,9 @@ def read_recipe(given: dict[str, Any]) -> Recipe:
 
 def _read_lyrics(path: str) -> str:
     try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
+        # Bytes, because Windows decodes its standard input as an old code page.
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"the lyrics file {path} cannot be read as UTF-8 text: {error}") from error
 
@@ -264,7 +266,8 @@ def list_models(arguments: Sequence[str], terminal: Terminal) -> None:
     roots = default_roots(options.models_dir)
     for row in presence(roots):
         item = row.release
-        size = f"{'~' if item.approximate else ''}{item.size / 1e9:.1f} GB" if item.size else ""
+        count = f"{item.size / 1e9:.1f} GB" if item.size >= 1e8 else f"{item.size / 1e6:.0f} MB"
+        size = f"{'~' if item.approximate else ''}{count}" if item.size else ""
         print(f"{'✓' if row.found else ' '} {item.name:<20} {item.kind.value:<16} {size:>8}  {item.about}")
         if item.variant:
             variant = item.variant

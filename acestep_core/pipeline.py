@@ -112,6 +112,8 @@ def load_model(
     parts = find_checkpoint(name_or_path, roots)
     vae_path = _part_path(vae, roots) if vae else parts.path_of(Kind.VAE)
     text_path = _part_path(text_encoder, roots) if text_encoder else parts.path_of(Kind.TEXT_ENCODER)
+    # A folder brings its own tokenizer; a single file has none and uses the one found for the model.
+    words = None if text_path.is_dir() else parts.path_of(Kind.TOKENIZER)
 
     network, report = load_network(
         parts.network,
@@ -121,8 +123,6 @@ def load_model(
         encoder_ops=CastOps if precision.condition != precision.dit else None,
         hooks=hooks,
     )
-    # A folder brings its own tokenizer; a single file has none and uses the one found for the model.
-    words = None if text_path.is_dir() else parts.tokenizer
     text_encoder_model, _ = load_text_encoder(
         text_path, device=home, dtype=precision.text_encoder, tokenizer=words, hooks=hooks
     )
@@ -251,10 +251,13 @@ def decode(
     `tile_frames` bounds the memory: more is not decoded at once.
     """
     vae = _part(model.vae, "VAE")
-    if latents.ndim != 3 or 0 in latents.shape:
-        raise RequestError(f"latents must be [batch, frames, channels], got a tensor of shape {list(latents.shape)}")
+    channels = vae.config.decoder_input_channels
+    if latents.ndim != 3 or 0 in latents.shape or latents.shape[2] != channels:
+        raise RequestError(f"latents must be [batch, frames, {channels}], got a tensor of shape {list(latents.shape)}")
     if not torch.isfinite(latents).all():
         raise NonFiniteError("decode: the latents contain NaN or infinity; the song was not sampled properly")
+    if (latents == 0).all(dim=2).all(dim=1).any():
+        raise RequestError("these latents are empty, all zero, which is no silence but a drone: sample a song first")
     with model.placement.use(vae) as device, phase("decode", device, vae.dtype):
         tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
         waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, hooks, device)

@@ -54,5 +54,5 @@ class Recipe:
             seed=values["seed"],
             settings=SamplingSettings(**settings),
             normalize=bool(values.get("normalize", True)),
-            origin={name: values[name] for name in _ORIGIN if values.get(name) is not None},
+            origin={name: str(values[name]) for name in _ORIGIN if values.get(name) is not None},
         )

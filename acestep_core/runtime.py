@@ -150,7 +150,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     asked = str(name).strip().lower()
     if asked == "auto":
         return torch.device(next(iter(found)))
-    match = next((device for device in found if asked in (device, device.partition(":")[0])), None)
+    match = next((device for device in found if asked in (device, device.partition(":")[0], f"{device}:0")), None)
     if match is None:
         here = ", ".join(f"{device} ({what})" for device, what in found.items())
         raise RequestError(f"device {str(name)!r} is not available; available here: {here}, or auto")

@@ -38,13 +38,19 @@ def read_audio(path: str | Path) -> torch.Tensor:
 
 
 def check_writable(path: str | Path) -> Path:
-    """The path, when its suffix names a format that can be written and its folder exists."""
+    """The path, when its suffix names a format that can be written and a file can be made in its folder."""
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise RequestError(f"cannot write {path.name!r}: the name must end in {', '.join(FORMATS)}")
     if path.is_dir() or not path.parent.is_dir():
         problem = "it is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
         raise RequestError(f"cannot write {path}: {problem}")
+    trial = _beside(path, "attempt")  # the only way to know that works everywhere
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 
@@ -62,7 +68,7 @@ def write_audio(
     container, encoding, compression = FORMATS[path.suffix.lower()]
     samples = waveform.detach().reshape(waveform.shape[-2:]).T.to("cpu", torch.float32).contiguous().numpy()
     comment = json.dumps({TAG: settings}, ensure_ascii=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _beside(path, "partial")
     try:
         with soundfile.SoundFile(
             partial,
@@ -97,6 +103,10 @@ def read_settings(path: str | Path) -> dict:
     if not isinstance(settings, dict):
         raise RequestError(f"{path} carries no settings: it was not made by acestep, or its tags were removed")
     return settings
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{suffix}")
 
 
 def _open(path: str | Path):

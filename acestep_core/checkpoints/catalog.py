@@ -24,6 +24,7 @@ class Kind(Enum):
     NETWORK = "diffusion model"
     VAE = "VAE"
     TEXT_ENCODER = "text encoder"
+    TOKENIZER = "tokenizer"
     PLANNER = "planner LM"
     ALL_IN_ONE = "all in one"
 
@@ -98,6 +99,7 @@ _PARTS = ("vae", "text-encoder")
 # What a model folder needs; the Python files that some repositories carry are never fetched.
 _NETWORK_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "silence_latent.pt")
 _LM_FILES = ("*.json", "*.safetensors", "merges.txt", "chat_template.jinja")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 _VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
@@ -120,7 +122,7 @@ def _comfy(name: str, variant: str, file: str) -> Release:
     size = 9_974_000_000 if VARIANTS[variant].xl else 4_788_000_000
     return _comfy_file(
         name, Kind.NETWORK, f"diffusion_models/{file}", size, f"{VARIANTS[variant].about}; one file for ComfyUI",
-        VARIANTS[variant], ("comfy-vae", "comfy-text-encoder"),
+        VARIANTS[variant], ("comfy-vae", "comfy-text-encoder", "tokenizer"),
     )  # fmt: skip
 
 
@@ -141,6 +143,8 @@ RELEASES = {
                 "48 kHz stereo, every variant needs it"),
         Release("text-encoder", Kind.TEXT_ENCODER, MAIN_REPO, _inside("Qwen3-Embedding-0.6B", _LM_FILES),
                 "Qwen3-Embedding-0.6B", 1_208_000_000, True, "with its tokenizer, every variant needs it"),
+        Release("tokenizer", Kind.TOKENIZER, MAIN_REPO, _inside("Qwen3-Embedding-0.6B", _TOKENIZER_FILES),
+                "Qwen3-Embedding-0.6B", 16_000_000, True, "of text-encoder alone; ComfyUI's files hold none"),
         Release("scragvae", Kind.VAE, "scragnog/Ace-Step-1.5-ScragVAE", _VAE_FILES, "scragvae", 337_000_000, True,
                 "a VAE retrained by the community, in place of vae"),
         Release("lm-0.6b", Kind.PLANNER, "ACE-Step/acestep-5Hz-lm-0.6B", _LM_FILES, "acestep-5Hz-lm-0.6B",
@@ -159,7 +163,8 @@ RELEASES = {
         _comfy("comfy-xl-base", "xl-base", "acestep_v1.5_xl_base_bf16.safetensors"),
         _comfy("comfy-xl-sft", "xl-sft", "acestep_v1.5_xl_sft_bf16.safetensors"),
         _comfy_file("comfy-turbo-aio", Kind.ALL_IN_ONE, "checkpoints/ace_step_1.5_turbo_aio.safetensors", 10 * _GB,
-                    "2B, 8 steps, with VAE, text encoder and lm-1.7b; one file for ComfyUI", VARIANTS["turbo"]),
+                    "2B, 8 steps, with VAE, text encoder and lm-1.7b; one file for ComfyUI", VARIANTS["turbo"],
+                    ("tokenizer",)),
         _comfy_file("comfy-vae", Kind.VAE, "vae/ace_1.5_vae.safetensors", 337_000_000, "one file for ComfyUI"),
         _comfy_file("comfy-text-encoder", Kind.TEXT_ENCODER, "text_encoders/qwen_0.6b_ace15.safetensors",
                     1_191_588_248, "one file for ComfyUI, without a tokenizer", approximate=False),
@@ -209,7 +214,15 @@ def presence(roots: Sequence[Path]) -> list[Presence]:
 def _is_there(item: Release, path: Path) -> bool:
     if item.is_file:
         return path.is_file()
+    if item.kind is Kind.TOKENIZER:
+        return has_tokenizer(path)
     return any(path.glob("*.safetensors")) or any(path.glob("*/*.safetensors"))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the folder holds what `Tokenizer.from_folder` reads."""
+    names = ("vocab.json", "merges.txt")
+    return (folder / "tokenizer.json").is_file() or all((folder / name).is_file() for name in names)
 
 
 def default_roots(chosen: str | None = None) -> tuple[Path, ...]:

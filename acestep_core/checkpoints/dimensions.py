@@ -53,6 +53,7 @@ def network_config(shapes: Shapes, stated: Mapping[str, Any]) -> ModelConfig:
 
     What neither says (sliding window, RoPE base, FSQ levels) is as released.
     """
+    _check_architecture(stated)
     decoder, lyric = "decoder.layers.0.self_attn", "encoder.lyric_encoder.layers.0"
     found = _Found(shapes)
     head = found.size("decoder.layers.0.self_attn.q_norm.weight", 0)
@@ -77,6 +78,26 @@ def network_config(shapes: Shapes, stated: Mapping[str, Any]) -> ModelConfig:
     found.add("pool_window_size", found.size("detokenizer.special_tokens", 1))
     found.add("fsq_dim", found.size("tokenizer.quantizer.project_in.weight", 1))
     return _make(ModelConfig, found.values, stated)
+
+
+# What the networks here are built as. A config that says otherwise may have tensors of the very same shapes.
+_FIXED = {
+    "use_sliding_window": True,
+    "rope_scaling": None,
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "fsq_input_num_quantizers": 1,
+}
+_LAYER_TYPES = ("sliding_attention", "full_attention")  # of even and of odd layers
+
+
+def _check_architecture(stated: Mapping[str, Any]) -> None:
+    layers = stated.get("layer_types")
+    alternating = None if not isinstance(layers, list) else [_LAYER_TYPES[i % 2] for i in range(len(layers))]
+    for key, value in {**_FIXED, "layer_types": alternating}.items():
+        given = stated.get(key)
+        if given is not None and given != value:
+            raise CheckpointError(f"config.json: {key} is {given!r}, which no ACE-Step 1.5 model has; wanted {value!r}")
 
 
 def vae_config(shapes: Shapes, stated: Mapping[str, Any]) -> VAEConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import io
 import logging
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..errors import AceStepError, RequestError
@@ -29,13 +30,16 @@ class DownloadError(AceStepError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to fetch: `name` in `repo` becomes `path`. `version` tells apart contents that had the same name."""
+    """One file to fetch: `name` in `repo` becomes `path`. `version` tells apart contents that had the same name.
+    `sha256` is of the contents; None where the repository does not say, as for small files.
+    """
 
     repo: str
     name: str
     version: str
     size: int
     path: Path
+    sha256: str | None = None
 
     @property
     def part(self) -> Path:
@@ -129,6 +133,7 @@ def _files(item: Release, root: Path, endpoint: str | None) -> list[RemoteFile]:
             version=sibling.blob_id or "unknown",
             size=sibling.size or 0,
             path=root / _place(item, sibling.rfilename),
+            sha256=getattr(sibling.lfs, "sha256", None),
         )
         for sibling in siblings
         if any(fnmatchcase(sibling.rfilename, pattern) for pattern in item.files)
@@ -144,7 +149,8 @@ def _place(item: Release, name: str) -> PurePosixPath:
     if item.is_file:
         return target
     inside = PurePosixPath(name)
-    if inside.is_absolute() or ".." in inside.parts:
+    anywhere = PureWindowsPath(name)  # knows both kinds of slash
+    if anywhere.drive or anywhere.root or ".." in anywhere.parts:
         raise DownloadError(f"{item.repo} has a file with an unsafe name: {name}")
     return inside if inside.is_relative_to(target) else target / inside
 
@@ -155,23 +161,41 @@ def _fetch(file: RemoteFile, meter: _Meter, endpoint: str | None) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    file.path.parent.mkdir(parents=True, exist_ok=True)
-    for part in file.path.parent.glob(f"{file.path.name}.*.part"):
-        if part != file.part or file.begun > file.size:  # of another version, or spoilt
-            part.unlink()
     extra: dict[str, Any] = {}
     if "tqdm_class" in inspect.signature(http_get).parameters:  # older versions draw a bar of their own
         extra["tqdm_class"] = _silent_bar()
-    with _as_download_error(file.repo), _Part(file.part, meter) as part:
-        http_get(
-            hf_hub_url(file.repo, file.name, endpoint=endpoint),
-            part,
-            resume_size=file.begun,
-            headers=build_hf_headers(),
-            expected_size=file.size,
-            **extra,
-        )
-    os.replace(file.part, file.path)
+    with _as_download_error(file.repo):
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        for other in file.path.parent.glob(f"{file.path.name}.*.part"):
+            if other != file.part or file.begun > file.size:  # of another version, or spoilt
+                other.unlink()
+        with _Part(file.part, meter) as part:
+            http_get(
+                hf_hub_url(file.repo, file.name, endpoint=endpoint),
+                part,
+                resume_size=file.begun,
+                headers=build_hf_headers(),
+                expected_size=file.size,
+                **extra,
+            )
+        _verify(file)
+        os.replace(file.part, file.path)
+
+
+def _verify(file: RemoteFile) -> None:
+    """Throws a damaged part away: to continue it would never make it whole."""
+    if file.begun == file.size and file.sha256 in (None, _sha256(file.part)):
+        return
+    file.part.unlink()
+    raise DownloadError(f"{file.name} of {file.repo} arrived damaged; run it again to fetch it anew")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class _Part(io.FileIO):

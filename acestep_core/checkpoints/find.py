@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
-from .catalog import NANO, RELEASES, VARIANTS, Kind, Release, Variant, places
+from .catalog import NANO, RELEASES, VARIANTS, Kind, Release, Variant, has_tokenizer, places
 from .layouts import Layout, is_diffusers, open_network, open_text_encoder, open_vae, text_prefix, vae_prefix
 from .reader import read_table, weight_files
 
@@ -15,7 +15,7 @@ _VAE_FOLDERS = ("vae",)
 _TEXT_FOLDERS = ("Qwen3-Embedding-0.6B", "text_encoder", "text_encoders", "clip")
 _TOKENIZER_FOLDERS = ("Qwen3-Embedding-0.6B", "tokenizer", "text_encoders")
 _COMFY_FOLDERS = ("diffusion_models", "unet", "checkpoints")
-_DOWNLOAD = {Kind.VAE: "vae", Kind.TEXT_ENCODER: "text-encoder"}
+_DOWNLOAD = {Kind.VAE: "vae", Kind.TEXT_ENCODER: "text-encoder", Kind.TOKENIZER: "tokenizer"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,12 @@ class Checkpoint:
 
     def path_of(self, kind: Kind) -> Path:
         """The path of that part. Raises CheckpointError that says where it was looked for."""
-        path = {Kind.NETWORK: self.network, Kind.VAE: self.vae, Kind.TEXT_ENCODER: self.text_encoder}[kind]
+        path = {
+            Kind.NETWORK: self.network,
+            Kind.VAE: self.vae,
+            Kind.TEXT_ENCODER: self.text_encoder,
+            Kind.TOKENIZER: self.tokenizer,
+        }[kind]
         if path is None:
             raise CheckpointError(
                 f"no {kind.value} found for {self.network}; looked in {_listed(self.searched[kind])}; "
@@ -66,7 +71,7 @@ def find_checkpoint(name_or_path: str | Path, search_roots: Sequence[str | Path]
         network=source.path,
         vae=vae,
         text_encoder=text_encoder,
-        tokenizer=_tokenizer(text_encoder, bases),
+        tokenizer=_tokenizer(text_encoder, bases, searched),
         searched=searched,
     )
 
@@ -169,17 +174,14 @@ def _models_in(folder: Path, known: Sequence[str]) -> Iterator[Path]:
     yield from dict.fromkeys([*first, *sorted(folder.rglob("*.safetensors"))])
 
 
-def _tokenizer(text_encoder: Path | None, bases: Sequence[Path]) -> Path | None:
-    if text_encoder is None:
-        return None
-    own = [text_encoder, text_encoder / "tokenizer"] if text_encoder.is_dir() else [text_encoder.parent]
-    places = [*own, *(base / folder for base in bases for folder in _TOKENIZER_FOLDERS)]
-    return next((folder for folder in places if _has_tokenizer(folder)), None)
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    names = ("vocab.json", "merges.txt")
-    return (folder / "tokenizer.json").is_file() or all((folder / name).is_file() for name in names)
+def _tokenizer(text_encoder: Path | None, bases: Sequence[Path], searched: dict[Kind, tuple[Path, ...]]) -> Path | None:
+    """Its folder, with the text encoder or without: a text encoder named by hand needs one too."""
+    own: list[Path] = []
+    if text_encoder is not None:
+        own = [text_encoder, text_encoder / "tokenizer"] if text_encoder.is_dir() else [text_encoder.parent]
+    candidates = [*own, *(base / folder for base in bases for folder in _TOKENIZER_FOLDERS)]
+    searched[Kind.TOKENIZER] = tuple(candidates)
+    return next((folder for folder in candidates if has_tokenizer(folder)), None)
 
 
 def _listed(paths: Iterable[Path]) -> str:

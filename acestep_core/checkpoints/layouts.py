@@ -324,6 +324,8 @@ def describe(table: Table) -> str:
     names = table.entries.keys()
     if any(name.endswith("genre_embedder.weight") for name in names):
         return "an ACE-Step 1.0 checkpoint, a different model"
+    if any(name.startswith("pretransform.model.") for name in names):
+        return "a Stable Audio checkpoint, a different model"
     if any("vocoder." in name or "dcae." in name for name in names):
         return "the VAE of ACE-Step 1.0, a different model"
     if any(".lora_" in name or ".lokr_" in name or ".hada_" in name for name in names):

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import torch
 
@@ -114,6 +114,9 @@ def _indexed(index: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index} is not a list of shards: {error}") from error
+    strange = [name for name in names if not isinstance(name, str) or PureWindowsPath(name).name != name]
+    if strange:
+        raise CheckpointError(f"{index} lists {strange[0]!r}; a shard is a file in the same folder")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         some = ", ".join(missing[:3])
@@ -125,6 +128,8 @@ def _nothing_in(folder: Path) -> str:
     present = sorted(item.name for item in folder.iterdir())
     if not present:
         return f"{folder} is empty; it should hold model.safetensors"
+    if "ace_step_transformer" in present:
+        return f"{folder} is ACE-Step 1.0, a different model; wanted is ACE-Step 1.5"
     pickles = [name for name in present if name.endswith(_PICKLES) and name != "silence_latent.pt"]
     if pickles:
         return f"{folder} holds {pickles[0]}, a pickle, which could run code; only safetensors files are loaded"

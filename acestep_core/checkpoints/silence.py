@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from ..config import HOP, LATENT_CHANNELS
-from ..errors import CheckpointError
+from ..errors import CheckpointError, NonFiniteError
 from .reader import Entry, read
 
 log = logging.getLogger("acestep")
@@ -38,6 +38,8 @@ def stored_silence(source: Entry | Path, channels: int = LATENT_CHANNELS) -> tor
     tensor = _unpickle(source) if isinstance(source, Path) else read(source)
     if not isinstance(tensor, torch.Tensor):
         raise CheckpointError(f"{where} should hold one tensor, it holds a {type(tensor).__name__}")
+    if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
+        raise CheckpointError(f"{where} should hold plain numbers, it holds {tensor.dtype} as {tensor.layout}")
     if tensor.dim() == 3 and tensor.shape[0] == 1 and isinstance(source, Path) and tensor.shape[1] == channels:
         tensor = tensor.transpose(1, 2)
     if tensor.dim() != 3 or tensor.shape[0] != 1 or tensor.shape[1] < 1 or tensor.shape[2] != channels:
@@ -53,7 +55,7 @@ def _unpickle(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} is refused: it holds more than tensors and could run code") from error
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
+    except Exception as error:  # torch raises whatever a damaged file makes it stumble over
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
@@ -65,6 +67,11 @@ def encoded_silence(vae: Encoder, device: torch.device, dtype: torch.dtype) -> t
     with torch.inference_mode(False), torch.no_grad():
         waveform = torch.zeros(1, 2, ENCODED_FRAMES * HOP, device=device, dtype=dtype)
         latents = vae.encode(waveform).to(device="cpu", dtype=torch.float32)
+    if not torch.isfinite(latents).all():
+        name = str(dtype).removeprefix("torch.")
+        raise NonFiniteError(
+            f"silence latent: the VAE produced NaN or infinity in {name}; load it in float32 (vae dtype)"
+        )
     interior = latents[:, ENCODED_FRAMES // 2, None]
     return torch.cat([latents[:, :START_FRAMES], interior], dim=1)
 

@@ -94,13 +94,18 @@ class SamplingSettings:
         scale = defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
         if not isinstance(scale, Real) or not math.isfinite(scale) or scale < 0:
             raise RequestError(f"guidance scale is a number from 0 (1 and below: no guidance) upwards, got {scale!r}")
-        low, high = self.guidance_interval
+        try:
+            low, high = (float(bound) for bound in self.guidance_interval)
+        except (TypeError, ValueError):
+            low, high = math.nan, math.nan
         if not 0 <= low <= high <= 1:
-            raise RequestError(f"guidance interval is two numbers with 0 ≤ start ≤ end ≤ 1, got {low!r} and {high!r}")
+            raise RequestError(
+                f"guidance interval is two numbers with 0 ≤ start ≤ end ≤ 1, got {self.guidance_interval!r}"
+            )
         if defaults.is_turbo and scale > 1:
             warnings.append(f"guidance {scale:g} is ignored: turbo models have it built in and run with 1")
             scale = 1.0
-        return replace(self, guidance_scale=float(scale))
+        return replace(self, guidance_scale=float(scale), guidance_interval=(low, high))
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,6 @@ class ResolvedSampling:
 
 
 def _choose(table: Mapping[str, Choice], name: str, what: str) -> Choice:
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise RequestError(f"unknown {what} {name!r}; known: {', '.join(table)}")
     return table[name]

@@ -234,3 +234,28 @@ def test_divergence_padded_condition_rows():
     assert relative_error(together[1:], alone) <= LIMIT
     assert relative_error(theirs[1:], alone) > 1e-3
     assert relative_error(together[:1], theirs[:1]) <= LIMIT
+
+
+def test_divergence_times_in_bfloat16():
+    """diffusers rounds times to the model's dtype, in which these two are one; ours stay float32."""
+    model = tiny.model().bfloat16()
+    x, context, condition = (draw(2, 21, 64, seed=1), draw(2, 21, 128, seed=2), draw(2, 9, 48, seed=3))
+    prepared, reference = model.decoder.prepare(context, condition), diffusers_maps.transformer(model).bfloat16()
+    low = [each.bfloat16() for each in (x, context, condition)]
+    ours, theirs = [], []
+    for time in (0.9545, 0.9530):
+        t = torch.tensor([time, time])
+        ours.append(model.decoder(x, t, prepared))
+        theirs.append(reference_velocity(reference, low[0], t.bfloat16(), *low[1:]))
+    assert torch.equal(*theirs)
+    assert relative_error(*ours) > 1e-4
+
+
+def test_divergence_encoded_audio_is_the_mean():
+    """diffusers draws from the posterior with the global generator, so the same audio is never the same twice."""
+    vae, waveform = tiny.vae(), draw(1, 2, 1920 * 7, seed=1)
+    reference = diffusers_maps.autoencoder(vae)
+    first, second = (reference.encode(waveform).latent_dist.sample().transpose(1, 2) for _ in range(2))
+    ours = vae.encode(waveform)
+    assert relative_error(first, second) > 0.01 and relative_error(first, ours) > 0.01
+    assert torch.equal(ours, vae.encode(waveform))

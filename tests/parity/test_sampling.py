@@ -13,6 +13,7 @@ from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncod
 
 from acestep_core.config import MIN_FRAMES, ModelConfig
 from acestep_core.models.model import AceStepModel
+from acestep_core.pipeline import frames_of
 from acestep_core.sampling.context import frames_to_run, text_to_music_context
 from acestep_core.sampling.guidance import APG
 from acestep_core.sampling.loop import denoise
@@ -156,6 +157,18 @@ def test_turbo_eight_steps(turbo, shift):
     assert relative_error(sample_ours(turbo, prompts, SamplingSettings(shift=shift)), expected) < 1e-4
 
 
+def test_context_latents(turbo, monkeypatch):
+    seen, forward = [], AceStepTransformer1DModel.forward
+    monkeypatch.setattr(
+        AceStepTransformer1DModel,
+        "forward",
+        lambda self, *args, **options: seen.append(options["context_latents"]) or forward(self, *args, **options),
+    )
+    sample_diffusers(turbo, make_prompts(), num_inference_steps=1, guidance_scale=1.0)
+    (expected,) = seen
+    assert torch.equal(text_to_music_context(turbo.silence(FRAMES), 2), expected)
+
+
 def test_guidance_on_turbo_is_forced_off_by_both(turbo):
     prompts = make_prompts()
     expected = sample_diffusers(turbo, prompts, num_inference_steps=8, guidance_scale=7.0)
@@ -219,6 +232,12 @@ def test_divergence_short_songs_run_at_the_minimum_length_where_diffusers_runs_t
     assert relative_error(actual[:, :40], as_they_are) > 1e-2
     at_minimum = sample_diffusers(turbo, prompts, frames=MIN_FRAMES, num_inference_steps=8)
     assert relative_error(actual, at_minimum) < 1e-4
+
+
+def test_divergence_a_duration_is_rounded_to_frames_where_diffusers_rounds_it_up(turbo):
+    """`sample_diffusers` asks for half a frame less than FRAMES: ours is the even one of the two neighbours."""
+    assert frames_of((FRAMES - 0.5) / 25) == 150
+    assert sample_diffusers(turbo, make_prompts(), num_inference_steps=1).shape[1] == FRAMES == 151
 
 
 def test_items_are_the_same_alone_and_in_a_batch_of_other_lengths(base):

@@ -37,7 +37,7 @@ def acestep(models, tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_a_song_from_the_command_line(acestep, tmp_path):
+def test_a_song_from_the_command_line(acestep, models, tmp_path):
     (tmp_path / "song.txt").write_text("[Verse]\nslow river", encoding="utf-8")
     code, out, err = acestep(
         "warm lo-fi piano", "--lyrics", "song.txt", "--duration", 2, "--seed", 7, "--bpm", 90, "--key", "c# min",
@@ -50,15 +50,22 @@ def test_a_song_from_the_command_line(acestep, tmp_path):
     assert settings["caption"] == "warm lo-fi piano" and settings["lyrics"] == "[Verse]\nslow river"
     wanted = {"seed": 7, "bpm": 90, "key": "C# minor", "time_signature": "3", "language": "en", "duration": 2.0}
     assert settings.items() >= (wanted | {"steps": 2, "shift": 2.0, "normalize": False}).items()
+    assert settings["model"] == str(models)
     assert tiny_checkpoint.NOTE in err
     for stage in ("load", "encode", "sample", "decode"):
         assert re.search(rf"^{stage} .*█ .*0:\d\d$", err, re.MULTILINE)
 
 
+def test_lyrics_from_standard_input_are_utf_8_whatever_the_console_speaks(monkeypatch):
+    old = io.TextIOWrapper(io.BytesIO("\ufeff夜の歌".encode()), encoding="cp1252")
+    monkeypatch.setattr("sys.stdin", old)
+    assert cli.read_recipe({"caption": "x", "lyrics": "-"}).song.lyrics == "夜の歌"
+
+
 def test_a_song_is_made_again_from_its_file(acestep, tmp_path):
     acestep("warm piano", "--duration", 1, "--solver", "sde", "-o", "a.wav")
-    code, _, _ = acestep("--from", "a.wav", "-o", "b.wav")
-    assert code == 0
+    code, _, _ = acestep("--from", "a.wav", "--device", "cpu", "--dtype", "float32", "-o", "b.wav", model=False)
+    assert code == 0  # the model is in the file
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
     acestep("--from", "a.wav", "--seed", 3, "other words", "-o", "c.wav")
     changed, kept = read_settings("c.wav"), read_settings("a.wav")
@@ -183,6 +190,7 @@ def test_models_are_listed_with_where_they_are(acestep, models):
     assert code == 0
     assert re.search(r"^✓ turbo  .*\n.*steps 8, shift 3, guidance 1\n +.*acestep-v15-turbo$", out, re.MULTILINE)
     assert re.search(r"^  base  ", out, re.MULTILINE)
+    assert re.search(r"^✓ tokenizer .* ~16 MB  ", out, re.MULTILINE)
     assert f"Looked in {models}" in out
 
 

@@ -1,5 +1,7 @@
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -7,9 +9,11 @@ import pytest
 import torch
 
 from acestep_core import pipeline
+from acestep_core.checkpoints import loading
 from acestep_core.checkpoints.catalog import NANO
 from acestep_core.checkpoints.loading import load_vae
 from acestep_core.errors import Cancelled, CheckpointError, NonFiniteError, RequestError
+from acestep_core.models import dit
 from acestep_core.pipeline import Model, decode, encode, encode_audio, frames_of, generate, load_model, sample
 from acestep_core.runtime import Hooks, Precision
 from acestep_core.sampling.settings import BASE, SamplingSettings
@@ -145,6 +149,29 @@ def test_turbo_ignores_guidance_and_says_so(model, caplog):
     assert "guidance 7 is ignored" in caplog.text
 
 
+def test_what_does_not_depend_on_the_step_is_computed_once(model, monkeypatch):
+    network, calls = tiny.model(tiny_checkpoint.NETWORK), Counter()
+    decoder, cross = network.decoder, network.decoder.layers[-1].cross_attn
+    parts = {
+        "condition": network.encoder,
+        "condition in the transformer's width": decoder.condition_embedder,
+        "keys": cross.k_proj,
+        "values": cross.v_proj,
+        "second time": decoder.time_embed_r,
+        "time": decoder.time_embed,
+    }
+    for name, part in parts.items():
+        part.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    for name in ("rotary_tables", "make_band"):
+        make = getattr(dit, name)
+        monkeypatch.setattr(dit, name, lambda *args, name=name, make=make: calls.update([name]) or make(*args))
+    patch = decoder._patch
+    decoder._patch = lambda x: calls.update([f"patches of {x.shape[-1]} channels"]) or patch(x)
+    sample(replace(model, network=network), encode(model, SONG), seconds=1, seeds=[1, 2])
+    assert (calls.pop("time"), calls.pop("patches of 64 channels")) == (8, 8)
+    assert calls == dict.fromkeys([*calls], 1) and len(calls) == 8  # with the patches of the context
+
+
 def test_conditions_and_seeds_must_match(model):
     condition = encode(model, SONG)
     with pytest.raises(RequestError, match="got 2 conditions for 3 seeds"):
@@ -166,10 +193,15 @@ def test_levels_after_decode(model):
     assert decode(model, latents).abs().amax(dim=(1, 2)).tolist() == pytest.approx([0.8912509] * 2)
 
 
-@pytest.mark.parametrize("shape", [(1, 0, 64), (0, 4, 64), (4, 64)])
+@pytest.mark.parametrize("shape", [(1, 0, 64), (0, 4, 64), (4, 64), (1, 64, 4)])
 def test_latents_of_a_wrong_shape_are_refused(model, shape):
-    with pytest.raises(RequestError, match="latents must be"):
-        decode(model, torch.zeros(shape))
+    with pytest.raises(RequestError, match=r"latents must be \[batch, frames, 64\]"):
+        decode(model, torch.ones(shape))
+
+
+def test_latents_that_nobody_sampled_are_refused(model):
+    with pytest.raises(RequestError, match="these latents are empty, all zero"):
+        decode(model, torch.cat([torch.ones(1, 4, 64), torch.zeros(1, 4, 64)]))
 
 
 def test_audio_of_any_rate_becomes_latents(model):
@@ -290,6 +322,35 @@ def test_a_missing_part_on_disk_says_where_it_was_looked_for(folder):
         load_model(folder, device="cpu", vae=folder / "nowhere", models_dir=str(folder))
     with pytest.raises(CheckpointError, match="no scragvae; looked for .*scragvae"):
         load_model(folder, device="cpu", vae="scragvae", models_dir=str(folder))
+
+
+@pytest.fixture
+def single_files(tmp_path, folder):
+    """ComfyUI's folder of models with the same weights, which brings no tokenizer."""
+    parts = {
+        "diffusion_models/acestep_v1.5_turbo": "acestep-v15-turbo/model",
+        "text_encoders/qwen_0.6b_ace15": "Qwen3-Embedding-0.6B/model",
+        "vae/ace_1.5_vae": "vae/diffusion_pytorch_model",
+    }
+    for name, source in parts.items():
+        (tmp_path / name).parent.mkdir()
+        shutil.copy(folder / f"{source}.safetensors", tmp_path / f"{name}.safetensors")
+    return tmp_path
+
+
+def test_single_files_sing_with_the_tokenizer_of_the_original(single_files, folder, monkeypatch):
+    choice = {"device": "cpu", "dtype": "float32", "models_dir": str(single_files)}
+    with monkeypatch.context() as nothing, pytest.raises(CheckpointError, match="`acestep download tokenizer` fetches"):
+        nothing.setattr(loading, "load_network", None)  # gigabytes later would be too late to say so
+        load_model("comfy-turbo", **choice)
+    words = single_files / "Qwen3-Embedding-0.6B"
+    words.mkdir()
+    shutil.copy(folder / "Qwen3-Embedding-0.6B" / "tokenizer.json", words)
+    model = load_model("comfy-turbo", **choice)
+    assert generate(model, SONG, seed=7).waveform.abs().max() == pytest.approx(0.8912509)
+    (single_files / "text_encoders" / "qwen_0.6b_ace15.safetensors").rename(single_files / "mine.safetensors")
+    model = load_model("comfy-turbo", text_encoder=single_files / "mine.safetensors", **choice)
+    assert encode(model, SONG).caption.shape[-1] == tiny_checkpoint.TEXT.hidden_size
 
 
 def test_a_text_encoder_of_another_model_is_refused(folder):

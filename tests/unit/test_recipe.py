@@ -4,7 +4,7 @@ import pytest
 
 from acestep_core.errors import RequestError
 from acestep_core.recipe import Recipe
-from acestep_core.sampling.settings import SamplingSettings
+from acestep_core.sampling.settings import BASE, SamplingSettings
 from acestep_core.song import Metadata, Song
 
 METADATA = Metadata(bpm=90, key="C# minor", time_signature="3", language="en", duration=42.5)
@@ -31,3 +31,12 @@ def test_auto_is_left_out_and_unknown_names_are_ignored():
 def test_bad_values_are_refused():
     with pytest.raises(RequestError, match="BPM"):
         Recipe.from_dict(FULL.to_dict() | {"bpm": 9})
+
+
+@pytest.mark.parametrize("change", [{"guidance_interval": [0.2]}, {"guidance_interval": None}, {"solver": []}])
+def test_sampling_that_cannot_be_is_refused_when_it_is_resolved(change):
+    """A file's tags can hold anything."""
+    recipe = Recipe.from_dict(FULL.to_dict() | change | {"model": 5})
+    assert recipe.origin["model"] == "5"
+    with pytest.raises(RequestError):
+        recipe.settings.resolve(BASE)

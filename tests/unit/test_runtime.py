@@ -31,7 +31,7 @@ def two_gpus(monkeypatch):
 def test_devices_by_name(two_gpus):
     assert pick_device() == pick_device("cuda") == pick_device("CUDA:0") == torch.device("cuda:0")
     assert pick_device("cuda:1") == pick_device(torch.device("cuda:1")) == torch.device("cuda:1")
-    assert pick_device("cpu") == CPU
+    assert pick_device("cpu") == pick_device(torch.device("cpu", 0)) == CPU
 
 
 @pytest.mark.parametrize("name", ["cuda:2", "xpu", "tpu", ""])

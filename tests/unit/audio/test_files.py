@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -92,3 +93,19 @@ def test_unwritable_names_are_refused(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     with pytest.raises(RequestError, match="it is a folder"):
         check_writable(tmp_path / "folder.wav")
+    with pytest.raises(RequestError, match="cannot write .*: File name too long"):
+        check_writable(tmp_path / f"{'long' * 62}.wav")
+
+
+def test_a_folder_that_takes_no_files_is_refused(tmp_path, monkeypatch):
+    def touch(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(RequestError, match="cannot write .*song.wav: Permission denied"):
+        check_writable(tmp_path / "song.wav")
+
+
+def test_asking_leaves_nothing(tmp_path):
+    check_writable(tmp_path / "song.wav")
+    assert list(tmp_path.iterdir()) == []

@@ -116,6 +116,13 @@ def test_missing_shard(tmp_path, model):
     assert "is not a list of shards" in refused(load_network, folder)
 
 
+@pytest.mark.parametrize("name", ["../other.safetensors", "/other.safetensors", "..\\other.safetensors", 5])
+def test_a_shard_outside_of_the_folder(tmp_path, name):
+    index = json.dumps({"weight_map": {"weight": name}})
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    assert "a shard is a file in the same folder" in refused(load_network, tmp_path)
+
+
 def test_only_a_pickle_of_weights(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "pytorch_model.bin")
     assert "a pickle, which could run code" in refused(load_network, tmp_path)
@@ -134,6 +141,9 @@ def test_ace_step_1(tmp_path):
     names = ("model.diffusion_model.genre_embedder.weight", "vae.vocoder.head.weight")
     assert "ACE-Step 1.0 checkpoint" in refused(load_network, other(tmp_path, *names))
     assert "VAE of ACE-Step 1.0" in refused(load_vae, other(tmp_path, "vocoder.head.weight", "dcae.encoder.weight"))
+    for part in ("ace_step_transformer", "music_dcae_f8c8", "music_vocoder", "umt5-base"):
+        (tmp_path / "ACE-Step-v1-3.5B" / part).mkdir(parents=True)
+    assert "is ACE-Step 1.0, a different model" in refused(load_network, tmp_path / "ACE-Step-v1-3.5B")
 
 
 def test_something_else(tmp_path):
@@ -149,6 +159,8 @@ def test_stable_audio_vae(tmp_path):
         state = layouts.vae_state(tiny.vae(config), layouts.pair, stable_audio)
         message = refused(load_vae, layouts.save(tmp_path / "vae.safetensors", state))
         assert "2048 samples a frame (Stable Audio's, for 44.1 kHz); ACE-Step 1.5's has 1920" in message
+    whole = layouts.save(tmp_path / "model.safetensors", layouts.prefixed("pretransform.model.", state))
+    assert "is a Stable Audio checkpoint, a different model" in refused(load_vae, whole)
 
 
 def test_parts_in_the_wrong_place(tmp_path, folder, tiny_encoder, tiny_tokenizer_dir):
@@ -231,6 +243,29 @@ def test_unsupported_quantisation(folder):
 def test_impossible_config(folder, setting, value):
     layouts.save_config(folder, {setting: value})
     assert f"config.json: {setting} should be" in refused(load_network, folder)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("use_sliding_window", False),
+        ("layer_types", ["full_attention"] * 4),
+        ("rope_scaling", {"type": "yarn", "factor": 4.0}),
+        ("attention_bias", True),
+        ("fsq_input_num_quantizers", 2),
+    ],
+)
+def test_another_architecture_under_the_same_names(folder, setting, value):
+    """Its tensors would fit, and it would sound wrong."""
+    layouts.save_config(folder, {setting: value})
+    assert f"config.json: {setting} is" in refused(load_network, folder)
+
+
+def test_the_released_architecture_spelt_out(folder):
+    layer_types = ["sliding_attention", "full_attention"] * 2
+    stated = {"use_sliding_window": True, "rope_scaling": None, "attention_bias": False, "layer_types": layer_types}
+    layouts.save_config(folder, stated | {"fsq_input_num_quantizers": 1, "hidden_act": "silu"})
+    load_network(folder)
 
 
 def test_unreadable_config(folder):

@@ -43,7 +43,8 @@ def test_every_release_makes_a_song_or_is_a_part():
     for item in RELEASES.values():
         needs = {RELEASES[name].kind for name in item.needs}
         alone = item.repo is None or item.kind is not Kind.NETWORK or "diffusers" in item.name
-        assert needs == (set() if alone else {Kind.VAE, Kind.TEXT_ENCODER})
+        words = {Kind.TOKENIZER} if item.is_file and item.variant else set()  # single files hold none
+        assert needs == (set() if alone else {Kind.VAE, Kind.TEXT_ENCODER}) | words
         assert item.kind not in (Kind.NETWORK, Kind.ALL_IN_ONE) or item.variant is not None or item.repo is None
 
 
@@ -101,10 +102,13 @@ def test_presence(tmp_path):
     (tmp_path / "acestep-v15-base").mkdir()  # begun, never finished
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "ace_1.5_vae.safetensors").touch()
+    (tmp_path / "Qwen3-Embedding-0.6B").mkdir()
+    (tmp_path / "Qwen3-Embedding-0.6B" / "tokenizer.json").touch()
     rows = {row.release.name: row for row in catalog.presence([tmp_path])}
     assert rows.keys() == RELEASES.keys()
     assert rows["sft"].found == tmp_path / "acestep-v15-sft"
     assert rows["comfy-vae"].found == tmp_path / "vae" / "ace_1.5_vae.safetensors"
+    assert rows["tokenizer"].found == tmp_path / "Qwen3-Embedding-0.6B" and rows["text-encoder"].found is None
     assert rows["base"].found is None
     assert rows["base"].searched == (tmp_path / "acestep-v15-base", tmp_path / "acestep" / "acestep-v15-base")
     assert rows["nano"].searched == (NANO,)

@@ -35,6 +35,12 @@ REPOS = {
 }
 
 
+def lfs(name: str, data: bytes) -> dict:
+    """Large files say their hash."""
+    about = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "pointerSize": 130}
+    return {"lfs": about} if name.endswith(".safetensors") else {}
+
+
 class Hub(BaseHTTPRequestHandler):
     """As much of a Hugging Face server as a download asks for."""
 
@@ -54,7 +60,7 @@ class Hub(BaseHTTPRequestHandler):
             self.send({}, b'{"error": "Repository not found"}', 404)
         elif path.startswith("/api/"):
             files = [
-                {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
+                {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest(), **lfs(name, data)}
                 for name, data in REPOS[repo].items()
             ]
             answer = json.dumps({"id": repo, "sha": "a" * 40, "siblings": files}).encode()
@@ -189,12 +195,30 @@ def test_a_part_that_is_too_long_is_thrown_away(hub, tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_damaged_part_is_thrown_away(hub, tmp_path):
+    name = "acestep-v15-turbo/model.safetensors"
+    (file,) = [file for file in plan_download("turbo", tmp_path, endpoint=hub).files if file.name == name]
+    file.part.parent.mkdir(parents=True)
+    file.part.write_bytes(b"damaged" * 100)
+    with pytest.raises(DownloadError, match="model.safetensors of ACE-Step/Ace-Step1.5 arrived damaged"):
+        download("turbo", tmp_path, endpoint=hub)
+    assert not file.path.exists() and not file.part.exists()
+    download("turbo", tmp_path, endpoint=hub)
+    assert tree(tmp_path) == WANTED
+
+
 def test_the_disk_must_be_large_enough(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(downloading, "_free_space", lambda root: 400_000_000)
     told = []
     with pytest.raises(DownloadError, match="turbo needs 0.5 GB of free space in .*, where 0.4 GB are free"):
         download("turbo", tmp_path, announce=told.append, endpoint=hub)
     assert len(told) == 1 and tree(tmp_path) == {} and Hub.served == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(hub, tmp_path):
+    (tmp_path / "acestep-v15-sft").write_text("a file is in the way")
+    with pytest.raises(DownloadError, match="cannot be fetched: .*acestep-v15-sft"):
+        download("sft", tmp_path, endpoint=hub)
 
 
 def test_planning_fetches_nothing(hub, tmp_path):
@@ -219,7 +243,10 @@ def test_what_cannot_be_fetched(hub, tmp_path):
     assert tree(tmp_path) == {}
 
 
-def test_unsafe_names_are_refused(hub, tmp_path, monkeypatch):
-    monkeypatch.setitem(REPOS, "ACE-Step/acestep-v15-sft", {"../../evil.safetensors": b"x"})
+@pytest.mark.parametrize(
+    "name", ["../../evil.safetensors", "/evil.safetensors", "..\\..\\evil.safetensors", "C:\\evil.safetensors"]
+)
+def test_unsafe_names_are_refused(hub, tmp_path, monkeypatch, name):
+    monkeypatch.setitem(REPOS, "ACE-Step/acestep-v15-sft", {name: b"x"})
     with pytest.raises(DownloadError, match="unsafe name"):
         plan_download("sft", tmp_path, endpoint=hub)

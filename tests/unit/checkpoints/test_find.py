@@ -133,7 +133,8 @@ def test_comfyui_files_by_other_names_in_sub_folders(comfy):
 
 
 def test_tokenizer_beside_a_single_file(comfy, tiny_tokenizer_dir):
-    assert find_checkpoint("turbo", [comfy]).tokenizer is None
+    with pytest.raises(CheckpointError, match="no tokenizer found .*`acestep download tokenizer` fetches it"):
+        find_checkpoint("turbo", [comfy]).path_of(Kind.TOKENIZER)
     folder = put_tokenizer(comfy / "acestep" / "Qwen3-Embedding-0.6B", tiny_tokenizer_dir)
     assert find_checkpoint("turbo", [comfy]).tokenizer == folder
 
@@ -151,7 +152,7 @@ def test_missing_parts_say_where_they_were_looked_for(bundle, tmp_path):
     shutil.rmtree(bundle / "vae")
     (bundle / "Qwen3-Embedding-0.6B" / "model.safetensors").unlink()
     found = find_checkpoint(bundle / "acestep-v15-turbo", [tmp_path / "root"])
-    assert found.vae is found.text_encoder is found.tokenizer is None
+    assert found.vae is found.text_encoder is None
     with pytest.raises(CheckpointError) as caught:
         found.path_of(Kind.VAE)
     message = str(caught.value)
@@ -162,6 +163,7 @@ def test_missing_parts_say_where_they_were_looked_for(bundle, tmp_path):
     with pytest.raises(CheckpointError, match="no text encoder found .*`acestep download text-encoder` fetches it"):
         found.path_of(Kind.TEXT_ENCODER)
     assert found.path_of(Kind.NETWORK) == bundle / "acestep-v15-turbo"
+    assert found.path_of(Kind.TOKENIZER) == bundle / "Qwen3-Embedding-0.6B"  # for a text encoder named by hand
 
 
 def test_nothing_by_that_name(tmp_path):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +15,7 @@ from torch import nn
 from acestep_core.checkpoints import loading, reader
 from acestep_core.checkpoints.loading import load_network, load_vae
 from acestep_core.errors import Cancelled, CheckpointError
+from acestep_core.models.model import AceStepModel
 from acestep_core.runtime import Hooks
 from tests.support import layouts, tiny
 
@@ -67,6 +74,27 @@ def test_the_file_may_change_after_the_load(folder, model):
     with file.open("r+b") as stream:
         stream.write(bytes(size))
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_load_costs_its_result_and_little_more(tmp_path, folder):
+    """Read as a whole before it is cast, this file would cost three times its result."""
+    load_network(folder)  # what a first load imports is not its cost
+    large = AceStepModel(replace(tiny.STANDARD, intermediate_size=40_000), dtype=torch.float32)
+    size = sum(parameter.numel() for parameter in large.parameters()) * torch.bfloat16.itemsize
+    file = layouts.save(tmp_path / "turbo.safetensors", large.state_dict())
+    del large
+    gc.collect()
+    start, seen = resident_bytes(), []
+    loaded, report = load_network(
+        file, dtype=torch.bfloat16, hooks=Hooks(progress=lambda _: seen.append(resident_bytes()))
+    )
+    assert report.size == 2 * size > 80e6 and loaded.decoder.dtype == torch.bfloat16
+    assert max(seen) - start < 1.6 * size
 
 
 def test_the_result_can_be_trained_even_when_a_host_loads_in_inference_mode(folder):

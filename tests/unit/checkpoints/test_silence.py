@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from acestep_core.checkpoints.loading import ensure_silence
@@ -13,6 +14,7 @@ from acestep_core.checkpoints.silence import (
     tabulated_silence,
 )
 from acestep_core.config import HOP
+from acestep_core.errors import CheckpointError, NonFiniteError
 from tests.support import tiny
 
 
@@ -28,6 +30,22 @@ def test_square_silence_is_channels_first_too(tmp_path):
     latent = tiny.draw(1, 64, 64)
     torch.save(latent, tmp_path / "silence_latent.pt")
     assert torch.equal(stored_silence(tmp_path / "silence_latent.pt"), latent.transpose(1, 2))
+
+
+@pytest.mark.parametrize("latent", [torch.zeros(1, 64, 9).to_sparse(), torch.zeros(1, 64, 9, dtype=torch.complex64)])
+def test_silence_is_plain_numbers(tmp_path, latent):
+    torch.save(latent, tmp_path / "silence_latent.pt")
+    with pytest.raises(CheckpointError, match="should hold plain numbers"):
+        stored_silence(tmp_path / "silence_latent.pt")
+
+
+def test_silence_that_overflows_is_refused():
+    class Overflowing:
+        def encode(self, waveform):
+            return torch.full((1, ENCODED_FRAMES, 8), float("inf"))
+
+    with pytest.raises(NonFiniteError, match="the VAE produced NaN or infinity in float16"):
+        encoded_silence(Overflowing(), torch.device("cpu"), torch.float16)
 
 
 def test_encoded_silence_is_what_a_long_encode_gives():

@@ -74,9 +74,9 @@ def test_reach_is_what_gradients_show(ratios):
     assert max(here - first // hop, last // hop - here) == reach
 
 
-def test_tiled_is_untiled_at_every_short_length(vae):
+def test_tiled_is_untiled_where_tiles_begin_and_end(vae):
     latents = draw(1, 60, 2)
-    for frames in range(1, 61):
+    for frames in (1, 2, 9, 10, 22, 23, 32, 33, 39, 40, 41, 44, 45, 60):
         waveform = vae.decode(latents[:, :frames])
         assert relative_error(decode_tiled(vae, latents[:, :frames], 40, 9), waveform) <= ROUNDING, frames
         waveform = waveform[..., 7 * (frames % 3) :]  # some end inside a frame

@@ -74,6 +74,8 @@ def test_custom_timesteps_replace_steps_and_shift():
         ({"guidance_interval": (0.8, 0.2)}, "interval"),
         ({"guidance_interval": (0.0, 1.1)}, "interval"),
         ({"guidance_interval": (float("nan"), 1.0)}, "interval"),
+        ({"guidance_interval": (0.5,)}, "interval"),
+        ({"guidance_interval": None}, "interval"),
         ({"guidance": "magic"}, "guidance 'magic'; known: apg, cfg, adg"),
         ({"solver": "dpm"}, "solver 'dpm'; known: euler, heun, sde"),
     ],

@@ -1,0 +1,61 @@
+"""A picture of latents, to watch a song take shape while it is sampled.
+
+Time runs from left to right; the rows are the latent channels; brightness is how far each is from its own mean, that
+is, how much happens there. Noise is an even grain, from which beats, phrases and pauses emerge as it clears.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WIDTH, HEIGHT = 512, 192
+MAX_ITEMS = 4  # of a batch, one above the other
+_GAP = 4  # dark rows between them
+
+# From dark to bright by even steps of lightness, so that twice as bright looks twice as loud; sRGB.
+_COLOURS = (
+    (6, 5, 20),
+    (30, 17, 70),
+    (74, 22, 112),
+    (122, 33, 122),
+    (172, 46, 112),
+    (218, 68, 90),
+    (244, 110, 66),
+    (252, 163, 58),
+    (250, 214, 98),
+    (252, 252, 214),
+)
+
+
+@torch.no_grad()
+def picture(latents: Tensor, width: int = WIDTH, height: int = HEIGHT) -> Tensor:
+    """Latents [B, T, 64] as an image [height, width, 3], uint8, on the latents' device. Costs a few milliseconds.
+
+    On MPS it is drawn, and stays, on the CPU: Metal's adaptive pooling takes no sizes that do not divide.
+    """
+    latents = latents.cpu() if latents.device.type == "mps" else latents
+    items = latents[:MAX_ITEMS].float().nan_to_num()
+    share = (height - _GAP * (len(items) - 1)) // len(items)
+    strips = _colour(F.pad(_brightness(items, width, share), (0, 0, 0, _GAP))).flatten(0, 1)
+    return F.pad(strips[:height], (0, 0, 0, 0, 0, max(0, height - len(strips))))
+
+
+def _brightness(items: Tensor, width: int, height: int) -> Tensor:
+    """[B, T, C] to [B, height, width] in 0…1."""
+    energy = (items - items.mean(dim=1, keepdim=True)).square().transpose(1, 2)
+    rows, columns = min(energy.shape[1], height), min(energy.shape[2], width)
+    loudness = F.adaptive_avg_pool2d(energy, (rows, columns)).sqrt()
+    # Against its own quietest and loudest: a song fills the scale, whatever its level.
+    flat = loudness.flatten(1).sort(dim=1).values
+    low, high = (flat[:, int(share * (flat.shape[1] - 1)), None, None] for share in (0.02, 0.995))
+    scaled = ((loudness - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    return F.interpolate(scaled[:, None], (height, width), mode="bilinear")[:, 0]
+
+
+def _colour(brightness: Tensor) -> Tensor:
+    """Values in 0…1 as colours [..., 3], uint8."""
+    anchors = torch.tensor(_COLOURS, dtype=torch.float32, device=brightness.device)
+    palette = F.interpolate(anchors.T[None], 256, mode="linear", align_corners=True)[0].T.round().byte()
+    return palette[(brightness * 255).round().long()]

@@ -1,0 +1,49 @@
+"""What `pip install .` gives: the package with its embedded model, the command, and the licence."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """The sources of the distribution, built in place: `built` is what goes into site-packages."""
+    pytest.importorskip("setuptools")
+    folder = tmp_path_factory.mktemp("source")
+    shutil.copytree(REPO / "acestep_core", folder / "acestep_core", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(REPO / name, folder)
+    # Not `pip wheel`, which would fetch the build tools.
+    command = [sys.executable, "-c", "import setuptools; setuptools.setup()"]
+    done = subprocess.run(
+        [*command, "-q", "egg_info", "build", "--build-lib", "built"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_file_of_the_package_is_installed_and_nothing_else(source):
+    wanted = {f"acestep_core/{name}" for name in files(source / "acestep_core")}
+    assert "acestep_core/nano/acestep-v15-nano/silence_latent.pt" in wanted
+    assert files(source / "built") == wanted
+
+
+def test_the_command_and_the_licence_come_along(source):
+    (info,) = source.glob("*.egg-info")
+    assert "acestep = acestep_core.cli:main" in (info / "entry_points.txt").read_text()
+    assert "LICENSE" in (info / "SOURCES.txt").read_text().splitlines()
