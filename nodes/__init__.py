@@ -9,13 +9,22 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .audio import DecodeNode, EncodeAudioNode
+from .empty import EmptyLatentNode
 from .encode import EncodeNode
 from .files import register_model_folder
 from .load import LoadModelNode
 from .sample import SampleNode
 from .song import SongNode
 
-NODES: list[type[io.ComfyNode]] = [LoadModelNode, SongNode, EncodeNode, SampleNode, DecodeNode, EncodeAudioNode]
+NODES: list[type[io.ComfyNode]] = [
+    LoadModelNode,
+    SongNode,
+    EncodeNode,
+    SampleNode,
+    EmptyLatentNode,
+    DecodeNode,
+    EncodeAudioNode,
+]
 
 
 class AceStepExtension(ComfyExtension):

@@ -30,9 +30,11 @@ class EncodeNode(io.ComfyNode):
     @classmethod
     def execute(cls, text_encoder, song) -> io.NodeOutput:
         from ..acestep_core import pipeline
-        from .comfy_runtime import intermediate_device, watched
+        from .comfy_runtime import intermediate_device, show_on_node, watched
         from .conditioning import to_conditioning
 
         with watched() as hooks:
             text = pipeline.encode(text_encoder.model, song, hooks)
+        if text.warnings:  # the core has logged them
+            show_on_node("\n".join(text.warnings))
         return io.NodeOutput(to_conditioning(text, song, intermediate_device()))

@@ -83,7 +83,8 @@ def path_of(choice: str) -> Path:
 def fingerprint(parts: Checkpoint) -> list[tuple[str, int, int]]:
     """Changes when one of the files does."""
     paths = {path for path in (parts.network, parts.text_encoder, parts.vae, parts.tokenizer) if path is not None}
-    files = [file for path in sorted(paths) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    # A diffusers folder keeps its weights one level down.
+    files = [file for path in sorted(paths) for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return [(str(file), stat.st_mtime_ns, stat.st_size) for file in files for stat in (file.stat(),)]
 
 
@@ -137,11 +138,11 @@ def _kinds(folder: str, changed: int) -> frozenset[Kind]:
     path = Path(folder)
     if is_diffusers(path):
         return frozenset(SINGLE_FILES)
-    if not weight_files(path):
-        return frozenset()
     try:
+        if not weight_files(path):
+            return frozenset()
         table = read_table(path)
-    except (CheckpointError, OSError):
+    except (CheckpointError, OSError):  # a download under way, or not ours: no reason to lose the whole pack
         return frozenset()
     prefixes = {Kind.NETWORK: network_prefix, Kind.TEXT_ENCODER: text_prefix, Kind.VAE: vae_prefix}
     return frozenset(kind for kind, prefix in prefixes.items() if prefix(table) is not None)

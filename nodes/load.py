@@ -7,7 +7,8 @@ from comfy_api.latest import io
 from ..acestep_core.checkpoints.catalog import VARIANTS, Kind
 from ..acestep_core.errors import AceStepError
 from .files import EMBEDDED, fingerprint, offered, resolve
-from .sockets import AUTO, CATEGORY, TextEncoderSocket, advanced
+from .sockets import AUTO, CATEGORY, TextEncoderSocket
+from .versions import advanced
 
 DTYPES = ["bfloat16", "float32", "fp8_e4m3fn"]
 
@@ -64,7 +65,6 @@ class LoadModelNode(io.ComfyNode):
                 TextEncoderSocket.Output(display_name="text_encoder", tooltip="The reader, for Encode Song."),
                 io.Vae.Output(display_name="vae", tooltip="What turns latents into sound, for Decode Song."),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -90,4 +90,4 @@ class LoadModelNode(io.ComfyNode):
         from .loading import load_parts
 
         parts = resolve(model, text_encoder, vae)
-        return io.NodeOutput(*load_parts(parts, dtype, None if variant == AUTO else variant, cls.hidden.unique_id))
+        return io.NodeOutput(*load_parts(parts, dtype, None if variant == AUTO else variant))

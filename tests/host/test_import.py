@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from .server import REPO, find_comfyui
+from tests.support.comfyui import find_comfyui
+
+from .server import REPO
 
 PROBE = Path(__file__).with_name("probe_import.py")
 

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.comfyui import find_comfyui
+
 from .graph import load_workflow, to_prompt, with_inputs
-from .server import REPO, ComfyServer, find_comfyui
+from .server import REPO, ComfyServer
 
 CLOSED = "http://127.0.0.1:9"
 OFFLINE = {"HTTP_PROXY": CLOSED, "HTTPS_PROXY": CLOSED, "NO_PROXY": "127.0.0.1,localhost", "PIP_NO_INDEX": "1"}

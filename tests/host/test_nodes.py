@@ -6,7 +6,15 @@ from .conftest import PACK_FOLDER
 from .graph import inputs_of
 from .server import ComfyServer
 
-NODES = {"AS15_LoadModel", "AS15_Song", "AS15_Encode", "AS15_Sample", "AS15_Decode", "AS15_EncodeAudio"}
+NODES = {
+    "AS15_LoadModel",
+    "AS15_Song",
+    "AS15_Encode",
+    "AS15_Sample",
+    "AS15_EmptyLatent",
+    "AS15_Decode",
+    "AS15_EncodeAudio",
+}
 
 
 def test_loads_without_a_word(server: ComfyServer) -> None:

@@ -1,0 +1,32 @@
+"""The one place that talks to ComfyUI's model management: placement, the MODEL, VAE and text encoder sockets, progress,
+interrupt. What differs between ComfyUI versions is in `nodes/versions.py`.
+"""
+
+from .model import AceStep15, placed_network, song_model, wrap_network
+from .ops import comfy_ops
+from .placement import homes, intermediate_device
+from .precision import encoder_dtype, network_dtypes, text_encoder_dtype, vae_dtype
+from .progress import show_note, show_on_node, watched
+from .text_encoder import BUNDLED_TOKENIZER, PlacedTextEncoder
+from .vae import SongVAE, song_vae
+
+__all__ = [
+    "BUNDLED_TOKENIZER",
+    "AceStep15",
+    "PlacedTextEncoder",
+    "SongVAE",
+    "comfy_ops",
+    "encoder_dtype",
+    "homes",
+    "intermediate_device",
+    "network_dtypes",
+    "placed_network",
+    "show_note",
+    "show_on_node",
+    "song_model",
+    "song_vae",
+    "text_encoder_dtype",
+    "vae_dtype",
+    "watched",
+    "wrap_network",
+]

@@ -1,0 +1,47 @@
+"""How many bytes a piece of work needs beside the weights, from the shapes of its widest moment.
+
+ComfyUI frees that much before the work begins, so an estimate errs upwards, but not by much: what it takes too much
+of, weights have to leave the GPU for.
+"""
+
+from __future__ import annotations
+
+from ...acestep_core.config import LATENT_CHANNELS, ModelConfig, VAEConfig
+
+MARGIN = 1.2  # what convolutions and attention kernels use as scratch
+MAX_CONDITION_ROWS = 2048 + 256 + 1  # lyrics, caption and timbre at their longest
+
+
+def sampling_bytes(config: ModelConfig, rows: int, frames: int, condition_rows: int, itemsize: int) -> int:
+    """Sampling `rows` sequences of latents at once (a guided song is two). `condition_rows` are those of all the
+    conditions whose keys and values are kept; `itemsize` is that of the dtype computed in."""
+    patches = -(-frames // config.patch_size)
+    width, attended = config.hidden_size, config.num_attention_heads * config.head_dim
+    known = config.num_key_value_heads * config.head_dim
+    attention = 2 * width + 6 * attended + 6 * known
+    mlp = 3 * width + 2 * config.intermediate_size
+    layer = max(attention, mlp) * itemsize
+    last = width * (itemsize + 3 * 4)  # the last norm, in float32
+    kept = width * itemsize  # the context half of the patch embedding
+    latents = 8 * config.patch_size * LATENT_CHANNELS * 4
+    step = rows * patches * (max(layer, last) + kept + latents)
+    keys_and_values = 2 * config.num_hidden_layers * condition_rows * known * itemsize
+    return int(MARGIN * (max(step, _encoding(config, condition_rows, itemsize)) + keys_and_values))
+
+
+def _encoding(config: ModelConfig, condition_rows: int, itemsize: int) -> int:
+    """The condition encoder's widest moment, which comes before the first step."""
+    rows = max(condition_rows, config.timbre_fix_frame)
+    return rows * (3 * config.encoder_hidden_size + 2 * config.encoder_intermediate_size) * itemsize
+
+
+def tile_bytes(config: VAEConfig, frames: int, itemsize: int) -> int:
+    """Decoding or encoding a tile: its widest moment is at the full sample rate, where a residual unit holds its input
+    and two more, and a convolution may copy what it reads and writes into a layout of its own."""
+    width = max(config.decoder_channels, config.encoder_hidden_size)
+    return int(MARGIN * (3 + 3) * frames * config.hop * width * itemsize)
+
+
+def reading_bytes(hidden_size: int, intermediate_size: int, tokens: int, itemsize: int) -> int:
+    """The text encoder over a prompt: an MLP's inner tensors, and the norms' float32 copies."""
+    return int(MARGIN * tokens * (4 * hidden_size * max(itemsize, 4) + 3 * intermediate_size * itemsize))

@@ -1,0 +1,208 @@
+"""The MODEL socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.supported_models_base
+import torch
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
+from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
+
+from ...acestep_core import pipeline
+from ...acestep_core.config import LATENT_CHANNELS
+from ...acestep_core.errors import RequestError
+from ...acestep_core.models.dit import Prepared
+from ...acestep_core.models.model import AceStepModel
+from ...acestep_core.sampling.context import frames_to_run, text_to_music_context
+from ...acestep_core.sampling.preview import picture
+from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
+from ...acestep_core.text.encoder import TextCondition
+from ..conditioning import LYRICS, condition_rows, text_condition
+from .estimates import MAX_CONDITION_ROWS, sampling_bytes
+from .placement import ComfyPlacement
+from .precision import COMPUTE_DTYPES, encoder_dtype
+
+
+def _drawn(latents: torch.Tensor) -> torch.Tensor:
+    """What ComfyUI's latent previews are made from: latents [B, 64, T] as an image [1, 3, H, W] in −1…1."""
+    image = picture(latents.movedim(1, -1))
+    return (image.movedim(-1, 0)[None] + 0.5) / 127.5 - 1
+
+
+class AceStepLatents(comfy.latent_formats.LatentFormat):
+    """[B, 64, T], unscaled: the same latent space as ComfyUI's own ACE-Step 1.5.
+
+    Previews are a linear map from latent channels to red, green and blue, after a function that reshapes the latents:
+    here that function draws the picture, and its channels are the colours already.
+    """
+
+    latent_channels = LATENT_CHANNELS
+    latent_dimensions = 1
+    latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    latent_rgb_factors_reshape = staticmethod(_drawn)
+
+
+class _ModelConfig(comfy.supported_models_base.BASE):
+    latent_format = AceStepLatents
+    supported_inference_dtypes = COMPUTE_DTYPES
+
+
+class SongCondition:
+    """One conditioning entry as ComfyUI's samplers carry it: encoded once, prepared for the network at the first step.
+
+    Has the methods of `comfy.conds.CONDRegular`. Entries never share a batch: each has keys and values of its own.
+    """
+
+    def __init__(self, encoded: torch.Tensor, context: torch.Tensor):
+        self.encoded = encoded  # [1, S, e]
+        self.context = context  # [1, T, 128]
+        self._prepared: dict[tuple[int, object], Prepared] = {}
+        self._parts: dict[tuple[int, int], SongCondition] = {}
+
+    def process_cond(self, batch_size: int, area: Sequence[int] | None = None, **_: object) -> SongCondition:
+        """This condition for `area` (frames, first frame) of the song alone, or for all of it."""
+        if area is None:
+            return self
+        frames, first = area
+        if (frames, first) not in self._parts:
+            self._parts[frames, first] = SongCondition(self.encoded, self.context[:, first : first + frames])
+        return self._parts[frames, first]
+
+    def can_concat(self, other: object) -> bool:
+        return False
+
+    def concat(self, others: Sequence[object]) -> SongCondition:
+        return self
+
+    def size(self) -> list[int]:
+        return list(self.encoded.shape)
+
+    def prepared(self, network: AceStepModel, batch: int, weights: object) -> Prepared:
+        """`weights` tells apart the states of a network whose weights a hook changes between steps."""
+        key = (batch, weights)
+        if key not in self._prepared:
+            self._prepared[key] = network.decoder.prepare(self.context.expand(batch, -1, -1), self.encoded)
+        return self._prepared[key]
+
+
+class AceStep15(comfy.model_base.BaseModel):
+    """The MODEL of KSampler and its friends: our network, its tensors under their original names."""
+
+    def __init__(self, network: AceStepModel, defaults: VariantDefaults, storage: torch.dtype, compute: torch.dtype):
+        config = _ModelConfig({"disable_unet_model_creation": True})
+        config.sampling_settings = {"shift": defaults.shift, "multiplier": 1.0}
+        config.set_inference_dtype(storage, None if storage == compute else compute)
+        super().__init__(config, comfy.model_base.ModelType.FLOW)
+        network.decoder.compute_dtype = compute
+        for part in (network.encoder, network.tokenizer, network.detokenizer):
+            if part is not None:
+                part.compute_dtype = encoder_dtype(compute)
+        self.diffusion_model = network
+        self.defaults = defaults
+
+    def get_dtype(self) -> torch.dtype:
+        return self.diffusion_model.decoder.dtype
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, SongCondition]:
+        """Called once for each entry and sampling, the network being on its device: the condition encoder runs here."""
+        network, device, caption = self.diffusion_model, kwargs["device"], kwargs.get("cross_attn")
+        _check_latent(kwargs["noise"])
+        if caption is None or caption.count_nonzero():
+            text = text_condition(caption, kwargs.get(LYRICS), network.config.text_hidden_dim)
+            (encoded,) = pipeline.encode_conditions(network, [text], device)
+        else:  # ConditioningZeroOut
+            encoded = network.null_condition_emb.to(device)
+        silence = network.silence(kwargs["noise"].shape[-1]).to(device)
+        return {"song": SongCondition(encoded, text_to_music_context(silence, 1))}
+
+    def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):
+        weights = getattr(self.current_patcher, "current_hooks", None)
+        prepared = conds["song"].prepared(self.diffusion_model, len(x), weights)
+        # Sigma is the flow's own time, whatever multiplier a ModelSampling node has set.
+        velocity = self.diffusion_model(x.movedim(1, -1), t.float(), prepared)
+        return self.model_sampling.calculate_denoised(t, velocity.movedim(-1, 1), x)
+
+    def extra_conds_shapes(self, **kwargs: Any) -> dict[str, list[int]]:
+        """What `SongCondition.size` will say, before there is one."""
+        caption, lyrics = kwargs.get("cross_attn"), kwargs.get(LYRICS)
+        if caption is None:
+            return {}  # refused by extra_conds
+        rows = condition_rows(caption, lyrics) if lyrics is not None else caption.shape[1]
+        return {"song": [1, rows, self.diffusion_model.config.encoder_hidden_size]}
+
+    def memory_required(self, input_shape: Sequence[int], cond_shapes: Mapping[str, Any] | None = None) -> int:
+        """Bytes that sampling an input [rows, 64, frames] needs beside the weights."""
+        conditions = (cond_shapes or {}).get("song")
+        rows = sum(shape[1] for shape in conditions) if conditions else MAX_CONDITION_ROWS
+        network = self.diffusion_model
+        return sampling_bytes(network.config, input_shape[0], input_shape[-1], rows, self.get_dtype().itemsize)
+
+
+def _check_latent(latent: torch.Tensor) -> None:
+    if latent.ndim != 3 or latent.shape[1] != LATENT_CHANNELS:
+        raise RequestError(
+            f"this latent is not a song: it has the shape {list(latent.shape)}, a song has [batch, {LATENT_CHANNELS}, "
+            "frames]; connect the one from Empty Song"
+        )
+
+
+def wrap_network(
+    network: AceStepModel, defaults: VariantDefaults, storage: torch.dtype, compute: torch.dtype
+) -> comfy.model_patcher.ModelPatcher:
+    """The MODEL socket."""
+    if storage != compute:
+        store_layers(network, storage)
+    model = AceStep15(network, defaults, storage, compute)
+    return comfy.model_patcher.ModelPatcher(model, mm.get_torch_device(), mm.unet_offload_device())
+
+
+def store_layers(network: AceStepModel, storage: torch.dtype) -> None:
+    """Keeps the big matrices of the transformer in `storage`; what is small, or sensitive to it, stays as it is."""
+    with torch.inference_mode(False):  # nodes run in it, and it would mark the weights for ever
+        for layer in network.decoder.layers:
+            for module in layer.modules():
+                if isinstance(module, torch.nn.Linear):
+                    module.weight = torch.nn.Parameter(module.weight.to(storage), requires_grad=False)
+
+
+def song_model(model: object) -> AceStep15:
+    """What is in a MODEL. Raises RequestError for those of other models."""
+    inner = getattr(model, "model", None)
+    if not isinstance(inner, AceStep15):
+        raise RequestError("this MODEL cannot make songs here: connect the one from Load Model")
+    return inner
+
+
+def placed_network(
+    model: comfy.model_patcher.ModelPatcher, settings: SamplingSettings, songs: int, frames: int, text: TextCondition
+) -> pipeline.Model:
+    """What a MODEL holds, for the core's functions, with room for that many songs at once.
+
+    A shift that a ModelSampling node has set is the MODEL's own from then on.
+    """
+    inner = song_model(model)
+    schedule = model.get_model_object("model_sampling")
+    if not isinstance(schedule, comfy.model_sampling.ModelSamplingDiscreteFlow):
+        raise RequestError(
+            "a node before this one has given the MODEL a noise schedule that is not ACE-Step's: remove it, or use "
+            "ModelSamplingAuraFlow or ModelSamplingSD3"
+        )
+    defaults = replace(inner.defaults, shift=schedule.shift)
+    halves = 2 if settings.resolve(defaults).guidance.enabled else 1
+    shape = [halves * songs, LATENT_CHANNELS, frames_to_run(frames)]
+    memory = inner.memory_required(shape, {"song": [[1, condition_rows(text.caption, text.lyrics)]]})
+    return pipeline.Model(network=_compiled(model), defaults=defaults, placement=ComfyPlacement(model, memory))
+
+
+def _compiled(model: comfy.model_patcher.ModelPatcher) -> AceStepModel:
+    """The network, or what TorchCompileModel has made of it: its wrapper puts that in place for one call."""
+    wrappers = model.get_wrappers(WrappersMP.APPLY_MODEL, COMPILE_KEY)
+    return WrapperExecutor.new_class_executor(lambda: model.model.diffusion_model, model.model, wrappers).execute()

@@ -1,0 +1,34 @@
+"""Which dtype each network is kept and computed in, by ComfyUI's policy and flags."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import torch
+
+from ...acestep_core.errors import RequestError
+
+COMPUTE_DTYPES = [torch.bfloat16, torch.float32]  # float16 overflows in the lyric encoder
+STORAGE_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "fp8_e4m3fn": torch.float8_e4m3fn}
+
+
+def network_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
+    """(storage, compute) dtype of the diffusion model: for "auto" by ComfyUI's policy and flags."""
+    if asked != "auto" and asked not in STORAGE_DTYPES:
+        raise RequestError(f"unknown dtype {asked!r}: allowed are auto, {', '.join(STORAGE_DTYPES)}")
+    device = mm.get_torch_device()
+    storage = mm.unet_dtype(device, supported_dtypes=COMPUTE_DTYPES) if asked == "auto" else STORAGE_DTYPES[asked]
+    return storage, mm.unet_manual_cast(storage, device, COMPUTE_DTYPES) or storage
+
+
+def encoder_dtype(compute: torch.dtype) -> torch.dtype:
+    """What the condition encoder computes in beside a transformer that computes in `compute`. Its last lyric layer
+    reaches 505 000, beyond float16, which ComfyUI's --fp16-unet may ask for."""
+    return torch.float32 if compute == torch.float16 else compute
+
+
+def text_encoder_dtype() -> torch.dtype:
+    return torch.bfloat16 if mm.should_use_bf16(mm.get_torch_device()) else torch.float32
+
+
+def vae_dtype() -> torch.dtype:
+    return mm.vae_dtype(mm.vae_device(), COMPUTE_DTYPES)

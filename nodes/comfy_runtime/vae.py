@@ -1,0 +1,125 @@
+"""The VAE socket."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import torch
+
+from ...acestep_core import pipeline
+from ...acestep_core.config import FRAME_RATE, HOP, LATENT_CHANNELS, SAMPLE_RATE
+from ...acestep_core.errors import RequestError
+from ...acestep_core.models.oobleck import OobleckVAE
+from ...acestep_core.runtime import Hooks
+from .estimates import tile_bytes
+from .placement import ComfyPlacement, Container
+from .progress import show_note, watched
+
+
+class SongVAE:
+    """The VAE socket, with the methods that ComfyUI's audio nodes call. All work is done in the core's exact tiles."""
+
+    audio_sample_rate = SAMPLE_RATE
+    latent_channels = LATENT_CHANNELS
+    latent_dim = 1
+    output_channels = 2
+    upscale_ratio = downscale_ratio = HOP
+    TILES = (512, 256, 128, 64, 32)  # frames, tried in turn when memory runs out
+
+    def __init__(self, network: OobleckVAE):
+        self.first_stage_model = network
+        self.vae_dtype = network.dtype
+        self.device, self.output_device = mm.vae_device(), mm.intermediate_device()
+        self.patcher = comfy.model_patcher.ModelPatcher(Container(network), self.device, mm.vae_offload_device())
+
+    def on_device(self) -> AbstractContextManager[torch.device]:
+        """Brings the network to its device for as long as the block lasts."""
+        return ComfyPlacement(self.patcher, whole=True).use(self.first_stage_model)
+
+    def to_waveform(self, latents: torch.Tensor, hooks: Hooks, normalize: bool, tile: int = TILES[0]) -> torch.Tensor:
+        """Latents [B, T, 64] to a waveform [B, 2, N]."""
+
+        def decode(model: pipeline.Model, size: int) -> torch.Tensor:
+            return pipeline.decode(model, latents, normalize=normalize, tile_frames=size, hooks=hooks)
+
+        return self._in_tiles(decode, tile, latents.shape[1])
+
+    def to_latents(self, waveform: torch.Tensor, rate: float, hooks: Hooks, tile: int = TILES[0]) -> torch.Tensor:
+        """A waveform [B, channels, N] to latents [B, T, 64]."""
+
+        def encode(model: pipeline.Model, size: int) -> torch.Tensor:
+            return pipeline.encode_audio(model, waveform, rate, tile_frames=size, hooks=hooks)
+
+        return self._in_tiles(encode, tile, math.ceil(waveform.shape[-1] * FRAME_RATE / rate))
+
+    def _in_tiles(self, work: Callable[[pipeline.Model, int], torch.Tensor], tile: int, frames: int) -> torch.Tensor:
+        """Works through the frames in tiles of that size, or in smaller ones where they do not fit into memory."""
+        sizes = [tile, *(smaller for smaller in self.TILES if smaller < tile)]
+        for size, smaller in zip(sizes, [*sizes[1:], None], strict=True):
+            memory = tile_bytes(self.first_stage_model.config, min(size, frames), self.vae_dtype.itemsize)
+            placement = ComfyPlacement(self.patcher, memory, whole=True)
+            try:
+                return work(pipeline.Model(vae=self.first_stage_model, placement=placement), size)
+            except mm.OOM_EXCEPTION:
+                pass  # what the work held is free once its traceback is: after this block
+            mm.soft_empty_cache()
+            if smaller is not None:
+                show_note(
+                    f"not enough memory for the VAE in tiles of {size / FRAME_RATE:g} s, going on in tiles of "
+                    f"{smaller / FRAME_RATE:g} s: slower, but the sound is the same"
+                )
+        raise RequestError(
+            f"not enough memory for the VAE, even in tiles of {sizes[-1] / FRAME_RATE:g} s: close other programs that "
+            "use the GPU, or start ComfyUI with --cpu-vae"
+        )
+
+    # What ComfyUI's nodes call, with latents [B, 64, T] and audio [B, N, 2].
+
+    def decode(self, samples: torch.Tensor, vae_options: object = None) -> torch.Tensor:
+        return self.decode_tiled(samples)
+
+    def encode(self, pixel_samples: torch.Tensor) -> torch.Tensor:
+        return self.encode_tiled(pixel_samples)
+
+    def decode_tiled(self, samples, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
+        """Tiles are in latent frames, as ComfyUI's audio node counts them. The overlap is ours: any other changes the
+        sound, or takes longer."""
+        with watched() as hooks:
+            waveform = self.to_waveform(samples.movedim(1, -1), hooks, False, self._tile(tile_y or tile_x))
+        return waveform.movedim(1, -1).to(self.output_device)
+
+    def encode_tiled(self, pixel_samples, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
+        """Tiles are in samples."""
+        with watched() as hooks:
+            asked = tile_y or tile_x
+            tile = self._tile(asked and asked // HOP)
+            latents = self.to_latents(pixel_samples.movedim(-1, 1), SAMPLE_RATE, hooks, tile)
+        return latents.movedim(-1, 1).to(self.output_device)
+
+    def _tile(self, asked: int | None) -> int:
+        return self.TILES[0] if asked is None else max(asked, self.TILES[-1])
+
+    def get_sd(self) -> dict[str, torch.Tensor]:
+        return self.first_stage_model.state_dict()
+
+    def throw_exception_if_invalid(self) -> None:
+        return None
+
+    def spacial_compression_decode(self) -> int:
+        return HOP
+
+    def spacial_compression_encode(self) -> int:
+        return HOP
+
+    def temporal_compression_decode(self) -> None:
+        return None
+
+
+def song_vae(vae: object) -> SongVAE:
+    if not isinstance(vae, SongVAE):
+        raise RequestError("this VAE cannot be used here: connect the one from Load Model")
+    return vae

@@ -1,0 +1,43 @@
+"""Where ComfyUI's own samplers start: a latent with nothing in it, as long as the song."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .sockets import CATEGORY, SongSocket
+
+
+class EmptyLatentNode(io.ComfyNode):
+    """ComfyUI 0.3.75 has none of this kind: its audio latents have another frame rate or another shape."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_EmptyLatent",
+            display_name="Empty Song",
+            category=CATEGORY,
+            description="An empty latent as long as the song, for ComfyUI's own samplers to fill.",
+            inputs=[
+                SongSocket.Input("song", tooltip="The song to be made: the latent gets its duration."),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="How many takes KSampler makes at once.",
+                ),
+            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="Where the song goes, for KSampler.")],
+        )
+
+    @classmethod
+    def execute(cls, song, batch_size) -> io.NodeOutput:
+        import torch
+
+        from ..acestep_core.config import LATENT_CHANNELS
+        from ..acestep_core.pipeline import frames_of
+        from .comfy_runtime import intermediate_device
+        from .latents import to_latent
+
+        frames = frames_of(song.metadata.duration)
+        return io.NodeOutput(to_latent(torch.zeros(batch_size, frames, LATENT_CHANNELS, device=intermediate_device())))

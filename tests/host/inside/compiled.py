@@ -1,0 +1,52 @@
+"""TorchCompileModel: the network is compiled, once, and every step runs what came out."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from torch._dynamo.utils import counters
+
+from .world import World, difference, network_of
+
+
+class Backend:
+    """Compiles nothing, counts everything."""
+
+    def __init__(self) -> None:
+        self.graphs = self.calls = 0
+
+    def __call__(self, graph, example_inputs):
+        self.graphs += 1
+
+        def call(*inputs):
+            self.calls += 1
+            return graph(*inputs)
+
+        return call
+
+
+def compiled(model, backend):
+    """What the node does."""
+    clone = model.clone()
+    set_torch_compile_wrapper(model=clone, backend=backend)
+    return clone
+
+
+def check_every_step_runs_the_compiled_network(world: World) -> None:
+    plain = world.sample()
+    for work in (world.ksample, world.sample):
+        torch._dynamo.reset()
+        counters.clear()
+        backend = Backend()
+        model = compiled(world.model, backend)
+        assert difference(work(model), plain) <= 1e-4
+        assert not counters["graph_break"], dict(counters["graph_break"])
+        assert backend.graphs == 1, work
+        assert backend.calls == 4, work
+        work(model, steps=3)  # another song: its keys and values are others, the graph is the same
+        assert (backend.graphs, backend.calls) == (1, 7), work
+        assert type(network_of(world.model)).__name__ == "AceStepModel"
+    with_guidance = Backend()
+    world.ksample(compiled(world.model, with_guidance), cfg=3.0, steps=2)
+    assert with_guidance.calls == 4
+    torch._dynamo.reset()

@@ -1,0 +1,105 @@
+"""What we tell ComfyUI that a piece of work needs, against what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import comfy.model_management as mm
+import torch
+from pack_under_test.acestep_core import pipeline
+from pack_under_test.acestep_core.runtime import Resident
+
+from .world import World
+
+
+def peak(work: Callable[[], object]) -> int:
+    """The most bytes that tensors took at once during the work, beyond those there before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    held = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+def within(estimate: int, measured: int, what: str) -> None:
+    print(f"{what}: estimated {estimate / 2**20:.1f} MiB, took {measured / 2**20:.1f} MiB, {estimate / measured:.2f}")
+    assert measured <= estimate <= 3 * measured, f"{what}: estimated {estimate}, took {measured}"
+
+
+def on_cpu(part: pipeline.Model) -> pipeline.Model:
+    """Without ComfyUI, whose loading makes copies of its own."""
+    return replace(part, placement=Resident(torch.device("cpu")))
+
+
+def check_the_meter(world: World) -> None:
+    assert 4_000_000 <= peak(lambda: torch.zeros(1_000_000).add(0)) // 2 < 4_100_000
+
+
+def check_sampling(world: World) -> None:
+    for songs, frames in ((1, 3000), (3, 1500)):
+        model = world.placed(world.model, songs, frames)
+        seeds = list(range(songs))
+
+        def work(model=model, seeds=seeds, frames=frames) -> None:
+            pipeline.sample(on_cpu(model), world.text(), seconds=frames / 25, seeds=seeds)
+
+        within(model.placement.memory, peak(work), f"{songs} songs of {frames} frames")
+
+
+def check_guided_sampling(world: World) -> None:
+    base, _, _ = world.load(variant="base")
+    model = world.placed(base, 1, 1500)
+    assert model.placement.memory > 1.5 * world.placed(world.model, 1, 1500).placement.memory
+    work = pipeline.SamplingSettings(steps=3)
+    within(
+        model.placement.memory,
+        peak(lambda: pipeline.sample(on_cpu(model), world.text(), seconds=60.0, seeds=[1], settings=work)),
+        "a guided song",
+    )
+
+
+def check_the_samplers_of_comfyui_are_told_the_same(world: World) -> None:
+    asked = []
+    original = mm.load_models_gpu
+
+    def load(models, memory_required=0, **options):
+        asked.append(memory_required)
+        return original(models, memory_required=memory_required, **options)
+
+    mm.load_models_gpu = load
+    try:
+        world.sample(steps=1)
+        world.ksample(steps=1)
+    finally:
+        mm.load_models_gpu = original
+    ours, theirs = asked
+    assert ours <= theirs <= 3 * ours, asked  # they always reckon with guidance
+
+
+def check_a_tile_and_not_the_song(world: World) -> None:
+    asked = []
+    placed = mm.load_models_gpu
+    mm.load_models_gpu = lambda models, memory_required=0, **_: asked.append(memory_required)
+    try:
+        long = torch.randn(1, 64, 1100, generator=torch.Generator().manual_seed(0))
+        sound = world.decode(long)
+        world.encode_audio(sound)
+        world.decode(long[..., :600])
+        world.decode(long[..., :100])
+    finally:
+        mm.load_models_gpu = placed
+    assert asked[0] == asked[1] == asked[2] > 4 * asked[3]
+    vae, tile = world.vae.first_stage_model, world.vae.TILES[0]
+    with torch.no_grad():
+        within(asked[0], peak(lambda: vae.decode(long.movedim(1, -1)[:, :tile])), "decoding a tile")
+        within(asked[1], peak(lambda: vae.encode(sound[..., : tile * 1920])), "encoding a tile")
+
+
+def check_the_text_encoder(world: World) -> None:
+    song = replace(world.song, caption="all the words that a caption can hold " * 60)
+    estimate = world.text_encoder.model.placement.memory
+    within(estimate, peak(lambda: pipeline.encode(on_cpu(world.text_encoder.model), song)), "reading the words")

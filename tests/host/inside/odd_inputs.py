@@ -1,0 +1,78 @@
+"""What other nodes may do to a MODEL, a CONDITIONING or a LATENT before it reaches us."""
+
+from __future__ import annotations
+
+import comfy.model_sampling
+import torch
+from pack_under_test.acestep_core.errors import RequestError
+from pack_under_test.nodes import comfy_runtime, loading
+
+from .world import World, difference, network_of, similarity
+
+
+def refusal(work) -> str:
+    """The sentence of the RequestError that `work` raises."""
+    try:
+        work()
+    except RequestError as error:
+        return str(error)
+    raise AssertionError("it was not refused")
+
+
+def with_data(world: World, **data: object) -> list:
+    return [[caption, {**entry, **data}] for caption, entry in world.conditioning]
+
+
+def check_an_area_is_heard_where_it_lies(world: World) -> None:
+    whole, world.conditioning = world.conditioning, with_data(world, area=("percentage", 0.5, 0.5))
+    try:
+        late = world.ksample()
+    finally:
+        world.conditioning = whole
+    assert torch.isfinite(late).all() and late.shape == world.ksample().shape
+    assert difference(late, world.ksample()) > 1e-2
+
+
+def check_a_latent_of_something_else_is_refused(world: World) -> None:
+    for shape in ((1, 4, 64, 64), (1, 8, 16, 60)):
+        sentence = refusal(lambda shape=shape: world.ksample(latent=torch.zeros(shape)))
+        assert "this latent is not a song" in sentence and str(list(shape)) in sentence
+
+
+def check_conditioning_without_text_is_refused(world: World) -> None:
+    whole, world.conditioning = world.conditioning, [[None, {}]]
+    try:
+        assert "connect the one from Encode Song" in refusal(world.sample)
+    finally:
+        world.conditioning = whole
+
+
+def check_a_foreign_schedule_is_refused(world: World) -> None:
+    model = world.model.clone()
+    model.add_object_patch("model_sampling", comfy.model_sampling.ModelSamplingFlux())
+    assert "noise schedule that is not ACE-Step's" in refusal(lambda: world.sample(model))
+
+
+def check_what_only_ksampler_follows_is_said(world: World) -> None:
+    plain = world.sample()
+    assert difference(world.sample(conditioning=with_data(world, start_percent=0.0, end_percent=0.5)), plain) == 0
+    assert any("does not follow end_percent, start_percent" in line for line in world.log.lines)
+
+
+def check_float16_keeps_the_condition_encoder_in_float32(world: World) -> None:
+    usual = comfy_runtime.network_dtypes
+    loading.runtime.network_dtypes = lambda asked: (torch.float16, torch.float16)  # as --fp16-unet makes it
+    try:
+        model, _, _ = world.load("auto")
+    finally:
+        loading.runtime.network_dtypes = usual
+    network = network_of(model)
+    assert network.decoder.dtype == torch.float16 and network.encoder.dtype == torch.float32
+    assert {p.dtype for p in network.encoder.parameters()} == {torch.float16}
+    assert similarity(world.sample(model), world.sample()) > 0.999
+
+
+def check_stored_weights_can_be_trained(world: World) -> None:
+    with torch.inference_mode():  # as ComfyUI runs nodes
+        model, _, _ = world.load("fp8_e4m3fn")
+    assert not any(parameter.is_inference() for parameter in network_of(model).parameters())

@@ -1,0 +1,67 @@
+"""Networks that are only partly on their device, or kept in fewer bits."""
+
+from __future__ import annotations
+
+import comfy.lora
+import comfy.sd
+import torch
+
+from .world import World, difference, network_of, similarity
+
+
+def with_lora(model):
+    """A clone of the MODEL with an adapter on an attention, an MLP and both convolutions, as core's loader makes it."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for name in ("decoder.layers.0.self_attn.q_proj", "decoder.layers.1.mlp.down_proj", "decoder.proj_in.1"):
+        weight = network_of(model).get_parameter(f"{name}.weight")
+        rank = (4, *weight.shape[1:])
+        up = (weight.shape[0], 4, *(1 for _ in weight.shape[2:]))
+        key = f"diffusion_model.{name}"
+        weights[f"{key}.lora_A.weight"] = torch.randn(rank, generator=generator) * 0.3
+        weights[f"{key}.lora_B.weight"] = torch.randn(up, generator=generator) * 0.3
+    patched, _ = comfy.sd.load_lora_for_models(model, None, weights, 1.0, 0)
+    assert len(patched.patches) == 3
+    return patched
+
+
+def keep_partly(model, share: float = 0.4):
+    """The same MODEL for a GPU that has room for that share of its weights only."""
+    whole, room = model.partially_load, model.model_size() * share
+
+    def partially_load(device, extra_memory=0, force_patch_weights=False):
+        return whole(device, room - model.loaded_size(), force_patch_weights=force_patch_weights)
+
+    model.partially_load = partially_load
+    return model
+
+
+def check_partial_loading_changes_nothing(world: World) -> None:
+    model, _, _ = world.load()
+    plain = world.sample(model)
+    partly = keep_partly(model.clone())
+    assert difference(world.sample(partly), plain) == 0
+    assert partly.model.model_lowvram
+    assert 0 < partly.loaded_size() < 0.6 * partly.model_size()
+    assert difference(world.ksample(partly), plain) <= 1e-4
+
+
+def check_partial_loading_with_a_lora(world: World) -> None:
+    model, _, _ = world.load()
+    plain, patched = world.sample(model), world.sample(with_lora(model))
+    assert difference(plain, patched) > 1e-2
+    partly = keep_partly(with_lora(model), share=0.05)
+    assert difference(world.sample(partly), patched) <= 1e-5
+    assert partly.model.model_lowvram and partly.lowvram_patch_counter() >= 2
+    assert difference(world.sample(model), plain) == 0
+
+
+def check_fp8_storage_sounds_alike(world: World) -> None:
+    exact = world.sample()
+    model, _, _ = world.load("fp8_e4m3fn")
+    stored = {weight.dtype for name, weight in network_of(model).named_parameters() if "q_proj" in name}
+    assert torch.float8_e4m3fn in stored
+    assert model.model_size() < world.model.model_size()
+    assert 0.97 < similarity(world.sample(model), exact) < 1 - 1e-7
+    assert difference(world.ksample(model), world.sample(model)) <= 1e-2
+    assert similarity(world.sample(with_lora(model)), world.sample(with_lora(world.model))) > 0.9

@@ -1,0 +1,95 @@
+"""The VAE in tiles: asked for, or for want of memory."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import torch
+from pack_under_test.acestep_core.errors import RequestError
+
+from .world import World, difference
+
+FRAMES = 700
+
+
+class SmallGpu:
+    """Has no room for more than so many frames at once."""
+
+    def __init__(self, world: World, frames: int):
+        self.network, self.frames, self.sizes = world.vae.first_stage_model, frames, []
+
+    def __enter__(self) -> SmallGpu:
+        decode, posterior = self.network.decode, self.network.posterior
+        self.network.decode = lambda latents: decode(self._room(latents, latents.shape[1]))
+        self.network.posterior = lambda wave: posterior(self._room(wave, wave.shape[-1] // 1920))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.network.decode, self.network.posterior
+
+    def _room(self, tensor: torch.Tensor, frames: int) -> torch.Tensor:
+        self.sizes.append(frames)
+        if frames > self.frames:
+            raise mm.OOM_EXCEPTION("no room")
+        return tensor
+
+
+def latents() -> torch.Tensor:
+    return torch.randn(1, 64, FRAMES, generator=torch.Generator().manual_seed(0))
+
+
+def sound() -> torch.Tensor:
+    return torch.randn(1, 2, FRAMES * 1920, generator=torch.Generator().manual_seed(0)) * 0.1
+
+
+def check_out_of_memory_goes_on_in_smaller_tiles(world: World) -> None:
+    whole, heard = world.decode(latents()), world.encode_audio(sound())
+    with SmallGpu(world, 130) as gpu:
+        assert difference(world.decode(latents()), whole) <= 1e-5
+        assert gpu.sizes[0] > 300 and gpu.sizes[-1] <= 130, gpu.sizes
+        assert difference(world.encode_audio(sound()), heard) <= 1e-5
+    said = [line for line in world.log.lines if "not enough memory" in line]
+    assert len(said) == 4 and "5.12 s" in said[-1], said
+    assert world.vae.patcher.model.network is world.vae.first_stage_model
+
+
+def check_the_note_stands_on_the_node(world: World) -> None:
+    import sys
+    import types
+
+    from comfy_execution.utils import CurrentNodeContext
+
+    shown = []
+    server = types.SimpleNamespace(send_progress_text=lambda *said: shown.append(said))
+    sys.modules["server"] = types.SimpleNamespace(PromptServer=types.SimpleNamespace(instance=server))
+    try:
+        with SmallGpu(world, 300), CurrentNodeContext("prompt", "17"):
+            world.decode(latents())
+    finally:
+        del sys.modules["server"]
+    ((text, node_id),) = shown
+    assert "10.24 s" in text and node_id == "17"
+
+
+def check_no_room_at_all_is_one_sentence(world: World) -> None:
+    with SmallGpu(world, 10):
+        for work in (lambda: world.decode(latents()), lambda: world.encode_audio(sound())):
+            try:
+                work()
+            except RequestError as error:
+                assert "not enough memory" in str(error) and "--cpu-vae" in str(error)
+                assert error.__context__ is None
+            else:
+                raise AssertionError("it should not have worked")
+
+
+def check_tiles_that_a_node_asks_for(world: World) -> None:
+    """The signatures that ComfyUI's tiled nodes use: tiles in latent frames, or in samples."""
+    decoded, encoded = world.vae.decode(latents()), world.vae.encode(sound().movedim(1, -1))
+    with SmallGpu(world, 1000) as gpu:
+        tiled = world.vae.decode_tiled(latents(), tile_y=100, overlap=5)
+        assert difference(tiled, decoded) <= 1e-5 and max(gpu.sizes) == 100
+        assert difference(world.vae.decode_tiled(latents(), tile_x=1, overlap=0), decoded) <= 1e-5
+        gpu.sizes.clear()
+        again = world.vae.encode_tiled(sound().movedim(1, -1), tile_x=100 * 1920, overlap=64)
+        assert difference(again, encoded) <= 1e-5 and max(gpu.sizes) == 100
+    assert decoded.shape == (1, FRAMES * 1920, 2) and encoded.shape == (1, 64, FRAMES)

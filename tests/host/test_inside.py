@@ -1,0 +1,42 @@
+"""Model management, seen from inside: the checks of `inside/`, each a test of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.comfyui import find_comfyui
+
+from .server import REPO
+
+INSIDE = Path(__file__).with_name("inside")
+CHECKS = {
+    path.stem: re.findall(r"^def (check_\w+)", path.read_text("utf-8"), re.MULTILINE)
+    for path in sorted(INSIDE.glob("*.py"))
+    if path.stem not in ("__init__", "run", "world")
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
+    process = subprocess.run(
+        [sys.executable, "-B", str(INSIDE / "run.py"), str(find_comfyui()), str(REPO), *CHECKS],
+        cwd=tmp_path_factory.mktemp("inside"),
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr[-6000:]
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("check", [f"{module}.{name}" for module, names in CHECKS.items() for name in names])
+def test_inside(outcomes: dict[str, str | None], check: str) -> None:
+    assert outcomes[check] is None, outcomes[check]
