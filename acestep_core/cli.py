@@ -109,16 +109,18 @@ def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
 
 def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
     from .pipeline import load_model
+    from .recipe import DTYPES
     from .runtime import Precision, pick_device
 
     device = pick_device(given.get("device", "auto"))
+    chosen = {name: recipe.origin[name] for name in DTYPES if name in recipe.origin}
     precision = Precision.pick(
         device,
-        dit=given.get("dtype", "auto"),
-        text_encoder=given.get("text_encoder_dtype"),
-        vae=given.get("vae_dtype"),
+        dit=chosen.get("dtype", "auto"),
+        text_encoder=chosen.get("text_encoder_dtype"),
+        vae=chosen.get("vae_dtype"),
     )
-    return load_model(
+    model = load_model(
         recipe.origin.get("model", "nano"),
         device=device,
         dtype=precision,
@@ -129,6 +131,8 @@ def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
         models_dir=given.get("models_dir"),
         hooks=hooks,
     )
+    model.origin = {**model.origin, **chosen}
+    return model
 
 
 def read_recipe(given: dict[str, Any]) -> Recipe:

@@ -11,14 +11,16 @@ from .song import Metadata, Song
 
 _METADATA = [item.name for item in fields(Metadata)]
 _SETTINGS = [item.name for item in fields(SamplingSettings)]
-_ORIGIN = ("model", "vae", "text_encoder", "variant")
+DTYPES = ("dtype", "text_encoder_dtype", "vae_dtype")
+_ORIGIN = ("model", "vae", "text_encoder", "variant", *DTYPES)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All that has to be the same for the same song to come out again.
 
-    origin: what was given to `load_model`, by parameter name ("model" for the name or path).
+    origin: what was given to `load_model`, by parameter name ("model" for the name or path), and dtypes that the user
+    chose, by option name.
     normalize: whether the peak was brought to −1 dBFS.
     """
 

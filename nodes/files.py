@@ -26,6 +26,11 @@ SINGLE_FILES = {
     Kind.VAE: ("vae", "checkpoints"),
 }
 SUFFIXES = (".safetensors", ".sft")
+HINTS = {  # shown as the only other entry while there are none
+    Kind.NETWORK: "(more: put model folders into models/acestep, single files into models/diffusion_models)",
+    Kind.TEXT_ENCODER: "(more: put text encoders into models/text_encoders)",
+    Kind.VAE: "(more: put VAEs into models/vae)",
+}
 EMBEDDED = "nano"
 _OURS = re.compile(r"ace[-_ .]?step|ace[-_ .]?1[-_.]?5|ace15", re.IGNORECASE)
 
@@ -47,7 +52,7 @@ def offered(kind: Kind) -> list[str]:
     if kind is not Kind.NETWORK:
         files = [name for name in files if not name.startswith("checkpoints/") or _OURS.search(name)]
     files.sort(key=lambda name: _OURS.search(name) is None)
-    return [EMBEDDED if kind is Kind.NETWORK else AUTO, *folders, *files]
+    return [EMBEDDED if kind is Kind.NETWORK else AUTO, *([*folders, *files] or [HINTS[kind]])]
 
 
 def resolve(network: str, text_encoder: str, vae: str) -> Checkpoint:
@@ -66,6 +71,8 @@ def resolve(network: str, text_encoder: str, vae: str) -> Checkpoint:
 
 def path_of(choice: str) -> Path:
     """The file or folder of a dropdown entry."""
+    if choice in HINTS.values():
+        raise RequestError(f"that entry only says where models go: {choice[7:-1]}, then press R and choose one")
     category, _, name = choice.partition("/")
     inside = PureWindowsPath(name)  # understands both kinds of slash
     if inside.drive or inside.root or ".." in inside.parts or not inside.parts:

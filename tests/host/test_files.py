@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .graph import find, load_workflow, to_prompt, with_inputs
-from .server import REPO, ComfyServer
+from .server import REPO, ComfyServer, PromptRejected
 
 NANO = REPO / "acestep_core" / "nano"
 NETWORK = "acestep-v15-nano"
@@ -45,6 +45,15 @@ def models(server: ComfyServer) -> Iterator[Path]:
 
 def options(server: ComfyServer, widget: str) -> list[str]:
     return server.object_info()["AS15_LoadModel"]["input"]["required"][widget][1]["options"]
+
+
+def test_an_empty_list_says_what_to_put_where(server: ComfyServer, prompt: dict) -> None:
+    first, hint = options(server, "model")
+    assert first == "nano" and "models/acestep" in hint and "models/diffusion_models" in hint
+    assert "models/text_encoders" in options(server, "text_encoder")[1] and "models/vae" in options(server, "vae")[1]
+    with pytest.raises(PromptRejected) as refusal:
+        server.play(with_inputs(prompt, "AS15_LoadModel", model=hint))
+    assert "only says where models go: put model folders into models/acestep" in str(refusal.value)
 
 
 def test_dropdowns_list_what_is_there(server: ComfyServer, models: Path) -> None:

@@ -64,8 +64,9 @@ def test_lyrics_from_standard_input_are_utf_8_whatever_the_console_speaks(monkey
 
 def test_a_song_is_made_again_from_its_file(acestep, tmp_path):
     acestep("warm piano", "--duration", 1, "--solver", "sde", "-o", "a.wav")
-    code, _, _ = acestep("--from", "a.wav", "--device", "cpu", "--dtype", "float32", "-o", "b.wav", model=False)
-    assert code == 0  # the model is in the file
+    code, _, _ = acestep("--from", "a.wav", "--device", "cpu", "-o", "b.wav", model=False)
+    assert code == 0  # the model is in the file, and the dtype that was chosen
+    assert read_settings("b.wav")["dtype"] == "float32"
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
     acestep("--from", "a.wav", "--seed", 3, "other words", "-o", "c.wav")
     changed, kept = read_settings("c.wav"), read_settings("a.wav")
