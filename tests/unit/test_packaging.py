@@ -19,7 +19,6 @@ def files(folder: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     """The sources of the distribution, built in place: `built` is what goes into site-packages."""
-    pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("source")
     shutil.copytree(REPO / "acestep_core", folder / "acestep_core", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
