@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import numpy as np
@@ -36,7 +37,8 @@ def heard(server: ComfyServer, prompt: dict[str, dict]) -> list[tuple[int, bytes
                     if event["type"] == "executing" and data["node"] is None and data["prompt_id"] == prompt_id:
                         return found
 
-    return asyncio.run(listen())
+    with ThreadPoolExecutor(1) as pool:  # the browser tests leave a running event loop in this thread
+        return pool.submit(asyncio.run, listen()).result()
 
 
 def pictures(messages: list[tuple[int, bytes]]) -> list[np.ndarray]:
