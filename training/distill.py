@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from acestep_core.sampling.schedule import make_schedule
 
-from .dit import DiTTrainer, Networks, Recipe, arguments, guided
+from .dit import DiTTrainer, Networks, arguments, guided, prepare
 from .flow import encode, masked_error
-from .latents import LatentPool
 from .loop import run
 from .state import Average, load_state
 
@@ -30,7 +29,7 @@ log = logging.getLogger("acestep")
 class Distillation:
     steps: int = 8
     shifts: tuple[float, ...] = (3.0, 3.0, 2.0, 1.0)  # drawn from; 3 is the default at inference
-    substeps: int = 3  # of the teacher, for one of the student
+    substeps: int = 2  # of the teacher, for one of the student
     guidance: float = 2.5
 
 
@@ -78,11 +77,13 @@ class Distiller(DiTTrainer):
         index = torch.from_numpy(rng.integers(0, plan.steps, len(batch)))
         t, following = schedule[index].to(self.device), schedule[index + 1].to(self.device)
         x = t[:, None, None] * noise + (1 - t[:, None, None]) * batch.latents
-        wanted = (x - self._arrival(batch, x, t, following)) / (t - following)[:, None, None]
+        with self.mixed():
+            wanted = (x - self._arrival(batch, x, t, following)) / (t - following)[:, None, None]
         model = self.networks.model
-        condition, mask = encode(model, self.networks.tower, batch, 0.0, rng)
-        made = model.decoder(x, t, model.decoder.prepare(batch.context, condition, mask))
-        loss = masked_error(made, wanted, batch.context).mean()
+        with self.mixed():
+            condition, mask = encode(model, self.networks.tower, batch, 0.0, rng)
+            made = model.decoder(x, t, model.decoder.prepare(batch.context, condition, mask))
+            loss = masked_error(made, wanted, batch.context).mean()
         for group in self.optimiser.param_groups:
             group["lr"] = 0.3 * self.rate()
         self.optimiser.zero_grad(set_to_none=True)
@@ -101,14 +102,16 @@ class Distiller(DiTTrainer):
 def main() -> None:
     parser = arguments()
     parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--substeps", type=int, default=Distillation.substeps)
+    parser.add_argument("--guidance", type=float, default=Distillation.guidance)
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(args.threads)
-    torch.set_float32_matmul_precision("medium")
-    args.out.mkdir(parents=True, exist_ok=True)
-    pools = LatentPool(args.latents), LatentPool(args.held)
-    stage = DiTTrainer(Recipe(frames=args.frames), *pools, args.vae, args.fsq, args.out, args.device)
-    run(Distiller(args.teacher, Distillation(), stage), args.minutes)
+    plan = Distillation(substeps=args.substeps, guidance=args.guidance)
+    distiller = Distiller(args.teacher, plan, prepare(args))
+    if not args.no_compile:
+        distiller.compile()
+        for layer in distiller.teacher.model.decoder.layers:
+            layer.compile(dynamic=True)
+    run(distiller, args.minutes)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,16 @@ class DiTTrainer:
             self.average.load(saved["average"])
             self.optimiser.load_state_dict(saved["optimiser"])
 
+    def compile(self) -> DiTTrainer:
+        """Layer by layer: one compilation serves all of them and every length."""
+        for layer in self.networks.model.decoder.layers:
+            layer.compile(dynamic=True)
+        return self
+
+    def mixed(self):
+        """Matrix products in bfloat16, weights and sums in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16)
+
     def save(self) -> None:
         save_state(
             self.out,
@@ -133,7 +143,8 @@ class DiTTrainer:
         t = draw_times(len(batch), rng).to(self.device)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
-        loss = flow_loss(model, tower, batch, noise, t, recipe.mixture.drop, rng).mean()
+        with self.mixed():
+            loss = flow_loss(model, tower, batch, noise, t, recipe.mixture.drop, rng).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
@@ -154,7 +165,8 @@ class DiTTrainer:
             batch = self.batch(self.held, rng, Mixture(0, 0, 0, 0), 2000)
             noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1)).to(self.device)
             times = torch.full((len(batch),), t, device=self.device)
-            losses[f"held_{t}"] = float(flow_loss(model, tower, batch, noise, times, 0.0, rng).mean())
+            with self.mixed():
+                losses[f"held_{t}"] = float(flow_loss(model, tower, batch, noise, times, 0.0, rng).mean())
         if songs:
             self._songs()
         self.average.swap()
@@ -205,18 +217,25 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, default=Recipe.frames)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-compile", action="store_true")
     return parser
+
+
+def prepare(args: argparse.Namespace) -> DiTTrainer:
+    """The trainer that the arguments ask for."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(args.threads)
+    torch._dynamo.config.recompile_limit = 64  # with and without gradients, masks, windows
+    args.out.mkdir(parents=True, exist_ok=True)
+    pools = LatentPool(args.latents), LatentPool(args.held)
+    return DiTTrainer(Recipe(frames=args.frames), *pools, args.vae, args.fsq, args.out, args.device)
 
 
 def main() -> None:
     args = arguments().parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(args.threads)
-    torch.set_float32_matmul_precision("medium")
-    args.out.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(frames=args.frames)
-    pools = LatentPool(args.latents), LatentPool(args.held)
-    trainer = DiTTrainer(recipe, *pools, args.vae, args.fsq, args.out, args.device)
+    trainer = prepare(args)
+    if not args.no_compile:
+        trainer.compile()
     size = sum(p.numel() for p in trainer.networks.parameters()) / 1e6
     log.info("%.1f M parameters, %d pieces", size, trainer.pool.pieces)
     run(trainer, args.minutes)

@@ -24,9 +24,10 @@ log = logging.getLogger("acestep")
 
 
 @torch.no_grad()
-def encode_pool(pool: Pool, vae_folder: Path, out: Path, device: str = "cpu") -> None:
+def encode_pool(pool: Pool, vae_folder: Path, out: Path, device: str = "cpu", compiled: bool = True) -> None:
     """Writes `shard_*.npy` (`[frames, 64]` float16) and `shard_*.json` (seed, first frame, frames)."""
     vae = trained(vae_folder).to(device)
+    encode = torch.compile(vae.encode, dynamic=True) if compiled else vae.encode
     out.mkdir(parents=True, exist_ok=True)
     for shard in sorted(pool.shards):
         target = out / shard
@@ -37,7 +38,8 @@ def encode_pool(pool: Pool, vae_folder: Path, out: Path, device: str = "cpu") ->
             if piece[0] != shard:
                 continue
             seed, wave = pool.piece(index)
-            latents = vae.encode(torch.from_numpy(wave)[None].to(device))[0].cpu().numpy().astype(np.float16)
+            with torch.autocast(device, torch.bfloat16):
+                latents = encode(torch.from_numpy(wave)[None].to(device))[0].float().cpu().numpy().astype(np.float16)
             table.append((seed, position, len(latents)))
             position += len(latents)
             rows.append(latents)

@@ -6,11 +6,12 @@ from acestep_core.config import ModelConfig, TextEncoderConfig, VAEConfig
 
 LATENTS = 64
 VOCABULARY = 2048  # of the nano tokenizer, control tokens included
+LEVELS = (8, 8, 8, 5)  # 2560 codes: the released 64 000 would fill a small planner with rows it never learns
 
 VAE = VAEConfig(encoder_hidden_size=16, decoder_channels=16, decoder_input_channels=LATENTS)
 
 
-def text_encoder(hidden: int = 192, layers: int = 3) -> TextEncoderConfig:
+def text_encoder(hidden: int, layers: int) -> TextEncoderConfig:
     return TextEncoderConfig(
         vocab_size=VOCABULARY,
         hidden_size=hidden,
@@ -46,13 +47,14 @@ def diffusion(
         num_attention_pooler_hidden_layers=pooler,
         text_hidden_dim=text_hidden,
         fsq_dim=hidden,
+        fsq_input_levels=LEVELS,
         timbre_fix_frame=250,
         rope_theta=10_000.0,
     )
 
 
-TEXT = text_encoder()
-MODEL = diffusion(hidden=256, layers=6, text_hidden=192)
+TEXT = text_encoder(hidden=128, layers=2)
+MODEL = diffusion(hidden=256, layers=6, text_hidden=128, encoder_layers=(1, 1, 1))
 
 # The placeholder that ships until training is done: same family, a few megabytes.
 RANDOM_VAE = VAEConfig(encoder_hidden_size=8, decoder_channels=8, decoder_input_channels=LATENTS)

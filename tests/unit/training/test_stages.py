@@ -51,7 +51,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     trainer.save()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.latents.trained", lambda folder: vae.trained(folder, VAE))
-        encode_pool(Pool(root / "pool"), root / "vae", root / "latents")
+        encode_pool(Pool(root / "pool"), root / "vae", root / "latents", compiled=False)
     quantiser = fsq.FSQTrainer(MODEL, LatentPool(root / "latents"), _made(root / "fsq"))
     for _ in range(3):
         quantiser.train_step()
