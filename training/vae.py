@@ -23,6 +23,7 @@ from acestep_core.config import VAEConfig
 from acestep_core.models.oobleck import OobleckVAE
 
 from . import nano_config
+from .adversary import Adversary
 from .composer import compose
 from .linear_start import start_linear, variance_preserving
 from .loop import run
@@ -47,6 +48,8 @@ class Recipe:
     spectral: float = 1.0
     wave: float = 0.3
     kl: float = 0.01
+    adversarial: float = 0.0  # weight of being found out by the adversary; a GPU can afford 0.1
+    features: float = 2.0  # weight of the distance of the adversary's features, where there is one
     freeze_encoder: bool = False  # latents are in use already: only the decoder goes on learning
     linear: bool = True  # start as a transform codec
     seed: int = 0
@@ -94,6 +97,7 @@ class Trainer:
             self.vae.encoder.requires_grad_(False)
         self.average = Average(self.vae)
         self.optimiser = torch.optim.AdamW(self.vae.parameters(), lr=recipe.rate, betas=(0.8, 0.99), weight_decay=0.0)
+        self.adversary = Adversary().to(self.device) if recipe.adversarial else None
         if saved is not None:
             self._load(saved)
         self.autoencode = torch.compile(autoencode) if compiled else autoencode
@@ -103,20 +107,23 @@ class Trainer:
         self.vae.load_state_dict(saved["vae"])
         self.average.load(saved["average"])
         self.optimiser.load_state_dict(saved["optimiser"])
+        if self.adversary is not None and "adversary" in saved:
+            self.adversary.load_state_dict(saved["adversary"])
+            self.adversary.optimiser.load_state_dict(saved["adversary_optimiser"])
         log.info("resumed at step %d", self.step)
 
     def save(self) -> None:
-        save_state(
-            self.out,
-            "vae",
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "vae": self.vae.state_dict(),
-                "average": self.average.state(),
-                "optimiser": self.optimiser.state_dict(),
-            },
-        )
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "vae": self.vae.state_dict(),
+            "average": self.average.state(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        if self.adversary is not None:
+            state["adversary"] = self.adversary.state_dict()
+            state["adversary_optimiser"] = self.adversary.optimiser.state_dict()
+        save_state(self.out, "vae", state)
 
     def rate(self) -> float:
         return (
@@ -144,6 +151,10 @@ class Trainer:
             "wave": wave_loss(made, wave),
             "kl": kl_loss(mean, std),
         }
+        told = {}
+        if self.adversary is not None:
+            told["adversary"] = self.adversary.learn(made, wave)
+            parts["adversarial"], parts["features"] = self.adversary.losses(made, wave)
         loss = sum(getattr(recipe, name) * part for name, part in parts.items())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -152,10 +163,14 @@ class Trainer:
             self.optimiser.step()
             self.average.update(self.step)
         self.step += 1
-        return {name: float(part.detach()) for name, part in parts.items()} | {
-            "grad": float(norm),
-            "std": float(std.detach().mean()),
-        }
+        return (
+            {name: float(part.detach()) for name, part in parts.items()}
+            | told
+            | {
+                "grad": float(norm),
+                "std": float(std.detach().mean()),
+            }
+        )
 
     @torch.no_grad()
     def evaluate(self, pieces: int = 3, seconds: int = 5, pictures: bool = True) -> dict[str, float]:
@@ -204,6 +219,9 @@ def main() -> None:
     parser.add_argument("--base", type=int, default=nano_config.VAE.decoder_channels, help="channels at full rate")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder alone, for latents in use")
+    parser.add_argument(
+        "--adversarial", type=float, default=0.0, metavar="WEIGHT", help="0.1 on a GPU, late in training"
+    )
     parser.add_argument("--random-start", action="store_true", help="do not start as a transform codec")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -212,7 +230,13 @@ def main() -> None:
     config = VAEConfig(
         encoder_hidden_size=args.base, decoder_channels=args.base, decoder_input_channels=nano_config.LATENTS
     )
-    recipe = Recipe(args.batch, args.frames, freeze_encoder=args.freeze_encoder, linear=not args.random_start)
+    recipe = Recipe(
+        args.batch,
+        args.frames,
+        adversarial=args.adversarial,
+        freeze_encoder=args.freeze_encoder,
+        linear=not args.random_start,
+    )
     (args.out / "recipe.json").write_text(json.dumps({"base": args.base, **recipe.__dict__}, indent=1))
     trainer = Trainer(config, recipe, Pool(args.pool), args.out, args.device, compiled=not args.no_compile)
     log.info(

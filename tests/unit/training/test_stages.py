@@ -16,6 +16,7 @@ from acestep_core.pipeline import generate, load_model
 from acestep_core.song import Metadata, Song
 from tests.support import tiny
 from training import distill, dit, finish, fsq, random_nano, vae
+from training.adversary import Adversary
 from training.composer import Wish, compose
 from training.conditioning import nano_tokenizer
 from training.examples import texts
@@ -105,6 +106,31 @@ def test_a_frozen_encoder_keeps_the_latents(folders, tmp_path):
     before = [p.clone() for p in trainer.vae.encoder.parameters()]
     trainer.train_step()
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.vae.encoder.parameters(), strict=True))
+
+
+def test_the_adversary_learns_to_tell_and_the_autoencoder_hears_of_it(folders, tmp_path):
+    torch.manual_seed(0)
+    adversary = Adversary(rate=3e-3, sizes=(256,), width=8)
+    real, blurred = torch.randn(2, 2, 4096) * 0.1, torch.randn(2, 2, 4096).cumsum(-1) * 0.01
+    first = adversary.learn(blurred, real)
+    for _ in range(15):
+        last = adversary.learn(blurred, real)
+    assert last < 0.6 * first
+    found, distance = adversary.losses(blurred, real)
+    same_found, same = adversary.losses(real, real)
+    assert found > same_found and distance > same == 0
+
+    recipe = vae.Recipe(batch=1, frames=4, adversarial=0.1)
+    trainer = vae.Trainer(VAE, recipe, Pool(folders["pool"]), tmp_path, compiled=False)
+    before = [p.clone() for p in trainer.adversary.parameters()]
+    result = trainer.train_step()
+    assert {"adversary", "adversarial", "features"} <= result.keys() and all(np.isfinite(list(result.values())))
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.adversary.parameters(), strict=True))
+    trainer.save()
+    again = vae.Trainer(VAE, recipe, Pool(folders["pool"]), tmp_path, compiled=False)
+    assert all(
+        torch.equal(a, b) for a, b in zip(trainer.adversary.parameters(), again.adversary.parameters(), strict=True)
+    )
 
 
 def test_state_is_in_pieces_and_damage_is_noticed(tmp_path, monkeypatch):
