@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import VAEConfig
+from . import oobleck_cpu
 from .layers import ComputeDtype, Ops
 
 
@@ -128,7 +129,9 @@ class OobleckVAE(ComputeDtype, nn.Module):
     def posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents, each [B, T, 64]. Zeros fill the last frame up."""
         padded = F.pad(waveform, (0, -waveform.shape[-1] % self.config.hop))
-        mean, scale = self.encoder(padded.to(self.dtype)).float().transpose(1, 2).chunk(2, dim=-1)
+        padded = padded.to(self.dtype)
+        run = oobleck_cpu.encode if oobleck_cpu.applies(self.encoder, padded) else OobleckEncoder.__call__
+        mean, scale = run(self.encoder, padded).float().transpose(1, 2).chunk(2, dim=-1)
         return mean, F.softplus(scale) + 1e-4
 
     def encode(self, waveform: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -137,7 +140,9 @@ class OobleckVAE(ComputeDtype, nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """[B, T, 64] to [B, 2, 1920 T]."""
-        return self.decoder(latents.transpose(1, 2).to(self.dtype)).float()
+        latents = latents.transpose(1, 2).to(self.dtype)
+        run = oobleck_cpu.decode if oobleck_cpu.applies(self.decoder, latents) else OobleckDecoder.__call__
+        return run(self.decoder, latents).float()
 
 
 def sample_latents(mean: Tensor, std: Tensor, generator: torch.Generator | None) -> Tensor:
