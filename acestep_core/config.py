@@ -54,6 +54,7 @@ class ModelConfig:
 
     model_version: str = "turbo"
     is_turbo: bool = True
+    is_lego_sft: bool = False  # trained on stems, with another form of the caption (text.prompts.STEMS)
 
     @property
     def is_xl(self) -> bool:

@@ -9,57 +9,56 @@ import logging
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from numbers import Real
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .audio import anti_clip, check_waveform, normalize_peak, resample, to_stereo
-from .config import FRAME_RATE, MAX_SECONDS, SAMPLE_RATE
-from .errors import CheckpointError, NonFiniteError, RequestError
-from .models.model import AceStepModel
+from .audio.kept import put_back
+from .codes import Codes
+from .config import FRAME_RATE, HOP, MAX_SECONDS, SAMPLE_RATE
+from .edit import Edit, Morph
+from .errors import NonFiniteError, RequestError
+from .load import Model, load_model, recommended
 from .models.oobleck import OobleckVAE
-from .models.ops import CastOps
 from .models.tiling import decode_tiled, encode_tiled
 from .recipe import Recipe
-from .runtime import Hooks, Offload, Placement, Precision, Resident, default_placement, phase, pick_device
-from .sampling.context import frames_to_run, text_to_music_context
-from .sampling.loop import denoise
-from .sampling.noise import batch_seeds, draw_noise
-from .sampling.settings import TURBO, SamplingSettings, VariantDefaults
-from .sampling.velocity import network_velocity
+from .runtime import Hooks, phase
+from .sampling.conditions import encode_conditions
+from .sampling.context import audio_codes
+from .sampling.noise import batch_seeds
+from .sampling.run import Request, run
+from .sampling.settings import SamplingSettings
 from .song import Song
+from .source import check_latents
+from .tasks import TEXT2MUSIC, Task
 from .text.prompts import DEFAULT_SECONDS
 
 if TYPE_CHECKING:
-    from .checkpoints.catalog import Variant
-    from .text.encoder import TextCondition, TextEncoder
+    from .text.encoder import TextCondition
+
+__all__ = [
+    "Model",
+    "Result",
+    "decode",
+    "encode",
+    "encode_audio",
+    "encode_conditions",
+    "frames_of",
+    "generate",
+    "load_model",
+    "random_seed",
+    "recommended",
+    "sample",
+    "tokenize",
+]
 
 log = logging.getLogger("acestep")
 
 MPS_TILE_FRAMES = 32  # Metal's convolutions of older systems fail beyond 65 536 samples
-
-
-@dataclass
-class Model:
-    """The networks that make a song, and who places them. A stage needs only its own part; the others may be None.
-
-    network: needs its `silence_latent` (see checkpoints.loading.ensure_silence).
-    defaults: the sampling that the variant's authors recommend.
-    origin: what it was loaded from, for `Recipe`.
-    note: a sentence the checkpoint wants its user to read, or empty.
-    """
-
-    network: AceStepModel | None = None
-    text_encoder: TextEncoder | None = None
-    vae: OobleckVAE | None = None
-    defaults: VariantDefaults = TURBO
-    placement: Placement = field(default_factory=lambda: Resident(torch.device("cpu")))
-    origin: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,101 +80,29 @@ class Result:
         return Recipe(self.songs[item], self.seeds[item], self.settings, self.normalize, self.origin)
 
 
-def load_model(
-    name_or_path: str | Path = "nano",
+def encode(
+    model: Model,
+    song: Song,
+    task: Task = TEXT2MUSIC,
+    tracks: Sequence[str] = (),
     *,
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype | Precision = "auto",
-    vae: str | Path | None = None,
-    text_encoder: str | Path | None = None,
-    variant: str | None = None,
-    offload: bool = False,
-    models_dir: str | None = None,
+    whole_caption: str = "",
+    explicit_mask: bool = True,
     hooks: Hooks | None = None,
-) -> Model:
-    """The whole model of a name from the catalog ("nano", "turbo", …), or at a path in any of its layouts.
+) -> TextCondition:
+    """Caption, metadata and lyrics of one song as the text encoder's states, with the instruction of the task.
 
-    dtype: for all networks, or a `Precision` for each. vae, text_encoder: names or paths, instead of the model's own.
-    variant: what the model is when its files do not say. offload: networks visit the device one at a time.
-    models_dir: where to look, instead of the default folders. Raises RequestError or CheckpointError.
+    For an `Edit` these are its task and tracks, and a song whose duration is the edit's. The rest is for models trained
+    on stems alone: what the whole song is, and whether the edit's mask says what to make (`not edit.auto_mask`).
     """
-    from .checkpoints.catalog import Kind, default_roots
-    from .checkpoints.dimensions import read_config
-    from .checkpoints.find import find_checkpoint
-    from .checkpoints.loading import ensure_silence, load_network, load_text_encoder, load_vae
-
-    device = pick_device(device)
-    precision = dtype if isinstance(dtype, Precision) else Precision.pick(device, dit=dtype)
-    placement = default_placement(device, offload)
-    home = torch.device("cpu") if isinstance(placement, Offload) else device
-    roots = default_roots(models_dir)
-    parts = find_checkpoint(name_or_path, roots)
-    vae_path = _part_path(vae, roots) if vae else parts.path_of(Kind.VAE)
-    text_path = _part_path(text_encoder, roots) if text_encoder else parts.path_of(Kind.TEXT_ENCODER)
-    # A folder brings its own tokenizer; a single file has none and uses the one found for the model.
-    words = None if text_path.is_dir() else parts.path_of(Kind.TOKENIZER)
-
-    network, report = load_network(
-        parts.network,
-        device=home,
-        dtype=precision.dit,
-        variant=variant,
-        encoder_ops=CastOps if precision.condition != precision.dit else None,
-        hooks=hooks,
-    )
-    text_encoder_model, _ = load_text_encoder(
-        text_path, device=home, dtype=precision.text_encoder, tokenizer=words, hooks=hooks
-    )
-    _check_widths(network, text_encoder_model)
-    vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, hooks=hooks)
-    ensure_silence(network, vae_model)
-    given = {"model": name_or_path, "vae": vae, "text_encoder": text_encoder, "variant": variant}
-    return Model(
-        network=network,
-        text_encoder=text_encoder_model,
-        vae=vae_model,
-        defaults=recommended(report.variant),
-        placement=placement,
-        origin={name: str(value) for name, value in given.items() if value is not None},
-        note=read_config(parts.network).get("acestep_note", ""),
-    )
-
-
-def _check_widths(network: AceStepModel, text_encoder: TextEncoder) -> None:
-    width = text_encoder.module.config.hidden_size
-    if width != network.config.text_hidden_dim:
-        raise CheckpointError(
-            f"this text encoder gives {width} values a token, the diffusion model reads "
-            f"{network.config.text_hidden_dim}: they do not belong together"
-        )
-
-
-def _part_path(name_or_path: str | Path, roots: Sequence[Path]) -> Path:
-    """A VAE or text encoder by its name in the catalog, or its path."""
-    from .checkpoints.catalog import RELEASES, places
-
-    item = RELEASES.get(str(name_or_path))
-    candidates = [Path(name_or_path).expanduser()] if item is None else places(item, roots)
-    found = next((path for path in candidates if path.exists()), None)
-    if found is None:
-        looked = ", ".join(str(path) for path in candidates)
-        raise CheckpointError(f"no {name_or_path}; looked for {looked}; `acestep models` lists what can be fetched")
-    return found
-
-
-def recommended(variant: Variant) -> VariantDefaults:
-    """How the authors of a variant sample it."""
-    return VariantDefaults(variant.steps, variant.shift, variant.guidance, variant.is_turbo)
-
-
-def encode(model: Model, song: Song, hooks: Hooks | None = None) -> TextCondition:
-    """Caption, metadata and lyrics of one song as the text encoder's states."""
     text_encoder = _part(model.text_encoder, "text encoder")
     hooks = hooks or Hooks()
     hooks.check("encode")
     module = text_encoder.module
     with model.placement.use(module) as device, phase("encode", device, next(module.parameters()).dtype):
-        condition = text_encoder.encode(song)
+        condition = text_encoder.encode(
+            song, task, model.style, tracks, whole_caption=whole_caption, explicit_mask=explicit_mask
+        )
     hooks.report("encode", 1, 1)
     return condition
 
@@ -184,56 +111,60 @@ def sample(
     model: Model,
     conditions: TextCondition | Sequence[TextCondition],
     *,
-    seconds: float,
+    seconds: float | None = None,
     seeds: Sequence[int],
     settings: SamplingSettings | None = None,
+    edit: Edit | None = None,
+    morph: Morph | None = None,
+    timbre: Sequence[Tensor] | None = None,
+    retake: tuple[int | Sequence[int], float] | None = None,
     hooks: Hooks | None = None,
 ) -> Tensor:
-    """Latents `[len(seeds), round(25 · seconds), 64]`, float32 on the CPU.
+    """Latents `[len(seeds), frames, 64]`, float32 on the CPU.
 
-    `conditions`: one for all items, or one for each. Settings left open are the variant's own.
+    conditions: one for all items, or one for each; those of an edit were encoded with its task.
+    seconds: how long the song is; an edit of a source, or a morph, is as long as that.
+    settings: what is left open is the variant's own.
+    edit, morph: what to make of a source. They are for one song, or for as many as there are seeds.
+    timbre: reference latents `[1, frames, 64]` of any length, each heard for its timbre; see `audio.reference`.
+    retake: a seed (or one for each item) and how far to turn towards the take that it stands for, 0–1.
     """
     network = _part(model.network, "diffusion model")
-    hooks = hooks or Hooks()
     conditions = list(conditions) if isinstance(conditions, Sequence) else [conditions]
-    frames = frames_of(seconds)
     if not seeds or len(conditions) not in (1, len(seeds)):
         raise RequestError(f"got {len(conditions)} conditions for {len(seeds)} seeds; give one for all or one for each")
-    resolved = (settings or SamplingSettings()).resolve(model.defaults)
-    for warning in resolved.warnings:
+    if retake is not None:
+        retake = (batch_seeds(retake[0], len(seeds)), retake[1])
+    request = Request(
+        conditions=conditions,
+        frames=_frames(seconds, edit, morph),
+        seeds=seeds,
+        sampling=(settings or SamplingSettings()).resolve(model.defaults),
+        edit=edit,
+        morph=morph,
+        timbre=timbre,
+        retake=retake,
+    )
+    hooks = hooks or Hooks()
+    for warning in (*request.check(network), *request.sampling.warnings):
         log.warning(warning)
     hooks.check("sample")
     with torch.inference_mode(), model.placement.use(network) as device, phase("sample", device, network.decoder.dtype):
-        silence = network.silence(frames_to_run(frames)).to(device, torch.float32)
-        velocity = network_velocity(
-            network,
-            encode_conditions(network, conditions, device),
-            text_to_music_context(silence, len(seeds)),
-            guided=resolved.guidance.enabled,
-        )
-        latents = denoise(
-            velocity,
-            draw_noise(seeds, *silence.shape[1:]).to(device),
-            resolved.schedule,
-            solver=resolved.solver,
-            guidance=resolved.guidance,
-            seeds=seeds,
-            hooks=hooks,
-        )[:, :frames].cpu()
+        latents = run(network, request, device, hooks).cpu()
     return latents.clone()  # outside of inference mode, so that a caller may change it
 
 
-def encode_conditions(network: AceStepModel, conditions: Sequence[TextCondition], device: torch.device) -> list[Tensor]:
-    """Text states as the rows `[1, S, e]` that the transformer attends to; `network` is ready to run on `device`.
-
-    A condition is encoded once however often it occurs. There is no reference audio: silence stands in for it.
-    """
-    timbre = network.silence(network.config.timbre_fix_frame)[None].to(device)
-    known: dict[int, Tensor] = {}
-    for condition in conditions:
-        if id(condition) not in known:
-            known[id(condition)] = network.encoder(condition.caption.to(device), condition.lyrics.to(device), timbre)
-    return [known[id(condition)] for condition in conditions]
+def tokenize(model: Model, latents: Tensor, hooks: Hooks | None = None) -> tuple[Codes, ...]:
+    """The audio codes of latents `[batch, frames, 64]`, five a second, song by song."""
+    network = _part(model.network, "diffusion model")
+    hooks = hooks or Hooks()
+    hooks.check("tokenize")
+    with (
+        torch.inference_mode(),
+        model.placement.use(network) as device,
+        phase("tokenize", device, network.encoder.dtype),
+    ):
+        return audio_codes(network, check_latents(latents), device)
 
 
 def decode(
@@ -241,6 +172,7 @@ def decode(
     latents: Tensor,
     *,
     normalize: bool = True,
+    edit: Edit | None = None,
     tile_frames: int = 512,
     overlap_frames: int = 9,
     hooks: Hooks | None = None,
@@ -248,6 +180,9 @@ def decode(
     """Latents `[batch, frames, 64]` to a waveform `[batch, 2, 1920 · frames]`, float32 on the CPU, within −1…1.
 
     `normalize` brings each item's peak to −1 dBFS; without it only items that clip are scaled, down to 1.
+    `edit` is the one that the latents were sampled with. Where it keeps parts of its source, these stay as loud as
+    they are, and nothing is normalised; with its waveform they are put back sample for sample, and the result has its
+    length.
     `tile_frames` bounds the memory: more is not decoded at once.
     """
     vae = _part(model.vae, "VAE")
@@ -262,7 +197,23 @@ def decode(
         tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
         waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, hooks, device)
     _require_finite(waveform, "decode", vae)
+    if edit is not None and edit.keeps:
+        return _with_kept_parts(waveform, edit)
     return normalize_peak(waveform) if normalize else anti_clip(waveform)
+
+
+def _with_kept_parts(waveform: Tensor, edit: Edit) -> Tensor:
+    """What an edit made, `[batch, 2, samples]`, at the level of its source, and the source itself where it is kept."""
+    fits = math.ceil(waveform.shape[-1] / HOP) == edit.frames and edit.items in (1, len(waveform))
+    if edit.waveform is None or not fits:
+        if not fits:
+            log.warning("these latents are of another length or number than their edit: its source is not put back")
+        return anti_clip(waveform)
+    items = [
+        put_back(item[None], edit.waveform[i % len(edit.waveform), None], edit.regions_of(i), edit.crossfade_seconds)
+        for i, item in enumerate(waveform)
+    ]
+    return torch.cat(items)
 
 
 def encode_audio(
@@ -293,35 +244,50 @@ def generate(
     song: Song | Sequence[Song],
     *,
     batch: int = 1,
-    seed: int | None = None,
+    seed: int | Sequence[int] | None = None,
     settings: SamplingSettings | None = None,
     normalize: bool = True,
+    edit: Edit | None = None,
+    morph: Morph | None = None,
+    timbre: Sequence[Tensor] | None = None,
+    retake: tuple[int | Sequence[int], float] | None = None,
     hooks: Hooks | None = None,
 ) -> Result:
     """Makes `batch` versions of a song, or of each of several songs of one duration.
 
-    Item i has the seed `seed` + i; without a seed a random one is taken. A song without a duration lasts 30 seconds.
+    Item i has the seed `seed` + i, or the i-th of a list; without a seed a random one is taken. A song without a
+    duration lasts 30 seconds, or as long as the source of the edit or morph. These are for all songs, or have one part
+    for each of them; `timbre` and `retake` as for `sample`.
     """
     songs = list(song) if isinstance(song, Sequence) else [song]
-    durations = {item.metadata.duration or float(DEFAULT_SECONDS) for item in songs}
     if not isinstance(batch, int) or batch < 1 or not songs:
         raise RequestError(f"batch must be a whole number of at least 1, got {batch!r} for {len(songs)} songs")
+    songs = [_lasting(item, edit, morph) for item in songs]
+    durations = {item.metadata.duration or float(DEFAULT_SECONDS) for item in songs}
     if len(durations) > 1:
         given = ", ".join(f"{duration:g}" for duration in sorted(durations))
         raise RequestError(f"the songs of one batch must have one duration, got {given} seconds")
     seeds = batch_seeds(random_seed() if seed is None else seed, batch * len(songs))
     settings = settings or SamplingSettings()
     concrete = settings.resolve(model.defaults).settings
-    conditions = [encode(model, item, hooks) for item in songs]
+    task, tracks, explicit = (TEXT2MUSIC, (), True) if edit is None else (edit.task, edit.tracks, not edit.auto_mask)
+    if edit is not None:
+        edit.check_model(_part(model.network, "diffusion model").config)
+        edit = edit.repeated(batch)
+    conditions = [encode(model, item, task, tracks, explicit_mask=explicit, hooks=hooks) for item in songs]
     latents = sample(
         model,
         [condition for condition in conditions for _ in range(batch)],
-        seconds=durations.pop(),
+        seconds=None if _source_frames(edit, morph) else durations.pop(),
         seeds=seeds,
         settings=settings,
+        edit=edit,
+        morph=None if morph is None else morph.repeated(batch),
+        timbre=timbre,
+        retake=retake,
         hooks=hooks,
     )
-    waveform = decode(model, latents, normalize=normalize, hooks=hooks)
+    waveform = decode(model, latents, normalize=normalize, edit=edit, hooks=hooks)
     return Result(
         waveform=waveform,
         sample_rate=SAMPLE_RATE,
@@ -332,6 +298,41 @@ def generate(
         normalize=normalize,
         origin=model.origin,
     )
+
+
+def _lasting(song: Song, edit: Edit | None, morph: Morph | None) -> Song:
+    """The song with the duration of what it is made from."""
+    frames = _source_frames(edit, morph)
+    if frames:
+        seconds = frames / FRAME_RATE if edit is None else edit.seconds
+    elif edit is not None and song.metadata.duration is None:
+        seconds = edit.seconds
+    else:
+        return song
+    return replace(song, metadata=replace(song.metadata, duration=seconds))
+
+
+def _source_frames(edit: Edit | None, morph: Morph | None) -> int:
+    """How many latent frames the source has, which the result cannot but have too; 0 where there is none."""
+    if morph is not None:
+        return morph.frames
+    return 0 if edit is None or edit.source is None else edit.frames
+
+
+def _frames(seconds: float | None, edit: Edit | None, morph: Morph | None) -> int:
+    """The length of the result. Raises RequestError when it cannot be what was asked for."""
+    locked = _source_frames(edit, morph)
+    if seconds is None and not locked and edit is None:
+        raise RequestError("say how long the song is, in seconds: there is no source to tell")
+    if seconds is None:
+        return locked or edit.frames
+    frames = frames_of(seconds)
+    if locked and abs(seconds * FRAME_RATE - locked) >= 1:  # a recording's last frame need not be full
+        raise RequestError(
+            f"the result is as long as its source, {locked / FRAME_RATE:g} seconds, not {seconds:g}: leave the "
+            "duration open, or extend the source first"
+        )
+    return locked or frames
 
 
 def random_seed() -> int:

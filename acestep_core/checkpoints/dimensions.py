@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 from ..config import ModelConfig, TextEncoderConfig, VAEConfig
 from ..errors import CheckpointError
+from ..planner.config import RELEASED_ROWS, PlannerConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
-Config = TypeVar("Config", ModelConfig, VAEConfig, TextEncoderConfig)
+Config = TypeVar("Config", ModelConfig, VAEConfig, TextEncoderConfig, PlannerConfig)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -116,6 +117,20 @@ def vae_config(shapes: Shapes, stated: Mapping[str, Any]) -> VAEConfig:
 
 def text_encoder_config(shapes: Shapes, stated: Mapping[str, Any]) -> TextEncoderConfig:
     """Dimensions of a Qwen3 model. `shapes` without the `model.` prefix; `stated` wins over them."""
+    return _make(TextEncoderConfig, _qwen3(shapes).values, stated)
+
+
+def planner_config(shapes: Shapes, stated: Mapping[str, Any]) -> PlannerConfig:
+    """As `text_encoder_config`, of a planner. Its audio codes are the released ones', or the stated number of rows at
+    the end."""
+    found = _qwen3(shapes)
+    rows = found.values.get("vocab_size", 0)
+    if rows != RELEASED_ROWS and isinstance(stated.get("audio_codes"), int):
+        found.add("audio_base", rows - stated["audio_codes"])
+    return _make(PlannerConfig, found.values, stated)
+
+
+def _qwen3(shapes: Shapes) -> _Found:
     found = _Found(shapes)
     head = found.size("layers.0.self_attn.q_norm.weight", 0)
     found.add("vocab_size", found.size("embed_tokens.weight", 0))
@@ -125,7 +140,7 @@ def text_encoder_config(shapes: Shapes, stated: Mapping[str, Any]) -> TextEncode
     found.add("head_dim", head)
     found.add("num_attention_heads", _ratio(found.size("layers.0.self_attn.q_proj.weight", 0), head))
     found.add("num_key_value_heads", _ratio(found.size("layers.0.self_attn.k_proj.weight", 0), head))
-    return _make(TextEncoderConfig, found.values, stated)
+    return found
 
 
 class _Found:
@@ -173,8 +188,10 @@ def _like(default: Any, given: Any, name: str) -> Any:
     try:
         if isinstance(default, tuple):
             return tuple(int(value) for value in given)
-        if isinstance(default, bool | str):
-            return type(default)(given)
+        if isinstance(default, bool):  # a single file's metadata holds words
+            return str(given).lower() in ("true", "1")
+        if isinstance(default, str):
+            return str(given)
         value = type(default)(given)
         if value <= 0 or value != given:
             raise ValueError

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from math import prod
+from typing import TYPE_CHECKING
+
 import torch
 
+from ..codes import Codes, check_codes
 from ..config import MIN_FRAMES
+from ..edit import AUTO_MASK, Edit
+from ..errors import RequestError
+from ..tasks import Source
+
+if TYPE_CHECKING:
+    from ..models.model import AceStepModel
 
 
 def frames_to_run(frames: int) -> int:
@@ -21,3 +31,88 @@ def text_to_music_context(silence: torch.Tensor, batch: int) -> torch.Tensor:
     `silence` is [1, T, 64] with T = frames_to_run(frames), as `AceStepModel.silence` gives it.
     """
     return torch.cat([silence, torch.ones_like(silence)], dim=-1).expand(batch, -1, -1)
+
+
+def context(
+    network: AceStepModel, edit: Edit | None, batch: int, frames: int, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """Context [batch, frames, 128], float32 on `device`, where the network is ready to run.
+
+    Where `frames` is more than the edit's own, silence follows its source, and is kept. Raises RequestError when the
+    edit is for another number of songs, or its codes are not this model's.
+    """
+    silence = network.silence(frames).to(device, torch.float32)
+    if edit is None:
+        return text_to_music_context(silence, batch)
+    if edit.items not in (1, batch):
+        raise RequestError(
+            f"the edit is for {edit.items} songs, and the batch is {batch}: one for all, or one for each"
+        )
+    source, mask = _source(network, edit, silence), _mask(edit, frames).to(silence)
+    rows = max(len(source), len(mask))
+    mask = mask[..., None].expand(rows, -1, silence.shape[-1])
+    return torch.cat([source.expand(rows, -1, -1), mask], dim=-1).expand(batch, -1, -1)
+
+
+def silent_context(
+    network: AceStepModel, edit: Edit, batch: int, frames: int, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """What takes the place of `context` once the edit lets go of its source: silence, under the same mask."""
+    silence = network.silence(frames).to(device, torch.float32)
+    mask = _mask(edit, frames).to(silence)[..., None].expand(-1, -1, silence.shape[-1])
+    return torch.cat([silence.expand(len(mask), -1, -1), mask], dim=-1).expand(batch, -1, -1)
+
+
+def padded(latents: torch.Tensor, silence: torch.Tensor) -> torch.Tensor:
+    """Latents [B, T, 64] as long as `silence` [1, frames, 64], which goes on where they end."""
+    length = min(latents.shape[1], silence.shape[1])
+    tail = silence[:, length:].expand(len(latents), -1, -1)
+    return torch.cat([latents[:, :length].to(silence), tail], dim=1)
+
+
+def audio_codes(network: AceStepModel, latents: torch.Tensor, device: torch.device | str = "cpu") -> tuple[Codes, ...]:
+    """The codes of latents [B, T, 64], song by song, the network being ready to run on `device`."""
+    _require_tokenizer(network)
+    # One by one: a value on the border between two codes must not depend on its neighbours in a batch.
+    return tuple(tuple(network.tokenize(item[None].to(device))[0].tolist()) for item in latents)
+
+
+def _source(network: AceStepModel, edit: Edit, silence: torch.Tensor) -> torch.Tensor:
+    """The source as the model is to see it, [1 or items, frames, 64]."""
+    if edit.task.source is Source.CODES and edit.use_codes:
+        codes = edit.codes or audio_codes(network, edit.source, silence.device)
+        hints = {item: _hint(network, item, silence) for item in set(codes)}
+        length = edit.frames
+        return torch.cat([padded(hints[item][:, :length], silence) for item in codes])
+    source = padded(edit.source, silence)
+    if edit.task.source is Source.AROUND:
+        made = padded(edit.generated().float()[..., None], torch.zeros_like(silence[..., :1])) > 0
+        source = torch.where(made, silence, source)
+    return source
+
+
+def _hint(network: AceStepModel, codes: Codes, silence: torch.Tensor) -> torch.Tensor:
+    """The latents that one song's codes stand for; a song without codes has silence."""
+    if not codes:
+        return silence
+    _require_tokenizer(network)
+    check_codes(codes, prod(network.config.fsq_input_levels))
+    return network.detokenize(torch.tensor([codes], device=silence.device)).float()
+
+
+def _mask(edit: Edit, frames: int) -> torch.Tensor:
+    """The mask's values, [1 or items, frames]."""
+    if edit.auto_mask:
+        return torch.full((1, frames), AUTO_MASK)
+    if not edit.in_part:
+        return torch.ones(1, frames)
+    made = edit.generated().float()[:, :frames]
+    return torch.nn.functional.pad(made, (0, frames - made.shape[1]))
+
+
+def _require_tokenizer(network: AceStepModel) -> None:
+    if network.tokenizer is None or network.detokenizer is None:
+        raise RequestError(
+            "this checkpoint has no audio tokenizer, which audio codes need: use a cover without codes (use_codes "
+            "off), or another checkpoint"
+        )

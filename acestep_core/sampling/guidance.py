@@ -6,9 +6,9 @@ from step to step (the momentum of APG). All methods treat the items of a batch 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -26,6 +26,10 @@ class GuidanceMethod(Protocol):
         """The guided velocity at a solver's extra point (t may be 0); leaves the method's state alone."""
         ...
 
+    def join(self, copies: Sequence[Any]) -> None:
+        """Goes on from the mean state of copies of itself, each of which has combined once."""
+        ...
+
 
 class CFG:
     """Classifier-free guidance: null + scale · (cond − null)."""
@@ -35,6 +39,9 @@ class CFG:
 
     def correct(self, x: torch.Tensor, t: float, cond: torch.Tensor, null: torch.Tensor, scale: float) -> torch.Tensor:
         return self.combine(x, t, cond, null, scale)
+
+    def join(self, copies: Sequence[CFG]) -> None:
+        pass  # it has no state
 
 
 class APG:
@@ -62,6 +69,10 @@ class APG:
 
     def correct(self, x: torch.Tensor, t: float, cond: torch.Tensor, null: torch.Tensor, scale: float) -> torch.Tensor:
         return CFG().combine(x, t, cond, null, scale)  # as the original: momentum must not advance twice in a step
+
+    def join(self, copies: Sequence[APG]) -> None:
+        states = [copy._running for copy in copies if copy._running is not None]
+        self._running = sum(states) / len(states) if states else None
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,9 @@ class ADG:
     def correct(self, x: torch.Tensor, t: float, cond: torch.Tensor, null: torch.Tensor, scale: float) -> torch.Tensor:
         method = CFG() if t == 0 else self  # the angle's velocity divides by t
         return method.combine(x, t, cond, null, scale)
+
+    def join(self, copies: Sequence[ADG]) -> None:
+        pass  # it has no state
 
 
 METHODS: dict[str, Callable[[], GuidanceMethod]] = {

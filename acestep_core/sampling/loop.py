@@ -22,6 +22,12 @@ and the unconditional ones after them, so that a network makes both in one call.
 AfterStep = Callable[[int, float, torch.Tensor], torch.Tensor]
 """after_step(index of the step just made, time reached, x) → the x to go on with."""
 
+Adjust = Callable[[torch.Tensor, float, torch.Tensor], torch.Tensor]
+"""adjust(x, t, guided velocity) → the velocity to follow, at every point that a solver asks for."""
+
+Later = tuple[int, Callable[[], Velocity]]
+"""From the step of that index on another velocity is followed, which is made only then."""
+
 
 @torch.no_grad()
 def denoise(
@@ -34,6 +40,8 @@ def denoise(
     seeds: Sequence[int] | None = None,
     hooks: Hooks | None = None,
     after_step: AfterStep | None = None,
+    adjust: Adjust | None = None,
+    later: Later | None = None,
 ) -> torch.Tensor:
     """Follows `velocity` from `noise` [B, T, C] down `schedule` [N + 1] and returns the latents [B, T, C], float32.
 
@@ -47,10 +55,12 @@ def denoise(
 
     def guided(x: torch.Tensor, t: float, combine: Callable[..., torch.Tensor]) -> torch.Tensor:
         hooks.check(STAGE)
-        if not guidance.active(t):
-            return velocity(x, t, False)
-        cond, null = velocity(x, t, True).chunk(2)
-        return combine(x, t, cond, null, guidance.scale)
+        if guidance.active(t):
+            cond, null = velocity(x, t, True).chunk(2)
+            v = combine(x, t, cond, null, guidance.scale)
+        else:
+            v = velocity(x, t, False)
+        return v if adjust is None else adjust(x, t, v)
 
     def correct(x: torch.Tensor, t: float) -> torch.Tensor:
         return guided(x, t, method.correct)
@@ -58,13 +68,15 @@ def denoise(
     x = noise.float()
     steps = list(pairwise(schedule.tolist()))
     for i, (t, t_next) in enumerate(steps):
+        if later is not None and i == later[0]:
+            velocity = later[1]()
         v = guided(x, t, method.combine)
         step = Step(x, v, t, t_next, correct, _fresh_noise(seeds, i, x))
         x = solver(step)
         if after_step is not None:
             x = after_step(i, t_next, x)
         if i in (0, len(steps) - 1):
-            _require_finite(x, i + 1, len(steps))
+            require_finite(x, i + 1, len(steps))
         hooks.report(STAGE, i + 1, len(steps), step.clean)
     return x
 
@@ -78,7 +90,7 @@ def _fresh_noise(seeds: Sequence[int] | None, index: int, x: torch.Tensor) -> Ca
     return draw
 
 
-def _require_finite(x: torch.Tensor, step: int, total: int) -> None:
+def require_finite(x: torch.Tensor, step: int, total: int) -> None:
     if not torch.isfinite(x).all():
         raise NonFiniteError(
             f"sampling: the diffusion transformer gave NaN or infinity in or before step {step} of {total}; the usual "

@@ -5,8 +5,9 @@ An item's noise depends on its own seed and on the number of frames, never on it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 
@@ -33,6 +34,21 @@ def draw_noise(seeds: Sequence[int], frames: int, channels: int = LATENT_CHANNEL
     there. (The original draws [1, frames, channels] on its GPU, which no other machine repeats.)
     """
     return torch.cat([_draw(seed, frames, channels) for seed in seeds])
+
+
+def retake_noise(noise: torch.Tensor, seeds: Sequence[int], variance: float) -> torch.Tensor:
+    """Noise [B, T, C] turned towards that of other seeds, one per item; it stays standard normal.
+
+    `variance` goes from 0, the noise as it is, to 1, that of the other seeds alone. A little of it gives another take
+    that is near the first one.
+    """
+    if not isinstance(variance, Real) or not 0 <= variance <= 1:
+        raise RequestError(f"the variance of a retake lies from 0 (the same take) to 1 (another one), got {variance!r}")
+    if variance == 0:
+        return noise
+    other = draw_noise(seeds, *noise.shape[1:]).to(noise)
+    angle = variance * math.pi / 2
+    return other if variance == 1 else math.cos(angle) * noise + math.sin(angle) * other
 
 
 def draw_step_noise(seeds: Sequence[int], step: int, frames: int, channels: int = LATENT_CHANNELS) -> torch.Tensor:

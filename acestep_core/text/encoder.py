@@ -7,6 +7,7 @@ empty; `acestep_core.checkpoints` fills it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,8 @@ class TextCondition:
     lyrics: `[1, lyric tokens, width]`, rows of the embedding table; the condition encoder has its own layers for them.
     caption_prompt, lyric_prompt: the strings as the tokenizer got them.
     warnings: sentences for the user.
+    plain: `caption` under the instruction of a song from text alone, for edits that let go of their source on the way;
+    None where that is the task.
     """
 
     caption: torch.Tensor
@@ -36,6 +39,7 @@ class TextCondition:
     caption_prompt: str
     lyric_prompt: str
     warnings: tuple[str, ...] = ()
+    plain: torch.Tensor | None = None
 
 
 class TextEncoder:
@@ -55,13 +59,24 @@ class TextEncoder:
         self.tokenizer = tokenizer
 
     @torch.no_grad()
-    def encode(self, song: Song, task: Task = TEXT2MUSIC, style: PromptStyle = ORIGINAL) -> TextCondition:
+    def encode(
+        self,
+        song: Song,
+        task: Task = TEXT2MUSIC,
+        style: PromptStyle = ORIGINAL,
+        tracks: Sequence[str] = (),
+        *,
+        whole_caption: str = "",
+        explicit_mask: bool = True,
+    ) -> TextCondition:
         """Text states of one song; songs are encoded one by one, unpadded.
 
-        `task` gives the instruction: COVER when the song comes with audio codes. When source audio sets the length, put
-        its seconds into the song's metadata first. Warnings are returned, and logged.
+        `task` and `tracks` give the instruction: COVER when the song comes with audio codes. When source audio sets the
+        length, put its seconds into the song's metadata first. The rest as for `caption_prompt`. Warnings are returned,
+        and logged.
         """
-        caption, lyrics = caption_prompt(song, task, style), lyric_prompt(song, style)
+        stems = {"whole_caption": whole_caption, "explicit_mask": explicit_mask}
+        caption, lyrics = caption_prompt(song, task, style, tracks, **stems), lyric_prompt(song, style)
         caption_ids, caption_cut = self.tokenizer.encode_prompt(caption)
         lyric_ids, lyric_cut = self.tokenizer.encode_prompt(lyrics)
         warnings = list(song.warnings)
@@ -77,7 +92,11 @@ class TextEncoder:
             caption_prompt=caption.text,
             lyric_prompt=lyrics.text,
             warnings=tuple(warnings),
+            plain=None if task is TEXT2MUSIC else self._plain(caption_prompt(song, TEXT2MUSIC, style, **stems), style),
         )
+
+    def _plain(self, caption: Prompt, style: PromptStyle) -> torch.Tensor:
+        return self._hidden_states(self.tokenizer.encode_prompt(caption)[0], style.attend_end)
 
     def _tensor(self, ids: list[int]) -> torch.Tensor:
         return torch.tensor([ids], dtype=torch.long, device=self.module.get_input_embeddings().weight.device)

@@ -7,11 +7,11 @@ end token, because only that one is a token: the same characters written by a us
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..song import Song
-from ..tasks import COVER, Task
+from ..tasks import COVER, Task, instruction
 from .languages import UNKNOWN
 
 END_OF_TEXT = "<|endoftext|>"
@@ -57,6 +57,7 @@ class PromptStyle:
     no_language: written when the song names no language.
     truncate: keep to the trained 256 and 2048 tokens.
     attend_end: whether the text encoder attends to the template's end token and what follows it.
+    stem_caption: whether the caption tells the song from its part, as checkpoints with `is_lego_sft` were trained.
     """
 
     instruction: str | None = None
@@ -65,9 +66,11 @@ class PromptStyle:
     no_language: str = UNKNOWN
     truncate: bool = True
     attend_end: bool = True
+    stem_caption: bool = False
 
 
 ORIGINAL = PromptStyle()
+STEMS = PromptStyle(stem_caption=True)
 
 # As ComfyUI's own TextEncodeAceStepAudio1.5 writes and reads it: to get the songs of native workflows again.
 COMFYUI = PromptStyle(
@@ -80,13 +83,31 @@ COMFYUI = PromptStyle(
 )
 
 
-def caption_prompt(song: Song, task: Task, style: PromptStyle = ORIGINAL) -> Prompt:
-    """Instruction, caption and metadata of the song."""
+def caption_prompt(
+    song: Song,
+    task: Task,
+    style: PromptStyle = ORIGINAL,
+    tracks: Sequence[str] = (),
+    *,
+    whole_caption: str = "",
+    explicit_mask: bool = True,
+) -> Prompt:
+    """Instruction, caption and metadata of the song.
+
+    Only a style with `stem_caption` reads the last two: what the whole song is, where the caption is that of a part,
+    and whether the mask says what to make or the model decides.
+    """
+    told = instruction_line(style.instruction or instruction(task, tracks))
     caption = caption_of(song.caption)
+    before = after = ""
+    if style.stem_caption:
+        # An instruction about a segment, as the original calls it, leaves out what the whole song is.
+        before = "Local: " if "a segment" in told else f"Global: {whole_caption}\nLocal: "
+        after = f"\nMask Control: {'true' if explicit_mask else 'false'}"
     return Prompt(
-        head=f"# Instruction\n{instruction_line(style.instruction or task.instruction)}\n\n# Caption\n",
+        head=f"# Instruction\n{told}\n\n# Caption\n{before}",
         content=caption.strip() if style.strip_caption else caption,
-        tail=f"\n\n# Metas\n{metadata_lines(song, style)}",
+        tail=f"{after}\n\n# Metas\n{metadata_lines(song, style)}",
         after="\n",
         limit=CAPTION_TOKENS if style.truncate else None,
     )
@@ -104,9 +125,9 @@ def lyric_prompt(song: Song, style: PromptStyle = ORIGINAL) -> Prompt:
     )
 
 
-def instruction_line(instruction: str) -> str:
+def instruction_line(text: str) -> str:
     """The instruction, ending in the colon that all trained ones end in."""
-    return instruction if instruction.endswith(":") else instruction + ":"
+    return text if text.endswith(":") else text + ":"
 
 
 def metadata_lines(song: Song, style: PromptStyle = ORIGINAL) -> str:

@@ -73,6 +73,17 @@ class Tokenizer:
         """No id that `encode` or `encode_prompt` returns is larger."""
         return max(self._bpe.get_vocab_size() - 1, self.end_id)
 
+    @property
+    def text_size(self) -> int:
+        """Ids below are text; control tokens come after."""
+        return self._bpe.get_vocab_size()
+
+    def pieces(self) -> list[bytes]:
+        """The bytes that each text id stands for, by id."""
+        letters = _bytes_of_letters()
+        names = (self._bpe.id_to_token(i) or "" for i in range(self.text_size))
+        return [bytes(letters[letter] for letter in name) for name in names]
+
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: nothing in it is a control token, nothing is added."""
         return self._bpe.encode(text, add_special_tokens=False).ids
@@ -95,6 +106,13 @@ class Tokenizer:
             head_tokens = sum(start < len(prompt.head) for start, _ in body.offsets)
             cut = Cut(position=body.offsets[keep - 1][1], tokens=len(body.ids), kept=keep, head_tokens=head_tokens)
         return [*ids[:keep], self.end_id], cut
+
+
+def _bytes_of_letters() -> dict[str, int]:
+    """Byte-level BPE writes a byte as a letter: itself when it is visible Latin-1, else the next one beyond."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
 
 
 def _read_json(path: Path) -> dict:

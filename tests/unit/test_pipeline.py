@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core import pipeline
+from acestep_core import load
 from acestep_core.checkpoints import loading
 from acestep_core.checkpoints.catalog import NANO
 from acestep_core.checkpoints.loading import load_vae
@@ -18,6 +18,7 @@ from acestep_core.pipeline import Model, decode, encode, encode_audio, frames_of
 from acestep_core.runtime import Hooks, Precision
 from acestep_core.sampling.settings import BASE, SamplingSettings
 from acestep_core.song import Metadata, Song
+from acestep_core.text.prompts import ORIGINAL, STEMS
 from tests.support import tiny, tiny_checkpoint, tiny_text
 
 tiny_tokenizer_dir, tiny_encoder = tiny_text.tiny_tokenizer_dir, tiny_text.tiny_encoder
@@ -359,7 +360,7 @@ def test_a_text_encoder_of_another_model_is_refused(folder):
 
 
 def test_a_request_for_a_missing_device_loads_nothing(folder, monkeypatch):
-    monkeypatch.setattr(pipeline, "default_placement", None)  # would fail if reached
+    monkeypatch.setattr(load, "default_placement", None)  # would fail if reached
     with pytest.raises(RequestError, match="device 'cuda:99' is not available"):
         load_model(folder, device="cuda:99")
 
@@ -374,3 +375,9 @@ def test_importing_the_package_is_cheap():
         "assert all(hasattr(acestep_core, name) for name in acestep_core.__all__)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_model_trained_on_stems_writes_its_own_prompts(folder):
+    model = load_model(folder, device="cpu", dtype="float32")
+    assert model.style == ORIGINAL
+    assert load.prompt_style(tiny.model(replace(tiny_checkpoint.NETWORK, is_lego_sft=True))) == STEMS

@@ -170,3 +170,25 @@ def test_the_callers_noise_is_left_as_it_was():
     before = noise.clone()
     denoise(Recorder(), noise, make_schedule(3, 1.0), guidance=Guidance(7.0))
     assert torch.equal(noise, before)
+
+
+def test_every_velocity_can_be_adjusted_after_guidance():
+    noise, schedule = draw_noise([1], 6), make_schedule(3, 1.0)
+    plain = denoise(Recorder(), noise, schedule, guidance=Guidance(scale=3.0))
+    same = denoise(Recorder(), noise, schedule, guidance=Guidance(scale=3.0), adjust=lambda x, t, v: v)
+    still = denoise(Recorder(), noise, schedule, guidance=Guidance(scale=3.0), adjust=lambda x, t, v: 0 * v)
+    assert torch.equal(plain, same) and torch.equal(still, noise)
+    times = []
+    denoise(Recorder(), noise, schedule, solver=Heun(), adjust=lambda x, t, v: times.append(t) or v)
+    assert times == pytest.approx([1, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 0])
+
+
+@pytest.mark.parametrize("solver", [euler, Heun()])
+def test_another_velocity_can_take_over(solver):
+    first, second, noise, schedule = Recorder(), Recorder(), draw_noise([1], 6), make_schedule(4, 1.0)
+    made = []
+    result = denoise(first, noise, schedule, solver=solver, later=(3, lambda: made.append(len(first.calls)) or second))
+    calls = 1 if solver is euler else 2
+    assert made == [3 * calls] and (len(first.calls), len(second.calls)) == (3 * calls, calls)
+    half = denoise(first, noise, schedule[:4], solver=solver)
+    assert torch.equal(result, denoise(second, half, schedule[3:], solver=solver))

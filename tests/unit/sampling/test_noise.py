@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from acestep_core.errors import RequestError
-from acestep_core.sampling.noise import batch_seeds, draw_noise, draw_step_noise
+from acestep_core.sampling.noise import batch_seeds, draw_noise, draw_step_noise, retake_noise
 
 
 def test_batch_seeds_count_up_from_the_first_and_wrap_at_64_bits():
@@ -62,3 +62,25 @@ def test_step_seeds_are_splitmix64():
 def test_noise_is_standard_normal():
     noise = torch.cat([draw_noise([1, 2], 4000), draw_step_noise([1, 2], 0, 4000)])
     assert abs(noise.mean().item()) < 5e-3 and abs(noise.std().item() - 1) < 5e-3
+
+
+def test_a_retake_turns_the_noise_towards_that_of_another_seed():
+    noise, other = draw_noise([1, 2], 4000), draw_noise([8, 9], 4000)
+    assert retake_noise(noise, [8, 9], 0.0) is noise
+    assert torch.equal(retake_noise(noise, [8, 9], 1.0), other)
+    half = retake_noise(noise, [8, 9], 0.5)
+    assert torch.allclose(half, (noise + other) / 2**0.5, atol=1e-6)
+    assert abs(half.std().item() - 1) < 5e-3
+    near, nearer = (torch.nn.functional.mse_loss(retake_noise(noise, [8, 9], v), noise) for v in (0.3, 0.1))
+    assert 0 < nearer < near
+
+
+def test_a_retake_depends_on_its_own_seeds_alone():
+    both = retake_noise(draw_noise([1, 2], 10), [8, 9], 0.4)
+    assert torch.equal(both[1:], retake_noise(draw_noise([2], 10), [9], 0.4))
+
+
+@pytest.mark.parametrize("variance", [-0.1, 1.1, float("nan"), "much"])
+def test_a_variance_beyond_one_is_refused(variance):
+    with pytest.raises(RequestError, match="variance of a retake lies from 0"):
+        retake_noise(draw_noise([1], 4), [2], variance)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from acestep_core.song import Metadata, Song
-from acestep_core.tasks import COVER, TEXT2MUSIC
+from acestep_core.tasks import COMPLETE, COVER, LEGO, TEXT2MUSIC
 from acestep_core.text.prompts import (
     COMFYUI,
+    STEMS,
     caption_of,
     caption_prompt,
     instruction_line,
@@ -69,3 +72,19 @@ def test_comfyui_writes_it_its_own_way():
     )
     assert lyric_prompt(song, COMFYUI).text == "# Languages\n\n\n# Lyric\nla<|endoftext|>"
     assert caption_prompt(song, TEXT2MUSIC, COMFYUI).limit is None
+
+
+def test_tracks_are_named_in_the_instruction():
+    text = caption_prompt(Song("x"), COMPLETE, tracks=["bass", "vocals"]).text
+    assert text.startswith("# Instruction\nComplete the input track with BASS | VOCALS:\n\n# Caption\nx\n\n# Metas\n")
+
+
+def test_captions_of_models_trained_on_stems():
+    song, head = Song("dry snare"), "# Instruction\nGenerate the DRUMS track based on the audio context:\n\n# Caption\n"
+    whole = caption_prompt(song, LEGO, STEMS, ["drums"], whole_caption="a waltz").text
+    assert whole.startswith(f"{head}Global: a waltz\nLocal: dry snare\nMask Control: true\n\n# Metas\n- bpm: N/A\n")
+    auto = caption_prompt(song, LEGO, STEMS, ["drums"], explicit_mask=False).text
+    assert auto.startswith(f"{head}Global: \nLocal: dry snare\nMask Control: false\n\n# Metas\n")
+    segment = replace(STEMS, instruction="Generate a segment of drums:")
+    assert "# Caption\nLocal: dry snare\nMask Control: true\n" in caption_prompt(song, LEGO, segment).text
+    assert "Mask Control" not in caption_prompt(song, LEGO, tracks=["drums"], whole_caption="a waltz").text

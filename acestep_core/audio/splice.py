@@ -1,0 +1,53 @@
+"""Puts the kept parts of a source back into what was generated around them, sample for sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..config import SAMPLE_RATE
+
+Spans = Sequence[tuple[int, int]]
+
+
+def splice(
+    generated: torch.Tensor, source: torch.Tensor, regions: Sequence[tuple[float, float]], crossfade: float
+) -> torch.Tensor:
+    """`generated` within the regions, `source` outside of them, as long as the shorter of the two.
+
+    generated [B, 2, N], source [1 or B, 2, N], both 48 kHz; regions and crossfade in seconds. The crossfade lies
+    outside of a region, on either side, shorter where the song ends. Beyond it the result is the source, bit for bit,
+    so both must be at the level that they shall have in the end. A region that is the whole song leaves nothing of the
+    source.
+    """
+    length = min(generated.shape[-1], source.shape[-1])
+    spans = [(int(start * SAMPLE_RATE), min(int(end * SAMPLE_RATE), length)) for start, end in regions]
+    if any(start <= 0 and end >= length for start, end in spans):
+        return generated
+    weight = soft_mask(length, spans, int(crossfade * SAMPLE_RATE)).to(generated)
+    generated, source = generated[..., :length], source[..., :length].to(generated).expand(len(generated), -1, -1)
+    blended = weight * generated + (1 - weight) * source
+    return torch.where(weight == 0, source, torch.where(weight == 1, generated, blended))
+
+
+def soft_mask(length: int, spans: Spans, ramp: int) -> torch.Tensor:
+    """[length], 1 within the spans (start, end), 0 outside, with ramps of `ramp` steps that rise towards them.
+
+    A ramp of n holds neither 0 nor 1: for 3 it is 0.25, 0.5, 0.75. Where the song ends sooner it is shorter, and as
+    complete. Where two ramps meet the higher one counts.
+    """
+    mask = torch.zeros(length)
+    for start, end in spans:
+        start, end = max(start, 0), min(end, length)
+        before, after = min(ramp, start), min(ramp, length - end)
+        rising = _ramp(before)
+        mask[start - before : start] = torch.maximum(mask[start - before : start], rising)
+        falling = _ramp(after).flip(0)
+        mask[end : end + after] = torch.maximum(mask[end : end + after], falling)
+        mask[start:end] = 1
+    return mask
+
+
+def _ramp(steps: int) -> torch.Tensor:
+    return torch.linspace(0, 1, steps + 2)[1:-1]

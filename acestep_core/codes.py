@@ -1,0 +1,158 @@
+"""Audio codes as data: five numbers a second that hold the structure of a song, without its sound.
+
+A song's codes are a tuple of ints. As text they are the planner's own tags, `<|audio_code_N|>`, one line a song;
+numbers separated by commas or spaces are read, too. `save_codes` and `load_codes` keep them in a file of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from .config import FRAME_RATE, FRAMES_PER_CODE, MAX_SECONDS, ModelConfig
+from .errors import RequestError
+from .song import Metadata, Song
+
+CODE_RATE = FRAME_RATE // FRAMES_PER_CODE  # codes a second
+CODE_COUNT = prod(ModelConfig().fsq_input_levels)  # 64000 in every released model
+MAX_CODES = MAX_SECONDS * CODE_RATE
+FORMAT = "acestep-audio-codes"
+LONGEST = 12  # digits that are read of a number: enough to see that it is no code
+
+Codes = tuple[int, ...]
+
+_TAG = re.compile(r"<\|audio_code_(-?\d+)\|>")
+_LIST = re.compile(r"\[?[\s,;]*(-?\d+(?:[\s,;]+-?\d+)*)?[\s,;]*\]?")
+
+
+@dataclass(frozen=True)
+class SongCodes:
+    """The codes of one song and, where it is known, what the song is."""
+
+    codes: Codes
+    song: Song | None = None
+
+
+def song_of(item: SongCodes) -> Song:
+    """The song of these codes, as long as they are; without words where none are known."""
+    song = item.song or Song("")
+    return replace(song, metadata=replace(song.metadata, duration=seconds_of(item.codes) or None))
+
+
+def parse_codes(text: str, count: int = CODE_COUNT) -> Codes:
+    """The codes of one song: its tags, whatever stands between them, or a list of numbers. Empty text has none.
+
+    `count` is how many codes the model knows. Raises RequestError for text that is neither, and for codes beyond it.
+    """
+    tags = _TAG.findall(text)
+    listed = None if tags else _LIST.fullmatch(text.strip())
+    if not tags and listed is None:
+        raise RequestError(
+            f"these are no audio codes: {_shortened(text)!r}; they look like <|audio_code_123|><|audio_code_45|>, or "
+            "like 123, 45"
+        )
+    numbers = tags or re.findall(r"-?\d+", listed[1] or "")
+    return check_codes([int(number[:LONGEST]) for number in numbers], count)
+
+
+def parse_songs(text: str, count: int = CODE_COUNT) -> tuple[Codes, ...]:
+    """The codes of several songs, one line each; empty lines count for nothing."""
+    return tuple(parse_codes(line, count) for line in text.splitlines() if line.strip())
+
+
+def format_codes(codes: Iterable[int]) -> str:
+    """One song's codes as tags, the way the planner writes them."""
+    return "".join(f"<|audio_code_{code}|>" for code in codes)
+
+
+def format_songs(songs: Iterable[Iterable[int]]) -> str:
+    """Several songs' codes, one line each."""
+    return "\n".join(map(format_codes, songs))
+
+
+def check_codes(codes: Sequence[int], count: int = CODE_COUNT) -> Codes:
+    """The codes as a tuple, when each of them is one of `count` and there are not too many for a song."""
+    for place, code in enumerate(codes):
+        if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code < count:
+            raise RequestError(
+                f"audio codes are whole numbers from 0 to {count - 1}, got {code!r} in place {place + 1}"
+            )
+    if len(codes) > MAX_CODES:
+        raise RequestError(
+            f"a song has at most {MAX_CODES} audio codes ({MAX_SECONDS} s, {CODE_RATE} a second), got {len(codes)}"
+        )
+    return tuple(codes)
+
+
+def seconds_of(codes: Sequence[int]) -> float:
+    """How long the song of these codes is."""
+    return len(codes) / CODE_RATE
+
+
+def cut(codes: Codes, start: float = 0.0, end: float | None = None) -> Codes:
+    """The codes that sound from second `start` to second `end`, whole ones: the first begins at or before `start`."""
+    if start < 0 or (end is not None and end <= start):
+        raise RequestError(f"a part of a song runs from a second of at least 0 to a later one, got {start} to {end}")
+    last = len(codes) if end is None else -int(-end * CODE_RATE // 1)
+    return codes[int(start * CODE_RATE) : last]
+
+
+def save_codes(path: str | Path, songs: Sequence[SongCodes]) -> None:
+    """Writes songs as JSON, replacing the file when all is written. A song's words and facts lie beside its codes."""
+    path = Path(path)
+    content = {"format": FORMAT, "codes_per_second": CODE_RATE, "songs": [_to_dict(song) for song in songs]}
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_codes(path: str | Path, count: int = CODE_COUNT) -> tuple[SongCodes, ...]:
+    """The songs of a file that `save_codes` wrote, or of a text file with one line of codes a song."""
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"cannot read audio codes from {path}: {error}") from error
+    if not text.lstrip().startswith("{"):
+        return tuple(SongCodes(codes) for codes in parse_songs(text, count))
+    try:
+        content = json.loads(text)
+        songs = content["songs"] if content["format"] == FORMAT else None
+        found = tuple(_from_dict(song, count) for song in songs)
+    except RequestError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RequestError(f"{path} holds no audio codes: it was not written by acestep, or it is damaged") from error
+    return found
+
+
+def _to_dict(item: SongCodes) -> dict[str, Any]:
+    values: dict[str, Any] = {"codes": format_codes(item.codes)}
+    if item.song is not None:
+        facts = {name: value for name, value in asdict(item.song.metadata).items() if value is not None}
+        values |= {"caption": item.song.caption, "lyrics": item.song.lyrics, **facts}
+    return values
+
+
+def _from_dict(values: dict[str, Any], count: int) -> SongCodes:
+    given = values["codes"]
+    codes = parse_codes(given, count) if isinstance(given, str) else check_codes(given, count)
+    if "caption" not in values:
+        return SongCodes(codes)
+    facts = {name: values[name] for name in Metadata.__dataclass_fields__ if name in values}
+    return SongCodes(codes, Song(values["caption"], values.get("lyrics", ""), Metadata(**facts)))
+
+
+def _shortened(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"

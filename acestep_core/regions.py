@@ -1,0 +1,51 @@
+"""Where a song is to be made anew, as users say it: ranges of time in words, or a picture of them."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+import torch.nn.functional as F
+
+from .errors import RequestError
+
+OpenRegions = tuple[tuple[float, float | None], ...]  # an end of None is the end of the song
+
+_RANGE = re.compile(r"(\d+(?:\.\d+)?)?\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)?")
+
+
+def parse_regions(text: str) -> OpenRegions:
+    """Regions such as "10-15, 40-" in seconds. Raises RequestError for what is none."""
+    parts = [part.strip() for part in re.split(r"[,;\n]", text) if part.strip()]
+    return tuple(_region(part) for part in parts)
+
+
+def _region(text: str) -> tuple[float, float | None]:
+    match = _RANGE.fullmatch(text)
+    if match is None or not any(match.groups()):
+        raise RequestError(f"a range is two numbers of seconds such as 10-15, or 40- for all from there, got {text!r}")
+    start, end = match.groups()
+    return float(start or 0), None if end is None else float(end)
+
+
+def widen(regions: tuple[tuple[float, float], ...], overlap: float, seconds: float) -> tuple[tuple[float, float], ...]:
+    """The regions, each reaching `overlap` seconds further into a song of `seconds`."""
+    if not overlap >= 0:  # NaN is not
+        raise RequestError(f"an overlap is a number of seconds from 0 on, got {overlap!r}")
+    return tuple((max(0.0, start - overlap), min(seconds, end + overlap)) for start, end in regions)
+
+
+def frames_mask(mask: torch.Tensor, frames: int) -> torch.Tensor:
+    """A picture of what is to be made, `[..., width]` of any size, as values for `[frames]` or `[batch, frames]`.
+
+    Its last axis is time, its first the batch; what lies between them is averaged.
+    """
+    if mask.ndim == 0 or 0 in mask.shape:
+        raise RequestError(f"a mask needs at least one value, got the shape {list(mask.shape)}")
+    mask = mask.detach().to("cpu", torch.float32)
+    rows = mask.reshape(1 if mask.ndim == 1 else len(mask), -1, mask.shape[-1]).mean(dim=1, keepdim=True)
+    if mask.shape[-1] < frames:
+        resized = F.interpolate(rows, frames, mode="linear", align_corners=False)[:, 0]
+    else:
+        resized = F.interpolate(rows, frames, mode="area")[:, 0]
+    return resized[0] if len(resized) == 1 else resized

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from acestep_core.audio.kept import put_back
+
+RATE = 48_000
+T = torch.arange(2 * RATE) / RATE
+SOURCE = 0.2 * torch.stack([torch.sin(2000 * T), torch.cos(1000 * T)])[None]
+REGION = [(0.5, 1.0)]
+INSIDE = slice(RATE // 2, RATE)
+
+
+def rms(waveform: torch.Tensor) -> float:
+    return waveform.square().mean().sqrt().item()
+
+
+@pytest.mark.parametrize("level", [0.8, 1.0, 1.25])
+def test_what_was_made_comes_to_the_level_of_the_source(level):
+    result = put_back(level * SOURCE, SOURCE, REGION, 0.01)
+    assert torch.allclose(result, SOURCE, atol=1e-6)
+    outside = torch.cat([result[..., : int(0.49 * RATE)], result[..., int(1.01 * RATE) :]], -1)
+    assert torch.equal(outside, torch.cat([SOURCE[..., : int(0.49 * RATE)], SOURCE[..., int(1.01 * RATE) :]], -1))
+
+
+def test_levels_are_compared_outside_of_the_region():
+    made = SOURCE.clone()
+    made[..., INSIDE] *= 3
+    assert rms(put_back(made, SOURCE, REGION, 0.0)[..., INSIDE]) == pytest.approx(
+        3 * rms(SOURCE[..., INSIDE]), rel=1e-4
+    )
+
+
+def test_a_source_beyond_full_scale_stays_and_what_was_made_does_not_clip():
+    loud, made = 8 * SOURCE, 8 * SOURCE
+    made[..., INSIDE] *= 3
+    result = put_back(made, loud, REGION, 0.0)
+    assert torch.equal(result[..., : RATE // 2], loud[..., : RATE // 2])
+    assert result[..., INSIDE].abs().max() == pytest.approx(1) and loud.abs().max() > 1.5
+
+
+def test_a_silent_surrounding_does_not_silence_what_was_made():
+    quiet = SOURCE.clone()
+    quiet[..., : RATE // 2], quiet[..., RATE:] = 0, 0
+    assert rms(put_back(SOURCE, quiet, REGION, 0.0)[..., INSIDE]) >= 0.5 * rms(SOURCE[..., INSIDE])

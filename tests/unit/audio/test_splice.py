@@ -1,0 +1,50 @@
+import torch
+
+from acestep_core.audio.splice import soft_mask, splice
+
+RATE = 48_000
+SECONDS = 4
+SOURCE = torch.rand(1, 2, SECONDS * RATE, generator=torch.Generator().manual_seed(0)) - 0.5
+MADE = torch.rand(2, 2, SECONDS * RATE, generator=torch.Generator().manual_seed(1)) - 0.5
+
+
+def test_ramps_are_the_originals():
+    assert soft_mask(9, [(4, 6)], 3).tolist() == [0, 0.25, 0.5, 0.75, 1, 1, 0.75, 0.5, 0.25]
+    assert soft_mask(4, [(1, 3)], 3).tolist() == [0.5, 1, 1, 0.5]  # no room: shorter, and as complete
+    assert soft_mask(4, [(0, 2)], 0).tolist() == [1, 1, 0, 0]
+    assert soft_mask(6, [(0, 1), (3, 4)], 3).tolist() == [1, 0.75, 0.75, 1, *torch.linspace(0, 1, 4)[1:-1].flip(0)]
+
+
+def test_outside_the_region_the_source_is_kept_bit_for_bit():
+    result = splice(MADE, SOURCE, [(1.0, 2.5)], 0.05)
+    fade = int(0.05 * RATE)
+    start, end = RATE, int(2.5 * RATE)
+    assert torch.equal(result[..., : start - fade], SOURCE[..., : start - fade].expand(2, -1, -1))
+    assert torch.equal(result[..., end + fade :], SOURCE[..., end + fade :].expand(2, -1, -1))
+    assert torch.equal(result[..., start:end], MADE[..., start:end])
+    middle = result[..., start - fade // 2]
+    assert torch.allclose(middle, (MADE + SOURCE)[..., start - fade // 2] / 2, atol=1e-3)
+
+
+def test_several_regions_and_a_source_for_each_item():
+    sources = torch.cat([SOURCE, -SOURCE])
+    result = splice(MADE, sources, [(0.0, 1.0), (3.0, 4.0)], 0.0)
+    assert torch.equal(result[..., RATE : 3 * RATE], sources[..., RATE : 3 * RATE])
+    assert torch.equal(result[..., :RATE], MADE[..., :RATE])
+    assert torch.equal(result[..., 3 * RATE :], MADE[..., 3 * RATE :])
+
+
+def test_the_whole_song_is_left_as_it_was_made():
+    assert splice(MADE, SOURCE, [(0.0, 4.0)], 0.05) is MADE
+    assert splice(MADE, SOURCE[..., :RATE], [(0.0, 1.5)], 0.05) is MADE
+
+
+def test_the_shorter_one_sets_the_length():
+    short = SOURCE[..., : 3 * RATE]
+    result = splice(MADE, short, [(1.0, 9.0)], 0.05)
+    assert result.shape == (2, 2, 3 * RATE)
+    assert torch.equal(result[..., RATE:], MADE[..., RATE : 3 * RATE])
+
+
+def test_nothing_to_make_is_the_source():
+    assert torch.equal(splice(MADE, SOURCE, [], 0.05), SOURCE.expand(2, -1, -1))

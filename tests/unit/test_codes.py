@@ -1,0 +1,118 @@
+import json
+
+import pytest
+
+from acestep_core.codes import (
+    CODE_COUNT,
+    MAX_CODES,
+    SongCodes,
+    cut,
+    format_codes,
+    format_songs,
+    load_codes,
+    parse_codes,
+    parse_songs,
+    save_codes,
+    seconds_of,
+    song_of,
+)
+from acestep_core.errors import RequestError
+from acestep_core.song import Metadata, Song
+
+
+def test_tags_are_read_whatever_stands_between_them():
+    assert parse_codes("<think>x: 5</think>\n<|audio_code_12|><|audio_code_63999|> <|im_end|>") == (12, 63999)
+
+
+@pytest.mark.parametrize("text", ["3101,11837,7", " 3101, 11837 ;7,", "[3101, 11837, 7]", "3101 11837\n7"])
+def test_lists_of_numbers_are_read_too(text):
+    assert parse_codes(text) == (3101, 11837, 7)
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "[]"])
+def test_no_codes_are_none(text):
+    assert parse_codes(text) == ()
+
+
+def test_the_text_form_is_the_planners_and_comes_back():
+    assert format_codes((0, 35847)) == "<|audio_code_0|><|audio_code_35847|>"
+    songs = ((1, 2, 3), (4,))
+    assert parse_songs(format_songs(songs) + "\n\n") == songs
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("12, 64000", "whole numbers from 0 to 63999, got 64000 in place 2"),
+        ("<|audio_code_-1|>", "from 0 to 63999, got -1"),
+        ("<|audio_code_" + "9" * 5000 + "|>", "from 0 to 63999"),
+        ("la la la", "these are no audio codes: 'la la la'"),
+        ("1.5", "these are no audio codes"),
+        ("1," * (MAX_CODES + 1), "at most 3000 audio codes"),
+    ],
+)
+def test_what_is_no_code_is_refused(text, message):
+    with pytest.raises(RequestError, match=message):
+        parse_codes(text)
+
+
+def test_the_limit_is_that_of_the_model():
+    assert CODE_COUNT == 64_000
+    with pytest.raises(RequestError, match="from 0 to 99, got 100"):
+        parse_codes("100", count=100)
+
+
+def test_a_part_is_cut_out_by_seconds():
+    codes = tuple(range(50))
+    assert seconds_of(codes) == 10
+    assert cut(codes, 2, 4) == tuple(range(10, 20))
+    assert cut(codes, 2.1, 4.1) == tuple(range(10, 21))
+    assert cut(codes, 9) == tuple(range(45, 50))
+    assert cut(codes) == codes
+    for start, end in ((-1, 3), (3, 3)):
+        with pytest.raises(RequestError, match="a part of a song"):
+            cut(codes, start, end)
+
+
+def test_a_file_keeps_codes_and_song(tmp_path):
+    song = Song("jazz, 爵士", "[Verse]\nla", Metadata(bpm=90, key="C# minor", duration=12.5))
+    songs = (SongCodes((1, 2, 3), song), SongCodes((4, 5)))
+    save_codes(tmp_path / "a.json", songs)
+    assert load_codes(tmp_path / "a.json") == songs
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_the_song_of_codes_is_as_long_as_they_are():
+    song = Song("jazz", metadata=Metadata(bpm=90, duration=12.5))
+    assert song_of(SongCodes((1,) * 50, song)) == Song("jazz", metadata=Metadata(bpm=90, duration=10))
+    assert song_of(SongCodes((1,) * 50)) == Song("", metadata=Metadata(duration=10))
+
+
+def test_a_file_of_lines_is_read(tmp_path):
+    (tmp_path / "a.txt").write_text("<|audio_code_5|><|audio_code_6|>\n\n7, 8\n")
+    assert load_codes(tmp_path / "a.txt") == (SongCodes((5, 6)), SongCodes((7, 8)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "{}", '{"format": "else", "songs": []}', '{"format": "acestep-audio-codes", "songs": [{}]}',
+     '{"format": "acestep-audio-codes", "songs": [{"codes": 3}]}'],
+)  # fmt: skip
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(RequestError, match="a.json holds no audio codes"):
+        load_codes(tmp_path / "a.json")
+
+
+def test_codes_of_a_file_are_checked(tmp_path):
+    songs = [{"codes": [1, 64000]}]
+    (tmp_path / "a.json").write_text(json.dumps({"format": "acestep-audio-codes", "songs": songs}))
+    with pytest.raises(RequestError, match="from 0 to 63999"):
+        load_codes(tmp_path / "a.json")
+
+
+def test_files_that_cannot_be_reached_are_named(tmp_path):
+    with pytest.raises(RequestError, match="cannot read audio codes from .*none.json"):
+        load_codes(tmp_path / "none.json")
+    with pytest.raises(RequestError, match="cannot write .*a.json"):
+        save_codes(tmp_path / "nowhere" / "a.json", [SongCodes((1,))])

@@ -1,0 +1,343 @@
+"""Edits through the whole pipeline, with networks small enough for tests."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from acestep_core.config import VAEConfig
+from acestep_core.edit import Edit, Morph
+from acestep_core.errors import RequestError
+from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, sample, tokenize
+from acestep_core.sampling.context import context, silent_context
+from acestep_core.sampling.loop import denoise
+from acestep_core.sampling.morph import MorphSettings
+from acestep_core.sampling.noise import draw_noise
+from acestep_core.sampling.settings import BASE, SamplingSettings
+from acestep_core.sampling.velocity import network_velocity
+from acestep_core.song import Metadata, Song
+from acestep_core.source import extend
+from acestep_core.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TEXT2MUSIC
+from acestep_core.text.prompts import STEMS
+from tests.support import tiny, tiny_checkpoint, tiny_text
+from tests.support.tiny import draw, relative_error
+
+tiny_tokenizer_dir, tiny_encoder = tiny_text.tiny_tokenizer_dir, tiny_text.tiny_encoder
+
+FRAMES = 140
+SOURCE = draw(1, FRAMES, 64, seed=5)
+OTHER = draw(1, FRAMES, 64, seed=6)
+SONG = Song("warm lo-fi piano", "[Verse]\nslow river", Metadata(duration=FRAMES / 25))
+STEPS = SamplingSettings(steps=4)
+VAE = VAEConfig(encoder_hidden_size=4, decoder_channels=2, channel_multiples=(1, 1, 1, 1, 1), decoder_input_channels=64)
+REGION = [(2.0, 3.0)]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder) -> Model:
+    return Model(tiny.model(tiny_checkpoint.NETWORK), tiny_encoder, tiny.vae(VAE))
+
+
+@pytest.fixture(scope="module")
+def base(model) -> Model:
+    network = tiny.model(replace(tiny_checkpoint.NETWORK, is_turbo=False, model_version="base"))
+    return replace(model, network=network, defaults=replace(BASE, steps=4))
+
+
+@pytest.fixture(scope="module")
+def text(model):
+    """The song's states under the instruction of a cover, which those of other tasks are no different from here."""
+    return encode(model, SONG, COVER)
+
+
+def latents(model, text, edit=None, seeds=(3,), settings=STEPS, **options):
+    options = {"seconds": FRAMES / 25} | options if edit is None and "morph" not in options else options
+    return sample(model, text, seeds=seeds, settings=settings, edit=edit, **options)
+
+
+def differ(first, second) -> bool:
+    return (first - second).abs().max() > 1e-4
+
+
+# --- cover ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["model", "base"])
+def test_strength_0_is_a_song_from_text_and_strength_1_the_whole_cover(request, which, text):
+    model = request.getfixturevalue(which)
+    plain = latents(model, encode(model, SONG))
+    assert torch.equal(latents(model, text, Edit(COVER, SOURCE, strength=0.0)), plain)
+    whole = latents(model, text, Edit(COVER, SOURCE))
+    velocity = network_velocity(
+        model.network,
+        [model.network.encoder(text.caption, text.lyrics, model.network.silence(30)[None])],
+        context(model.network, Edit(COVER, SOURCE), 1, FRAMES),
+        guided=which == "base",
+    )
+    resolved = STEPS.resolve(model.defaults)
+    by_hand = denoise(velocity, draw_noise([3], FRAMES), resolved.schedule, guidance=resolved.guidance)
+    assert torch.equal(whole, by_hand) and differ(whole, plain)
+    assert torch.equal(whole, latents(model, text, Edit(COVER, SOURCE, strength=1.0)))
+
+
+def test_strength_switches_text_and_context_after_that_part_of_the_steps(model, text):
+    edit, network = Edit(COVER, SOURCE, strength=0.5), model.network
+    voice, schedule = network.silence(30)[None], STEPS.resolve(model.defaults).schedule
+    first, second = (
+        network_velocity(network, [network.encoder(caption, text.lyrics, voice)], seen, guided=False)
+        for caption, seen in (
+            (text.caption, context(network, edit, 1, FRAMES)),
+            (text.plain, silent_context(network, edit, 1, FRAMES)),
+        )
+    )
+    by_hand = denoise(second, denoise(first, draw_noise([3], FRAMES), schedule[:3]), schedule[2:])
+    assert torch.equal(latents(model, text, edit), by_hand)
+
+
+def test_noise_strength_begins_between_source_and_noise_at_the_nearest_time(model, text):
+    settings = SamplingSettings(timesteps=[1.0, 0.8, 0.4, 0.2])
+    near = latents(model, text, Edit(COVER, SOURCE, noise_strength=0.7), settings=settings)
+    start = 0.4 * draw_noise([3], FRAMES) + 0.6 * SOURCE
+    late = SamplingSettings(timesteps=[0.4, 0.2]).resolve(model.defaults).schedule
+    velocity = network_velocity(
+        model.network,
+        [model.network.encoder(text.caption, text.lyrics, model.network.silence(30)[None])],
+        context(model.network, Edit(COVER, SOURCE), 1, FRAMES),
+        guided=False,
+    )
+    assert relative_error(near, denoise(velocity, start, late)) < 1e-5
+
+
+def test_the_codes_of_a_source_make_the_cover_of_it(model, text):
+    (codes,) = tokenize(model, SOURCE)
+    assert len(codes) == FRAMES / 5
+    made = latents(model, text, Edit(TEXT2MUSIC, codes=[codes]))
+    assert torch.equal(made, latents(model, text, Edit(COVER, SOURCE)))
+    changed = (*codes[:-1], (codes[-1] + 1) % 64000)
+    assert differ(made, latents(model, text, Edit(COVER, codes=[changed])))
+
+
+def test_codes_may_be_fewer_or_more_than_the_song_needs(model, text):
+    edit = Edit(COVER, codes=[tuple(range(100, 140))])
+    assert latents(model, text, edit).shape[1] == 200
+    assert latents(model, text, edit, seconds=6).shape[1] == 150
+    assert latents(model, text, edit, seconds=9).shape[1] == 225
+
+
+# --- repaint ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode, margin", [("conservative", 25), ("balanced", 12)])
+def test_kept_latents_are_the_sources(model, text, mode, margin):
+    made = latents(model, text, Edit(REPAINT, SOURCE, regions=REGION, mode=mode))
+    assert torch.equal(made[:, : 50 - margin], SOURCE[:, : 50 - margin])
+    assert torch.equal(made[:, 75 + margin :], SOURCE[:, 75 + margin :])
+    assert all(differ(made[:, frame], SOURCE[:, frame]) for frame in (50 - margin, 50, 60, 74, 74 + margin))
+
+
+def test_steps_that_put_the_source_back_steer_what_is_made(model, text):
+    """Both have crossfades of 12 frames; 25 of 50 steps put the source back, or 24."""
+    first, second = (Edit(REPAINT, SOURCE, regions=REGION, mode_strength=strength) for strength in (0.5, 0.52))
+    assert first.crossfade_frames == second.crossfade_frames == 12
+    made = [latents(model, text, edit, settings=SamplingSettings(steps=50))[:, 50:75] for edit in (first, second)]
+    assert differ(*made)
+
+
+def test_lego_keeps_what_is_outside_of_its_region_too(base, text):
+    made = latents(base, text, Edit(LEGO, SOURCE, regions=REGION, tracks="drums"))
+    assert torch.equal(made[:, :38], SOURCE[:, :38]) and differ(made[:, 50:75], SOURCE[:, 50:75])
+
+
+def test_the_length_is_the_sources_however_full_its_last_frame_is(model, text):
+    sound = SOUND[..., : 100 * 1920 + 10]
+    edit = Edit(COVER, encode_audio(model, sound, 48000), waveform=sound)
+    assert latents(model, text, edit, seconds=edit.seconds).shape[1] == edit.frames == 101
+
+
+def test_short_sources_run_at_the_minimum_length(model, text):
+    made = latents(model, text, Edit(REPAINT, SOURCE[:, :60], regions=[(1.0, 2.0)]))
+    assert made.shape[1] == 60 and torch.equal(made[:, :13], SOURCE[:, :13])
+    assert latents(model, text, Edit(COVER, SOURCE[:, :7])).shape[1] == 7
+
+
+SOUND = 0.1 * draw(1, 2, FRAMES * 1920 - 100, seed=7)  # the last frame is not full
+
+
+def edit_of_sound(model, **options) -> Edit:
+    return Edit(REPAINT, encode_audio(model, SOUND, 48000), waveform=SOUND, regions=REGION, **options)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_kept_samples_are_the_sources_at_its_own_level(model, text, normalize):
+    edit = edit_of_sound(model)
+    made = decode(model, latents(model, text, edit, seeds=[3, 4]), edit=edit, normalize=normalize)
+    assert made.shape == (2, 2, SOUND.shape[-1])
+    fade = int(0.025 * 48000)
+    for kept in (slice(0, 96000 - fade), slice(144000 + fade, None)):
+        assert torch.equal(made[..., kept], SOUND[..., kept].expand(2, -1, -1))
+    assert differ(made[0, :, 96000:144000], SOUND[0, :, 96000:144000]) and differ(made[0], made[1])
+
+
+def test_without_the_sources_waveform_nothing_is_normalised_either(model, text):
+    edit = replace(edit_of_sound(model), waveform=None)
+    made = latents(model, text, edit)
+    assert torch.equal(decode(model, made, edit=edit), decode(model, made, normalize=False))
+    free = replace(edit, mode="aggressive")
+    assert decode(model, made, edit=free).abs().max() == pytest.approx(0.8912509)
+
+
+def test_latents_that_are_not_the_edits_any_more_are_decoded_as_they_are(model, text, caplog):
+    edit = edit_of_sound(model)
+    made = latents(model, text, edit)[:, :100]
+    assert torch.equal(decode(model, made, edit=edit), decode(model, made, normalize=False))
+    assert "another length or number" in caplog.text
+
+
+def test_an_extended_song_begins_as_its_source(model):
+    sound, regions = extend(SOUND, after=1.0)
+    edit = Edit(REPAINT, encode_audio(model, sound, 48000), waveform=sound, regions=regions)
+    result = generate(model, SONG, seed=1, settings=STEPS, edit=edit)
+    assert result.songs[0].metadata.duration == pytest.approx(SOUND.shape[-1] / 48000 + 1)
+    assert result.waveform.shape[-1] == SOUND.shape[-1] + 48000
+    kept = SOUND.shape[-1] - int(0.025 * 48000) - 1
+    assert torch.equal(result.waveform[..., :kept], SOUND[..., :kept])
+    assert result.waveform[..., SOUND.shape[-1] :].abs().max() > 1e-3
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_items_of_a_batch_are_as_they_are_alone(base):
+    """Captions, lyrics, sources, codes, masks, seeds and retakes of their own."""
+    songs = [SONG, Song("drum bass guitar", "[Chorus]\nfire", Metadata(duration=5.6)), Song("slow night")]
+    mask = torch.zeros(3, FRAMES)
+    mask[0, 20:40], mask[1, 100:], mask[2, 60:70] = 1, 1, 1
+    sources = draw(3, FRAMES, 64, seed=8)
+    for whole, alone in (
+        (Edit(COVER, sources, strength=0.5), lambda i: Edit(COVER, sources[i : i + 1], strength=0.5)),
+        (Edit(COVER, SOURCE, blend=0.3), lambda i: Edit(COVER, SOURCE, blend=0.3)),
+        (Edit(REPAINT, sources, mask=mask), lambda i: Edit(REPAINT, sources[i : i + 1], mask=mask[i])),
+        (
+            Edit(COVER, codes=[range(28), range(500, 528), ()]),
+            lambda i: Edit(COVER, codes=[[range(28), range(500, 528)][i]]) if i < 2 else None,
+        ),
+    ):
+        texts = [encode(base, song, whole.task) for song in songs]
+        batch = latents(base, texts, whole, seeds=[5, 9, 2], retake=([1, 2, 3], 0.4))
+        for i in range(3):
+            one = latents(base, texts[i], alone(i), seeds=[[5, 9, 2][i]], retake=([1, 2, 3][i], 0.4))
+            assert relative_error(batch[i : i + 1], one) < 1e-5
+
+
+def test_generate_makes_each_song_of_its_own_codes_in_order(model):
+    songs, codes = [SONG, Song("drum bass guitar", metadata=SONG.metadata)], [tuple(range(28)), tuple(range(900, 928))]
+    batch = generate(model, songs, batch=2, seed=[4, 5, 6, 7], settings=STEPS, edit=Edit(COVER, codes=codes))
+    alone = generate(model, songs[1], seed=6, settings=STEPS, edit=Edit(COVER, codes=codes[1:]))
+    assert batch.seeds == (4, 5, 6, 7) and batch.songs == (songs[0], songs[0], songs[1], songs[1])
+    assert relative_error(batch.latents[2:3], alone.latents) < 1e-5
+
+
+# --- every input matters ----------------------------------------------------------------------------------------------
+
+MASK = torch.zeros(FRAMES)
+MASK[10:40] = 1
+CODES = [tuple(range(28))]
+MATTERS = {
+    "task": (Edit(COVER, SOURCE, use_codes=False), Edit(COVER, SOURCE)),
+    "source": (Edit(COVER, SOURCE), Edit(COVER, OTHER)),
+    "source itself": (Edit(COVER, SOURCE, use_codes=False), Edit(COVER, OTHER, use_codes=False)),
+    "codes": (Edit(COVER, codes=CODES), Edit(COVER, codes=[tuple(range(50, 78))])),
+    "regions": (Edit(REPAINT, SOURCE, regions=REGION), Edit(REPAINT, SOURCE, regions=[(2.0, 3.04)])),
+    "second region": (Edit(REPAINT, SOURCE, regions=REGION), Edit(REPAINT, SOURCE, regions=[*REGION, (0, 1)])),
+    "mask": (Edit(REPAINT, SOURCE, regions=REGION), Edit(REPAINT, SOURCE, mask=MASK)),
+    "strength": (Edit(COVER, SOURCE), Edit(COVER, SOURCE, strength=0.75)),
+    "blend": (Edit(COVER, SOURCE), Edit(COVER, SOURCE, blend=0.25)),
+    "noise strength": (Edit(COVER, SOURCE), Edit(COVER, SOURCE, noise_strength=0.4)),
+    "mode": (Edit(REPAINT, SOURCE, regions=REGION), Edit(REPAINT, SOURCE, regions=REGION, mode="aggressive")),
+    "mode strength": (
+        Edit(REPAINT, SOURCE, regions=REGION),
+        Edit(REPAINT, SOURCE, regions=REGION, mode_strength=0.3),
+    ),
+    "auto mask": (Edit(COVER, SOURCE), Edit(COVER, SOURCE, auto_mask=True)),
+}
+
+
+@pytest.mark.parametrize("first, second", MATTERS.values(), ids=MATTERS.keys())
+def test_every_input_of_an_edit_matters(model, text, first, second):
+    assert differ(latents(model, text, first), latents(model, text, second))
+
+
+def test_tracks_and_tasks_matter_through_the_text(base):
+    def made(task, tracks):
+        return latents(base, encode(base, SONG, task, tracks), Edit(task, SOURCE, tracks=tracks))
+
+    results = [made(EXTRACT, ["vocals"]), made(EXTRACT, ["drums"]), made(COMPLETE, ["drums"]), made(LEGO, ["drums"])]
+    assert all(differ(a, b) for i, a in enumerate(results) for b in results[i + 1 :])
+
+
+def test_timbre_and_retake_matter(model, text):
+    plain = latents(model, text)
+    one, two = latents(model, text, timbre=[OTHER]), latents(model, text, timbre=[OTHER, SOURCE])
+    assert differ(plain, one) and differ(one, two)
+    near, far = latents(model, text, retake=(8, 0.1)), latents(model, text, retake=(8, 0.9))
+    assert torch.equal(latents(model, text, retake=(8, 0.0)), plain)
+    assert 1e-4 < (near - plain).norm() < (far - plain).norm()
+    assert torch.equal(latents(model, text, retake=(8, 1.0)), latents(model, text, seeds=[8]))
+    assert differ(near, latents(model, text, retake=(9, 0.1)))
+
+
+def test_a_morph_leaves_the_source_for_other_words(base):
+    here, there = encode(base, SONG), encode(base, Song("drum bass guitar", metadata=SONG.metadata))
+    moved = latents(base, there, morph=Morph(here, SOURCE))
+    assert moved.shape == SOURCE.shape and differ(moved, SOURCE)
+    assert torch.allclose(latents(base, here, morph=Morph(here, SOURCE)), SOURCE, atol=1e-4)  # the same words
+    assert differ(moved, latents(base, there, morph=Morph(here, OTHER)))
+    assert differ(moved, latents(base, there, morph=Morph(here, SOURCE, MorphSettings(0.25, 1.0))))
+    assert differ(moved, latents(base, there, morph=Morph(here, SOURCE), edit=Edit(COVER, OTHER)))
+
+
+# --- what cannot be ---------------------------------------------------------------------------------------------------
+
+
+def test_requests_that_cannot_be(model, base, text):
+    plain = encode(model, SONG)
+    for message, call in (
+        ("say how long the song is", lambda: sample(model, text, seeds=[1])),
+        ("as long as its source, 5.6 seconds, not 7", lambda: latents(model, text, Edit(COVER, SOURCE), seconds=7)),
+        ("the edit is for 3 songs", lambda: latents(model, text, Edit(COVER, draw(3, 30, 64)), seeds=[1, 2])),
+        ("encoded with the edit's task", lambda: latents(model, plain, Edit(COVER, SOURCE, strength=0.5))),
+        ("this turbo model was not trained for extract", lambda: latents(model, text, Edit(EXTRACT, SOURCE))),
+        ("variance of a retake", lambda: latents(model, text, retake=(1, 1.5))),
+        ("2 for a batch of 1", lambda: latents(model, text, retake=([1, 2], 0.5))),
+        ("must be latents", lambda: latents(model, text, timbre=[draw(1, 64, 30)])),
+        (
+            "with a song from text or .* cover, not with lego",
+            lambda: latents(base, text, Edit(LEGO, SOURCE), morph=Morph(text, SOURCE)),
+        ),
+    ):
+        with pytest.raises(RequestError, match=message):
+            call()
+    with pytest.raises(RequestError, match="not trained for lego"):  # before any work
+        generate(replace(model, text_encoder=None), SONG, edit=Edit(LEGO, SOURCE))
+
+
+def test_what_is_ignored_or_untrained_is_said(model, text, caplog):
+    latents(model, text, Edit(REPAINT, SOURCE, regions=REGION, strength=0.5))
+    assert "strength and blend are ignored" in caplog.text
+    latents(model, text, Edit(EXTRACT, SOURCE, allow_untrained=True))
+    assert "this turbo model was not trained for extract" in caplog.text
+
+
+# --- prompts ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_prompt_says_what_the_edit_is(model, monkeypatch):
+    seen = []
+    inner = model.text_encoder.encode
+    monkeypatch.setattr(model.text_encoder, "encode", lambda *a, **k: seen.append(inner(*a, **k)) or seen[-1])
+    generate(model, Song("x"), seed=1, settings=STEPS, edit=Edit(REPAINT, SOURCE, regions=REGION))
+    assert "Repaint the mask area" in seen[0].caption_prompt and "- duration: 5 seconds" in seen[0].caption_prompt
+    stems = replace(model, style=STEMS)
+    generate(stems, Song("x"), seed=1, settings=STEPS, edit=Edit(COVER, SOURCE, auto_mask=True))
+    assert "# Caption\nGlobal: \nLocal: x\nMask Control: false\n" in seen[1].caption_prompt
+    assert seen[0].plain is not None and encode(model, SONG).plain is None

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from acestep_core.errors import RequestError
+from acestep_core.regions import frames_mask, parse_regions, widen
+
+
+def test_ranges_are_read():
+    assert parse_regions("10-15, 40-") == ((10, 15), (40, None))
+    assert parse_regions("-5; 7.5 – 8\n9 to 10.25,") == ((0, 5), (7.5, 8), (9, 10.25))
+    assert parse_regions(" ") == ()
+
+
+@pytest.mark.parametrize("text", ["-", "ten-12", "5", "1-2-3", "3--4"])
+def test_what_is_no_range_is_refused(text):
+    with pytest.raises(RequestError, match="a range is two numbers of seconds"):
+        parse_regions(text)
+
+
+def test_regions_reach_into_the_song():
+    assert widen(((0.0, 4.0), (10.0, 12.0)), 1.5, 12.0) == ((0, 5.5), (8.5, 12))
+    with pytest.raises(RequestError, match="overlap"):
+        widen(((0.0, 4.0),), -1.0, 12.0)
+
+
+def test_a_picture_becomes_frames():
+    picture = torch.zeros(1, 8, 64)
+    picture[..., 32:] = 1
+    mask = frames_mask(picture, 100)
+    assert mask.shape == (100,)
+    assert mask[:48].max() < 0.5 < mask[52:].min()
+    assert torch.equal(frames_mask(picture, 16), torch.cat([torch.zeros(8), torch.ones(8)]))
+
+
+def test_a_mask_for_each_item_and_of_any_rank():
+    two = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    assert frames_mask(two, 4).round().tolist() == [[0, 0, 1, 1], [1, 1, 0, 0]]
+    assert frames_mask(two[:, None, None], 2).tolist() == two.tolist()  # a LATENT's noise_mask
+    assert frames_mask(two[0], 2).tolist() == [0, 1]
+
+
+def test_a_mask_of_nothing_is_refused():
+    with pytest.raises(RequestError, match="at least one value"):
+        frames_mask(torch.zeros(1, 0), 4)
