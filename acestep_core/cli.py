@@ -12,15 +12,17 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .cli_planner import listen_to_song, plan_song, write_song
 from .errors import AceStepError, RequestError
 from .terminal import Terminal
 
 if TYPE_CHECKING:
-    from .pipeline import Model
+    from .pipeline import Model, Result
     from .recipe import Recipe
     from .runtime import Hooks
 
@@ -29,18 +31,21 @@ examples:
   acestep "warm lo-fi piano" --lyrics song.txt --duration 30 --seed 7 -o song.flac
   acestep "orchestral, epic" --model base --steps 60 --guidance 6 --batch 4
   acestep --from song.flac --seed 8 -o other.flac     the same song with another seed
+  acestep write "a sea shanty" | acestep plan --from - -o song.json
+  acestep listen song.flac                            what song it is: caption, lyrics, metadata
   acestep models                                      what can be used, and where it was looked for
   acestep download turbo                              fetch a model
 """
-# Sampling that belongs to a variant: not carried over from a file to another model.
-OF_THE_VARIANT = ("steps", "shift", "guidance_scale", "timesteps", "variant", "vae", "text_encoder")
+# What belongs to a variant, and to a model: not carried over from a file to another one.
+OF_THE_VARIANT = ("steps", "shift", "guidance_scale", "timesteps")
+OF_THE_MODEL = (*OF_THE_VARIANT, "variant", "vae", "text_encoder")
 OUT_OF_MEMORY = re.compile("out of memory|not enough memory|allocate memory")  # CUDA's words, and those of the CPU
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0, 1 (failed), 2 (cannot be asked for), 130 (stopped)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    command = {"models": list_models, "download": download_model}.get(arguments[0] if arguments else "", make_songs)
+    command = COMMANDS.get(arguments[0] if arguments else "", make_songs)
     terminal = Terminal(sys.stderr)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # consoles without every letter
@@ -60,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
             raise
         terminal.line(
-            "acestep: out of memory; try --offload, a shorter --duration, a smaller --batch or --dtype bfloat16 "
+            "acestep: out of memory; try --offload, --storage int8, --stream, a shorter --duration, a smaller --batch or --dtype bfloat16 "
             f"({str(error).splitlines()[0] if str(error) else 'no memory left'})"
         )
         return 1
@@ -77,12 +82,12 @@ def make_songs(arguments: Sequence[str], terminal: Terminal) -> None:
     given = vars(parser.parse_args(arguments))
     if "caption" not in given and "from" not in given:
         parser.error('say how the song shall sound, such as: acestep "warm lo-fi piano"')
-    with _log_lines(terminal, given):
+    with log_lines(terminal, given):
         _make_songs(given, terminal)
 
 
 def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
-    from .audio import check_writable, write_audio
+    from .audio import check_writable
     from .pipeline import generate
     from .runtime import Hooks
 
@@ -101,10 +106,33 @@ def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
         normalize=recipe.normalize,
         hooks=hooks,
     )
+    failures = []
     for item, path in enumerate(paths):
-        write_audio(path, result.waveform[item], result.sample_rate, result.recipe(item).to_dict())
+        try:
+            path = _write(path, result, item, terminal)
+        except RequestError as error:  # no reason to lose the others
+            failures.append(error)
+            continue
         seconds = result.waveform.shape[-1] / result.sample_rate
         print(path if given.get("quiet") else f"{path}: {seconds:g} s, seed {result.seeds[item]}")
+    if failures:
+        raise failures[0]
+
+
+def _write(path: Path, result: Result, item: int, terminal: Terminal) -> Path:
+    """Writes one song; where its name cannot be had (a player has the old file open, say), under the next free one."""
+    from .audio import write_audio
+
+    song = (result.waveform[item], result.sample_rate, result.recipe(item).to_dict())
+    try:
+        write_audio(path, *song)
+        return path
+    except RequestError as error:
+        spares = (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in count(2))
+        spare = next(spare for spare in spares if not spare.exists())
+        write_audio(spare, *song)
+        terminal.line(f"{error}; the song is in {spare}")
+        return spare
 
 
 def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
@@ -127,7 +155,9 @@ def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
         vae=recipe.origin.get("vae"),
         text_encoder=recipe.origin.get("text_encoder"),
         variant=recipe.origin.get("variant"),
+        storage=recipe.origin.get("storage"),
         offload=given.get("offload", False),
+        stream=given.get("stream", False),
         models_dir=given.get("models_dir"),
         hooks=hooks,
     )
@@ -148,12 +178,8 @@ def read_recipe(given: dict[str, Any]) -> Recipe:
         from .audio import read_settings
 
         base = read_settings(given["from"])
-        if given.get("model", base.get("model")) != base.get("model"):
-            base = {name: value for name, value in base.items() if name not in OF_THE_VARIANT}
-        if "timesteps" in given:
-            base = {name: value for name, value in base.items() if name not in ("steps", "shift")}
-        elif "steps" in given or "shift" in given:
-            base = {name: value for name, value in base.items() if name != "timesteps"}
+        replaced = _replaced_by(given, base)
+        base = {name: value for name, value in base.items() if name not in replaced}
     values = {"seed": None, **base, **given}
     if values["seed"] is None:
         values["seed"] = random_seed()
@@ -163,6 +189,23 @@ def read_recipe(given: dict[str, Any]) -> Recipe:
     recipe.settings.resolve(TURBO)
     batch_seeds(recipe.seed, 1)
     return recipe
+
+
+def _replaced_by(given: dict[str, Any], base: dict[str, Any]) -> set[str]:
+    """The settings of a file that the options put an end to."""
+    from .recipe import portable_name
+
+    model, variant = base.get("model"), base.get("variant", base.get("model"))
+    replaced: set[str] = set()
+    if "model" in given and portable_name(given["model"]) != (model and portable_name(model)):
+        replaced |= {*OF_THE_MODEL}
+    elif "variant" in given and given["variant"] != variant:
+        replaced |= {*OF_THE_VARIANT}
+    if "timesteps" in given:
+        replaced |= {"steps", "shift"}
+    elif "steps" in given or "shift" in given:
+        replaced |= {"timesteps"}
+    return replaced
 
 
 def _read_lyrics(path: str) -> str:
@@ -234,7 +277,11 @@ def song_parser() -> argparse.ArgumentParser:
     model.add_argument("--dtype", help="auto, bfloat16, float16, float32")
     model.add_argument("--text-encoder-dtype", metavar="DTYPE", help="default: as --dtype")
     model.add_argument("--vae-dtype", metavar="DTYPE", help="default: as --dtype, but float32 on a CPU")
+    model.add_argument("--storage", metavar="KIND", help="int8 or fp8: keep the transformer in half the memory of bf16")
     model.add_argument("--offload", action="store_true", help="keep on the GPU only what is running")
+    model.add_argument(
+        "--stream", action="store_true", help="even of the transformer only two layers: slower, smallest"
+    )
     return parser
 
 
@@ -243,7 +290,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 @contextmanager
-def _log_lines(terminal: Terminal, given: dict[str, Any]) -> Iterator[None]:
+def log_lines(terminal: Terminal, given: dict[str, Any]) -> Iterator[None]:
     """Shows the package's log on the terminal while a command runs, and leaves logging as it was."""
     log, handler = logging.getLogger("acestep"), terminal.log_handler()
     level = log.level
@@ -270,14 +317,13 @@ def list_models(arguments: Sequence[str], terminal: Terminal) -> None:
     roots = default_roots(options.models_dir)
     for row in presence(roots):
         item = row.release
-        count = f"{item.size / 1e9:.1f} GB" if item.size >= 1e8 else f"{item.size / 1e6:.0f} MB"
-        size = f"{'~' if item.approximate else ''}{count}" if item.size else ""
+        amount = f"{item.size / 1e9:.1f} GB" if item.size >= 1e8 else f"{item.size / 1e6:.0f} MB"
+        size = f"{'~' if item.approximate else ''}{amount}" if item.size else ""
         print(f"{'✓' if row.found else ' '} {item.name:<20} {item.kind.value:<16} {size:>8}  {item.about}")
         if item.variant:
             variant = item.variant
             print(f"{'':46}steps {variant.steps}, shift {variant.shift:g}, guidance {variant.guidance:g}")
-        if row.found:
-            print(f"{'':46}{row.found}")
+        print(f"{'':46}{row.found or f'from {item.source}'}")
     print(f"\n✓ is here. Looked in {', '.join(str(root.absolute()) for root in roots)}")
     print("`acestep download NAME` fetches a model, with the parts it needs, into the first of them.")
 
@@ -300,3 +346,12 @@ def download_model(arguments: Sequence[str], terminal: Terminal) -> None:
         announce=lambda plan: terminal.line(str(plan)),
     )
     print(f"{options.name} is in {plan.root.absolute()}")
+
+
+COMMANDS = {
+    "plan": plan_song,
+    "write": write_song,
+    "listen": listen_to_song,
+    "models": list_models,
+    "download": download_model,
+}

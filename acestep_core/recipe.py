@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -12,7 +13,8 @@ from .song import Metadata, Song
 _METADATA = [item.name for item in fields(Metadata)]
 _SETTINGS = [item.name for item in fields(SamplingSettings)]
 DTYPES = ("dtype", "text_encoder_dtype", "vae_dtype")
-_ORIGIN = ("model", "vae", "text_encoder", "variant", *DTYPES)
+_PARTS = ("model", "vae", "text_encoder")
+_ORIGIN = (*_PARTS, "variant", "storage", *DTYPES)
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Recipe:
     """All that has to be the same for the same song to come out again.
 
     origin: what was given to `load_model`, by parameter name ("model" for the name or path), and dtypes that the user
-    chose, by option name.
+    chose, by option name. Of a path, `to_dict` tells the last part alone.
     normalize: whether the peak was brought to −1 dBFS.
     """
 
@@ -39,7 +41,7 @@ class Recipe:
             "normalize": self.normalize,
             **asdict(self.song.metadata),
             **asdict(self.settings),
-            **self.origin,
+            **{name: portable_name(value) if name in _PARTS else value for name, value in self.origin.items()},
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -58,3 +60,14 @@ class Recipe:
             normalize=bool(values.get("normalize", True)),
             origin={name: str(values[name]) for name in _ORIGIN if values.get(name) is not None},
         )
+
+
+def portable_name(name_or_path: str) -> str:
+    """A name of the catalog as it is; of a path the last part alone: where it lies is nobody else's business, and is
+    looked for again in the folders of models."""
+    from .checkpoints.catalog import RELEASES
+
+    if name_or_path in RELEASES:
+        return name_or_path
+    last = os.path.basename(os.path.abspath(os.path.expanduser(name_or_path)))
+    return f"./{last}" if last in RELEASES else last

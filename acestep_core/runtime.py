@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,11 +27,12 @@ DTYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,
 }
+STORAGE = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: `step` of `total` done in `stage` ("load", "encode", "sample", "decode", ...).
+    """One report: `step` of `total` done in `stage` ("load VAE", "encode", "sample", "decode", …).
 
     `estimate` is the current clean estimate, latents `[batch, frames, 64]`, float32, while sampling; else None.
     """
@@ -98,17 +99,28 @@ class Offload:
 
     @contextmanager
     def use(self, module: torch.nn.Module) -> Iterator[torch.device]:
-        tensors = [*module.parameters(), *module.buffers()]
-        homes = [tensor.data for tensor in tensors]
-        try:
-            with torch.inference_mode(False):
-                for tensor in tensors:
-                    tensor.data = _copy_to(tensor.data, self.device)
+        with visiting(tensors_of(module), self.device):
             yield self.device
-        finally:
-            for tensor, home in zip(tensors, homes, strict=True):
-                tensor.data = home
-            _release_memory(self.device)
+
+
+def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+@contextmanager
+def visiting(tensors: Sequence[torch.Tensor], device: torch.device, but: Sequence[torch.Tensor] = ()) -> Iterator[None]:
+    """`tensors` are on `device` inside, without those of `but`. All are back where they were afterwards."""
+    homes, staying = [tensor.data for tensor in tensors], {id(tensor) for tensor in but}
+    try:
+        with torch.inference_mode(False):
+            for tensor in tensors:
+                if id(tensor) not in staying:
+                    tensor.data = _copy_to(tensor.data, device)
+        yield
+    finally:
+        for tensor, home in zip(tensors, homes, strict=True):
+            tensor.data = home
+        _release_memory(device)
 
 
 def _copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -123,11 +135,16 @@ def _release_memory(device: torch.device) -> None:
         torch.xpu.empty_cache()
 
 
-def default_placement(device: torch.device, offload: bool = False) -> Placement:
-    """Offload where the device has memory of its own; CPU and MPS share main memory, moving would only copy."""
-    if offload and device.type in ("cuda", "xpu"):
-        return Offload(device)
-    return Resident(device)
+def default_placement(device: torch.device, offload: bool = False, stream: bool = False) -> Placement:
+    """Offload or Stream where the device has memory of its own; CPU and MPS share main memory, moving would only
+    copy."""
+    if device.type not in ("cuda", "xpu") or not (offload or stream):
+        return Resident(device)
+    if stream:
+        from .streaming import Stream
+
+        return Stream(device)
+    return Offload(device)
 
 
 def available_devices() -> dict[str, str]:
@@ -201,11 +218,30 @@ def pick_dtype(device: torch.device, component: str, asked: str | torch.dtype = 
         slow_in_bfloat16 = device.type == "cpu" and component == "vae"
         return torch.bfloat16 if has_bfloat16(device) and not slow_in_bfloat16 else torch.float32
     if name not in DTYPES:
-        raise RequestError(f"dtype {asked!r} is unknown; choose auto, bfloat16, float16 or float32")
+        raise RequestError(
+            f"dtype {asked!r} is unknown; choose auto, bfloat16, float16 or float32 (int8 and fp8 are kinds of storage)"
+        )
     dtype = DTYPES[name]
     if dtype == torch.bfloat16 and not has_bfloat16(device):
         log.warning("%s: %s has no fast bfloat16; auto would choose float32", component, device)
     return dtype
+
+
+def pick_storage(device: torch.device, asked: str | None = None) -> torch.dtype | None:
+    """What the transformer's matrices are kept in ("int8", "fp8"), or None for the dtype that they compute in."""
+    if asked is None:
+        return None
+    storage = STORAGE.get(str(asked).strip().lower())
+    if storage is None:
+        raise RequestError(
+            f"storage {asked!r} is unknown; choose {' or '.join(STORAGE)}, or none for that of the dtype"
+        )
+    try:
+        torch.zeros(1, device=device).to(storage).to(torch.float32)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        others = " or ".join(name for name in STORAGE if name != asked)
+        raise RequestError(f"{device} cannot restore weights kept in {asked} ({error}); try {others}") from error
+    return storage
 
 
 def has_bfloat16(device: torch.device) -> bool:

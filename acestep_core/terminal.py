@@ -41,7 +41,7 @@ class Terminal:
         count = f"{report.step}/{report.total}" if report.total < 10_000 else f"{part:.0%}"  # more are bytes
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         start = "\r" if self._live else ""
-        text = f"{start}{report.stage:<8} {bar:·<{WIDTH}} {count:>9} {minutes}:{seconds:02}"
+        text = f"{start}{report.stage:<20} {bar:·<{WIDTH}} {count:>9} {minutes}:{seconds:02}"
         self._write(text + ("\n" if done else ""))
         self._open = not done
 

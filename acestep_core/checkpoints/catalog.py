@@ -5,17 +5,23 @@ Sizes marked approximate are computed from the parameter counts; a download asks
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from ..errors import RequestError
+from ..errors import CheckpointError, RequestError
+from .shards import weight_files
 
 MAIN_REPO = "ACE-Step/Ace-Step1.5"
 COMFY_REPO = "Comfy-Org/ace_step_1.5_ComfyUI_files"
 NANO = Path(__file__).parents[1] / "nano"  # the small checkpoint that comes with the package
+NANO_PLANNER = NANO / "acestep-5Hz-lm-nano"
+
+
+_WITHOUT_WEIGHTS = ("tokenizer", "scheduler")  # of a diffusers folder's components
 
 
 class Kind(Enum):
@@ -93,6 +99,15 @@ class Release:
     def is_file(self) -> bool:
         return self.target.endswith(".safetensors")
 
+    @property
+    def source(self) -> str:
+        """Where it comes from, to look up or to fetch by hand: the repository, and the file or folder in it."""
+        if self.repo is None:
+            return "this package"
+        folders = {name.rpartition("/")[0] for name in self.files}
+        inside = self.files[0] if self.is_file else folders.pop() if len(folders) == 1 else ""
+        return f"{self.repo}: {inside}" if inside else self.repo
+
 
 _GB = 1_000_000_000
 _PARTS = ("vae", "text-encoder")
@@ -169,9 +184,9 @@ RELEASES = {
         _comfy_file("comfy-text-encoder", Kind.TEXT_ENCODER, "text_encoders/qwen_0.6b_ace15.safetensors",
                     1_191_588_248, "one file for ComfyUI, without a tokenizer", approximate=False),
         _comfy_file("comfy-lm-1.7b", Kind.PLANNER, "text_encoders/qwen_1.7b_ace15.safetensors", 3_710_000_000,
-                    "one file for ComfyUI"),
+                    "one file for ComfyUI", needs=("tokenizer",)),
         _comfy_file("comfy-lm-4b", Kind.PLANNER, "text_encoders/qwen_4b_ace15.safetensors", 8_380_000_000,
-                    "one file for ComfyUI"),
+                    "one file for ComfyUI", needs=("tokenizer",)),
     )
 }  # fmt: skip
 
@@ -216,7 +231,20 @@ def _is_there(item: Release, path: Path) -> bool:
         return path.is_file()
     if item.kind is Kind.TOKENIZER:
         return has_tokenizer(path)
-    return any(path.glob("*.safetensors")) or any(path.glob("*/*.safetensors"))
+    try:
+        return all(weight_files(folder) for folder in _components(path))
+    except CheckpointError:  # begun, but not all of its shards have come
+        return False
+
+
+def _components(path: Path) -> list[Path]:
+    """The folders that hold weights: the model's own, or those that the index of a diffusers folder lists."""
+    try:
+        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+        parts = [name for name, part in index.items() if isinstance(part, list) and any(part)]
+    except (OSError, ValueError, AttributeError):
+        return [path]
+    return [path / name for name in parts if name not in _WITHOUT_WEIGHTS] or [path]
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import CheckpointError
-from .catalog import NANO, RELEASES, VARIANTS, Kind, Release, Variant, has_tokenizer, places
-from .layouts import Layout, is_diffusers, open_network, open_text_encoder, open_vae, text_prefix, vae_prefix
-from .reader import read_table, weight_files
+from .catalog import NANO, NANO_PLANNER, RELEASES, VARIANTS, Kind, Release, Variant, has_tokenizer, places
+from .layouts import (
+    Layout,
+    is_diffusers,
+    open_network,
+    open_planner,
+    open_text_encoder,
+    open_vae,
+    text_prefix,
+    vae_prefix,
+)
+from .reader import Table, read_table
+from .shards import weight_files
 
 _VAE_FOLDERS = ("vae",)
 _TEXT_FOLDERS = ("Qwen3-Embedding-0.6B", "text_encoder", "text_encoders", "clip")
@@ -20,7 +30,8 @@ _DOWNLOAD = {Kind.VAE: "vae", Kind.TEXT_ENCODER: "text-encoder", Kind.TOKENIZER:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The parts of one model. A part that is None was not found in `searched`.
+    """The parts of one model. A part that is None was not found in `searched`; `broken` says what is wrong with one
+    that lies there and cannot be used.
 
     `tokenizer` is a folder. All parts may be one and the same file or folder; the loaders pick theirs out of it.
     """
@@ -33,6 +44,7 @@ class Checkpoint:
     text_encoder: Path | None
     tokenizer: Path | None
     searched: Mapping[Kind, tuple[Path, ...]]
+    broken: Mapping[Kind, str] = field(default_factory=dict)
 
     def path_of(self, kind: Kind) -> Path:
         """The path of that part. Raises CheckpointError that says where it was looked for."""
@@ -42,6 +54,8 @@ class Checkpoint:
             Kind.TEXT_ENCODER: self.text_encoder,
             Kind.TOKENIZER: self.tokenizer,
         }[kind]
+        if path is None and kind in self.broken:
+            raise CheckpointError(f"the {kind.value} for {self.network} cannot be used: {self.broken[kind]}")
         if path is None:
             raise CheckpointError(
                 f"no {kind.value} found for {self.network}; looked in {_listed(self.searched[kind])}; "
@@ -62,8 +76,9 @@ def find_checkpoint(name_or_path: str | Path, search_roots: Sequence[str | Path]
     source = open_network(network)
     bases = list(dict.fromkeys([*_around(source.path), *roots, *(root / "acestep" for root in roots)]))
     searched: dict[Kind, tuple[Path, ...]] = {}
-    vae = _find(Kind.VAE, source.path, bases, searched)
-    text_encoder = _find(Kind.TEXT_ENCODER, source.path, bases, searched)
+    broken: dict[Kind, str] = {}
+    vae = _find(Kind.VAE, source.path, bases, searched, broken)
+    text_encoder = _find(Kind.TEXT_ENCODER, source.path, bases, searched, broken)
     return Checkpoint(
         name=name if name in RELEASES else source.path.name,
         layout=source.layout,
@@ -73,7 +88,40 @@ def find_checkpoint(name_or_path: str | Path, search_roots: Sequence[str | Path]
         text_encoder=text_encoder,
         tokenizer=_tokenizer(text_encoder, bases, searched),
         searched=searched,
+        broken=broken,
     )
+
+
+# A planner's name stands for all that hold the same one.
+_SAME_PLANNER = {"lm-1.7b": ("comfy-lm-1.7b", "comfy-turbo-aio"), "lm-4b": ("comfy-lm-4b",)}
+
+
+def find_planner(name_or_path: str | Path, search_roots: Sequence[str | Path] = ()) -> tuple[Path, Path | None]:
+    """The planner LM of that name or at that path, and for a single file the folder of its tokenizer, if one is found.
+
+    Raises CheckpointError that says where it was looked for.
+    """
+    roots = [Path(root).expanduser() for root in search_roots]
+    name = str(name_or_path)
+    item = RELEASES.get(name)
+    if name == "nano":
+        candidates = [NANO_PLANNER]
+    elif item is None:
+        path = Path(name).expanduser()
+        candidates = [path, *(root / folder / path for root in roots for folder in ("", "acestep", "text_encoders"))]
+    elif item.kind in (Kind.PLANNER, Kind.ALL_IN_ONE):
+        releases = (item, *(RELEASES[other] for other in _SAME_PLANNER.get(name, ())))
+        candidates = [path for release in releases for path in places(release, roots)]
+    else:
+        known = ", ".join(name for name, item in RELEASES.items() if item.kind is Kind.PLANNER)
+        raise CheckpointError(f"{name} is a {item.kind.value}; name a planner LM: nano, {known}")
+    found = next((path for path in candidates if path.exists()), None)
+    if found is None:
+        fetch = f"; `acestep download {name}` fetches it" if item and item.repo else ""
+        raise CheckpointError(f"no planner LM {name!r}; looked for {_listed(dict.fromkeys(candidates))}{fetch}")
+    path = open_planner(found).path
+    bases = [*_around(path), *roots, *(root / "acestep" for root in roots)]
+    return path, None if path.is_dir() else _tokenizer(path.parent, bases, {})
 
 
 def _named(name: str, roots: Sequence[Path]) -> Path:
@@ -144,8 +192,14 @@ def _around(network: Path) -> list[Path]:
     return list(network.absolute().parents)[:3]
 
 
-def _find(kind: Kind, network: Path, bases: Sequence[Path], searched: dict[Kind, tuple[Path, ...]]) -> Path | None:
-    """The VAE or the text encoder; notes where it was looked for."""
+def _find(
+    kind: Kind,
+    network: Path,
+    bases: Sequence[Path],
+    searched: dict[Kind, tuple[Path, ...]],
+    broken: dict[Kind, str],
+) -> Path | None:
+    """The VAE or the text encoder; notes where it was looked for, and what is wrong with the first that is broken."""
     folders, open_part, prefix = (
         (_VAE_FOLDERS, open_vae, vae_prefix) if kind is Kind.VAE else (_TEXT_FOLDERS, open_text_encoder, text_prefix)
     )
@@ -159,15 +213,29 @@ def _find(kind: Kind, network: Path, bases: Sequence[Path], searched: dict[Kind,
     for path in (path for folder in candidates if folder.is_dir() for path in _models_in(folder, known)):
         try:
             open_part(path)
-        except CheckpointError:
+        except CheckpointError as error:
+            if _is_meant(path, prefix):
+                broken.setdefault(kind, str(error))
             continue
         return path
     return None
 
 
+def _is_meant(path: Path, prefix: Callable[[Table], str | None]) -> bool:
+    """Whether a refused file or folder is one of that kind after all, or cannot even be read."""
+    try:
+        return prefix(read_table(path)) is not None
+    except CheckpointError:
+        return True
+
+
 def _models_in(folder: Path, known: Sequence[str]) -> Iterator[Path]:
-    """The folder itself when it is a model's; else its files, those of the catalog first."""
-    if weight_files(folder):
+    """The folder itself when it is a model's, whole or not; else its files, those of the catalog first."""
+    try:
+        is_model = bool(weight_files(folder))
+    except CheckpointError:  # some of its shards are missing
+        is_model = True
+    if is_model:
         yield folder
         return
     first = [folder.parent / target for target in known if (folder.parent / target).is_file()]

@@ -15,7 +15,9 @@ VAE_MARKERS = ("decoder.block.0.snake1.alpha", "decoder.layers.1.layers.0.alpha"
 VAE_PREFIXES = ("", "vae.", "first_stage_model.")
 TEXT_MARKER = "layers.0.post_attention_layernorm.weight"
 TEXT_PREFIXES = ("", "model.", "text_encoders.qwen3_06b.transformer.model.", "qwen3_06b.transformer.model.")
-PLANNER_PREFIXES = tuple(f"text_encoders.qwen3_{size}.transformer.model." for size in ("2b", "4b"))
+PLANNER_PREFIXES = tuple(
+    f"{outer}qwen3_{size}.transformer.model." for outer in ("text_encoders.", "") for size in ("2b", "4b")
+)
 
 # --- diffusers --------------------------------------------------------------------------------------------------------
 

@@ -14,15 +14,24 @@ from typing import Generic, TypeVar
 
 from ..config import HOP, ModelConfig, TextEncoderConfig, VAEConfig
 from ..errors import CheckpointError, RequestError
+from ..planner.config import RELEASED_ROWS, PlannerConfig
 from . import keymaps
 from .catalog import VARIANTS, Family, Kind, Variant, pick_variant
-from .dimensions import merge_diffusers_configs, network_config, read_config, text_encoder_config, vae_config
+from .dimensions import (
+    merge_diffusers_configs,
+    network_config,
+    planner_config,
+    read_config,
+    text_encoder_config,
+    vae_config,
+)
 from .keymaps import Role
-from .reader import FLOATS, Entry, Table, read_table, weight_files
+from .reader import FLOATS, Entry, Table, read_table
+from .shards import weight_files
 
-Config = TypeVar("Config", ModelConfig, VAEConfig, TextEncoderConfig)
+Config = TypeVar("Config", ModelConfig, VAEConfig, TextEncoderConfig, PlannerConfig)
 
-PLANNER_ROWS = 217_204  # vocabulary of every planner LM
+TEXT_ENCODER_ROWS = 151_669  # vocabulary of Qwen3-Embedding-0.6B
 PLAIN_QWEN_ROWS = 151_936  # vocabulary of every Qwen3 that is not the embedding model
 STABLE_AUDIO_HOP = 2048
 
@@ -275,16 +284,59 @@ def open_text_encoder(path: Path) -> Source[TextEncoderConfig]:
         collected.add(name, entry)
     weights = collected.weights()
     rows = weights["embed_tokens.weight"].value.shape[0]
-    if rows in (PLANNER_ROWS, PLAIN_QWEN_ROWS):
-        kind = "a planner LM" if rows == PLANNER_ROWS else "a plain Qwen3 model"
-        raise CheckpointError(
-            f"{path} is {kind}: its vocabulary has {rows} rows; the text encoder, Qwen3-Embedding-0.6B, has 151669"
-        )
     stated = read_config(path) if path.is_dir() else {}
+    if rows in (RELEASED_ROWS, PLAIN_QWEN_ROWS) or "audio_codes" in stated:
+        kind = "a plain Qwen3 model" if rows == PLAIN_QWEN_ROWS else "a planner LM"
+        raise CheckpointError(
+            f"{path} is {kind}: its vocabulary has {rows} rows; the text encoder, Qwen3-Embedding-0.6B, has "
+            f"{TEXT_ENCODER_ROWS}"
+        )
     config = text_encoder_config(_shapes(weights), stated)
     in_all = prefix.startswith(("text_encoders.", "qwen3_"))
     layout = Layout.COMFY_ALL_IN_ONE if in_all else Layout.ORIGINAL if path.is_dir() else Layout.COMFY_SPLIT
     return Source(Kind.TEXT_ENCODER, path, layout, config, weights, tuple(collected.dropped))
+
+
+def open_planner(path: Path) -> Source[PlannerConfig]:
+    """The planner LM at `path`: its folder, sharded or not, a ComfyUI file alone or all in one.
+
+    One of another size than the released ones says in its config.json how many `audio_codes` it has.
+    """
+    path = _folder_of(path)
+    table = read_table(path)
+    prefix = planner_prefix(table)
+    if prefix is None:
+        raise CheckpointError(f"{path} is {describe(table)}; wanted here: a planner LM")
+    collected = _Collected()
+    for name, entry in table.under(prefix).entries.items():
+        if name == "lm_head.weight":  # a copy of the embedding
+            collected.dropped.append(entry.name)
+        else:
+            collected.add(name, entry)
+    weights = collected.weights()
+    stated = read_config(path) if path.is_dir() else {}
+    _check_rows(path, weights["embed_tokens.weight"].value.shape[0], stated)
+    config = planner_config(_shapes(weights), stated)
+    if config.audio_base + config.audio_codes > config.vocab_size:
+        raise CheckpointError(
+            f"{path}: {config.audio_codes} audio codes from row {config.audio_base} on do not fit into "
+            f"{config.vocab_size} rows"
+        )
+    layout = Layout.ORIGINAL if path.is_dir() else Layout.COMFY_SPLIT
+    layout = Layout.COMFY_ALL_IN_ONE if prefix in keymaps.PLANNER_PREFIXES else layout
+    return Source(Kind.PLANNER, path, layout, config, weights, tuple(collected.dropped))
+
+
+def _check_rows(path: Path, rows: int, stated: Mapping[str, object]) -> None:
+    """A planner is told from other Qwen3 models by its vocabulary alone."""
+    if rows == RELEASED_ROWS or "audio_codes" in stated:
+        return
+    kinds = {TEXT_ENCODER_ROWS: "the text encoder, Qwen3-Embedding-0.6B", PLAIN_QWEN_ROWS: "a plain Qwen3 model"}
+    kind = kinds.get(rows, "no planner LM that is known here")
+    raise CheckpointError(
+        f"{path} is {kind}: its vocabulary has {rows} rows; a planner LM has {RELEASED_ROWS}, audio codes among them, "
+        "or a config.json with its number of audio_codes"
+    )
 
 
 def part_folder(path: Path, part: str) -> Path:
@@ -309,9 +361,18 @@ def vae_prefix(table: Table) -> str | None:
 
 def text_prefix(table: Table) -> str | None:
     """What stands before the names of a Qwen3 model; None when there is none in the table."""
+    return _qwen3_prefix(table, keymaps.TEXT_PREFIXES)
+
+
+def planner_prefix(table: Table) -> str | None:
+    """What stands before the names of a planner LM, or of a Qwen3 model that is alone in the table; else None."""
+    return _qwen3_prefix(table, (*keymaps.PLANNER_PREFIXES, "", "model."))
+
+
+def _qwen3_prefix(table: Table, prefixes: Iterable[str]) -> str | None:
     if "special_tokens" in table.entries:  # the detokenizer of a diffusers folder has layers of the same names
         return None
-    found = [prefix for prefix in keymaps.TEXT_PREFIXES if prefix + keymaps.TEXT_MARKER in table.entries]
+    found = [prefix for prefix in prefixes if prefix + keymaps.TEXT_MARKER in table.entries]
     return next((prefix for prefix in found if prefix + "embed_tokens.weight" in table.entries), None)
 
 
@@ -340,7 +401,7 @@ def describe(table: Table) -> str:
     prefix = text_prefix(table)
     if prefix is not None:
         rows = table.entries[prefix + "embed_tokens.weight"].shape[0]
-        return "a planner LM" if rows == PLANNER_ROWS else "a text encoder"
+        return "a planner LM" if rows == RELEASED_ROWS else "a text encoder"
     if not names:
         return "a safetensors file without tensors"
     return f"something else: its tensors are named {', '.join(sorted(names)[:3])}"

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +19,31 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..config import ModelConfig, TextEncoderConfig
+from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..models.layers import Ops
 from ..models.model import AceStepModel
 from ..models.oobleck import OobleckVAE
+from ..models.ops import StoredLinear
 from ..runtime import Hooks
 from .catalog import Kind, Variant
-from .layouts import Layout, NetworkSource, Source, Weight, is_diffusers, open_network, open_text_encoder, open_vae
+from .layouts import (
+    Layout,
+    NetworkSource,
+    Source,
+    Weight,
+    is_diffusers,
+    open_network,
+    open_planner,
+    open_text_encoder,
+    open_vae,
+)
 from .reader import Entry, read, read_to
 from .silence import encoded_silence, stored_silence, tabulated_silence
 
 if TYPE_CHECKING:
+    from ..planner.network import PlannerNetwork
+    from ..planner.vocabulary import Vocabulary
     from ..text.encoder import TextEncoder
 
 log = logging.getLogger("acestep")
@@ -141,6 +154,30 @@ def load_text_encoder(
     return TextEncoder(module, words), report
 
 
+def load_planner_network(
+    path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    tokenizer: str | Path | None = None,
+    ops: Ops = nn,
+    hooks: Hooks | None = None,
+) -> tuple[PlannerNetwork, Vocabulary, LoadReport]:
+    """The planner LM from its folder or a ComfyUI file, with its vocabulary. `tokenizer`: as for load_text_encoder."""
+    from ..planner.network import PlannerNetwork
+    from ..planner.vocabulary import Vocabulary
+    from ..text.tokenizer import Tokenizer
+
+    path = Path(path)
+    source = open_planner(path)
+    config = source.config
+    words = Tokenizer.from_folder(_tokenizer_folder(path, source, tokenizer))
+    vocabulary = Vocabulary.of(words, config.audio_base, config.audio_codes)
+    with _refusing(source):
+        network = PlannerNetwork(config, ops, "meta", dtype)
+    return network, vocabulary, _fill(network, source, torch.device(device), dtype, hooks or Hooks())
+
+
 def ensure_silence(model: AceStepModel, vae: OobleckVAE | None = None) -> None:
     """Gives `model` a silence latent if its checkpoint had none: what `vae` makes of silence, else measured values."""
     if model.silence_latent is not None:
@@ -158,7 +195,7 @@ def _named(source: NetworkSource) -> ModelConfig:
     return replace(source.config, model_version=source.variant.name, is_turbo=source.variant.is_turbo)
 
 
-def _tokenizer_folder(path: Path, source: Source[TextEncoderConfig], given: str | Path | None) -> Path:
+def _tokenizer_folder(path: Path, source: Source, given: str | Path | None) -> Path:
     if given is not None:
         return Path(given)
     if is_diffusers(path):
@@ -188,19 +225,22 @@ def _fill(module: nn.Module, source: Source, device: torch.device, dtype: torch.
     weights = {name: source.weights[name] for name in wanted}
     sizes = {name: sum(entry.size for entry in weight.entries) for name, weight in weights.items()}
     total, done = sum(sizes.values()), 0
-    hooks.check("load")
-    hooks.report("load", 0, total)
+    stage = f"load {source.kind.value}"
+    hooks.check(stage)
+    hooks.report(stage, 0, total)
     # In the order of the file, for the sake of spinning disks. A host may call this in inference mode, which must not
     # mark the weights for ever; the threads do not inherit it.
     order = sorted(wanted, key=lambda name: (str(weights[name].value.file), weights[name].value.start))
     with ThreadPoolExecutor(READERS, "acestep-load") as pool, torch.inference_mode(False):
-        futures = {pool.submit(_tensor, weights[name], wanted[name], dtype, device): name for name in order}
+        futures = {
+            pool.submit(_place, module, name, weights[name], wanted[name], dtype, device): name for name in order
+        }
         try:
             for future in as_completed(futures):
-                _place(module, futures[future], future)
+                future.result()
                 done += sizes[futures[future]]
-                hooks.check("load")
-                hooks.report("load", done, total)
+                hooks.check(stage)
+                hooks.report(stage, done, total)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -252,9 +292,16 @@ def _some(names: tuple[str, ...] | list[str]) -> str:
     return "; ".join(names[:_NAMED]) + ("; …" if len(names) > _NAMED else "")
 
 
-def _place(module: nn.Module, name: str, future: Future[torch.Tensor]) -> None:
+def _place(
+    module: nn.Module, name: str, weight: Weight, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> None:
+    """Reads one tensor into its layer, which may keep it in another form."""
     parent, _, leaf = name.rpartition(".")
-    setattr(module.get_submodule(parent), leaf, nn.Parameter(future.result(), requires_grad=False))
+    owner, tensor = module.get_submodule(parent), _tensor(weight, shape, dtype, device)
+    if leaf == "weight" and isinstance(owner, StoredLinear):
+        owner.store(tensor)
+    else:
+        setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
 
 
 @torch.no_grad()

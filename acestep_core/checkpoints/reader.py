@@ -7,20 +7,25 @@ file does. Here every byte is read into memory of its own, so a load costs its r
 from __future__ import annotations
 
 import json
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import torch
 
 from ..errors import CheckpointError
+from .shards import weight_files
 
 # Values read at a time when a tensor changes dtype or device on its way. In main memory as many as torch converts
 # without waking its threads (tensors are read in parallel anyway), which also keeps them in the processor's cache.
 WINDOW = 1 << 15
 DEVICE_WINDOW = 1 << 22
+# From here on a tensor asks the system for large pages: handing out fresh memory page by page takes longer than
+# everything else that a load from a cached file does.
+LARGE = 1 << 22
 MAX_HEADER = 100_000_000  # of the safetensors format
 
 DTYPES = {
@@ -39,7 +44,6 @@ DTYPES = {
 }
 FLOATS = frozenset(name for name, dtype in DTYPES.items() if dtype.is_floating_point)
 
-_WEIGHT_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -93,35 +97,6 @@ def read_table(path: Path) -> Table:
             raise CheckpointError(f"{path} has the tensor {min(twice)} in two files; remove the file that is not meant")
         entries |= table.entries
     return Table(path, entries, {key: value for table in tables for key, value in table.metadata.items()})
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of one model in `folder`: one file, or the shards that its index or their names list."""
-    for name in _WEIGHT_NAMES:
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            return _indexed(index)
-        if (folder / name).is_file():
-            return [folder / name]
-        shards = sorted(folder.glob(f"{name.removesuffix('.safetensors')}-*-of-*.safetensors"))
-        if shards:
-            return shards
-    return []
-
-
-def _indexed(index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index} is not a list of shards: {error}") from error
-    strange = [name for name in names if not isinstance(name, str) or PureWindowsPath(name).name != name]
-    if strange:
-        raise CheckpointError(f"{index} lists {strange[0]!r}; a shard is a file in the same folder")
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
-        some = ", ".join(missing[:3])
-        raise CheckpointError(f"{index.parent} lacks {len(missing)} of its {len(names)} shards: {some}")
-    return [index.parent / name for name in names]
 
 
 def _nothing_in(folder: Path) -> str:
@@ -197,7 +172,7 @@ def read(entry: Entry) -> torch.Tensor:
     """The tensor as stored, in memory of its own."""
     if entry.dtype not in DTYPES:
         raise CheckpointError(f"{entry.name} in {entry.file} is stored as {entry.dtype}, which is not supported")
-    raw = torch.empty(entry.size, dtype=torch.uint8)
+    raw = _room(entry.size)
     for _ in _stream(entry, raw):
         pass
     return raw.view(DTYPES[entry.dtype]).reshape(entry.shape)
@@ -210,15 +185,29 @@ def read_to(entry: Entry, dtype: torch.dtype, device: torch.device) -> torch.Ten
         return read(entry)
     if stored is None:
         raise CheckpointError(f"{entry.name} in {entry.file} is stored as {entry.dtype}, which is not supported")
-    result = torch.empty(prod(entry.shape), dtype=dtype, device=device)
-    done, window = 0, (WINDOW if device.type == "cpu" else DEVICE_WINDOW) * stored.itemsize
+    count = prod(entry.shape)
+    on_cpu = device.type == "cpu"
+    result = _room(count * dtype.itemsize).view(dtype) if on_cpu else torch.empty(count, dtype=dtype, device=device)
+    done, window = 0, (WINDOW if on_cpu else DEVICE_WINDOW) * stored.itemsize
     for piece in _stream(entry, torch.empty(min(window, entry.size), dtype=torch.uint8)):
         values = piece.view(stored)
-        if device.type != "cpu":
+        if not on_cpu:
             values = values.to(dtype)  # here, because not every device has every dtype (fp8, float64)
         result[done : done + len(values)].copy_(values)
         done += len(values)
     return result.reshape(entry.shape)
+
+
+def _room(size: int) -> torch.Tensor:
+    """That many bytes of main memory, in large pages where the system has them to give."""
+    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):  # Linux has
+        return torch.empty(size, dtype=torch.uint8)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    except OSError:
+        pass  # a kernel built without them: ordinary pages do
+    return torch.frombuffer(memory, dtype=torch.uint8)  # keeps the memory as long as the tensor lives
 
 
 def _stream(entry: Entry, window: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -9,6 +9,7 @@ D head width.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 
-Ops: TypeAlias = "ModuleType | type[Any]"  # has Linear, Conv1d, ConvTranspose1d with torch.nn's signatures
+# Has Linear, Conv1d, ConvTranspose1d with torch.nn's signatures; may have `layers`, another one for the DiT's layers.
+Ops: TypeAlias = "ModuleType | type[Any]"
 Rotary: TypeAlias = "tuple[Tensor, Tensor]"  # cosines and sines, each [P, D / 2]
 
 
@@ -31,7 +33,8 @@ def weight_and_bias(module: nn.Module, like: Tensor) -> tuple[Tensor, Tensor | N
     own = getattr(module, "weight_and_bias", None)
     if own is not None:
         return own(like)
-    return module.weight.to(like), None if module.bias is None else module.bias.to(like)
+    bias = getattr(module, "bias", None)  # an Embedding has none at all
+    return module.weight.to(like), None if bias is None else bias.to(like)
 
 
 class ComputeDtype:
@@ -45,6 +48,19 @@ class ComputeDtype:
     @property
     def dtype(self) -> torch.dtype:
         return self.compute_dtype or next(self.parameters()).dtype
+
+
+class Layers(nn.ModuleList):
+    """The layers of a transformer, used one after the other.
+
+    visit: set by a placement that keeps them elsewhere (see acestep_core.streaming): brings each for its turn.
+    """
+
+    visit: Callable[[Layers], Iterable[nn.Module]] | None = None
+
+    def in_turn(self) -> Iterable[nn.Module]:
+        """Each layer, ready to run until the next is asked for."""
+        return self if self.visit is None else self.visit(self)
 
 
 class RMSNorm(nn.Module):
@@ -244,7 +260,7 @@ class Encoder(nn.Module):
         self.config = config
         width = config.encoder_hidden_size
         self.embed_tokens = ops.Linear(in_size, width, device=device, dtype=dtype)
-        self.layers = nn.ModuleList(EncoderLayer(config, ops, device, dtype) for _ in range(depth))
+        self.layers = Layers(EncoderLayer(config, ops, device, dtype) for _ in range(depth))
         self.norm = RMSNorm(width, config.rms_norm_eps, device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -257,6 +273,6 @@ class Encoder(nn.Module):
         groups = config.encoder_num_attention_heads // config.encoder_num_key_value_heads
         rotary = rotary_tables(length, config.head_dim, config.rope_theta, x)
         band = make_band(length, config.sliding_window, groups, x)
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.layers.in_turn()):
             x = layer(x, rotary, band if index % 2 == 0 else None)
         return self.norm(x)

@@ -1,5 +1,7 @@
 import io
+import os
 import re
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -50,9 +52,9 @@ def test_a_song_from_the_command_line(acestep, models, tmp_path):
     assert settings["caption"] == "warm lo-fi piano" and settings["lyrics"] == "[Verse]\nslow river"
     wanted = {"seed": 7, "bpm": 90, "key": "C# minor", "time_signature": "3", "language": "en", "duration": 2.0}
     assert settings.items() >= (wanted | {"steps": 2, "shift": 2.0, "normalize": False}).items()
-    assert settings["model"] == str(models)
+    assert settings["model"] == models.name  # where it lies is nobody's business
     assert tiny_checkpoint.NOTE in err
-    for stage in ("load", "encode", "sample", "decode"):
+    for stage in ("load diffusion model", "load text encoder", "load VAE", "encode", "sample", "decode"):
         assert re.search(rf"^{stage} .*█ .*0:\d\d$", err, re.MULTILINE)
 
 
@@ -62,10 +64,11 @@ def test_lyrics_from_standard_input_are_utf_8_whatever_the_console_speaks(monkey
     assert cli.read_recipe({"caption": "x", "lyrics": "-"}).song.lyrics == "夜の歌"
 
 
-def test_a_song_is_made_again_from_its_file(acestep, tmp_path):
+def test_a_song_is_made_again_from_its_file(acestep, models, tmp_path):
     acestep("warm piano", "--duration", 1, "--solver", "sde", "-o", "a.wav")
-    code, _, _ = acestep("--from", "a.wav", "--device", "cpu", "-o", "b.wav", model=False)
-    assert code == 0  # the model is in the file, and the dtype that was chosen
+    where = ("--models-dir", models.parent, "--device", "cpu")
+    code, _, _ = acestep("--from", "a.wav", *where, "-o", "b.wav", model=False)
+    assert code == 0  # the model's name is in the file, and the dtype that was chosen
     assert read_settings("b.wav")["dtype"] == "float32"
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
     acestep("--from", "a.wav", "--seed", 3, "other words", "-o", "c.wav")
@@ -92,6 +95,20 @@ def test_sampling_of_a_file_is_not_carried_to_another_model(monkeypatch):
     assert cli.read_recipe({"from": "x.flac"}).settings.steps == 8
 
 
+def test_another_variant_brings_its_own_sampling(monkeypatch):
+    made = {"caption": "x", "seed": 1, "model": "mine", "vae": "my-vae", "variant": "turbo", "steps": 8, "shift": 2.0}
+    monkeypatch.setattr("acestep_core.audio.read_settings", lambda path: made)
+    recipe = cli.read_recipe({"from": "x.flac", "variant": "base"})
+    assert (recipe.settings.steps, recipe.settings.shift) == (None, None)
+    assert recipe.origin == {"model": "mine", "vae": "my-vae", "variant": "base"}
+    for same in ({"variant": "turbo"}, {"model": "/somewhere/else/mine"}):
+        assert cli.read_recipe({"from": "x.flac", **same}).settings.steps == 8
+    del made["variant"]
+    made["model"] = "turbo"
+    assert cli.read_recipe({"from": "x.flac", "variant": "turbo"}).settings.steps == 8
+    assert cli.read_recipe({"from": "x.flac", "variant": "base"}).settings.steps is None
+
+
 def test_names_of_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [str(path) for path in cli.output_paths("out/song.ogg", 2)]
@@ -108,6 +125,39 @@ def test_a_batch_counts_seeds_up_and_quiet_prints_names_only(acestep):
     assert [read_settings(f"song-{i}.flac")["seed"] for i in (1, 2)] == [5, 6]
     _, out, _ = acestep("piano", "--duration", 1, "-q")
     assert out == "song-3.flac\n"
+
+
+def test_a_file_that_cannot_be_replaced_loses_no_song(acestep, monkeypatch, tmp_path):
+    """As on Windows, where a player that has the old file open keeps it from being replaced."""
+    (tmp_path / "a-2.wav").write_bytes(b"old")
+    replace = os.replace
+
+    def refuse(source, target):
+        if Path(target).name == "a-2.wav":
+            raise PermissionError(13, "used by another process")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    code, out, err = acestep("piano", "--duration", 1, "--batch", 3, "--seed", 5, "-q", "-o", "a.wav")
+    assert (code, out) == (0, "a-1.wav\na-2 (2).wav\na-3.wav\n")
+    assert "cannot write a-2.wav" in err and "the song is in a-2 (2).wav" in err
+    assert [read_settings(name)["seed"] for name in out.splitlines()] == [5, 6, 7]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-1.wav", "a-2 (2).wav", "a-2.wav", "a-3.wav"]
+
+
+def test_a_song_that_cannot_be_written_at_all_loses_no_other(acestep, monkeypatch):
+    from acestep_core import audio
+
+    write = audio.write_audio
+
+    def refuse(path, waveform, sample_rate, settings):
+        if settings["seed"] == 5:
+            raise audio.files.RequestError(f"cannot write {path}: no space left")
+        write(path, waveform, sample_rate, settings)
+
+    monkeypatch.setattr(audio, "write_audio", refuse)
+    code, out, err = acestep("piano", "--duration", 1, "--batch", 2, "--seed", 5, "-q", "-o", "a.wav")
+    assert (code, out) == (2, "a-2.wav\n") and "no space left" in err
 
 
 def test_verbose_logs_one_line_for_each_phase(acestep):
@@ -190,7 +240,9 @@ def test_models_are_listed_with_where_they_are(acestep, models):
     code, out, _ = acestep("models", "--models-dir", models, model=False)
     assert code == 0
     assert re.search(r"^✓ turbo  .*\n.*steps 8, shift 3, guidance 1\n +.*acestep-v15-turbo$", out, re.MULTILINE)
-    assert re.search(r"^  base  ", out, re.MULTILINE)
+    assert re.search(r"^  base  .*\n.*\n +from ACE-Step/acestep-v15-base$", out, re.MULTILINE)
+    assert re.search(r"^  vae  .*\n +from ACE-Step/Ace-Step1.5: vae$", out, re.MULTILINE) or "✓ vae" in out
+    assert "from Comfy-Org/ace_step_1.5_ComfyUI_files: split_files/vae/ace_1.5_vae.safetensors\n" in out
     assert re.search(r"^✓ tokenizer .* ~16 MB  ", out, re.MULTILINE)
     assert f"Looked in {models}" in out
 

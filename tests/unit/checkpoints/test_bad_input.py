@@ -13,10 +13,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from acestep_core.checkpoints import loading
 from acestep_core.checkpoints.loading import load_network, load_text_encoder, load_vae
 from acestep_core.errors import Cancelled, CheckpointError, RequestError
 from acestep_core.models.model import AceStepModel
 from acestep_core.runtime import Hooks
+from acestep_core.text import encoder as text_encoder
 from tests.support import layouts, tiny, tiny_text
 
 tiny_tokenizer_dir, tiny_encoder = tiny_text.tiny_tokenizer_dir, tiny_text.tiny_encoder
@@ -327,5 +329,31 @@ def test_a_failed_load_leaves_nothing(folder, monkeypatch):
         load_network(folder, hooks=half_read)
     os.truncate(folder / "silence_latent.pt", 10)
     refused(load_network, folder)
+    gc.collect()
+    assert len(made) == 1 and made[0]() is None
+
+
+@pytest.mark.parametrize("part", ["VAE", "text encoder"])
+def test_a_failed_load_of_the_other_parts_leaves_nothing(part, tmp_path, monkeypatch, tiny_encoder, tiny_tokenizer_dir):
+    if part == "VAE":
+        state, load, options = layouts.vae_state(tiny.vae(), layouts.pair, stable_audio=True), load_vae, {}
+        module, name = loading, "OobleckVAE"
+    else:
+        state, load, options = tiny_encoder.module.state_dict(), load_text_encoder, {"tokenizer": tiny_tokenizer_dir}
+        module, name = text_encoder, "build_qwen3"
+    build, made = getattr(module, name), []
+
+    def remember(*args, **options):
+        network = build(*args, **options)
+        made.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(module, name, remember)
+    file = layouts.save(tmp_path / "part.safetensors", state)
+    half_read = Hooks(cancelled=lambda: any(weight.device.type == "cpu" for weight in made[-1]().parameters()))
+    with pytest.raises(Cancelled, match=f"during load {part}"):
+        load(file, hooks=half_read, **options)
+    os.truncate(file, file.stat().st_size - 10)
+    assert "is truncated" in refused(load, file, **options)
     gc.collect()
     assert len(made) == 1 and made[0]() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import prod
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def test_every_release_makes_a_song_or_is_a_part():
     for item in RELEASES.values():
         needs = {RELEASES[name].kind for name in item.needs}
         alone = item.repo is None or item.kind is not Kind.NETWORK or "diffusers" in item.name
-        words = {Kind.TOKENIZER} if item.is_file and item.variant else set()  # single files hold none
+        reads = item.variant is not None or item.kind is Kind.PLANNER
+        words = {Kind.TOKENIZER} if item.is_file and reads else set()  # single files hold none
         assert needs == (set() if alone else {Kind.VAE, Kind.TEXT_ENCODER}) | words
         assert item.kind not in (Kind.NETWORK, Kind.ALL_IN_ONE) or item.variant is not None or item.repo is None
 
@@ -112,6 +114,42 @@ def test_presence(tmp_path):
     assert rows["base"].found is None
     assert rows["base"].searched == (tmp_path / "acestep-v15-base", tmp_path / "acestep" / "acestep-v15-base")
     assert rows["nano"].searched == (NANO,)
+
+
+def is_here(root: Path, name: str) -> bool:
+    return next(row for row in catalog.presence([root]) if row.release.name == name).found is not None
+
+
+def test_half_a_download_is_not_there(tmp_path):
+    folder = tmp_path / "acestep-v15-xl-base"
+    folder.mkdir()
+    first, second = (folder / f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    first.touch()
+    assert not is_here(tmp_path, "xl-base")
+    index = {"weight_map": {"a": first.name, "b": second.name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert not is_here(tmp_path, "xl-base")
+    second.touch()
+    assert is_here(tmp_path, "xl-base")
+
+
+def test_half_a_diffusers_folder_is_not_there(tmp_path):
+    folder = tmp_path / "acestep-v15-xl-turbo-diffusers"
+    for part in ("transformer", "vae", "tokenizer"):
+        (folder / part).mkdir(parents=True)
+    parts = {part: ["diffusers", "Any"] for part in ("transformer", "vae", "tokenizer", "scheduler")}
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "X", "_parts": [None, None], **parts}))
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").touch()
+    assert not is_here(tmp_path, "xl-turbo-diffusers")
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").touch()
+    assert is_here(tmp_path, "xl-turbo-diffusers")
+
+
+def test_where_a_release_comes_from():
+    assert RELEASES["turbo"].source == "ACE-Step/Ace-Step1.5: acestep-v15-turbo"
+    assert RELEASES["lm-4b"].source == "ACE-Step/acestep-5Hz-lm-4B"
+    assert RELEASES["comfy-turbo-aio"].source.endswith("_files: checkpoints/ace_step_1.5_turbo_aio.safetensors")
+    assert RELEASES["nano"].source == "this package"
 
 
 def test_default_roots(tmp_path):

@@ -3,6 +3,7 @@ for."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -164,6 +165,26 @@ def test_missing_parts_say_where_they_were_looked_for(bundle, tmp_path):
         found.path_of(Kind.TEXT_ENCODER)
     assert found.path_of(Kind.NETWORK) == bundle / "acestep-v15-turbo"
     assert found.path_of(Kind.TOKENIZER) == bundle / "Qwen3-Embedding-0.6B"  # for a text encoder named by hand
+
+
+def test_a_broken_part_says_what_is_wrong_with_it(bundle, comfy):
+    file = bundle / "vae" / "diffusion_pytorch_model.safetensors"
+    os.truncate(file, file.stat().st_size - 100)
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint("turbo", [bundle]).path_of(Kind.VAE)
+    assert f"cannot be used: {file} is truncated" in str(caught.value)
+    folder = bundle / "Qwen3-Embedding-0.6B"
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    with pytest.raises(CheckpointError, match="text encoder .* cannot be used: .* lacks 1 of its 2 shards"):
+        find_checkpoint("turbo", [bundle]).path_of(Kind.TEXT_ENCODER)
+
+    file = comfy / "vae" / "ace_1.5_vae.safetensors"
+    os.truncate(file, 40)
+    with pytest.raises(CheckpointError, match="VAE .* cannot be used: .*ace_1.5_vae.safetensors is truncated"):
+        find_checkpoint("turbo", [comfy]).path_of(Kind.VAE)
+    file.unlink()  # other people's whole files are no reason
+    with pytest.raises(CheckpointError, match="no VAE found for"):
+        find_checkpoint("turbo", [comfy]).path_of(Kind.VAE)
 
 
 def test_nothing_by_that_name(tmp_path):

@@ -183,7 +183,7 @@ def test_progress_counts_the_bytes(folder):
     seen = []
     _, report = load_network(folder, hooks=Hooks(progress=seen.append))
     steps = [progress.step for progress in seen]
-    assert {progress.stage for progress in seen} == {"load"}
+    assert {progress.stage for progress in seen} == {"load diffusion model"}
     assert {progress.total for progress in seen} == {report.size}
     assert steps[0] == 0 and steps[-1] == report.size and steps == sorted(steps)
     assert len(seen) == report.matched + 1

@@ -1,0 +1,85 @@
+"""Running a step of the code loop: plainly, or recorded once and replayed as a CUDA graph."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+log = logging.getLogger("acestep")
+
+BUCKET = 256  # slots: a recorded step looks at a fixed number of them, so one recording serves this many tokens
+
+
+class Runner(Protocol):
+    """Runs the step of a row that has `length` tokens with the new one, in a cache of `capacity` slots."""
+
+    def __call__(self, length: int) -> None: ...
+
+
+def runner(step: Callable[[int], None], capacity: int, device: torch.device, graphs: bool) -> Runner:
+    """The fastest way to run `step(extent)` on that device. ROCm's graphs gain little and hang on some cards."""
+    if graphs and device.type == "cuda" and not torch.version.hip:
+        return Recorded(step, capacity)
+    return step
+
+
+class Recorded:
+    """A step launches some five hundred kernels and takes most of its time to launch them; a recording is one launch.
+
+    The step must keep its state in tensors that it changes in place. It first runs plainly whenever its extent changes,
+    which warms up what a recording may not do, and is recorded the time after. Where recording fails (layers that
+    fetch their weights, say) it goes on plainly.
+    """
+
+    def __init__(self, step: Callable[[int], None], capacity: int):
+        self._step = step
+        self._capacity = capacity
+        self._extent = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._works = True
+
+    def __call__(self, length: int) -> None:
+        extent = min(-(-length // BUCKET) * BUCKET, self._capacity)
+        if not self._works or extent != self._extent:
+            self._extent, self._graph = extent, None
+            self._step(extent)
+            return
+        if self._graph is None:
+            self._graph = self._record()
+        if self._graph is None:
+            self._step(extent)
+        else:
+            self._graph.replay()
+
+    def _record(self) -> torch.cuda.CUDAGraph | None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._step(self._extent)
+        except RuntimeError as error:
+            log.info("plan: without CUDA graphs, which this setup does not allow (%s)", str(error).splitlines()[0])
+            self._works = False
+            return None
+        return graph
+
+
+class Pace:
+    """Holds the host back to one token ahead of an accelerator, so that progress is true and a stop is prompt."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._events: deque = deque()
+
+    def __call__(self) -> None:
+        if self._device.type == "mps":
+            torch.mps.synchronize()
+        elif self._device.type in ("cuda", "xpu"):
+            event = getattr(torch, self._device.type).Event()
+            event.record()
+            self._events.append(event)
+            if len(self._events) > 1:
+                self._events.popleft().synchronize()

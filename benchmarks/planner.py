@@ -1,0 +1,169 @@
+"""Audio codes a second, with guidance, against transformers' `generate` on the same random weights.
+
+    python -m benchmarks.planner                  0.6B, the dtype that the processor is fast in
+    python -m benchmarks.planner --size 1.7b --codes 100 --songs 2
+
+Two peers: `generate` as it comes, whose guidance makes two forwards a token; and guided over one batch of prompts and
+negative prompts. Both choose among the audio codes alone, at temperature 0.85 and top-p 0.9, as ours does. Time is
+that of the whole call, prompts included; medians of alternating runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from acestep_core.planner.config import PlannerConfig
+from acestep_core.planner.decode import Row, Ways, generate
+from acestep_core.planner.network import PlannerNetwork
+from acestep_core.planner.sampling import Sampling
+from acestep_core.planner.vocabulary import Vocabulary
+from acestep_core.runtime import DTYPES, pick_device, pick_dtype
+
+from .common import alternate, table
+
+PROMPT, NEGATIVE = 250, 33  # tokens: caption, lyrics and metadata; the constant negative prompt
+LARGE = PlannerConfig()
+SIZES = {
+    "tiny": replace(
+        LARGE, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=16, head_dim=64
+    ),
+    "0.6b": replace(LARGE, hidden_size=1024, intermediate_size=3072),
+    "1.7b": LARGE,
+    "4b": replace(LARGE, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_attention_heads=32),
+}
+SAMPLING = Sampling(temperature=0.85, top_p=0.9, guidance=2.0)
+
+
+def ours(config: PlannerConfig, device: torch.device, dtype: torch.dtype) -> PlannerNetwork:
+    torch.manual_seed(0)
+    network = PlannerNetwork(config, device=device, dtype=dtype).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.normal_(0, 0.02) if parameter.dim() > 1 else parameter.fill_(1)
+    return network
+
+
+def theirs(network: PlannerNetwork):
+    """transformers' network sharing our tensors."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config, weight = network.config, network.embed_tokens.weight
+    peer_config = Qwen3Config(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        num_key_value_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        rope_theta=config.rope_theta,
+        tie_word_embeddings=True,
+        attn_implementation="sdpa",
+    )
+    with torch.device("meta"):
+        peer = Qwen3ForCausalLM(peer_config)
+    state = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+    peer.load_state_dict(state | {"lm_head.weight": weight}, assign=True)
+    peer.model.rotary_emb = type(peer.model.rotary_emb)(peer_config).to(weight.device)  # has no weights, but buffers
+    return peer.eval()
+
+
+class OnlyCodes:
+    """What transformers calls a logits processor: rules out all but the audio codes."""
+
+    def __init__(self, config: PlannerConfig):
+        self._codes = slice(config.audio_base, config.audio_base + config.audio_codes)
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        out = torch.full_like(scores, float("-inf"))
+        out[:, self._codes] = scores[:, self._codes]
+        return out
+
+
+class BatchedGuidance:
+    """Guides the first half of the rows by the second."""
+
+    def __init__(self, scale: float):
+        self._scale = scale
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        given, negative = scores.float().chunk(2)
+        return (negative + self._scale * (given - negative)).repeat(2, 1)
+
+
+def their_run(
+    peer, config: PlannerConfig, prompt: list[int], negative: list[int], codes: int, songs: int, batched: bool
+):
+    """A call of `generate` that makes as many codes."""
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    device = peer.device
+    settings = GenerationConfig(
+        max_new_tokens=codes, min_new_tokens=codes, do_sample=True, eos_token_id=0, pad_token_id=0, use_cache=True
+    )
+    settings.temperature, settings.top_p, settings.top_k = SAMPLING.temperature, SAMPLING.top_p, 0
+    longer = len(prompt) - len(negative)
+    if batched:
+        ids = torch.tensor([prompt] * songs + [[0] * longer + negative] * songs, device=device)
+        mask = torch.ones_like(ids)
+        mask[songs:, :longer] = 0
+        processors = LogitsProcessorList([BatchedGuidance(SAMPLING.guidance), OnlyCodes(config)])
+        # Guided rows and their twins draw numbers of their own there; the time is the same.
+        return lambda: peer.generate(ids, generation_config=settings, attention_mask=mask, logits_processor=processors)
+    ids = torch.tensor([prompt] * songs, device=device)
+    settings.guidance_scale = SAMPLING.guidance
+    return lambda: peer.generate(
+        ids,
+        generation_config=settings,
+        attention_mask=torch.ones_like(ids),
+        negative_prompt_ids=torch.tensor([negative] * songs, device=device),
+        logits_processor=LogitsProcessorList([OnlyCodes(config)]),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="0.6b")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", choices=["auto", "bfloat16", "float32"], default="auto")
+    parser.add_argument("--codes", type=int, default=150, help="audio codes a song; 5 are a second of music")
+    parser.add_argument("--songs", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=3)
+    args = parser.parse_args()
+    device = pick_device(args.device)
+    dtype = DTYPES.get(args.dtype) or pick_dtype(device, "text_encoder")
+
+    config = SIZES[args.size]
+    network = ours(config, device, dtype)
+    peer = theirs(network)
+    vocabulary = Vocabulary(None, {}, config.audio_base, config.audio_codes)
+    prompt, negative = list(range(1, PROMPT + 1)), list(range(1, NEGATIVE + 1))
+    rows = [Row(prompt, seed, codes=args.codes, negative=negative) for seed in range(args.songs)]
+    shared = (peer, config, prompt, negative, args.codes, args.songs)
+    runs = {
+        "ours": lambda: generate(network, vocabulary, rows, sampling=SAMPLING),
+        "ours, two forwards": lambda: generate(network, vocabulary, rows, sampling=SAMPLING, ways=Ways(together=False)),
+        "transformers, batched": their_run(*shared, batched=True),
+        "transformers": their_run(*shared, batched=False),
+    }
+    with torch.inference_mode():
+        timed = alternate(runs, args.runs, warmup=0 if args.runs == 1 else 1)
+    made = args.codes * args.songs
+    print(
+        table(
+            f"Audio codes with guidance, {args.size} planner, {str(dtype).removeprefix('torch.')}, {device}, "
+            f"{args.codes} codes × {args.songs}",
+            ["way", "ours is faster", "tokens/s", "time"],
+            [
+                [name, f"{seconds / timed['ours']:.2f}×", f"{made / seconds:.2f}", f"{seconds:.1f} s"]
+                for name, seconds in timed.items()
+            ],
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
