@@ -48,10 +48,31 @@ def round_trip(vae: OobleckVAE, pieces: int, seconds: int = 8) -> tuple[float, f
     return float(mel), float(ratio)
 
 
-def hear(piece: Piece, wave: np.ndarray, listener: Listener) -> dict[str, float]:
+Key = tuple[str, str]
+SHARPS = {"Db": "C#", "D#": "Eb", "Gb": "F#", "G#": "Ab", "A#": "Bb"}  # to the spelling of `styles.TONICS`
+
+
+def key_finder() -> tuple[str, Callable[[np.ndarray], Key]]:
+    """Name and function (waveform `[2, samples]` to tonic and mode): essentia's where it is installed, else ours."""
+    try:
+        from essentia.standard import KeyExtractor
+    except ImportError:
+        return "our own key finder", listen.key
+    extract = KeyExtractor(sampleRate=SAMPLE_RATE)
+
+    def find(wave: np.ndarray) -> Key:
+        tonic, mode, _ = extract(wave.mean(0).astype(np.float32))
+        return SHARPS.get(tonic, tonic), mode
+
+    return "essentia's KeyExtractor", find
+
+
+def hear(
+    piece: Piece, wave: np.ndarray, listener: Listener, find_key: Callable[[np.ndarray], Key] = listen.key
+) -> dict[str, float]:
     """Which of the things asked for are heard, each 0 or 1 (instruments: the balanced share that is right)."""
     exact, metrical = listen.same_tempo(listen.tempo(wave), piece.bpm)
-    key = listen.key(wave)
+    key = find_key(wave)
     style, instruments = listener.hear(wave)
     asked = set(piece.instruments.values())
     return {
@@ -69,9 +90,14 @@ def hear(piece: Piece, wave: np.ndarray, listener: Listener) -> dict[str, float]
     }
 
 
-def judge(pieces: list[Piece], play: Callable[[Piece], np.ndarray], listener: Listener) -> dict[str, float]:
+def judge(
+    pieces: list[Piece],
+    play: Callable[[Piece], np.ndarray],
+    listener: Listener,
+    find_key: Callable[[np.ndarray], Key] = listen.key,
+) -> dict[str, float]:
     """Share of pieces in which each thing is right."""
-    heard = [hear(piece, play(piece), listener) for piece in pieces]
+    heard = [hear(piece, play(piece), listener, find_key) for piece in pieces]
     return {name: float(np.mean([h[name] for h in heard])) for name in heard[0]}
 
 
@@ -88,9 +114,12 @@ def table(model_path: Path, songs: int, seconds: int) -> list[Row]:
         return generate(model, song_of(piece), seed=piece.seed).waveform[0].numpy()
 
     listener = train_listener()
+    _, find_key = key_finder()
     asked = [compose(HELD_OUT + 1000 + i, Wish(seconds=seconds)) for i in range(songs)]
-    ours, renders = judge(asked, play, listener), judge(asked, render, listener)
-    others = judge(asked, lambda piece: render(compose(piece.seed + 500_000, Wish(seconds=seconds))), listener)
+    ours, renders = (judge(asked, source, listener, find_key) for source in (play, render))
+    others = judge(
+        asked, lambda piece: render(compose(piece.seed + 500_000, Wish(seconds=seconds))), listener, find_key
+    )
     rows += [Row(name, f"{ours[name]:.0%}", f"{renders[name]:.0%}", f"{others[name]:.0%}") for name in ours]
     solos = [compose(HELD_OUT + 5000 + i, Wish(seconds=seconds, solo="piano")) for i in range(max(4, songs // 5))]
     quiet = [float("drums" not in listener.hear(play(piece))[1]) for piece in solos]
@@ -109,7 +138,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     lines = [
-        f"{args.songs} songs of {args.seconds} s; {len(STYLE_NAMES)} styles, {len(INSTRUMENTS)} instruments.",
+        f"{args.songs} songs of {args.seconds} s; {len(STYLE_NAMES)} styles, {len(INSTRUMENTS)} instruments. "
+        f"Keys are heard by {key_finder()[0]}.",
         "",
         "| measured | nano | the composer's renders | untrained, or another piece |",
         "|---|---|---|---|",

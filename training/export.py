@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from acestep_core.config import ModelConfig, TextEncoderConfig
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
+from acestep_core.planner.config import PlannerConfig
 
 NETWORK_FOLDER = "acestep-v15-nano"
+PLANNER_FOLDER = "acestep-5Hz-lm-nano"
 TEXT_FOLDER = "Qwen3-Embedding-0.6B"  # the name by which text encoders are found, whatever their size
+FILE_LIMIT = 15_000_000  # bytes
 SILENCE_FRAMES = 64  # silence is steady: the rest of it repeats the last frame
 
 
@@ -42,19 +45,26 @@ def write_vae(root: Path, vae: OobleckVAE) -> None:
 
 def write_text_encoder(root: Path, module: nn.Module, config: TextEncoderConfig, tokenizer: Path) -> None:
     """`tokenizer`: a folder made by `training.nano_tokenizer`."""
-    folder = _folder(root, TEXT_FOLDER)
-    _write_json(
-        folder / "config.json",
-        {
-            "architectures": ["Qwen3ForCausalLM"],
-            "model_type": "qwen3",
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "torch_dtype": "bfloat16",
-            **asdict(config),
-        },
-    )
+    _write_qwen(_folder(root, TEXT_FOLDER), module, asdict(config), tokenizer)
+
+
+def write_planner(root: Path, module: nn.Module, config: PlannerConfig, tokenizer: Path) -> None:
+    """`module`: the decoder without its head, which is its table of embeddings."""
+    values = asdict(config) | {"tie_word_embeddings": True}
+    values.pop("audio_base")  # that is the number of the tokenizer's ids
+    _write_qwen(_folder(root, PLANNER_FOLDER), module, values, tokenizer)
+
+
+def _write_qwen(folder: Path, module: nn.Module, config: dict, tokenizer: Path) -> None:
+    fixed = {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "torch_dtype": "bfloat16",
+    }
+    _write_json(folder / "config.json", fixed | config)
     _save(module, folder / "model.safetensors")
     for file in sorted(tokenizer.iterdir()):
         shutil.copyfile(file, folder / file.name)
@@ -86,9 +96,28 @@ def _network_json(config: ModelConfig) -> dict:
 
 
 def _save(module: nn.Module, path: Path) -> None:
+    """One file, or with an index beside them as many as keep each below FILE_LIMIT."""
     tensors = {
         name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in module.state_dict().items()
     }
+    shards: list[dict[str, Tensor]] = [{}]
+    for name, value in tensors.items():
+        if sum(t.nbytes for t in shards[-1].values()) + value.nbytes > FILE_LIMIT - 200_000:  # room for the header
+            shards.append({})
+        shards[-1][name] = value
+    if len(shards) == 1:
+        _save_file(tensors, path)
+        return
+    table = {}
+    for index, shard in enumerate(shards, 1):
+        name = f"{path.stem}-{index:05d}-of-{len(shards):05d}.safetensors"
+        _save_file(shard, path.with_name(name))
+        table |= dict.fromkeys(shard, name)
+    size = sum(t.nbytes for t in tensors.values())
+    _write_json(Path(f"{path}.index.json"), {"metadata": {"total_size": size}, "weight_map": table})
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
     save_file(tensors, path, {"format": "pt"})
     path.chmod(0o644)
 

@@ -1,4 +1,5 @@
-"""Puts a trained nano together: `python -m training.finish --dit DIR --vae DIR --out acestep_core/nano`.
+"""Puts a trained nano together:
+`python -m training.finish --dit DIR --vae DIR --planner DIR --out acestep_core/nano`.
 
 `--dit` is the folder of `training.distill` (a turbo), or of `training.dit` with `--base`. Averaged weights are written.
 """
@@ -6,20 +7,22 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from . import nano_config
 from .conditioning import nano_tokenizer
 from .dit import Networks
-from .export import silence_of, write_network, write_text_encoder, write_vae
+from .export import FILE_LIMIT, silence_of, write_network, write_planner, write_text_encoder, write_vae
+from .planner import build
 from .state import Average, load_state
 from .vae import trained
 
 NOTE = "nano is a miniature trained on synthetic music: it shows how everything works, not how ACE-Step sounds"
-FILE_LIMIT, TOTAL_LIMIT = 15_000_000, 32_000_000
+TOTAL_LIMIT = 32_000_000  # bytes
 
 
-def finish(dit: Path, vae_folder: Path, out: Path, turbo: bool = True) -> int:
+def finish(dit: Path, vae_folder: Path, out: Path, turbo: bool = True, planner: Path | None = None) -> int:
     """Writes the whole checkpoint and returns its size in bytes. Raises ValueError when it is larger than allowed."""
     saved = load_state(dit, "dit")
     if saved is None:
@@ -33,6 +36,8 @@ def finish(dit: Path, vae_folder: Path, out: Path, turbo: bool = True) -> int:
     write_text_encoder(out, networks.tower.qwen, networks.tower.config, dit / "tokenizer")
     write_vae(out, vae)
     write_network(out, networks.model, silence_of(vae), NOTE, turbo)
+    if planner is not None:
+        write_planner_of(planner, out, dit / "tokenizer")
     sizes = {path: path.stat().st_size for path in out.rglob("*") if path.is_file()}
     total, largest = sum(sizes.values()), max(sizes, key=sizes.__getitem__)
     if total > TOTAL_LIMIT or sizes[largest] > FILE_LIMIT:
@@ -42,14 +47,30 @@ def finish(dit: Path, vae_folder: Path, out: Path, turbo: bool = True) -> int:
     return total
 
 
+def write_planner_of(folder: Path, out: Path, tokenizer: Path) -> None:
+    """The planner whose training state is in `folder`."""
+    saved = load_state(folder, "planner")
+    if saved is None:
+        raise FileNotFoundError(f"no state of the planner in {folder}: train it first (python -m training.planner)")
+    rows = saved["network"]["model.embed_tokens.weight"].shape[0]
+    network = build(rows)
+    network.load_state_dict(saved["network"])
+    average = Average(network)
+    average.load(saved["average"])
+    average.swap()
+    write_planner(out, network.model, replace(nano_config.PLANNER, vocab_size=rows), tokenizer)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dit", type=Path, required=True)
     parser.add_argument("--vae", type=Path, required=True)
+    parser.add_argument("--planner", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--base", action="store_true", help="not distilled: many steps, with guidance")
     args = parser.parse_args()
-    parser.exit(0, f"{finish(args.dit, args.vae, args.out, not args.base) / 1e6:.1f} MB in {args.out}\n")
+    size = finish(args.dit, args.vae, args.out, not args.base, args.planner)
+    parser.exit(0, f"{size / 1e6:.1f} MB in {args.out}\n")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from acestep_core.models.model import AceStepModel
 from acestep_core.song import Song
-from acestep_core.tasks import COVER, TEXT2MUSIC, Task
+from acestep_core.tasks import COVER, REPAINT, TEXT2MUSIC, Task
 
 from .conditioning import TextTower, conditions, with_dropout
-
-REPAINT = Task("repaint", "Repaint the mask area based on the given conditions:", needs_source=True)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from .random_nano import variance_preserving
 from .state import load_state, save_state
 
 log = logging.getLogger("acestep")
-FRAMES = 16_000  # in a batch
+FRAMES = 4_000  # in a batch; a GPU takes more
 
 
 def straight_through(quantizer: FSQ, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,9 @@ class FSQTrainer:
         latents = latents[:, : latents.shape[1] // 5 * 5].to(self.device)
         for group in self.optimiser.param_groups:
             group["lr"] = 1e-3 * min(1, (self.step + 1) / 100) / (1 + self.step / 3000) ** 0.5
-        made, codes = round_trip(self.model, latents)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            made, codes = round_trip(self.model, latents)
+        made = made.float()
         loss = (made - latents).square().mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

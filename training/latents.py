@@ -11,23 +11,28 @@ import argparse
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from acestep_core.config import HOP
 
 from .pool import Pool
 from .vae import trained
 
 log = logging.getLogger("acestep")
+CHUNK, MARGIN = 125, 8  # frames at a time, and how many on each side are only looked at (receptive field: 7)
 
 
 @torch.no_grad()
 def encode_pool(pool: Pool, vae_folder: Path, out: Path, device: str = "cpu", compiled: bool = True) -> None:
     """Writes `shard_*.npy` (`[frames, 64]` float16) and `shard_*.json` (seed, first frame, frames)."""
     vae = trained(vae_folder).to(device)
-    encode = torch.compile(vae.encode, dynamic=True) if compiled else vae.encode
+    encode = torch.compile(vae.encode, dynamic=False) if compiled else vae.encode
     out.mkdir(parents=True, exist_ok=True)
     for shard in sorted(pool.shards):
         target = out / shard
@@ -39,7 +44,7 @@ def encode_pool(pool: Pool, vae_folder: Path, out: Path, device: str = "cpu", co
                 continue
             seed, wave = pool.piece(index)
             with torch.autocast(device, torch.bfloat16):
-                latents = encode(torch.from_numpy(wave)[None].to(device))[0].float().cpu().numpy().astype(np.float16)
+                latents = encode_piece(encode, torch.from_numpy(wave).to(device)).cpu().numpy().astype(np.float16)
             table.append((seed, position, len(latents)))
             position += len(latents)
             rows.append(latents)
@@ -49,6 +54,19 @@ def encode_pool(pool: Pool, vae_folder: Path, out: Path, device: str = "cpu", co
             np.save(file, np.concatenate(rows))
         os.replace(partial, target)
         log.info("%s: %d pieces, std %.2f", shard, len(table), float(np.concatenate(rows).astype(np.float32).std()))
+
+
+def encode_piece(encode: Callable[[Tensor], Tensor], wave: Tensor) -> Tensor:
+    """Latents `[frames, 64]` of `[2, samples]`, in chunks of one size, so that one compilation serves every length.
+
+    Silence stands before and after the piece.
+    """
+    frames = -(-wave.shape[1] // HOP)
+    chunks = -(-frames // CHUNK)
+    padded = F.pad(wave, (MARGIN * HOP, (chunks * CHUNK + MARGIN) * HOP - wave.shape[1]))
+    parts = padded.unfold(1, (CHUNK + 2 * MARGIN) * HOP, CHUNK * HOP).transpose(0, 1)
+    latents = [encode(part[None].contiguous())[0, MARGIN:-MARGIN].float() for part in parts]
+    return torch.cat(latents)[:frames]
 
 
 class LatentPool:

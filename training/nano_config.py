@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from acestep_core.config import ModelConfig, TextEncoderConfig, VAEConfig
+from acestep_core.planner.config import PlannerConfig
 
 LATENTS = 64
 VOCABULARY = 2048  # of the nano tokenizer, control tokens included
 LEVELS = (8, 8, 8, 5)  # 2560 codes: the released 64 000 would fill a small planner with rows it never learns
+CODES = prod(LEVELS)
 
 VAE = VAEConfig(encoder_hidden_size=16, decoder_channels=16, decoder_input_channels=LATENTS)
 
@@ -55,6 +59,19 @@ def diffusion(
 
 TEXT = text_encoder(hidden=128, layers=2)
 MODEL = diffusion(hidden=256, layers=6, text_hidden=128, encoder_layers=(1, 1, 1))
+PLANNER = PlannerConfig(
+    vocab_size=VOCABULARY + CODES,
+    hidden_size=192,
+    intermediate_size=512,
+    num_hidden_layers=5,
+    num_attention_heads=6,
+    num_key_value_heads=3,
+    head_dim=32,
+    rope_theta=10_000.0,
+    max_position_embeddings=8192,
+    audio_base=VOCABULARY,
+    audio_codes=CODES,
+)
 
 # The placeholder that ships until training is done: same family, a few megabytes.
 RANDOM_VAE = VAEConfig(encoder_hidden_size=8, decoder_channels=8, decoder_input_channels=LATENTS)

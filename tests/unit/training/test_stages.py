@@ -10,17 +10,23 @@ import numpy as np
 import pytest
 import torch
 
+from acestep_core.checkpoints.loading import load_network
 from acestep_core.config import SAMPLE_RATE, ModelConfig, TextEncoderConfig, VAEConfig
+from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.pipeline import generate, load_model
+from acestep_core.planner import prompts
+from acestep_core.planner.loading import load_planner
+from acestep_core.planner.metas import read_block
+from acestep_core.planner.vocabulary import Vocabulary
 from acestep_core.song import Metadata, Song
 from tests.support import tiny
-from training import distill, dit, finish, fsq, random_nano, vae
+from training import distill, dit, finish, fsq, nano_config, planner, random_nano, vae
 from training.adversary import Adversary
 from training.composer import Wish, compose
-from training.conditioning import nano_tokenizer
+from training.conditioning import nano_tokenizer, piece_of
 from training.examples import texts
-from training.export import silence_of
+from training.export import silence_of, write_network
 from training.flow import Mixture, draw_times
 from training.latents import LatentPool, encode_pool
 from training.linear_start import lapped_basis, start_linear
@@ -220,3 +226,65 @@ def test_the_random_nano_is_small_and_makes_a_sound(tmp_path, monkeypatch):
     assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 6_000_000
     result = generate(load_model(tmp_path, device="cpu"), Song("a calm piano", metadata=Metadata(duration=3)), seed=1)
     assert 0.01 < float(result.waveform.square().mean().sqrt()) < 0.5
+
+
+def test_files_of_a_checkpoint_are_split_where_they_grow_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.export.FILE_LIMIT", 400_000)
+    network = tiny.randomise(AceStepModel(MODEL))
+    write_network(tmp_path, network, torch.zeros(1, 64, 64), note="")
+    files = list((tmp_path / "acestep-v15-nano").glob("*.safetensors"))
+    assert len(files) > 2 and max(path.stat().st_size for path in files) < 400_000
+    loaded, _ = load_network(tmp_path / "acestep-v15-nano", device="cpu", dtype=torch.bfloat16)
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.bfloat16()), name
+
+
+@pytest.fixture
+def words(folders) -> Vocabulary:
+    return Vocabulary.of(nano_tokenizer(folders["tokenizer"]), codes=nano_config.CODES)
+
+
+def test_the_planner_learns_and_is_read_by_the_core(folders, words, tmp_path, monkeypatch):
+    small = replace(nano_config.PLANNER, hidden_size=32, intermediate_size=64, num_hidden_layers=1)
+    monkeypatch.setattr("training.nano_config.PLANNER", small)
+    pieces = [(60, list(range(50))), (61, list(range(50, 100)))]
+    trainer = planner.PlannerTrainer(planner.Recipe(rows=2, warmup=5), pieces, pieces, words, tmp_path / "planner")
+    first = np.mean([trainer.train_step()["loss"] for _ in range(3)])
+    for _ in range(15):
+        last = trainer.train_step()["loss"]
+    assert last < 0.9 * first
+    trainer.save()
+    again = planner.PlannerTrainer(trainer.recipe, pieces, pieces, words, tmp_path / "planner")
+    assert again.step == 18 and again.train_step() == pytest.approx(trainer.train_step(), rel=1e-3)
+
+    finish.write_planner_of(tmp_path / "planner", tmp_path, folders["tokenizer"])
+    read = load_planner(tmp_path / "acestep-5Hz-lm-nano", device="cpu", dtype="float32")
+    assert read.vocabulary.audio_base == words.audio_base and read.vocabulary.codes == nano_config.CODES
+    names = [name.removeprefix("model.") for name, _ in again.network.named_parameters()]
+    weights = read.network.state_dict()
+    for name, value in zip(names, load_state(tmp_path / "planner", "planner")["average"], strict=True):
+        assert torch.allclose(weights[name], value, rtol=0.01), name
+
+
+def test_every_task_of_the_planner_is_taught_in_its_own_prompt(words):
+    piece, codes = piece_of(61), list(range(40))
+    ask = {
+        "understand": planner.Recipe(understand=1),
+        "inspire": planner.Recipe(understand=0, inspire=1),
+        "polish": planner.Recipe(understand=0, inspire=0, polish=1),
+        "plan": planner.Recipe(understand=0, inspire=0, polish=0, unconditional=0),
+        "nothing": planner.Recipe(understand=0, inspire=0, polish=0, unconditional=1),
+    }
+    made = {
+        name: planner.example(words, piece, codes, recipe, np.random.default_rng(3)) for name, recipe in ask.items()
+    }
+    assert all(answer[-1] == words.turn_end for _, answer in made.values())
+    assert made["understand"][0] == prompts.understand_prompt(words, codes)
+    assert made["nothing"] == (prompts.unconditional_prompt(words), [*words.code_ids(codes), words.turn_end])
+    for name in ("plan", "understand", "inspire", "polish"):
+        answer = made[name][1]
+        assert answer[0] == words.think
+        block = read_block(words.decode(answer[1 : answer.index(words.think_end)]))
+        assert (block["bpm"], block["keyscale"], block["duration"]) == (piece.bpm, piece.key, piece.seconds)
+        assert ("genres" in block) == (name != "plan")
+    assert words.codes_among(made["plan"][1]) == codes
