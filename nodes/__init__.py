@@ -9,12 +9,25 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .audio import DecodeNode, EncodeAudioNode
+from .batch import BatchSongsNode
+from .codes import AudioCodesNode, LoadCodesNode, SaveCodesNode
+from .cover import CoverNode
 from .empty import EmptyLatentNode
 from .encode import EncodeNode
 from .files import register_model_folder
+from .listen import ListenNode
 from .load import LoadModelNode
+from .load_planner import LoadPlannerNode
+from .morph import MorphNode
+from .plan import PlanNode
+from .repaint import ExtendNode, RepaintNode
 from .sample import SampleNode
+from .show import ShowSongNode
 from .song import SongNode
+from .stems import StemsNode
+from .timbre import TimbreNode
+from .versions import check_comfyui
+from .write import PolishNode, WriteNode
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModelNode,
@@ -24,10 +37,27 @@ NODES: list[type[io.ComfyNode]] = [
     EmptyLatentNode,
     DecodeNode,
     EncodeAudioNode,
+    CoverNode,
+    RepaintNode,
+    ExtendNode,
+    StemsNode,
+    TimbreNode,
+    MorphNode,
+    BatchSongsNode,
+    AudioCodesNode,
+    SaveCodesNode,
+    LoadCodesNode,
+    LoadPlannerNode,
+    PlanNode,
+    WriteNode,
+    PolishNode,
+    ListenNode,
+    ShowSongNode,
 ]
 
 
 class AceStepExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        check_comfyui()
         register_model_folder()
         return NODES

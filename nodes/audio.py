@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.config import SAMPLE_RATE
-from .latents import from_latent, to_latent
+from .latents import EDITS, Edits, edits_of, from_latent, to_latent
 from .sockets import CATEGORY
 
 
@@ -32,12 +32,32 @@ class DecodeNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae, latent, normalize) -> io.NodeOutput:
-        from .comfy_runtime import song_vae, watched
+        import torch
 
-        latents = from_latent(latent)
+        from .comfy_runtime import show_note, song_vae, watched
+
+        latents, edits = from_latent(latent), edits_of(latent)
+        show_note("\n".join(notes_on(edits, latent, normalize)))
+        parts = latents.split([count for _, count in edits])
         with watched() as hooks:
-            waveform = song_vae(vae).to_waveform(latents, hooks, normalize)
+            waveforms = [
+                song_vae(vae).to_waveform(part, hooks, normalize, edit=edit)
+                for part, (edit, _) in zip(parts, edits, strict=True)
+            ]
+        # A source that ends within a frame sets the length of what was made of it, and so that of its neighbours.
+        length = min(waveform.shape[-1] for waveform in waveforms)
+        waveform = torch.cat([waveform[..., :length] for waveform in waveforms])
         return io.NodeOutput({"waveform": waveform, "sample_rate": SAMPLE_RATE})
+
+
+def notes_on(edits: Edits, latent: dict, normalize: bool) -> list[str]:
+    keeps = any(edit is not None for edit, _ in edits)
+    kept_before = any(edit is not None and edit.keeps for edit, _ in latent.get(EDITS) or ())
+    if kept_before and not keeps:
+        return ["the kept part is decoded like the rest: the latent was changed since Sample Song made it"]
+    if keeps and normalize:
+        return ["normalize is ignored: the kept part stays as loud as it was"]
+    return []
 
 
 class EncodeAudioNode(io.ComfyNode):

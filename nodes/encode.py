@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from comfy_api.latest import io
 
-from .sockets import CATEGORY, SongSocket, TextEncoderSocket
+from ..acestep_core.errors import RequestError
+from .sockets import CATEGORY, SongSocket, TaskSocket, TextEncoderSocket
+
+if TYPE_CHECKING:
+    from ..acestep_core.edit import Edit
 
 
 class EncodeNode(io.ComfyNode):
@@ -18,6 +24,18 @@ class EncodeNode(io.ComfyNode):
             inputs=[
                 TextEncoderSocket.Input("text_encoder", tooltip="The reader of the words, from Load Model."),
                 SongSocket.Input("song", tooltip="The song to be made."),
+                TaskSocket.Input(
+                    "task",
+                    optional=True,
+                    tooltip="What to make the song of, from Cover, Repaint, Extend or Stems; without it, it is new.",
+                ),
+                io.String.Input(
+                    "codes",
+                    optional=True,
+                    force_input=True,
+                    tooltip="The structure of the song, one line a take, from Plan Song or Audio Codes; the song "
+                    "becomes as long as they are.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -28,13 +46,33 @@ class EncodeNode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, text_encoder, song) -> io.NodeOutput:
+    def execute(cls, text_encoder, song, task=None, codes=None) -> io.NodeOutput:
+        from dataclasses import replace
+
         from ..acestep_core import pipeline
         from .comfy_runtime import intermediate_device, show_on_node, watched
         from .conditioning import to_conditioning
 
+        task, told = planned(task, codes), {}
+        if task is not None:
+            song = replace(song, metadata=replace(song.metadata, duration=task.seconds))
+            told = {"task": task.task, "tracks": task.tracks, "explicit_mask": not task.auto_mask}
         with watched() as hooks:
-            text = pipeline.encode(text_encoder.model, song, hooks)
+            text = pipeline.encode(text_encoder.model, song, hooks=hooks, **told)
         if text.warnings:  # the core has logged them
             show_on_node("\n".join(text.warnings))
-        return io.NodeOutput(to_conditioning(text, song, intermediate_device()))
+        return io.NodeOutput(to_conditioning(text, song, task, intermediate_device()))
+
+
+def planned(task: Edit | None, codes: str | None) -> Edit | None:
+    """The task, or that of playing codes; empty codes, which a planner that wrote none gives, change nothing."""
+    from ..acestep_core.codes import parse_songs
+    from ..acestep_core.edit import Edit
+    from ..acestep_core.tasks import TEXT2MUSIC
+
+    songs = parse_songs(codes or "")
+    if not songs:
+        return task
+    if task is not None:
+        raise RequestError(f"codes and a task ({task.task.name}) are connected: a cover takes its codes in Cover")
+    return Edit(TEXT2MUSIC, codes=songs)

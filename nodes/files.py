@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import folder_paths
 
-from ..acestep_core.checkpoints.catalog import RELEASES, Kind
+from ..acestep_core.checkpoints.catalog import NANO_PLANNER, RELEASES, Kind
 from ..acestep_core.errors import CheckpointError, RequestError
 from .sockets import AUTO
 
@@ -24,12 +24,14 @@ SINGLE_FILES = {
     Kind.NETWORK: ("diffusion_models", "checkpoints"),
     Kind.TEXT_ENCODER: ("text_encoders", "checkpoints"),
     Kind.VAE: ("vae", "checkpoints"),
+    Kind.PLANNER: ("text_encoders", "checkpoints"),
 }
 SUFFIXES = (".safetensors", ".sft")
 HINTS = {  # shown as the only other entry while there are none
     Kind.NETWORK: "(more: put model folders into models/acestep, single files into models/diffusion_models)",
     Kind.TEXT_ENCODER: "(more: put text encoders into models/text_encoders)",
     Kind.VAE: "(more: put VAEs into models/vae)",
+    Kind.PLANNER: "(more: put planner folders into models/acestep, single files into models/text_encoders)",
 }
 EMBEDDED = "nano"
 _OURS = re.compile(r"ace[-_ .]?step|ace[-_ .]?1[-_.]?5|ace15", re.IGNORECASE)
@@ -52,7 +54,13 @@ def offered(kind: Kind) -> list[str]:
     if kind is not Kind.NETWORK:
         files = [name for name in files if not name.startswith("checkpoints/") or _OURS.search(name)]
     files.sort(key=lambda name: _OURS.search(name) is None)
-    return [EMBEDDED if kind is Kind.NETWORK else AUTO, *([*folders, *files] or [HINTS[kind]])]
+    return [*_always_there(kind), *([*folders, *files] or [HINTS[kind]])]
+
+
+def _always_there(kind: Kind) -> list[str]:
+    if kind is Kind.PLANNER:
+        return [EMBEDDED] if NANO_PLANNER.is_dir() else []
+    return [EMBEDDED if kind is Kind.NETWORK else AUTO]
 
 
 def resolve(network: str, text_encoder: str, vae: str) -> Checkpoint:
@@ -67,6 +75,16 @@ def resolve(network: str, text_encoder: str, vae: str) -> Checkpoint:
         vae=_part(parts, Kind.VAE, parts.vae, vae),
         tokenizer=parts.tokenizer if own_text_encoder else None,
     )
+
+
+def resolve_planner(choice: str) -> tuple[Path, Path | None]:
+    """The planner behind a dropdown entry and, for a single file, the folder of its tokenizer, if one is found.
+
+    Raises RequestError or CheckpointError.
+    """
+    from ..acestep_core.checkpoints.find import find_planner
+
+    return find_planner(EMBEDDED if choice == EMBEDDED else path_of(choice), _roots())
 
 
 def path_of(choice: str) -> Path:
@@ -87,9 +105,9 @@ def path_of(choice: str) -> Path:
     raise RequestError(f"the model {name!r} is not there; looked in {', '.join(folders)}")
 
 
-def fingerprint(parts: Checkpoint) -> list[tuple[str, int, int]]:
+def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:
     """Changes when one of the files does."""
-    paths = {path for path in (parts.network, parts.text_encoder, parts.vae, parts.tokenizer) if path is not None}
+    paths = {path for path in parts if path is not None}
     # A diffusers folder keeps its weights one level down.
     files = [file for path in sorted(paths) for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return [(str(file), stat.st_mtime_ns, stat.st_size) for file in files for stat in (file.stat(),)]
@@ -106,6 +124,8 @@ def _part(parts: Checkpoint, kind: Kind, found: Path | None, choice: str) -> Pat
     files = (folder_paths.get_full_path(category, name) for name in names)  # extra_model_paths may name any folder
     folders = (path_of(f"{MODELS}/{name}") for name in sorted(_model_folders(kind)))
     path = next((Path(file) for file in files if file), None) or next(folders, None)
+    if path is None and kind in parts.broken:
+        raise CheckpointError(f"the {kind.value} for {parts.network.name} cannot be used: {parts.broken[kind]}")
     if path is None:
         raise RequestError(
             f"no {kind.value} found to go with {parts.network.name}: put {names[0]} into models/{category} (or where "
@@ -140,11 +160,12 @@ def _folders_in(folder: Path) -> list[Path]:
 def _kinds(folder: str, changed: int) -> frozenset[Kind]:
     """What a model folder holds, read from its headers once for each time of change."""
     from ..acestep_core.checkpoints.layouts import is_diffusers, network_prefix, text_prefix, vae_prefix
-    from ..acestep_core.checkpoints.reader import read_table, weight_files
+    from ..acestep_core.checkpoints.reader import read_table
+    from ..acestep_core.checkpoints.shards import weight_files
 
     path = Path(folder)
     if is_diffusers(path):
-        return frozenset(SINGLE_FILES)
+        return frozenset(SINGLE_FILES) - {Kind.PLANNER}
     try:
         if not weight_files(path):
             return frozenset()
@@ -152,4 +173,18 @@ def _kinds(folder: str, changed: int) -> frozenset[Kind]:
     except (CheckpointError, OSError):  # a download under way, or not ours: no reason to lose the whole pack
         return frozenset()
     prefixes = {Kind.NETWORK: network_prefix, Kind.TEXT_ENCODER: text_prefix, Kind.VAE: vae_prefix}
-    return frozenset(kind for kind, prefix in prefixes.items() if prefix(table) is not None)
+    found = {kind for kind, prefix in prefixes.items() if prefix(table) is not None}
+    if Kind.TEXT_ENCODER in found and _is_planner(path):
+        found = found - {Kind.TEXT_ENCODER} | {Kind.PLANNER}
+    return frozenset(found)
+
+
+def _is_planner(folder: Path) -> bool:
+    """Both are Qwen3 models, told apart by their vocabulary."""
+    from ..acestep_core.checkpoints.layouts import open_planner
+
+    try:
+        open_planner(folder)
+    except CheckpointError:
+        return False
+    return True

@@ -83,7 +83,8 @@ class LoadModelNode(io.ComfyNode):
         """Another file under the same name is another model."""
         if None in (model, text_encoder, vae):
             return None
-        return fingerprint(resolve(model, text_encoder, vae))
+        parts = resolve(model, text_encoder, vae)
+        return fingerprint(parts.network, parts.text_encoder, parts.vae, parts.tokenizer)
 
     @classmethod
     def execute(cls, model, text_encoder, vae, dtype, variant) -> io.NodeOutput:

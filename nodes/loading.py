@@ -6,6 +6,7 @@ from ..acestep_core import pipeline
 from ..acestep_core.checkpoints.dimensions import read_config
 from ..acestep_core.checkpoints.find import Checkpoint
 from ..acestep_core.checkpoints.loading import ensure_silence, load_network, load_text_encoder, load_vae
+from ..acestep_core.load import prompt_style
 from . import comfy_runtime as runtime
 
 
@@ -44,4 +45,4 @@ def load_parts(
             ensure_silence(network, vae)
     runtime.show_note(read_config(parts.network).get("acestep_note", ""))
     model = runtime.wrap_network(network, pipeline.recommended(report.variant), storage, compute)
-    return model, runtime.PlacedTextEncoder(encoder), song_vae
+    return model, runtime.PlacedTextEncoder(encoder, prompt_style(network)), song_vae

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
 from comfy_api.latest import io
 
 from ..acestep_core.config import FRAME_RATE
@@ -9,10 +13,15 @@ from ..acestep_core.errors import RequestError
 from ..acestep_core.sampling.guidance import METHODS
 from ..acestep_core.sampling.settings import SamplingSettings
 from ..acestep_core.sampling.solvers import SOLVERS
-from ..acestep_core.song import Song
 from .latents import from_latent, to_latent
 from .sockets import CATEGORY
 from .versions import advanced
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..acestep_core.edit import Edit
+    from .conditioning import Entry
 
 MAX_SEED = 2**64 - 1
 
@@ -102,6 +111,29 @@ class SampleNode(io.ComfyNode):
                     tooltip="The song becomes as long as this one, which need not hold anything; without it, as long "
                     "as Song says.",
                 ),
+                advanced(
+                    io.Float.Input(
+                        "retake_variance",
+                        default=0.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.05,
+                        round=0.01,
+                        optional=True,
+                        tooltip="How far this take may stray from the seed's own: 0 is the same take, a little of it a "
+                        "similar one, 1 the take of the retake seed.",
+                    )
+                ),
+                advanced(
+                    io.Int.Input(
+                        "retake_seed",
+                        default=0,
+                        min=0,
+                        max=MAX_SEED,
+                        optional=True,
+                        tooltip="Which way it strays: with a retake variance above 0, another number is another take.",
+                    )
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -124,11 +156,14 @@ class SampleNode(io.ComfyNode):
         guidance_method,
         sigmas=None,
         latent=None,
+        retake_variance=0.0,
+        retake_seed=0,
     ) -> io.NodeOutput:
-        from ..acestep_core import pipeline
+        import torch
+
         from ..acestep_core.sampling.noise import batch_seeds
-        from .comfy_runtime import placed_network, song_model, watched
-        from .conditioning import only_entry, text_condition
+        from .comfy_runtime import song_model
+        from .conditioning import entries, unheard
 
         settings = SamplingSettings(
             steps=steps or None,
@@ -138,29 +173,98 @@ class SampleNode(io.ComfyNode):
             solver=solver,
             timesteps=None if sigmas is None else sigmas.tolist(),
         )
-        caption, lyrics, song = only_entry(conditioning)
-        seconds = song_seconds(song, latent)
-        text = text_condition(caption, lyrics, song_model(model).diffusion_model.config.text_hidden_dim)
-        placed = placed_network(model, settings, batch_size, pipeline.frames_of(seconds), text)
-        with watched(song_model(model).latent_format) as hooks:
-            latents = pipeline.sample(
-                placed,
-                text,
-                seconds=seconds,
-                seeds=batch_seeds(seed, batch_size),
-                settings=settings,
-                hooks=hooks,
-            )
-        return io.NodeOutput(to_latent(latents))
+        songs = entries(conditioning, song_model(model).diffusion_model.config.text_hidden_dim)
+        seconds = common_length(songs, latent)
+        groups = together(songs)
+        counts = [batch_size * songs_in(group) for group in groups]
+        say_what_is_ignored(unheard(conditioning), songs, latent, solver)
+        seeds, other_seeds = (iter(batch_seeds(first, sum(counts))) for first in (seed, retake_seed))
+        made, edits = [], []
+        for group, count in zip(groups, counts, strict=True):
+            own, other = list(islice(seeds, count)), list(islice(other_seeds, count))
+            retake = (other, retake_variance) if retake_variance else None
+            latents, edit = sample_together(model, group, batch_size, seconds, own, settings, retake)
+            made.append(latents)
+            edits.append((edit, count))
+        return io.NodeOutput(to_latent(torch.cat(made), edits))
 
 
-def song_seconds(song: Song | None, latent: dict | None) -> float:
-    """How long the song shall be: as long as the latent, where there is one."""
+def sample_together(
+    model, group: Sequence[Entry], takes: int, seconds: float, seeds: list[int], settings: SamplingSettings, retake
+) -> tuple[torch.Tensor, Edit | None]:
+    """Latents [len(seeds), T, 64] of songs that differ in their words alone, and the edit that they are."""
+    from ..acestep_core import pipeline
+    from .comfy_runtime import placed_network, song_model, watched
+    from .conditioning import references
+
+    song = group[0]
+    edit = song.edit and song.edit.repeated(takes)
+    texts = [entry.text for entry in group for _ in range(takes)] if len(group) > 1 else [song.text]
+    two_texts = song.morph is not None or (edit is not None and edit.lets_go)
+    rows = sum(entry.rows for entry in group) * (2 if two_texts else 1)
+    placed = placed_network(model, settings, len(seeds), pipeline.frames_of(seconds), rows)
+    with watched(song_model(model).latent_format) as hooks:
+        latents = pipeline.sample(
+            placed,
+            texts,
+            seconds=seconds,
+            seeds=seeds,
+            settings=settings,
+            edit=edit,
+            morph=song.morph and song.morph.repeated(takes),
+            timbre=references(song.timbre),
+            retake=retake,
+            hooks=hooks,
+        )
+    return latents, edit
+
+
+def together(songs: Sequence[Entry]) -> list[list[Entry]]:
+    """Neighbours that differ in their words alone: each group is a batch for the network."""
+    groups: list[list[Entry]] = []
+    for song in songs:
+        if groups and groups[-1][-1].goes_with(song):
+            groups[-1].append(song)
+        else:
+            groups.append([song])
+    return groups
+
+
+def songs_in(group: Sequence[Entry]) -> int:
+    """How many songs it stands for: one description may be played to several sources."""
+    edit, morph = group[0].edit, group[0].morph
+    return max(len(group), edit.items if edit else 1, morph.items if morph else 1)
+
+
+def common_length(songs: Sequence[Entry], latent: dict | None) -> float:
+    lengths = {seconds_of(song, latent) for song in songs}
+    if len(lengths) > 1:
+        given = ", ".join(f"{seconds:g}" for seconds in sorted(lengths))
+        raise RequestError(f"the songs of one batch must have one length, got {given} seconds")
+    return lengths.pop()
+
+
+def say_what_is_ignored(ignored: list[str], songs: Sequence[Entry], latent: dict | None, solver: str) -> None:
+    from .comfy_runtime import show_note
+
+    if latent is not None and any(song.edit or song.morph for song in songs):
+        ignored.append("the latent is ignored: the song is as long as the one it is made from")
+    if solver != "euler" and any(song.morph for song in songs):
+        ignored.append(f"the solver {solver} is ignored: a morph takes its own steps")
+    show_note("\n".join(ignored))
+
+
+def seconds_of(entry: Entry, latent: dict | None) -> float:
+    """How long the song becomes: as its source, else as the latent where there is one, else as it says itself."""
+    if entry.morph is not None:
+        return entry.morph.frames / FRAME_RATE
+    if entry.edit is not None:
+        return entry.edit.frames / FRAME_RATE
     if latent is not None:
         return from_latent(latent).shape[1] / FRAME_RATE
-    if song is None:
+    if entry.song is None:
         raise RequestError(
             "this conditioning does not say how long the song is: connect the one from Encode Song, or a latent of "
             "that length"
         )
-    return song.metadata.duration
+    return entry.song.metadata.duration

@@ -9,3 +9,5 @@ AUTO = "auto"
 
 TextEncoderSocket = io.Custom("ACESTEP_TEXT_ENCODER")
 SongSocket = io.Custom("ACESTEP_SONG")
+PlannerSocket = io.Custom("ACESTEP_PLANNER")
+TaskSocket = io.Custom("ACESTEP_TASK")

@@ -5,11 +5,14 @@ Light to import: the nodes' schemas need it when ComfyUI starts.
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 from comfy_api.latest import io
 
 AnyInput = TypeVar("AnyInput", bound=io.Input)
+
+OLDEST = (0, 3, 75)  # as pyproject.toml tells the registry; the first with previews of latents like ours
 
 
 def advanced(widget: AnyInput) -> AnyInput:
@@ -33,6 +36,52 @@ def linear_with_weights(base: type) -> type:
             torch.nn.Linear.__init__(self, in_features, out_features, bias, device, dtype)
 
     return Linear
+
+
+def embedding_with_weights(base: type) -> type:
+    """ComfyUI's Embedding, likewise, looked up where its weight is: only the rows found travel.
+
+    Its own fetches the whole table of an offloaded one for every token.
+    """
+    import torch
+
+    class Embedding(base):
+        def __init__(self, num_embeddings, embedding_dim, device=None, dtype=None):
+            torch.nn.Embedding.__init__(self, num_embeddings, embedding_dim, device=device, dtype=dtype)
+
+        def forward(self, tokens):
+            return torch.nn.functional.embedding(tokens.to(self.weight.device), self.weight).to(tokens.device)
+
+    return Embedding
+
+
+def model_class() -> type:
+    """What our MODEL derives from: ComfyUI's own ACE-Step 1.5 where it has one, so that its loaders match LoRAs by all
+    the names that they know for it (PEFT's and LyCORIS' among them); else the base of all models."""
+    import comfy.model_base
+
+    return getattr(comfy.model_base, "ACEStep15", comfy.model_base.BaseModel)
+
+
+def vae_rates(vae: object) -> tuple[int, int]:
+    """The sample rates that a `comfy.sd.VAE` encodes from and decodes to.
+
+    Before ComfyUI had more than one, it did not say: 44.1 kHz. Some later VAEs decode to another than they encode from.
+    """
+    encoded = getattr(vae, "audio_sample_rate", 44100)
+    return encoded, getattr(vae, "audio_sample_rate_output", encoded)
+
+
+def check_comfyui() -> None:
+    """Raises one sentence for a ComfyUI without what we need. A version that is no number is taken for a new one."""
+    try:
+        from comfyui_version import __version__ as version
+    except ImportError:
+        return
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    if numbers is not None and tuple(map(int, numbers.groups())) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise RuntimeError(f"ACE-Step 1.5 needs ComfyUI {oldest} or newer, and this is {version}: update ComfyUI")
 
 
 def running_node() -> str | None:

@@ -2,9 +2,10 @@
 interrupt. What differs between ComfyUI versions is in `nodes/versions.py`.
 """
 
-from .model import AceStep15, placed_network, song_model, wrap_network
+from .model import AceStep15, placed_network, song_model, tokenized, wrap_network
 from .ops import comfy_ops
 from .placement import homes, intermediate_device
+from .planner import LYRICS_TOKENS, PlacedPlanner, load_planner
 from .precision import encoder_dtype, network_dtypes, text_encoder_dtype, vae_dtype
 from .progress import show_note, show_on_node, watched
 from .text_encoder import BUNDLED_TOKENIZER, PlacedTextEncoder
@@ -12,13 +13,16 @@ from .vae import SongVAE, song_vae
 
 __all__ = [
     "BUNDLED_TOKENIZER",
+    "LYRICS_TOKENS",
     "AceStep15",
+    "PlacedPlanner",
     "PlacedTextEncoder",
     "SongVAE",
     "comfy_ops",
     "encoder_dtype",
     "homes",
     "intermediate_device",
+    "load_planner",
     "network_dtypes",
     "placed_network",
     "show_note",
@@ -26,6 +30,7 @@ __all__ = [
     "song_model",
     "song_vae",
     "text_encoder_dtype",
+    "tokenized",
     "vae_dtype",
     "watched",
     "wrap_network",

@@ -35,6 +35,14 @@ def _encoding(config: ModelConfig, condition_rows: int, itemsize: int) -> int:
     return rows * (3 * config.encoder_hidden_size + 2 * config.encoder_intermediate_size) * itemsize
 
 
+def tokenizing_bytes(config: ModelConfig, codes: int, itemsize: int) -> int:
+    """Hearing that many audio codes at once: the pooler sees each group of frames behind a row of its own."""
+    rows = codes * (config.pool_window_size + 1)
+    attended = config.encoder_num_attention_heads * config.head_dim
+    width = 4 * config.encoder_hidden_size + 3 * attended + 2 * config.encoder_intermediate_size
+    return int(MARGIN * rows * width * itemsize)
+
+
 def tile_bytes(config: VAEConfig, frames: int, itemsize: int) -> int:
     """Decoding or encoding a tile: its widest moment is at the full sample rate, where a residual unit holds its input
     and two more, and a convolution may copy what it reads and writes into a layout of its own."""

@@ -17,18 +17,21 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 from ...acestep_core import pipeline
+from ...acestep_core.codes import Codes
 from ...acestep_core.config import LATENT_CHANNELS
+from ...acestep_core.edit import Edit
 from ...acestep_core.errors import RequestError
 from ...acestep_core.models.dit import Prepared
 from ...acestep_core.models.model import AceStepModel
-from ...acestep_core.sampling.context import frames_to_run, text_to_music_context
+from ...acestep_core.sampling.context import context, frames_to_run
 from ...acestep_core.sampling.preview import picture
 from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
-from ...acestep_core.text.encoder import TextCondition
-from ..conditioning import LYRICS, condition_rows, text_condition
-from .estimates import MAX_CONDITION_ROWS, sampling_bytes
+from ..conditioning import BATCH, EDIT, LYRICS, MORPH, TIMBRE, condition_rows, references, text_condition
+from ..versions import model_class
+from .estimates import MAX_CONDITION_ROWS, sampling_bytes, tokenizing_bytes
 from .placement import ComfyPlacement
 from .precision import COMPUTE_DTYPES, encoder_dtype
+from .progress import show_note, watched
 
 
 def _drawn(latents: torch.Tensor) -> torch.Tensor:
@@ -63,7 +66,7 @@ class SongCondition:
 
     def __init__(self, encoded: torch.Tensor, context: torch.Tensor):
         self.encoded = encoded  # [1, S, e]
-        self.context = context  # [1, T, 128]
+        self.context = context  # [1 or B, T, 128]
         self._prepared: dict[tuple[int, object], Prepared] = {}
         self._parts: dict[tuple[int, int], SongCondition] = {}
 
@@ -86,14 +89,14 @@ class SongCondition:
         return list(self.encoded.shape)
 
     def prepared(self, network: AceStepModel, batch: int, weights: object) -> Prepared:
-        """`weights` tells apart the states of a network whose weights a hook changes between steps."""
+        """`weights` tells apart the states of a network whose weights hooks change between steps."""
         key = (batch, weights)
         if key not in self._prepared:
             self._prepared[key] = network.decoder.prepare(self.context.expand(batch, -1, -1), self.encoded)
         return self._prepared[key]
 
 
-class AceStep15(comfy.model_base.BaseModel):
+class AceStep15(model_class()):
     """The MODEL of KSampler and its friends: our network, its tensors under their original names."""
 
     def __init__(self, network: AceStepModel, defaults: VariantDefaults, storage: torch.dtype, compute: torch.dtype):
@@ -115,17 +118,22 @@ class AceStep15(comfy.model_base.BaseModel):
         """Called once for each entry and sampling, the network being on its device: the condition encoder runs here."""
         network, device, caption = self.diffusion_model, kwargs["device"], kwargs.get("cross_attn")
         _check_latent(kwargs["noise"])
+        _check_followed(kwargs)
+        edit = kwargs.get(EDIT)
         if caption is None or caption.count_nonzero():
             text = text_condition(caption, kwargs.get(LYRICS), network.config.text_hidden_dim)
-            (encoded,) = pipeline.encode_conditions(network, [text], device)
+            (encoded,) = pipeline.encode_conditions(network, [text], device, references(kwargs.get(TIMBRE)))
+            _say_what_is_not_followed(edit, kwargs["noise"].shape[-1])
         else:  # ConditioningZeroOut
             encoded = network.null_condition_emb.to(device)
-        silence = network.silence(kwargs["noise"].shape[-1]).to(device)
-        return {"song": SongCondition(encoded, text_to_music_context(silence, 1))}
+        if edit is not None:
+            edit.check_model(network.config)
+        songs, _, frames = kwargs["noise"].shape
+        seen = context(network, edit, 1 if edit is None or edit.items == 1 else songs, frames, device)
+        return {"song": SongCondition(encoded, seen)}
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):
-        weights = getattr(self.current_patcher, "current_hooks", None)
-        prepared = conds["song"].prepared(self.diffusion_model, len(x), weights)
+        prepared = conds["song"].prepared(self.diffusion_model, len(x), _hooked(self.current_patcher))
         # Sigma is the flow's own time, whatever multiplier a ModelSampling node has set.
         velocity = self.diffusion_model(x.movedim(1, -1), t.float(), prepared)
         return self.model_sampling.calculate_denoised(t, velocity.movedim(-1, 1), x)
@@ -135,7 +143,8 @@ class AceStep15(comfy.model_base.BaseModel):
         caption, lyrics = kwargs.get("cross_attn"), kwargs.get(LYRICS)
         if caption is None:
             return {}  # refused by extra_conds
-        rows = condition_rows(caption, lyrics) if lyrics is not None else caption.shape[1]
+        voices = len(kwargs.get(TIMBRE) or ())
+        rows = condition_rows(caption, lyrics, voices) if lyrics is not None else caption.shape[1]
         return {"song": [1, rows, self.diffusion_model.config.encoder_hidden_size]}
 
     def memory_required(self, input_shape: Sequence[int], cond_shapes: Mapping[str, Any] | None = None) -> int:
@@ -144,6 +153,28 @@ class AceStep15(comfy.model_base.BaseModel):
         rows = sum(shape[1] for shape in conditions) if conditions else MAX_CONDITION_ROWS
         network = self.diffusion_model
         return sampling_bytes(network.config, input_shape[0], input_shape[-1], rows, self.get_dtype().itemsize)
+
+
+def _check_followed(entry: Mapping[str, Any]) -> None:
+    """Refuses what only Sample Song can do, rather than make another song than asked for."""
+    if entry.get(MORPH) is not None:
+        raise RequestError("KSampler cannot morph: connect this conditioning to Sample Song")
+    if entry.get(BATCH):
+        raise RequestError("KSampler would mix the songs of a batch: connect this conditioning to Sample Song")
+
+
+def _say_what_is_not_followed(edit: Edit | None, frames: int) -> None:
+    unheard = edit.beyond_context() if edit is not None else []
+    if edit is not None and frames != edit.frames:
+        unheard.append("the length of the source")
+    if unheard:
+        show_note(f"KSampler does not follow {', '.join(unheard)}; Sample Song does")
+
+
+def _hooked(patcher: comfy.model_patcher.ModelPatcher | None) -> tuple:
+    """The hooks that the weights are patched with now, each with the strength that its keyframes give it by now."""
+    group = getattr(patcher, "current_hooks", None)
+    return () if group is None else tuple((hook, hook.strength) for hook in group.hooks)
 
 
 def _check_latent(latent: torch.Tensor) -> None:
@@ -159,32 +190,37 @@ def wrap_network(
 ) -> comfy.model_patcher.ModelPatcher:
     """The MODEL socket."""
     if storage != compute:
-        store_layers(network, storage)
+        store_layers(network.decoder.layers, storage)
     model = AceStep15(network, defaults, storage, compute)
     return comfy.model_patcher.ModelPatcher(model, mm.get_torch_device(), mm.unet_offload_device())
 
 
-def store_layers(network: AceStepModel, storage: torch.dtype) -> None:
-    """Keeps the big matrices of the transformer in `storage`; what is small, or sensitive to it, stays as it is."""
+def store_layers(layers: torch.nn.ModuleList, storage: torch.dtype) -> None:
+    """Keeps a transformer's big matrices in `storage`; what is small, or sensitive to it, stays as it is."""
     with torch.inference_mode(False):  # nodes run in it, and it would mark the weights for ever
-        for layer in network.decoder.layers:
-            for module in layer.modules():
-                if isinstance(module, torch.nn.Linear):
-                    module.weight = torch.nn.Parameter(module.weight.to(storage), requires_grad=False)
+        for module in layers.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight = torch.nn.Parameter(module.weight.to(storage), requires_grad=False)
 
 
 def song_model(model: object) -> AceStep15:
     """What is in a MODEL. Raises RequestError for those of other models."""
     inner = getattr(model, "model", None)
     if not isinstance(inner, AceStep15):
+        if type(inner).__name__ == "ACEStep15":
+            raise RequestError(
+                "this MODEL comes from ComfyUI's own loader, which is for KSampler: choose the same file in Load Model "
+                "of the ACE-Step 1.5 nodes, and connect that"
+            )
         raise RequestError("this MODEL cannot make songs here: connect the one from Load Model")
     return inner
 
 
 def placed_network(
-    model: comfy.model_patcher.ModelPatcher, settings: SamplingSettings, songs: int, frames: int, text: TextCondition
+    model: comfy.model_patcher.ModelPatcher, settings: SamplingSettings, songs: int, frames: int, rows: int
 ) -> pipeline.Model:
-    """What a MODEL holds, for the core's functions, with room for that many songs at once.
+    """What a MODEL holds, for the core's functions, with room for that many songs at once, whose conditions have that
+    many rows together.
 
     A shift that a ModelSampling node has set is the MODEL's own from then on.
     """
@@ -198,8 +234,18 @@ def placed_network(
     defaults = replace(inner.defaults, shift=schedule.shift)
     halves = 2 if settings.resolve(defaults).guidance.enabled else 1
     shape = [halves * songs, LATENT_CHANNELS, frames_to_run(frames)]
-    memory = inner.memory_required(shape, {"song": [[1, condition_rows(text.caption, text.lyrics)]]})
+    memory = inner.memory_required(shape, {"song": [[1, rows]]})
     return pipeline.Model(network=_compiled(model), defaults=defaults, placement=ComfyPlacement(model, memory))
+
+
+def tokenized(model: comfy.model_patcher.ModelPatcher, latents: torch.Tensor) -> tuple[Codes, ...]:
+    """The audio codes of latents [B, T, 64], song by song."""
+    inner = song_model(model)
+    rows = -(-latents.shape[1] // inner.diffusion_model.config.pool_window_size)
+    memory = tokenizing_bytes(inner.diffusion_model.config, rows, inner.get_dtype().itemsize)
+    part = pipeline.Model(network=inner.diffusion_model, placement=ComfyPlacement(model, memory))
+    with watched() as hooks:
+        return pipeline.tokenize(part, latents, hooks)
 
 
 def _compiled(model: comfy.model_patcher.ModelPatcher) -> AceStepModel:

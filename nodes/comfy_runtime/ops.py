@@ -6,7 +6,7 @@ import comfy.model_management as mm
 import comfy.ops
 import torch
 
-from ..versions import linear_with_weights
+from ..versions import embedding_with_weights, linear_with_weights
 
 
 class _Castable:
@@ -16,12 +16,18 @@ class _Castable:
         return comfy.ops.cast_bias_weight(self, like)
 
 
-def comfy_ops(storage: torch.dtype, compute: torch.dtype) -> type:
-    """ComfyUI's layers, so that partial loading, fp8 storage and weight patches work, as the core's `ops` namespace."""
-    base = comfy.ops.pick_operations(storage, compute, load_device=mm.get_torch_device())
+def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) -> type:
+    """ComfyUI's layers, so that partial loading, fp8 storage and weight patches work, as the core's `ops` namespace.
+
+    `wide`: activations go beyond what ComfyUI's --fast multiplies in fp8, which is 448.
+    """
+    base = comfy.ops.pick_operations(storage, compute, load_device=mm.get_torch_device(), disable_fast_fp8=wide)
 
     class Ops:
         class Linear(_Castable, linear_with_weights(base.Linear)):
+            pass
+
+        class Embedding(_Castable, embedding_with_weights(base.Embedding)):
             pass
 
         class Conv1d(_Castable, base.Conv1d):

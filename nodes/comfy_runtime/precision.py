@@ -9,6 +9,7 @@ from ...acestep_core.errors import RequestError
 
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]  # float16 overflows in the lyric encoder
 STORAGE_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "fp8_e4m3fn": torch.float8_e4m3fn}
+PLANNER_DTYPES = {**STORAGE_DTYPES, "float16": torch.float16}
 
 
 def network_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
@@ -18,6 +19,15 @@ def network_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
     device = mm.get_torch_device()
     storage = mm.unet_dtype(device, supported_dtypes=COMPUTE_DTYPES) if asked == "auto" else STORAGE_DTYPES[asked]
     return storage, mm.unet_manual_cast(storage, device, COMPUTE_DTYPES) or storage
+
+
+def planner_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
+    """(storage, compute) dtype of a planner. Its layers stay within the range of float16, where that is asked for."""
+    if asked != "auto" and asked not in PLANNER_DTYPES:
+        raise RequestError(f"unknown dtype {asked!r}: allowed are auto, {', '.join(PLANNER_DTYPES)}")
+    usual = text_encoder_dtype()
+    storage = PLANNER_DTYPES.get(asked, usual)
+    return storage, usual if storage == torch.float8_e4m3fn else storage
 
 
 def encoder_dtype(compute: torch.dtype) -> torch.dtype:

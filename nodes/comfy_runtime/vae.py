@@ -11,11 +11,14 @@ import comfy.model_patcher
 import torch
 
 from ...acestep_core import pipeline
+from ...acestep_core.audio import check_waveform
 from ...acestep_core.config import FRAME_RATE, HOP, LATENT_CHANNELS, SAMPLE_RATE
+from ...acestep_core.edit import Edit
 from ...acestep_core.errors import RequestError
 from ...acestep_core.models.oobleck import OobleckVAE
 from ...acestep_core.runtime import Hooks
 from .estimates import tile_bytes
+from .native_vae import NativeVAE, is_song_vae
 from .placement import ComfyPlacement, Container
 from .progress import show_note, watched
 
@@ -40,16 +43,19 @@ class SongVAE:
         """Brings the network to its device for as long as the block lasts."""
         return ComfyPlacement(self.patcher, whole=True).use(self.first_stage_model)
 
-    def to_waveform(self, latents: torch.Tensor, hooks: Hooks, normalize: bool, tile: int = TILES[0]) -> torch.Tensor:
-        """Latents [B, T, 64] to a waveform [B, 2, N]."""
+    def to_waveform(
+        self, latents: torch.Tensor, hooks: Hooks, normalize: bool, tile: int = TILES[0], edit: Edit | None = None
+    ) -> torch.Tensor:
+        """Latents [B, T, 64], made by `edit` if by any, to a waveform [B, 2, N]."""
 
         def decode(model: pipeline.Model, size: int) -> torch.Tensor:
-            return pipeline.decode(model, latents, normalize=normalize, tile_frames=size, hooks=hooks)
+            return pipeline.decode(model, latents, normalize=normalize, edit=edit, tile_frames=size, hooks=hooks)
 
         return self._in_tiles(decode, tile, latents.shape[1])
 
     def to_latents(self, waveform: torch.Tensor, rate: float, hooks: Hooks, tile: int = TILES[0]) -> torch.Tensor:
         """A waveform [B, channels, N] to latents [B, T, 64]."""
+        check_waveform(waveform, rate)
 
         def encode(model: pipeline.Model, size: int) -> torch.Tensor:
             return pipeline.encode_audio(model, waveform, rate, tile_frames=size, hooks=hooks)
@@ -119,7 +125,10 @@ class SongVAE:
         return None
 
 
-def song_vae(vae: object) -> SongVAE:
-    if not isinstance(vae, SongVAE):
-        raise RequestError("this VAE cannot be used here: connect the one from Load Model")
-    return vae
+def song_vae(vae: object) -> SongVAE | NativeVAE:
+    """What is in a VAE socket: ours, or ComfyUI's own for ACE-Step 1.5. Raises RequestError for any other."""
+    if isinstance(vae, SongVAE):
+        return vae
+    if is_song_vae(vae):
+        return NativeVAE(vae)
+    raise RequestError("this VAE is not for songs: connect the one from Load Model, or an ACE-Step 1.5 VAE")

@@ -159,6 +159,7 @@ class Frontend:
     def template_card(self, name: str) -> Locator:
         """A template's card, once its picture has been drawn."""
         card = self.page.get_by_test_id(f"template-workflow-{name}")
+        card.scroll_into_view_if_needed()  # it is drawn when it is seen
         picture = card.locator("img").first.element_handle()
         self.page.wait_for_function("picture => picture.complete && picture.naturalWidth > 0", arg=picture)
         return card

@@ -15,6 +15,16 @@ def load_workflow(path: Path) -> dict:
     return json.loads(path.read_text("utf-8"))
 
 
+def with_planner(workflow: dict, object_info: dict[str, dict]) -> dict:
+    """The workflow, in which the first planner on offer stands in for nano's where that has none of its own."""
+    for node in workflow["nodes"]:
+        if node["type"] == "AS15_LoadPlanner":
+            offered = object_info[node["type"]]["input"]["required"]["planner"][1]["options"]
+            if node["widgets_values"][0] == "nano" and "nano" not in offered:
+                node["widgets_values"][0] = offered[0]
+    return workflow
+
+
 def inputs_of(info: dict) -> list[tuple[str, str | list, dict]]:
     """(name, type, options) of a node's inputs in the order of its sockets and widgets."""
     found = []
@@ -70,3 +80,11 @@ def with_inputs(prompt: dict[str, dict], class_type: str, **inputs: object) -> d
     node_id = find(prompt, class_type)
     node = prompt[node_id]
     return {**prompt, node_id: {**node, "inputs": {**node["inputs"], **inputs}}}
+
+
+def with_all(prompt: dict[str, dict], class_type: str, **inputs: object) -> dict[str, dict]:
+    """A copy of the prompt with inputs of all its nodes of that class changed."""
+    return {
+        key: {**node, "inputs": {**node["inputs"], **inputs}} if node["class_type"] == class_type else node
+        for key, node in prompt.items()
+    }

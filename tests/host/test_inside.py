@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.comfyui import find_comfyui
+from tests.support.tiny_planner import write_qwen3, write_tiny_planner
 
 from .server import REPO
 
@@ -25,9 +26,14 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
+    folder = tmp_path_factory.mktemp("inside")
+    models = folder / "models"
+    write_tiny_planner(models / "acestep-5Hz-lm-tiny")
+    write_qwen3(models / "text-encoder", rows=151_669)
+    write_qwen3(models / "odd", rows=1000)
     process = subprocess.run(
         [sys.executable, "-B", str(INSIDE / "run.py"), str(find_comfyui()), str(REPO), *CHECKS],
-        cwd=tmp_path_factory.mktemp("inside"),
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": ""},
         capture_output=True,
         text=True,

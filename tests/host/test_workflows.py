@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 from safetensors.torch import load
 
-from .graph import find, load_workflow, to_prompt, with_inputs
+from .graph import find, load_workflow, to_prompt, with_all, with_inputs, with_planner
 from .server import REPO, ComfyServer
 from .workflow_check import problems
 
@@ -21,6 +21,11 @@ WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
 SECONDS = 6.0  # above the shortest that a model is sampled at, so that KSampler draws the same noise
 SAMPLERS = ("AS15_Sample", "KSampler")
 PLAYERS = ("SaveAudio", "PreviewAudio")
+ADDED = {"extend": 2.0}  # seconds beyond the song
+KEEPING = {"repaint", "extend"}  # a part of the song stays as loud as it was
+START, END = 2.0, 4.0  # what is repainted
+RATE = 48_000
+EDGE = RATE // 20  # no crossfade is longer
 
 
 def path_of(name: str) -> Path:
@@ -32,9 +37,14 @@ def hurried(server: ComfyServer, name: str, seed: int) -> dict[str, dict]:
 
     A seed that no other test has: what comes from the cache is not listed among the outputs.
     """
-    prompt = to_prompt(load_workflow(path_of(name)), server.object_info())
-    (sampler,) = {node["class_type"] for node in prompt.values()} & set(SAMPLERS)
-    return with_inputs(with_inputs(prompt, "AS15_Song", duration=SECONDS), sampler, steps=2, seed=seed)
+    info = server.object_info()
+    prompt = to_prompt(with_planner(load_workflow(path_of(name)), info), info)
+    for writer in ("AS15_Song", "AS15_Write"):
+        prompt = with_all(prompt, writer, duration=SECONDS)
+    for sampler in SAMPLERS:
+        prompt = with_all(prompt, sampler, steps=2, seed=seed)
+    prompt = with_all(prompt, "AS15_Repaint", start=START, end=END)
+    return with_all(prompt, "AS15_Extend", after=ADDED["extend"])
 
 
 def songs(server: ComfyServer, prompt: dict[str, dict]) -> list[np.ndarray]:
@@ -60,7 +70,8 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_it_fits_the_live_schemas(server: ComfyServer, workflow: Path) -> None:
-    assert not problems(load_workflow(workflow), server.object_info())
+    info = server.object_info()
+    assert not problems(with_planner(load_workflow(workflow), info), info)
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
@@ -76,6 +87,21 @@ def test_it_has_a_picture_and_a_note(workflow: Path) -> None:
 def test_no_picture_is_left_over() -> None:
     pictures = {path.stem for path in (REPO / "workflows").iterdir() if path.suffix != ".json"}
     assert pictures == {path.stem for path in WORKFLOWS}
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_nothing_in_it_is_idle(server: ComfyServer, workflow: Path) -> None:
+    """Every node has a say in something that is heard, seen or saved."""
+    info = server.object_info()
+    prompt = to_prompt(load_workflow(workflow), info)
+    heard = {key for key, node in prompt.items() if info[node["class_type"]]["output_node"]}
+    waiting = list(heard)
+    while waiting:
+        inputs = prompt[waiting.pop()]["inputs"].values()
+        new = {value[0] for value in inputs if isinstance(value, list)} - heard
+        heard |= new
+        waiting += new
+    assert heard == prompt.keys()
 
 
 def rename(workflow: dict, old: str, new: str) -> None:
@@ -125,13 +151,39 @@ def test_a_fault_would_be_seen(server: ComfyServer, harm: Callable[[dict], objec
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_it_makes_a_song(server: ComfyServer, workflow: Path) -> None:
-    heard = songs(server, hurried(server, workflow.stem, seed=10))
+    heard = songs(server, hurried(server, workflow.stem, seed=100 + WORKFLOWS.index(workflow)))
     assert heard
     for song in heard:
-        assert song.shape == (SECONDS * 48_000, 2)
+        seconds = SECONDS + (ADDED.get(workflow.stem, 0) if song is heard[-1] else 0)
+        assert song.shape == (seconds * RATE, 2)
         assert np.isfinite(song).all()
         assert song.std() > 1e-3
-        assert 0.88 < np.abs(song).max() < 0.9  # -1 dBFS
+        if workflow.stem in KEEPING and song is heard[-1]:
+            assert np.abs(song).max() <= 1
+        else:
+            assert 0.88 < np.abs(song).max() < 0.9  # -1 dBFS
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "made"),
+    [("repaint", 60, slice(int(START * RATE), int(END * RATE))), ("extend", 61, slice(int(SECONDS * RATE), None))],
+)
+def test_what_is_kept_is_the_song_itself(server: ComfyServer, name: str, seed: int, made: slice) -> None:
+    song, result = songs(server, hurried(server, name, seed))
+    kept = np.ones(len(result), bool)
+    kept[max(0, made.start - EDGE) : None if made.stop is None else made.stop + EDGE] = False
+    padded = np.pad(song, ((0, len(result) - len(song)), (0, 0)))
+    assert difference(padded[kept], result[kept]) == 0
+    assert difference(padded[made], result[made]) > 1e-2
+
+
+def test_a_batch_of_songs_is_each_of_them(server: ComfyServer) -> None:
+    prompt = hurried(server, "batch_of_songs", seed=80)
+    second = prompt[find(prompt, "AS15_BatchSongs")]["inputs"]["song_2"]
+    together = songs(server, prompt)
+    (alone,) = songs(server, with_inputs(prompt, "AS15_Sample", conditioning=second, seed=81))
+    assert len(together) == 3
+    assert [difference(alone, song) < 1e-3 for song in together] == [False, True, False]
 
 
 def test_guidance_is_heard_in_the_one_for_base(server: ComfyServer) -> None:

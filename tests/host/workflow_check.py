@@ -9,7 +9,8 @@ from .graph import NOTES, inputs_of, is_widget, widget_names
 
 AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize"}
 ABSOLUTE_PATH = re.compile(r"""(?:^|[\s"'`(])(?:~?/|[A-Za-z]:[\\/]|\\\\)\w""")
-WIDEST = 1900  # what a full-HD window shows at the scale that the files ask for
+WIDEST = 1520  # pixels: what a full-HD window shows beside its menus
+READABLE = 0.6  # the scale below which the canvas leaves texts out
 
 Slots = list[tuple[str, str]]  # name and type
 
@@ -106,7 +107,7 @@ def _links(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
         return
     for number, source, output, target, slot, kind in workflow["links"]:
         ends = nodes[source]["outputs"][output]["type"], nodes[target]["inputs"][slot]["type"]
-        if ends != (kind, kind):
+        if not set(ends) <= {kind, "*"}:
             yield f"link {number} is called {kind} and goes from {ends[0]} to {ends[1]}"
     if workflow["last_node_id"] < max(nodes) or workflow["last_link_id"] < max(table):
         yield "the next new node or link would get an id that is taken"
@@ -124,8 +125,11 @@ def _layout(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
             yield f"the link from {_name(nodes[source])} to {_name(nodes[target])} runs backwards"
     lefts = [node["pos"][0] for node in nodes.values()]
     rights = [node["pos"][0] + node["size"][0] for node in nodes.values()]
-    if max(rights) - min(lefts) > WIDEST:
-        yield f"{max(rights) - min(lefts)} is too wide for a window"
+    shown = (max(rights) - min(lefts)) * workflow["extra"]["ds"]["scale"]
+    if shown > WIDEST:
+        yield f"{shown:.0f} pixels are too wide for a window"
+    if workflow["extra"]["ds"]["scale"] < READABLE:
+        yield "the canvas draws no texts at this scale"
 
 
 def _texts(value: object) -> Iterator[str]:

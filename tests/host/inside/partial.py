@@ -8,20 +8,30 @@ import torch
 
 from .world import World, difference, network_of, similarity
 
+ADAPTED = tuple(
+    f"decoder.{name}"
+    for name in ("layers.0.self_attn.q_proj", "layers.0.cross_attn.k_proj", "layers.1.mlp.down_proj", "proj_in.1")
+)
 
-def with_lora(model):
-    """A clone of the MODEL with an adapter on an attention, an MLP and both convolutions, as core's loader makes it."""
+
+def weights_of_an_adapter(model) -> dict[str, torch.Tensor]:
+    """Of an attention that looks at the song, one that looks at the words, an MLP and a convolution."""
     generator = torch.Generator().manual_seed(0)
     weights = {}
-    for name in ("decoder.layers.0.self_attn.q_proj", "decoder.layers.1.mlp.down_proj", "decoder.proj_in.1"):
+    for name in ADAPTED:
         weight = network_of(model).get_parameter(f"{name}.weight")
         rank = (4, *weight.shape[1:])
         up = (weight.shape[0], 4, *(1 for _ in weight.shape[2:]))
         key = f"diffusion_model.{name}"
         weights[f"{key}.lora_A.weight"] = torch.randn(rank, generator=generator) * 0.3
         weights[f"{key}.lora_B.weight"] = torch.randn(up, generator=generator) * 0.3
-    patched, _ = comfy.sd.load_lora_for_models(model, None, weights, 1.0, 0)
-    assert len(patched.patches) == 3
+    return weights
+
+
+def with_lora(model):
+    """A clone of the MODEL with that adapter, as core's loader makes it."""
+    patched, _ = comfy.sd.load_lora_for_models(model, None, weights_of_an_adapter(model), 1.0, 0)
+    assert len(patched.patches) == len(ADAPTED)
     return patched
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import comfy.model_management as mm
 import comfy.sample
@@ -68,14 +70,18 @@ class World:
         """A model, its text encoder and its VAE, nobody else's."""
         return loading.load_parts(files.resolve(files.EMBEDDED, "auto", "auto"), dtype, variant)
 
-    def encode(self) -> our_conditioning.Conditioning:
-        return EncodeNode.execute(self.text_encoder, self.song).args[0]
+    def encode(self, task: object = None, **changes: object) -> our_conditioning.Conditioning:
+        return EncodeNode.execute(self.text_encoder, replace(self.song, **changes), task).args[0]
 
     def sample(self, model=None, *, steps: int = 4, batch: int = 1, **changes) -> torch.Tensor:
         """Latents [B, 64, T] of our sampler."""
+        return self.sample_latent(model, steps=steps, batch=batch, **changes)["samples"]
+
+    def sample_latent(self, model=None, *, steps: int = 4, batch: int = 1, **changes) -> dict:
+        """The LATENT of our sampler."""
         usual = {"guidance": 0.0, "shift": 0.0, "solver": "euler", "guidance_method": "cfg"}
         inputs = {**usual, **{"conditioning": self.conditioning, "seed": SEED, "batch_size": batch, "steps": steps}}
-        return SampleNode.execute(model or self.model, **{**inputs, **changes}).args[0]["samples"]
+        return SampleNode.execute(model or self.model, **{**inputs, **changes}).args[0]
 
     def ksample(self, model=None, *, steps: int = 4, cfg: float = 1.0, callback=None, latent=None) -> torch.Tensor:
         """Latents [1, 64, T] of ComfyUI's, by the function that its KSampler node calls."""
@@ -98,7 +104,10 @@ class World:
         )
 
     def decode(self, samples: torch.Tensor, vae=None) -> torch.Tensor:
-        return DecodeNode.execute(vae or self.vae, {"samples": samples}, True).args[0]["waveform"]
+        return self.decode_latent({"samples": samples}, vae)
+
+    def decode_latent(self, latent: dict, vae=None) -> torch.Tensor:
+        return DecodeNode.execute(vae or self.vae, latent, True).args[0]["waveform"]
 
     def encode_audio(self, waveform: torch.Tensor, vae=None) -> torch.Tensor:
         audio = {"waveform": waveform, "sample_rate": 48_000}
@@ -107,11 +116,28 @@ class World:
     def placed(self, model, songs: int, frames: int, settings: SamplingSettings | None = None) -> pipeline.Model:
         from pack_under_test.nodes.comfy_runtime import placed_network
 
-        return placed_network(model, settings or SamplingSettings(), songs, frames, self.text())
+        text = self.text()
+        rows = our_conditioning.condition_rows(text.caption, text.lyrics)
+        return placed_network(model, settings or SamplingSettings(), songs, frames, rows)
 
     def text(self):
         caption, data = self.conditioning[0]
         return our_conditioning.text_condition(caption, data[our_conditioning.LYRICS], caption.shape[-1])
+
+
+@contextmanager
+def shown() -> Iterator[list[str]]:
+    """What is written on the running node meanwhile."""
+    from comfy_execution.utils import CurrentNodeContext
+
+    texts: list[str] = []
+    server = SimpleNamespace(send_progress_text=lambda text, node_id: texts.append(text) if node_id == "17" else None)
+    sys.modules["server"] = SimpleNamespace(PromptServer=SimpleNamespace(instance=server))
+    try:
+        with CurrentNodeContext("prompt", "17"):
+            yield texts
+    finally:
+        del sys.modules["server"]
 
 
 def network_of(model) -> torch.nn.Module:

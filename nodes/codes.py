@@ -1,0 +1,144 @@
+"""Audio codes: the structure of a song as text that can be read, kept, changed and covered."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..acestep_core.errors import RequestError
+from .sockets import CATEGORY, SongSocket
+from .source import need_source, source_inputs
+
+SUFFIXES = (".json", ".txt")
+NO_FILES = "(put files of audio codes into ComfyUI's input folder)"
+
+
+class AudioCodesNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_AudioCodes",
+            display_name="Audio Codes",
+            category=CATEGORY,
+            description="Writes down the structure of a song, five codes a second: melody, chords and beat, no sound.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model that hears the structure, from Load Model."),
+                *source_inputs(),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="codes", tooltip="One line of codes a song, for Cover, Save Audio Codes or your eyes."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, audio=None, vae=None, latent=None) -> io.NodeOutput:
+        from ..acestep_core.codes import format_songs
+        from .comfy_runtime import show_note, tokenized
+
+        source = need_source(audio, vae, latent)
+        show_note("\n".join(source.notes))
+        return io.NodeOutput(format_songs(tokenized(model, source.latents)))
+
+
+class SaveCodesNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_SaveCodes",
+            display_name="Save Audio Codes",
+            category=CATEGORY,
+            description="Keeps audio codes in a file in ComfyUI's output folder, with the song they belong to.",
+            is_output_node=True,
+            inputs=[
+                io.String.Input("codes", force_input=True, tooltip="The codes, one line a song, from Audio Codes."),
+                io.String.Input("filename_prefix", default="codes/song", tooltip="What the file is called."),
+                SongSocket.Input(
+                    "song", optional=True, tooltip="Caption, lyrics and facts of the song, kept beside its codes."
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, codes, filename_prefix, song=None) -> io.NodeOutput:
+        from ..acestep_core.codes import SongCodes, parse_songs, save_codes
+
+        found = parse_songs(codes)
+        if not found:
+            raise RequestError("there are no audio codes to save: the text is empty")
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory()
+        )
+        file = f"{name}_{counter:05}_.json"
+        save_codes(Path(folder) / file, [SongCodes(item, song) for item in found])
+        where = os.path.join(subfolder, file)
+        saved = [{"filename": file, "subfolder": subfolder, "type": "output"}]
+        return io.NodeOutput(ui={**ui.PreviewText(where).as_dict(), "codes": saved})
+
+
+class LoadCodesNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_LoadCodes",
+            display_name="Load Audio Codes",
+            category=CATEGORY,
+            description="Reads audio codes from a file in ComfyUI's input folder.",
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=offered_files(),
+                    tooltip="A file that Save Audio Codes has written, or a text with one line of codes a song.",
+                )
+            ],
+            outputs=[
+                io.String.Output(display_name="codes", tooltip="One line of codes a song, for Cover."),
+                SongSocket.Output(
+                    display_name="song", tooltip="What the file says of its first song, as long as its codes."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file) -> bool | str:
+        try:
+            path_of(file)
+        except RequestError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file) -> object:
+        """Another file under the same name holds other codes."""
+        status = path_of(file).stat()
+        return (status.st_mtime_ns, status.st_size)
+
+    @classmethod
+    def execute(cls, file) -> io.NodeOutput:
+        from ..acestep_core.codes import format_songs, load_codes, song_of
+
+        songs = load_codes(path_of(file))
+        if not songs:
+            raise RequestError(f"{file} holds no audio codes: it is empty")
+        return io.NodeOutput(format_songs(item.codes for item in songs), song_of(songs[0]))
+
+
+def offered_files() -> list[str]:
+    """Files in the input folder, and in `codes` in it, that may hold codes, by their path in it."""
+    root = Path(folder_paths.get_input_directory())
+    files = [path for pattern in ("*", "codes/*") for path in root.glob(pattern) if path.suffix in SUFFIXES]
+    return sorted(path.relative_to(root).as_posix() for path in files) or [NO_FILES]
+
+
+def path_of(file: str) -> Path:
+    """Where a file of the input folder is. Raises RequestError for one that is gone or lies elsewhere."""
+    root = Path(folder_paths.get_input_directory()).resolve()
+    path = (root / file).resolve()
+    if root not in path.parents or path.suffix not in SUFFIXES or not path.is_file():
+        raise RequestError(f"there is no file of audio codes {file!r} in ComfyUI's input folder")
+    return path

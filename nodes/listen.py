@@ -1,0 +1,107 @@
+"""What a recording is, in words: caption, lyrics and facts of a song that can be played anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from ..acestep_core.errors import RequestError
+from .sample import MAX_SEED
+from .sockets import CATEGORY, PlannerSocket, SongSocket
+from .source import need_source, source_inputs
+from .versions import advanced
+
+if TYPE_CHECKING:
+    from ..acestep_core.codes import Codes
+
+
+class ListenNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_Listen",
+            display_name="Listen",
+            category=CATEGORY,
+            description="Hears what a song is: how it sounds, what is sung, tempo, key and time signature.",
+            inputs=[
+                PlannerSocket.Input("planner", tooltip="Who finds the words, from Load Planner."),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model that hears the structure of the audio, from Load Model; codes need none.",
+                ),
+                *source_inputs(),
+                io.String.Input(
+                    "codes",
+                    optional=True,
+                    force_input=True,
+                    tooltip="The structure of the song, instead of audio: from Plan Song, Audio Codes or a file.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    tooltip="Another number gives other words for what is heard.",
+                ),
+                advanced(
+                    io.Float.Input(
+                        "temperature",
+                        default=0.3,
+                        min=0.0,
+                        max=2.0,
+                        step=0.05,
+                        round=0.01,
+                        tooltip="How freely the words are chosen: 0 always takes the likeliest.",
+                    )
+                ),
+            ],
+            outputs=[
+                SongSocket.Output(display_name="song", tooltip="The song as heard, for Polish, Plan, Encode or Show."),
+                io.String.Output(
+                    display_name="codes", tooltip="What was heard, five codes a second, for Encode Song or Cover."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, planner, seed, temperature, model=None, audio=None, vae=None, latent=None, codes=None
+    ) -> io.NodeOutput:
+        from ..acestep_core.codes import format_codes
+        from ..acestep_core.planner.functions import LISTENING, understand
+        from .comfy_runtime import LYRICS_TOKENS, watched
+
+        heard = heard_codes(model, audio, vae, latent, codes)
+        ready = planner.ready(more=len(heard) + LYRICS_TOKENS)
+        with watched() as hooks:
+            sampling = replace(LISTENING, temperature=temperature)
+            (found,) = understand(ready, heard, [seed], sampling=sampling, hooks=hooks)
+        return io.NodeOutput(found.song, format_codes(heard))
+
+
+def heard_codes(model, audio, vae, latent, codes: str | None) -> Codes:
+    """The codes of the first song there is; what is ignored is said on the node."""
+    from ..acestep_core.codes import parse_songs
+    from .comfy_runtime import show_note, tokenized
+
+    notes: list[str] = []
+    if codes is not None:
+        songs = parse_songs(codes)
+        if not songs:
+            raise RequestError("there is nothing to listen to: the codes are empty")
+        if audio is not None or latent is not None:
+            notes.append("audio and latent are ignored: the codes are listened to")
+    else:
+        if model is None:
+            raise RequestError("listening to audio needs a model: connect the one from Load Model, or give codes")
+        source = need_source(audio, vae, latent)
+        notes += source.notes
+        songs = tokenized(model, source.latents)
+    if len(songs) > 1:
+        notes.append(f"only the first of the {len(songs)} songs is listened to")
+    show_note("\n".join(notes))
+    return songs[0]

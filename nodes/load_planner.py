@@ -1,0 +1,68 @@
+"""The planner: the language model that thinks a song out before it is played."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..acestep_core.checkpoints.catalog import Kind
+from ..acestep_core.errors import AceStepError
+from .files import fingerprint, offered, resolve_planner
+from .sockets import AUTO, CATEGORY, PlannerSocket
+from .versions import advanced
+
+DTYPES = ["bfloat16", "float16", "float32", "fp8_e4m3fn"]
+
+
+class LoadPlannerNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_LoadPlanner",
+            display_name="Load Planner",
+            category=CATEGORY,
+            description="Loads a planner: the language model that thinks a song out, writes one, or hears what one is.",
+            inputs=[
+                io.Combo.Input(
+                    "planner",
+                    options=offered(Kind.PLANNER),
+                    tooltip="Who thinks the song out: the larger the planner, the richer its melodies and words; put "
+                    "folders (acestep-5Hz-lm-…) into models/acestep, single files into models/text_encoders.",
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "dtype",
+                        options=[AUTO, *DTYPES],
+                        default=AUTO,
+                        tooltip="How finely the planner is kept in memory: fp8 takes about half of it and plans a "
+                        "little more roughly.",
+                    )
+                ),
+            ],
+            outputs=[
+                PlannerSocket.Output(
+                    display_name="planner", tooltip="The planner, for Plan Song, Write Song, Polish Song and Listen."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, planner) -> bool | str:
+        """A sentence of our own for a file that is gone, or is no planner."""
+        if planner is None:  # comes from another node
+            return True
+        try:
+            resolve_planner(planner)
+        except AceStepError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, planner, dtype) -> object:
+        """Another file under the same name is another planner."""
+        return None if planner is None else fingerprint(*resolve_planner(planner))
+
+    @classmethod
+    def execute(cls, planner, dtype) -> io.NodeOutput:
+        from .comfy_runtime import load_planner
+
+        return io.NodeOutput(load_planner(*resolve_planner(planner), dtype))

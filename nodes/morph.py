@@ -1,0 +1,79 @@
+"""From one description of a recording to another."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .sockets import CATEGORY
+from .source import need_source, source_inputs
+from .versions import advanced
+
+
+class MorphNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_Morph",
+            display_name="Morph",
+            category=CATEGORY,
+            description="Turns a recording from what one caption says into what another says, and keeps the rest.",
+            inputs=[
+                io.Conditioning.Input("target", tooltip="What the recording shall become, from Encode Song."),
+                io.Conditioning.Input(
+                    "origin",
+                    tooltip="What the recording is now, from another Encode Song: only what differs between the two "
+                    "changes.",
+                ),
+                *source_inputs(),
+                advanced(
+                    io.Float.Input(
+                        "start",
+                        default=0.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.05,
+                        round=0.01,
+                        tooltip="How much of the way is left out at its beginning: more keeps the recording's "
+                        "structure.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "end",
+                        default=1.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.05,
+                        round=0.01,
+                        tooltip="Up to where the recording is held on to: below 1 the last details follow the new "
+                        "caption alone.",
+                    )
+                ),
+                advanced(
+                    io.Int.Input(
+                        "draws",
+                        default=1,
+                        min=1,
+                        max=16,
+                        tooltip="How often each step is tried and averaged: more is steadier and takes that much "
+                        "longer.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="The way from one to the other, for Sample Song."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, target, origin, start, end, draws, audio=None, vae=None, latent=None) -> io.NodeOutput:
+        from ..acestep_core.sampling.morph import MorphSettings
+        from .comfy_runtime import show_note
+        from .conditioning import with_morph
+
+        settings = MorphSettings(start, end, draws)
+        source = need_source(audio, vae, latent)
+        show_note("\n".join(source.notes))
+        return io.NodeOutput(with_morph(target, origin, source.latents, settings))

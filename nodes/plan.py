@@ -1,0 +1,195 @@
+"""A song thought out by the planner: its missing facts, its caption in the words of training, its audio codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from ..acestep_core.song import Song
+from .sample import MAX_SEED
+from .sockets import CATEGORY, PlannerSocket, SongSocket
+from .versions import advanced
+
+if TYPE_CHECKING:
+    from ..acestep_core.codes import Codes
+    from ..acestep_core.planner.functions import Planned
+    from ..acestep_core.planner.sampling import Sampling
+    from .comfy_runtime import PlacedPlanner
+
+MAX_TRIES = 16
+
+
+class PlanNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_Plan",
+            display_name="Plan Song",
+            category=CATEGORY,
+            description="Thinks a song out before it is played: fills in what you left open and writes down its "
+            "structure, five codes a second.",
+            inputs=[
+                PlannerSocket.Input("planner", tooltip="Who thinks the song out, from Load Planner."),
+                SongSocket.Input("song", tooltip="The song you want; what you set stays as it is."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    tooltip="Another number gives another melody, other chords and another tempo.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="How many melodies to write for the song at once; number 2 is what seed + 1 gives.",
+                ),
+                io.Boolean.Input(
+                    "write_codes",
+                    default=True,
+                    tooltip="On, melody and structure are planned, which takes a while and makes songs hang together; "
+                    "off, only caption and facts.",
+                ),
+                io.Boolean.Input(
+                    "rewrite_caption",
+                    default=True,
+                    tooltip="On, the caption is told anew in words that the model knows best; off, it stays yours.",
+                ),
+                advanced(
+                    io.Boolean.Input(
+                        "choose_duration",
+                        default=False,
+                        tooltip="On, the planner decides how long the song is, whatever its duration says.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "guidance",
+                        default=2.0,
+                        min=0.0,
+                        max=10.0,
+                        step=0.1,
+                        round=0.01,
+                        tooltip="How strictly the melody follows caption and lyrics; 1 is off and twice as fast.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "temperature",
+                        default=0.85,
+                        min=0.0,
+                        max=2.0,
+                        step=0.05,
+                        round=0.01,
+                        tooltip="How adventurous the plan is: 0 always takes the likeliest, above 1 it gets wild.",
+                    )
+                ),
+                advanced(
+                    io.Int.Input(
+                        "best_of",
+                        default=1,
+                        min=1,
+                        max=MAX_TRIES,
+                        tooltip="Write so many melodies and keep those that fit caption and lyrics best, the best "
+                        "first.",
+                    )
+                ),
+                advanced(
+                    io.String.Input(
+                        "negative",
+                        default="",
+                        tooltip="What the melody shall stay away from, in words; needs guidance above 1.",
+                    )
+                ),
+                advanced(
+                    io.Boolean.Input(
+                        "first_layout",
+                        default=False,
+                        tooltip="On, the planner is asked in the way of its first release, to compare with older "
+                        "songs; off is how it was trained.",
+                    )
+                ),
+            ],
+            outputs=[
+                SongSocket.Output(display_name="song", tooltip="The song with every fact filled in, for Encode Song."),
+                io.String.Output(
+                    display_name="codes",
+                    tooltip="The structure of the song, one line a melody, for Encode Song or Cover; empty when none "
+                    "was written.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        planner,
+        song,
+        seed,
+        batch_size,
+        write_codes,
+        rewrite_caption,
+        choose_duration,
+        guidance,
+        temperature,
+        best_of,
+        negative,
+        first_layout,
+    ) -> io.NodeOutput:
+        from ..acestep_core.codes import format_songs
+        from ..acestep_core.planner.functions import CODING, PLANNING, plan
+        from ..acestep_core.sampling.noise import batch_seeds
+        from .comfy_runtime import watched
+
+        if choose_duration:
+            song = replace(song, metadata=replace(song.metadata, duration=None))
+        with watched() as hooks:
+            (planned,) = plan(
+                planner.ready(song.caption, song.lyrics),
+                song,
+                [seed],
+                rewrite=rewrite_caption,
+                sampling=replace(PLANNING, temperature=temperature),
+                hooks=hooks,
+            )
+        if not write_codes:
+            return io.NodeOutput(planned.song, "")
+        sampling = replace(CODING, temperature=temperature, guidance=guidance)
+        seeds = batch_seeds(seed, max(batch_size, best_of))
+        written = write(planner, planned, seeds, sampling, negative, first_layout)
+        if best_of > 1:
+            written = best_first(planner, song, written)
+        return io.NodeOutput(planned.song, format_songs(written[:batch_size]))
+
+
+def write(
+    planner: PlacedPlanner, planned: Planned, seeds: Sequence[int], sampling: Sampling, negative: str, legacy: bool
+) -> list[Codes]:
+    """Codes for each seed, all at once."""
+    from ..acestep_core.planner.functions import code_count, codes
+    from .comfy_runtime import watched
+
+    asked = planned.asked
+    rows = len(seeds) * (1 if sampling.guidance == 1 else 2)
+    count = code_count(planned.song.metadata.duration)
+    ready = planner.ready(asked.caption, asked.lyrics, negative, rows=rows, more=count)
+    with watched(songs=len(seeds)) as hooks:
+        return codes(ready, planned, seeds, sampling=sampling, negative=negative, legacy=legacy, hooks=hooks)
+
+
+def best_first(planner: PlacedPlanner, song: Song, written: Sequence[Codes]) -> list[Codes]:
+    """By how well the planner hears in the codes what was asked for, not its own words for it."""
+    from ..acestep_core.planner.scoring import POSITIONS, score
+    from .comfy_runtime import watched
+
+    logits = 4 * 4 * POSITIONS * planner.network.config.vocab_size  # of so many tokens at a time, and as much again
+    ready = planner.ready(song.caption, song.lyrics, more=max(map(len, written)), beside=logits)
+    with watched() as hooks:
+        rewards = [each.reward for each in score(ready, written, song, hooks=hooks)]
+    order = sorted(range(len(written)), key=lambda i: -rewards[i])
+    return [written[i] for i in order]

@@ -1,0 +1,83 @@
+"""The song that a task works on, as AUDIO with a VAE or as LATENT: the same sockets on every node that takes one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from comfy_api.latest import io
+
+from ..acestep_core.config import MAX_SECONDS, SAMPLE_RATE
+from ..acestep_core.errors import RequestError
+from ..acestep_core.source import check_latents, extend, source_waveform
+from .latents import from_latent
+
+if TYPE_CHECKING:
+    from ..acestep_core.edit import Edit
+
+MAX_EDIT_SECONDS = float(MAX_SECONDS)
+
+
+@dataclass(frozen=True)
+class SourceSong:
+    """latents [batch, frames, 64], waveform [batch, 2, samples] at 48 kHz or None; `added` are the regions of the room
+    made around them; notes say what was ignored."""
+
+    latents: torch.Tensor
+    waveform: torch.Tensor | None
+    added: tuple[tuple[float, float], ...]
+    notes: tuple[str, ...]
+
+
+def source_inputs() -> list[io.Input]:
+    return [
+        io.Audio.Input("audio", optional=True, tooltip="The song to work on, any sample rate; it needs the vae, too."),
+        io.Vae.Input("vae", optional=True, tooltip="What lets the model hear the audio, from Load Model."),
+        io.Latent.Input(
+            "latent",
+            optional=True,
+            tooltip="The song to work on, instead of audio: from Encode Audio, or just made by Sample Song.",
+        ),
+    ]
+
+
+def find_source(audio, vae, latent, room: tuple[float, float] | None = None) -> SourceSong | None:
+    """The source among a node's inputs, with room of so many seconds before and after it, or None where nothing is
+    connected. Raises RequestError for a source that cannot be used."""
+    from .comfy_runtime import song_vae, watched
+
+    added: tuple[tuple[float, float], ...] = ()
+    if audio is not None:
+        if vae is None:
+            raise RequestError("audio needs a vae beside it: connect the one from Load Model")
+        waveform = source_waveform(audio["waveform"], audio["sample_rate"])
+        if room:
+            waveform, added = extend(waveform, *room)
+        with watched() as hooks:
+            latents = song_vae(vae).to_latents(waveform, SAMPLE_RATE, hooks)
+        notes = ("the latent is ignored: the song to work on is the audio",) if latent is not None else ()
+        return SourceSong(latents, waveform, added, notes)
+    if latent is None:
+        return None
+    latents = check_latents(from_latent(latent))
+    if room:
+        latents, added = extend(latents, *room)
+    notes = ("the vae is ignored: a latent needs none",) if vae is not None else ()
+    return SourceSong(latents, None, added, notes)
+
+
+def need_source(audio, vae, latent, room: tuple[float, float] | None = None) -> SourceSong:
+    source = find_source(audio, vae, latent, room)
+    if source is None:
+        raise RequestError("there is no song to work on: connect audio and vae, or a latent")
+    return source
+
+
+def task_output(edit: Edit, source: SourceSong | None, ignored: Sequence[str] = ()) -> io.NodeOutput:
+    """The task for its socket; what the node has ignored is said on it."""
+    from .comfy_runtime import show_note
+
+    show_note("\n".join([*(source.notes if source else ()), *ignored, *edit.ignored()]))
+    return io.NodeOutput(edit)

@@ -1,0 +1,103 @@
+"""Single instruments and voices: taken out of a song, added to it, or all that it lacks."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..acestep_core.tasks import TRACKS
+from .repaint import edge_inputs
+from .sockets import CATEGORY, TaskSocket
+from .source import MAX_EDIT_SECONDS, need_source, source_inputs, task_output
+from .versions import advanced
+
+OPERATIONS = {"extract": "extract", "add": "lego", "complete": "complete"}
+
+
+class StemsNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_Stems",
+            display_name="Stems",
+            category=CATEGORY,
+            description="Takes an instrument or voice out of a song, or plays one to it. Made for base and sft models.",
+            inputs=[
+                *source_inputs(),
+                io.Combo.Input(
+                    "operation",
+                    options=list(OPERATIONS),
+                    default="extract",
+                    tooltip="extract lets you hear the track alone, add plays the track that fits the song, complete "
+                    "plays the whole band to a single track.",
+                ),
+                io.Combo.Input(
+                    "track", options=list(TRACKS), default="vocals", tooltip="The instrument or voice it is about."
+                ),
+                io.String.Input(
+                    "more_tracks",
+                    default="",
+                    tooltip="For complete: what else joins in, such as drums, bass, guitar.",
+                ),
+                advanced(
+                    io.Float.Input(
+                        "start",
+                        default=0.0,
+                        min=0.0,
+                        max=MAX_EDIT_SECONDS,
+                        step=0.1,
+                        round=0.01,
+                        tooltip="For add: the second at which the track comes in.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "end",
+                        default=0.0,
+                        min=0.0,
+                        max=MAX_EDIT_SECONDS,
+                        step=0.1,
+                        round=0.01,
+                        tooltip="For add: the second at which the track ends; 0 is the end of the song.",
+                    )
+                ),
+                *edge_inputs(),
+            ],
+            outputs=[TaskSocket.Output(display_name="task", tooltip="What to do with which song, for Encode Song.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        operation,
+        track,
+        more_tracks,
+        start,
+        end,
+        mode,
+        mode_strength,
+        audio=None,
+        vae=None,
+        latent=None,
+    ) -> io.NodeOutput:
+        from ..acestep_core.edit import Edit
+        from ..acestep_core.tasks import COMPLETE, LEGO, find_task
+
+        source = need_source(audio, vae, latent)
+        task = find_task(OPERATIONS[operation])
+        more = tuple(name.strip().lower().replace(" ", "_") for name in more_tracks.split(",") if name.strip())
+        part = (start, end or None) if start or end else None
+        ignored = []
+        if more and task is not COMPLETE:
+            ignored.append(f"more tracks are ignored: {operation} works on one")
+        if part and task is not LEGO:
+            ignored.append(f"start and end are ignored: {operation} works on the whole song")
+        edit = Edit(
+            task=task,
+            source=source.latents,
+            waveform=source.waveform,
+            tracks=tuple(dict.fromkeys((track, *more))) if task is COMPLETE else (track,),
+            regions=(part,) if part and task is LEGO else (),
+            mode=mode,
+            mode_strength=mode_strength,
+        )
+        return task_output(edit, source, ignored)

@@ -1,0 +1,44 @@
+"""The sound of another recording: its voices and instruments, not its notes."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .sockets import CATEGORY
+
+
+class TimbreNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_Timbre",
+            display_name="Timbre",
+            category=CATEGORY,
+            description="Lets the song sound like another recording: its voice, instruments and room, not its melody.",
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="What shall be played, from Encode Song."),
+                io.Vae.Input("vae", tooltip="What lets the model hear the recording, from Load Model."),
+                io.Audio.Input(
+                    "audio",
+                    tooltip="The recording to sound like: its beginning, its middle and its end are listened to, ten "
+                    "seconds each.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="The same song with that sound, for Sample Song or KSampler."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, conditioning, vae, audio) -> io.NodeOutput:
+        from ..acestep_core.audio.reference import reference_audio
+        from ..acestep_core.config import SAMPLE_RATE
+        from .comfy_runtime import intermediate_device, song_vae, watched
+        from .conditioning import with_timbre
+
+        heard = reference_audio(audio["waveform"], audio["sample_rate"])
+        with watched() as hooks:
+            latents = song_vae(vae).to_latents(heard, SAMPLE_RATE, hooks)
+        return io.NodeOutput(with_timbre(conditioning, latents.to(intermediate_device())))

@@ -1,0 +1,194 @@
+"""What ComfyUI loads itself, at our nodes: its VAE, its CONDITIONING and its MODEL for ACE-Step 1.5."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import comfy.model_base
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.sd
+import comfyui_version
+import torch
+from pack_under_test.acestep_core.audio import resample
+from pack_under_test.nodes import AceStepExtension, versions
+
+from .odd_inputs import refusal, with_data
+from .partial import weights_of_an_adapter
+from .world import FRAMES, World, difference, shown
+
+LONG = 700  # frames: more than a tile
+
+
+class Autoencoder(torch.nn.Module):
+    """As ComfyUI's own: channels before frames, for sound and latents alike; may be for a lower rate."""
+
+    def __init__(self, network: torch.nn.Module, every: int = 1):
+        super().__init__()
+        self.network, self.every = network, every
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.network.decode(latents.movedim(1, -1))[..., :: self.every]
+
+    def encode(self, sound: torch.Tensor) -> torch.Tensor:
+        return self.network.encode(sound.repeat_interleave(self.every, dim=-1)).movedim(1, -1)
+
+
+def native_vae(world: World, rate: int | None = 48_000, hop: int = 1920) -> comfy.sd.VAE:
+    """ComfyUI's own object, as its constructor leaves it for ACE-Step 1.5, around our network."""
+    vae = comfy.sd.VAE.__new__(comfy.sd.VAE)
+    vae.first_stage_model = Autoencoder(world.vae.first_stage_model, 1920 // hop)
+    vae.device, vae.output_device, vae.vae_dtype = mm.vae_device(), mm.intermediate_device(), torch.float32
+    vae.patcher = comfy.model_patcher.ModelPatcher(vae.first_stage_model, vae.device, mm.vae_offload_device())
+    vae.memory_used_encode = vae.memory_used_decode = lambda shape, dtype: 1000 * shape[2]
+    vae.process_input = vae.process_output = lambda sound: sound
+    vae.latent_channels, vae.latent_dim, vae.output_channels = 64, 1, 2
+    vae.upscale_ratio = vae.downscale_ratio = hop
+    vae.disable_offload, vae.not_video, vae.crop_input = True, False, True
+    vae.extra_1d_channel, vae.pad_channel_value, vae.size = None, "replicate", None
+    if rate is not None:  # older versions have no such thing
+        vae.audio_sample_rate = rate
+    return vae
+
+
+def latents(frames: int) -> torch.Tensor:
+    return torch.randn(2, 64, frames, generator=torch.Generator().manual_seed(0))
+
+
+def tone(seconds: float) -> torch.Tensor:
+    return 0.5 * torch.sin(torch.arange(int(48_000 * seconds)) * (440 * 2 * torch.pi / 48_000)).expand(1, 2, -1)
+
+
+def check_its_vae_does_what_ours_does(world: World) -> None:
+    vae, samples = native_vae(world), latents(LONG)
+    sound = world.decode(samples)
+    assert difference(world.decode(samples, vae), sound) <= 1e-5
+    assert difference(world.encode_audio(sound, vae), world.encode_audio(sound)) <= 1e-4
+    odd = sound[:1, :1, : 30 * 1920 + 700]  # mono, and a frame begun
+    assert difference(world.encode_audio(odd, vae), world.encode_audio(odd)) <= 1e-4
+
+
+def check_its_vae_may_have_a_rate_of_its_own(world: World) -> None:
+    vae, samples = native_vae(world, 24_000, 960), latents(50)
+    sound = world.decode(samples, vae)
+    raw = world.vae.to_waveform(samples.movedim(1, -1), hooks(), normalize=False)
+    expected = resample(raw[..., ::2], 24_000)
+    assert sound.shape == raw.shape
+    assert difference(sound / sound.abs().amax((1, 2), True), expected / expected.abs().amax((1, 2), True)) <= 1e-4
+    heard = world.encode_audio(tone(2), vae)
+    held = resample(tone(2), 48_000, 24_000).repeat_interleave(2, dim=-1)
+    assert heard.shape == (1, 64, 50) and difference(heard, world.encode_audio(held)) <= 1e-3
+    vae.audio_sample_rate_output = 48_000  # a decoder of another rate than the encoder's
+    vae.upscale_ratio, vae.first_stage_model.every = 1920, 1
+    assert difference(world.decode(samples, vae), world.decode(samples)) <= 1e-5
+
+
+def hooks():
+    from pack_under_test.acestep_core.runtime import Hooks
+
+    return Hooks()
+
+
+def check_a_stop_reaches_its_vae_between_tiles(world: World) -> None:
+    vae = native_vae(world)
+    decode, calls = vae.decode, []
+
+    def stopping(samples):
+        calls.append(samples.shape[-1])
+        mm.interrupt_current_processing()
+        return decode(samples)
+
+    vae.decode = stopping
+    try:
+        world.decode(latents(LONG), vae)
+    except mm.InterruptProcessingException:
+        assert len(calls) == 1 and calls[0] < LONG
+    else:
+        raise AssertionError("it was not stopped")
+
+
+def check_a_wrong_vae_is_refused(world: World) -> None:
+    image = SimpleNamespace(latent_channels=4, latent_dim=2)
+    for vae in (image, object()):
+        for work in (lambda vae=vae: world.decode(latents(50), vae), lambda vae=vae: world.encode_audio(tone(1), vae)):
+            assert "this VAE is not for songs" in refusal(work)
+    for stable_audio in (native_vae(world, 44_100, 2048), native_vae(world, None, 2048)):
+        stable_audio.upscale_ratio = stable_audio.downscale_ratio = 2048
+        assert "21.5 of them a second" in refusal(lambda vae=stable_audio: world.decode(latents(50), vae))
+
+
+def check_a_rate_of_nothing_is_refused(world: World) -> None:
+    from pack_under_test.nodes.audio import EncodeAudioNode
+
+    for vae in (world.vae, native_vae(world)):
+        for rate in (0, -1):
+            audio = {"waveform": tone(1), "sample_rate": rate}
+            sentence = refusal(lambda vae=vae, audio=audio: EncodeAudioNode.execute(vae, audio))
+            assert "the sample rate must be a positive number" in sentence
+
+
+def check_its_conditioning_is_followed(world: World) -> None:
+    """It has no song, so the length comes from a latent; codes for its own model are said to be unheard."""
+    ((caption, data),) = world.conditioning
+    native = [[caption, {"pooled_output": None, "conditioning_lyrics": data["conditioning_lyrics"]}]]
+    latent = {"samples": torch.zeros(1, 64, FRAMES)}
+    whole = world.sample()
+    with shown() as notes:
+        assert difference(world.sample(conditioning=native, latent=latent), whole) == 0
+    assert notes == []
+    native[0][1]["audio_codes"] = [[1, 2, 3]]
+    with shown() as notes:
+        world.sample(conditioning=native, latent=latent)
+    assert len(notes) == 1 and "generate_audio_codes" in notes[0]
+
+
+def check_what_only_ksampler_follows_is_said_on_the_node(world: World) -> None:
+    with shown() as notes:
+        world.sample(conditioning=with_data(world, start_percent=0.0, end_percent=0.5))
+    (note,) = notes
+    assert "does not follow end_percent, start_percent" in note
+
+
+def check_its_model_is_refused(world: World) -> None:
+    class ACEStep15:
+        pass
+
+    assert "choose the same file in Load Model" in refusal(lambda: world.sample(SimpleNamespace(model=ACEStep15())))
+    assert "connect the one from Load Model" in refusal(lambda: world.sample(SimpleNamespace(model=object())))
+
+
+def check_its_loader_matches_the_names_of_peft(world: World) -> None:
+    """Where ComfyUI knows ACE-Step 1.5, its loader knows what LoRAs for it are called: our MODEL is one of them."""
+    ours = comfy.model_base.__dict__.get("ACEStep15", comfy.model_base.BaseModel)
+    assert versions.model_class() is ours and isinstance(world.model.model, ours)
+    if ours is comfy.model_base.BaseModel:
+        newer = type("ACEStep15", (ours,), {})
+        comfy.model_base.ACEStep15 = newer
+        try:
+            assert versions.model_class() is newer
+        finally:
+            del comfy.model_base.ACEStep15
+        return
+    plain = weights_of_an_adapter(world.model)
+    peft = {name.replace("diffusion_model.decoder.", "base_model.model."): value for name, value in plain.items()}
+    assert peft.keys().isdisjoint(plain)
+    with_peft, usual = (comfy.sd.load_lora_for_models(world.model, None, w, 1.0, 0)[0] for w in (peft, plain))
+    assert difference(world.sample(with_peft), world.sample(usual)) == 0
+    assert difference(world.sample(with_peft), world.sample()) > 1e-2
+
+
+def check_a_comfyui_that_is_too_old_is_one_sentence(world: World) -> None:
+    usual = comfyui_version.__version__
+    try:
+        for version, refused in (("0.3.74", True), ("0.3.75", False), ("0.20.1", False), ("1.0.0-rc", False)):
+            comfyui_version.__version__ = version
+            try:
+                asyncio.run(AceStepExtension().get_node_list())
+            except RuntimeError as error:
+                sentence = f"ACE-Step 1.5 needs ComfyUI 0.3.75 or newer, and this is {version}: update ComfyUI"
+                assert refused and str(error) == sentence
+            else:
+                assert not refused, version
+    finally:
+        comfyui_version.__version__ = usual

@@ -1,0 +1,54 @@
+"""Audio codes as files: saved in the output folder, offered in the input folder, and the same structure again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .graph import find, load_workflow, to_prompt, with_all, with_inputs
+from .server import REPO, ComfyServer, PromptRejected
+
+
+@pytest.fixture(scope="module")
+def prompt(server: ComfyServer) -> dict:
+    """The shipped workflow in a hurry."""
+    shipped = to_prompt(load_workflow(REPO / "workflows" / "audio_codes.json"), server.object_info())
+    return with_all(with_all(shipped, "AS15_Song", duration=6.0), "AS15_Sample", steps=2, seed=90)
+
+
+def test_saved_codes_come_back(server: ComfyServer, prompt: dict) -> None:
+    run = server.play(with_inputs(prompt, "AS15_SaveCodes", filename_prefix="codes/kept"))
+    ((saved,),) = [output["codes"] for output in run.outputs.values() if "codes" in output]
+    assert saved["subfolder"] == "codes" and saved["filename"].startswith("kept_")
+    content = server.fetch(saved)
+    (song,) = json.loads(content)["songs"]
+    assert song["codes"].count("<|audio_code_") == 30
+    words, _ = prompt[find(prompt, "AS15_SaveCodes")]["inputs"]["song"]
+    assert song["caption"] == prompt[words]["inputs"]["caption"] and song["duration"] == 6
+
+    (server.base / "input" / "mine.json").write_bytes(content)
+    offered = server.object_info()["AS15_LoadCodes"]["input"]["required"]["file"]
+    assert "mine.json" in (offered[0] if isinstance(offered[0], list) else offered[1]["options"])
+    load = {"class_type": "AS15_LoadCodes", "inputs": {"file": "mine.json"}}
+    view = {"class_type": "PreviewAny", "inputs": {"source": ["load", 0]}}
+    shown = server.play({"load": load, "view": view}).outputs["view"]["text"]
+    assert shown == [song["codes"]]
+
+
+@pytest.mark.parametrize("file", ["../secret.json", "/etc/passwd", "gone.json", "mine.safetensors", ""])
+def test_nothing_outside_of_the_input_folder(server: ComfyServer, file: str) -> None:
+    (server.base / "secret.json").write_text("{}")
+    load = {"class_type": "AS15_LoadCodes", "inputs": {"file": file}}
+    view = {"class_type": "PreviewAny", "inputs": {"source": ["load", 0]}}
+    with pytest.raises(PromptRejected) as caught:
+        server.queue({"load": load, "view": view})
+    assert "there is no file of audio codes" in caught.value.node_errors["load"][0]
+
+
+def test_a_file_of_something_else(server: ComfyServer) -> None:
+    (server.base / "input" / "words.txt").write_text("la la la")
+    load = {"class_type": "AS15_LoadCodes", "inputs": {"file": "words.txt"}}
+    view = {"class_type": "PreviewAny", "inputs": {"source": ["load", 0]}}
+    error = server.run({"load": load, "view": view}).error
+    assert "these are no audio codes: 'la la la'" in error and "\n" not in error
