@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
             raise
         terminal.line(
-            "acestep: out of memory; try --offload, --storage int8, --stream, a shorter --duration, a smaller --batch or --dtype bfloat16 "
-            f"({str(error).splitlines()[0] if str(error) else 'no memory left'})"
+            "acestep: out of memory; try --offload, --storage int8, --stream, a shorter --duration, smaller --batch or "
+            f"--dtype bfloat16 ({str(error).splitlines()[0] if str(error) else 'no memory left'})"
         )
         return 1
     finally:
@@ -138,7 +138,7 @@ def _write(path: Path, result: Result, item: int, terminal: Terminal) -> Path:
 def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
     from .pipeline import load_model
     from .recipe import DTYPES
-    from .runtime import Precision, pick_device
+    from .runtime import Precision, pick_device, pick_storage
 
     device = pick_device(given.get("device", "auto"))
     chosen = {name: recipe.origin[name] for name in DTYPES if name in recipe.origin}
@@ -148,6 +148,7 @@ def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
         text_encoder=chosen.get("text_encoder_dtype"),
         vae=chosen.get("vae_dtype"),
     )
+    pick_storage(device, recipe.origin.get("storage"))
     model = load_model(
         recipe.origin.get("model", "nano"),
         device=device,
@@ -277,11 +278,9 @@ def song_parser() -> argparse.ArgumentParser:
     model.add_argument("--dtype", help="auto, bfloat16, float16, float32")
     model.add_argument("--text-encoder-dtype", metavar="DTYPE", help="default: as --dtype")
     model.add_argument("--vae-dtype", metavar="DTYPE", help="default: as --dtype, but float32 on a CPU")
-    model.add_argument("--storage", metavar="KIND", help="int8 or fp8: keep the transformer in half the memory of bf16")
+    model.add_argument("--storage", metavar="KIND", help="int8 or fp8: the transformer in half the memory")
     model.add_argument("--offload", action="store_true", help="keep on the GPU only what is running")
-    model.add_argument(
-        "--stream", action="store_true", help="even of the transformer only two layers: slower, smallest"
-    )
+    model.add_argument("--stream", action="store_true", help="of the transformer, too: slower, smallest")
     return parser
 
 

@@ -233,9 +233,7 @@ def pick_storage(device: torch.device, asked: str | None = None) -> torch.dtype 
         return None
     storage = STORAGE.get(str(asked).strip().lower())
     if storage is None:
-        raise RequestError(
-            f"storage {asked!r} is unknown; choose {' or '.join(STORAGE)}, or none for that of the dtype"
-        )
+        raise RequestError(f"storage {asked!r} is unknown; choose {' or '.join(STORAGE)}, or leave it open")
     try:
         torch.zeros(1, device=device).to(storage).to(torch.float32)
     except (RuntimeError, TypeError, NotImplementedError) as error:

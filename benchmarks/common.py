@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -54,7 +55,7 @@ class PeakMemory:
         self._thread.join()
 
 
-def in_child(module: str, *arguments: str) -> dict:
+def in_child(module: str, *arguments: str, **environment: str) -> dict:
     """Runs `module` in a fresh interpreter (so that memory starts clean) and returns the JSON of its last line."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
@@ -62,6 +63,7 @@ def in_child(module: str, *arguments: str) -> dict:
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent,
+        env={**os.environ, **environment},
     )
     return json.loads(done.stdout.strip().splitlines()[-1])
 

@@ -7,7 +7,6 @@ file does. Here every byte is read into memory of its own, so a load costs its r
 from __future__ import annotations
 
 import json
-import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -23,9 +22,6 @@ from .shards import weight_files
 # without waking its threads (tensors are read in parallel anyway), which also keeps them in the processor's cache.
 WINDOW = 1 << 15
 DEVICE_WINDOW = 1 << 22
-# From here on a tensor asks the system for large pages: handing out fresh memory page by page takes longer than
-# everything else that a load from a cached file does.
-LARGE = 1 << 22
 MAX_HEADER = 100_000_000  # of the safetensors format
 
 DTYPES = {
@@ -172,7 +168,7 @@ def read(entry: Entry) -> torch.Tensor:
     """The tensor as stored, in memory of its own."""
     if entry.dtype not in DTYPES:
         raise CheckpointError(f"{entry.name} in {entry.file} is stored as {entry.dtype}, which is not supported")
-    raw = _room(entry.size)
+    raw = torch.empty(entry.size, dtype=torch.uint8)
     for _ in _stream(entry, raw):
         pass
     return raw.view(DTYPES[entry.dtype]).reshape(entry.shape)
@@ -185,29 +181,15 @@ def read_to(entry: Entry, dtype: torch.dtype, device: torch.device) -> torch.Ten
         return read(entry)
     if stored is None:
         raise CheckpointError(f"{entry.name} in {entry.file} is stored as {entry.dtype}, which is not supported")
-    count = prod(entry.shape)
-    on_cpu = device.type == "cpu"
-    result = _room(count * dtype.itemsize).view(dtype) if on_cpu else torch.empty(count, dtype=dtype, device=device)
-    done, window = 0, (WINDOW if on_cpu else DEVICE_WINDOW) * stored.itemsize
+    result = torch.empty(prod(entry.shape), dtype=dtype, device=device)
+    done, window = 0, (WINDOW if device.type == "cpu" else DEVICE_WINDOW) * stored.itemsize
     for piece in _stream(entry, torch.empty(min(window, entry.size), dtype=torch.uint8)):
         values = piece.view(stored)
-        if not on_cpu:
+        if device.type != "cpu":
             values = values.to(dtype)  # here, because not every device has every dtype (fp8, float64)
         result[done : done + len(values)].copy_(values)
         done += len(values)
     return result.reshape(entry.shape)
-
-
-def _room(size: int) -> torch.Tensor:
-    """That many bytes of main memory, in large pages where the system has them to give."""
-    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):  # Linux has
-        return torch.empty(size, dtype=torch.uint8)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    try:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:
-        pass  # a kernel built without them: ordinary pages do
-    return torch.frombuffer(memory, dtype=torch.uint8)  # keeps the memory as long as the tensor lives
 
 
 def _stream(entry: Entry, window: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -20,6 +20,7 @@ from acestep_core.text.tokenizer import Tokenizer
 from .tiny import randomise
 
 CODES, UNUSED_ROWS = 300, 7
+TERSE = 2  # how much stronger the ends of lines and turns are felt, so that texts stay short
 CONTEXT = 960  # of the one that is written to files: random weights do not know when a song is over
 WORDS = Path(acestep_core.__file__).parent / "nano" / "Qwen3-Embedding-0.6B"
 CONFIG = PlannerConfig(
@@ -59,6 +60,8 @@ def write_tiny_planner(folder: Path, codes: int = CODES, seed: int = 0) -> Path:
     words = Vocabulary.of(Tokenizer.from_folder(WORDS), codes=codes)
     config = replace(CONFIG, vocab_size=words.audio_base + codes, audio_base=words.audio_base, audio_codes=codes)
     made = network(replace(config, max_position_embeddings=CONTEXT), seed)
+    with torch.no_grad():
+        made.embed_tokens.weight[[*words.encode("\n"), words.turn_end]] *= TERSE
     _write(folder, made.state_dict(), asdict(made.config))
     for file in WORDS.iterdir():
         if "tokenizer" in file.name:

@@ -77,6 +77,15 @@ def test_a_song_is_made_again_from_its_file(acestep, models, tmp_path):
     assert (changed["solver"], changed["duration"]) == (kept["solver"], kept["duration"]) == ("sde", 1.0)
 
 
+def test_the_storage_is_part_of_what_makes_a_song(acestep, models, tmp_path):
+    for name, options in (("a", ["--storage", "int8", "--stream"]), ("b", [])):
+        assert acestep("piano", "--duration", 1, "--seed", 7, "--steps", 2, *options, "-o", f"{name}.wav")[0] == 0
+    assert read_settings("a.wav")["storage"] == "int8" and "storage" not in read_settings("b.wav")
+    acestep("--from", "a.wav", "--models-dir", models.parent, "--device", "cpu", "-o", "c.wav", model=False)
+    first, without, again = ((tmp_path / f"{name}.wav").read_bytes() for name in "abc")
+    assert first == again != without
+
+
 def test_explicit_sampling_replaces_what_it_contradicts(acestep):
     acestep("piano", "--duration", 1, "--timesteps", "0.9,0.5", "-o", "a.wav")
     assert read_settings("a.wav")["timesteps"] == [0.9, 0.5]
@@ -187,6 +196,7 @@ def test_verbose_logs_one_line_for_each_phase(acestep):
         (["-o", "missing/song.wav"], "the folder missing does not exist"),
         (["--device", "tpu"], "device 'tpu' is not available; available here: "),
         (["--dtype", "int8"], "dtype 'int8' is unknown"),
+        (["--storage", "int4"], "storage 'int4' is unknown; choose int8 or fp8"),
     ],
 )
 def test_a_bad_request_is_one_sentence_before_anything_is_loaded(acestep, monkeypatch, tmp_path, arguments, message):

@@ -310,6 +310,19 @@ def test_precision_per_network(folder):
     assert tiny.cosine(low, high) > 0.99
 
 
+def test_the_transformer_can_be_kept_in_one_byte(folder):
+    whole = load_model(folder, device="cpu", dtype="float32")
+    wanted = generate(whole, SONG, seed=7).latents
+    for storage, dtype, near in (("int8", torch.int8, 0.9999), ("fp8", torch.float8_e4m3fn, 0.999)):
+        model = load_model(folder, device="cpu", dtype="float32", storage=storage)
+        assert model.network.decoder.layers[0].mlp.up_proj.weight.dtype == dtype
+        assert model.network.decoder.dtype == torch.float32 and model.origin["storage"] == storage
+        assert near < tiny.cosine(generate(model, SONG, seed=7).latents, wanted) < 1
+    half = load_model(folder, device="cpu", dtype="float16", storage="int8")
+    assert half.network.encoder.dtype == torch.float32  # as without: its lyric encoder would overflow
+    assert tiny.cosine(generate(half, SONG, seed=7).latents, wanted) > 0.99
+
+
 def test_parts_and_variant_can_be_chosen(folder):
     model = load_model(folder, device="cpu", dtype="float32", vae=folder / "vae", variant="base")
     assert model.defaults.steps == 50 and not model.network.config.is_turbo
@@ -355,7 +368,7 @@ def test_single_files_sing_with_the_tokenizer_of_the_original(single_files, fold
 
 
 def test_a_text_encoder_of_another_model_is_refused(folder):
-    with pytest.raises(CheckpointError, match="gives 64 values a token, the diffusion model reads .*do not belong"):
+    with pytest.raises(CheckpointError, match="gives 128 values a token, the diffusion model reads .*do not belong"):
         load_model(folder, device="cpu", text_encoder=NANO / "Qwen3-Embedding-0.6B")
 
 

@@ -105,6 +105,23 @@ def test_an_unknown_dtype_is_refused(asked):
         pick_dtype(CPU, "dit", asked)
 
 
+def test_storage_by_name():
+    assert runtime.pick_storage(CPU) is None
+    assert runtime.pick_storage(CPU, "int8") == torch.int8
+    assert runtime.pick_storage(CPU, " FP8 ") == torch.float8_e4m3fn
+    with pytest.raises(RequestError, match="storage 'bfloat16' is unknown; choose int8 or fp8, or leave it open"):
+        runtime.pick_storage(CPU, "bfloat16")
+
+
+def test_a_device_without_fp8_says_so(monkeypatch):
+    def no_fp8(*_, **__):
+        raise TypeError("cannot convert a Tensor to float8_e4m3fn")
+
+    monkeypatch.setattr(torch, "zeros", no_fp8)
+    with pytest.raises(RequestError, match=r"cpu cannot restore weights kept in fp8 \(cannot convert .*\); try int8"):
+        runtime.pick_storage(CPU, "fp8")
+
+
 def test_emulated_bfloat16_is_allowed_with_a_warning(bfloat16_nowhere, caplog):
     assert pick_dtype(CPU, "dit", "bf16") == torch.bfloat16
     assert "dit: cpu has no fast bfloat16" in caplog.text

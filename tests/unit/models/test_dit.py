@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from acestep_core.models import dit
 from acestep_core.models.condition import stack_conditions
 from acestep_core.models.dit import DiT
 from acestep_core.models.ops import CastLinear
@@ -103,3 +104,42 @@ def test_every_weight_learns():
     decoder(torch.cat((x, x)), torch.tensor([0.8, 0.3]), prepared).square().mean().backward()
     for name, parameter in decoder.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+# --- rows at a time, on a CPU -----------------------------------------------------------------------------------------
+
+
+class Calls:
+    """How many rows the MLPs saw, call by call."""
+
+    def __init__(self, decoder):
+        self.rows: list[int] = []
+        for layer in decoder.layers:
+            layer.mlp.register_forward_pre_hook(lambda _, inputs: self.rows.append(inputs[0].shape[1]))
+
+
+def velocity_of(decoder):
+    x, context, _ = inputs(frames=41)
+    conditions = [draw(1, 11, WIDTH, seed=5), draw(1, 4, WIDTH, seed=6)]
+    prepared = decoder.prepare(context, *stack_conditions(conditions), null=draw(1, 1, WIDTH, seed=4))
+    return decoder(torch.cat((x, x)), torch.tensor([0.8, 0.3]), prepared)
+
+
+def test_rows_at_a_time_are_all_rows(monkeypatch):
+    decoder = tiny.model().decoder
+    wanted, calls = velocity_of(decoder), Calls(decoder)
+    monkeypatch.setattr(dit, "CPU_ROWS", 8)
+    assert relative_error(velocity_of(decoder), wanted) < 1e-6
+    assert calls.rows == [8, 8, 5] * len(decoder.layers)
+
+
+def test_weights_that_are_restored_at_each_use_are_restored_once(monkeypatch):
+    class Cast:
+        Linear, Conv1d, ConvTranspose1d = CastLinear, torch.nn.Conv1d, torch.nn.ConvTranspose1d
+
+    decoder = tiny.randomise(DiT(tiny.STANDARD, ops=Cast)).half()
+    decoder.compute_dtype, calls = torch.float32, Calls(decoder)
+    decoder.proj_in.float(), decoder.proj_out.float()
+    monkeypatch.setattr(dit, "CPU_ROWS", 8)
+    assert velocity_of(decoder).isfinite().all()
+    assert calls.rows == [21] * len(decoder.layers)

@@ -88,7 +88,9 @@ def test_the_velocity_stays_near(file, storage):
 def test_only_the_layers_of_the_transformer_are_stored(file, storage):
     network, report = load_network(file, dtype=torch.bfloat16, ops=stored_ops(storage))
     names = {name for name, module in network.named_modules() if isinstance(module, StoredLinear)}
-    wanted = {name for name, m in network.decoder.layers.named_modules("decoder.layers") if isinstance(m, nn.Linear)}
+    wanted = {
+        name for name, m in network.decoder.layers.named_modules(prefix="decoder.layers") if isinstance(m, nn.Linear)
+    }
     assert names == wanted != set()
     assert all(network.get_submodule(name).weight.dtype == storage for name in names)
     assert {p.dtype for n, p in network.named_parameters() if n.rpartition(".")[0] not in names} == {torch.bfloat16}
