@@ -55,7 +55,7 @@ def test_stop_ends_a_plan(server: ComfyServer, prompt: dict) -> None:
 
 
 def test_a_prompt_beyond_the_context(server: ComfyServer, prompt: dict) -> None:
-    error = server.run(with_inputs(prompt, "AS15_Song", lyrics="la la la\n" * 1000)).error
+    error = server.run(with_inputs(prompt, "AS15_Song", lyrics="la la la\n" * 4000)).error
     assert error.startswith("the planner's context holds") and "\n" not in error
 
 

@@ -1,0 +1,92 @@
+"""What the edits do to the sound of pieces that nano never heard."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from acestep_core import Edit, extend, find_task, generate
+from training.examples import song_of
+
+from . import ears
+
+RATE = ears.RATE
+
+
+def _made(nano, piece, edit=None, seed=5, **more) -> np.ndarray:
+    return generate(nano, song_of(piece), seed=seed, edit=edit, **more).waveform[0].numpy()
+
+
+def test_a_cover_keeps_rhythm_and_harmony_of_its_source(nano, sources):
+    """Better than the same song from the same words alone."""
+    gained = {"rhythm": [], "harmony": []}
+    for piece, wave, latents in sources:
+        covered = _made(nano, piece, Edit(find_task("cover"), source=latents, use_codes=False))
+        alone = _made(nano, piece)
+        gained["rhythm"].append(ears.likeness_of_rhythm(covered, wave) - ears.likeness_of_rhythm(alone, wave))
+        gained["harmony"].append(ears.likeness_of_harmony(covered, wave) - ears.likeness_of_harmony(alone, wave))
+    assert np.mean(gained["rhythm"]) > 0.1 and np.mean(gained["harmony"]) > 0.05, gained
+
+
+def test_the_strength_of_a_cover_goes_from_the_words_alone_to_the_whole_source(nano, sources):
+    piece, wave, latents = sources[0]
+
+    def cover(strength: float) -> np.ndarray:
+        return _made(nano, piece, Edit(find_task("cover"), source=latents, strength=strength))
+
+    assert np.array_equal(cover(0.0), _made(nano, piece))
+    assert np.array_equal(cover(1.0), _made(nano, piece, Edit(find_task("cover"), source=latents)))
+    half = cover(0.5)
+    assert not np.array_equal(half, cover(0.0)) and not np.array_equal(half, cover(1.0))
+
+
+def test_what_a_repaint_keeps_is_the_source_and_what_it_makes_is_not(nano, sources):
+    piece, wave, latents = sources[1]
+    edit = Edit(find_task("repaint"), source=latents, regions=[(4, 8)], waveform=torch.from_numpy(wave)[None])
+    made = _made(nano, piece, edit)
+    rest = int(0.1 * RATE)
+    kept = np.r_[0 : 4 * RATE - rest, 8 * RATE + rest : wave.shape[1]]
+    assert np.array_equal(made[:, kept], wave[:, kept])
+    inside = slice(5 * RATE, 7 * RATE)
+    assert np.corrcoef(made[0, inside], wave[0, inside])[0, 1] < 0.9
+    assert abs(ears.level(made[:, inside]) - ears.level(wave[:, inside])) < 8
+    assert max(ears.click(made, 4), ears.click(made, 8)) < 4
+
+
+def test_an_extension_begins_where_the_source_ended(nano, sources):
+    piece, wave, latents = sources[2]
+    longer, regions = extend(torch.from_numpy(wave)[None], after=4)
+    frames, _ = extend(latents, after=4)
+    made = _made(nano, piece, Edit(find_task("repaint"), source=frames, regions=regions, waveform=longer))
+    assert made.shape[1] == wave.shape[1] + 4 * RATE
+    seam = wave.shape[1] / RATE
+    before, after = made[:, -7 * RATE : -5 * RATE], made[:, -4 * RATE : -2 * RATE]
+    assert abs(ears.level(after) - ears.level(before)) < 9, "it goes on about as loud as it was"
+    assert ears.click(made, seam) < 4
+    assert np.array_equal(made[:, : int((seam - 0.1) * RATE)], wave[:, : int((seam - 0.1) * RATE)])
+
+
+def test_the_codes_of_a_song_are_a_song_of_the_same_length(nano, sources):
+    from acestep_core import tokenize
+
+    piece, wave, latents = sources[3]
+    codes = tokenize(nano, latents)
+    made = _made(nano, piece, Edit(find_task("text2music"), codes=codes))
+    assert made.shape == wave.shape
+    other = _made(nano, piece, Edit(find_task("text2music"), codes=(codes[0][::-1],)))
+    assert not np.array_equal(made, other)
+
+
+@pytest.mark.parametrize("variance", [0.0, 0.2, 1.0])
+def test_a_retake_is_nearer_the_less_it_varies(nano, sources, variance):
+    piece, _, _ = sources[0]
+    first = _made(nano, piece)
+    again = _made(nano, piece, retake=(99, variance))
+    if variance == 0:
+        assert np.array_equal(first, again)
+    elif variance == 1:
+        assert np.allclose(again, _made(nano, piece, seed=99), atol=1e-4)
+    else:
+        other = _made(nano, piece, seed=99)
+        assert np.corrcoef(first[0], again[0])[0, 1] > np.corrcoef(first[0], other[0])[0, 1]

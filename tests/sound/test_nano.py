@@ -1,0 +1,44 @@
+"""That nano makes music: what was asked for is heard."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from acestep_core import Metadata, Song, decode, generate
+from training import listen
+from training.losses import mel_distance, si_sdr
+
+from . import ears
+
+
+def test_the_autoencoder_gives_back_what_it_is_given(nano, sources):
+    for _, wave, latents in sources:
+        made = decode(nano, latents, normalize=False)[0]
+        assert mel_distance(made, torch.from_numpy(wave)) < 2.2
+        assert si_sdr(made, torch.from_numpy(wave)) > 3
+
+
+def test_a_solo_has_less_of_a_beat_than_a_band(nano):
+    def strength(caption: str) -> float:
+        song = Song(caption, metadata=Metadata(bpm=110, duration=12))
+        made = generate(nano, song, batch=3, seed=3).waveform.numpy()
+        return float(np.mean([_high(wave) for wave in made]))
+
+    assert strength("solo piano, calm, no drums") < strength("Energetic rock with electric guitar and drum kit") - 3
+
+
+@pytest.mark.parametrize("seconds", [10, 20])
+def test_it_lasts_as_long_as_asked_and_is_never_silent(nano, seconds):
+    song = Song("warm lo-fi piano over a slow drum loop", metadata=Metadata(duration=seconds))
+    wave = generate(nano, song, seed=7).waveform[0].numpy()
+    assert wave.shape == (2, seconds * ears.RATE)
+    assert listen.quiet_share(wave) < 0.3 and ears.level(wave) > -40
+
+
+def _high(wave: np.ndarray) -> float:
+    """Level above 6 kHz against the whole, in dB: cymbals and snares live there."""
+    spectrum = listen.spectrogram(wave) ** 2
+    first = int(6000 / ears.RATE * 2048)
+    return float(10 * np.log10(spectrum[:, first:].sum() / spectrum.sum()))
