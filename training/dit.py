@@ -28,6 +28,7 @@ from .latents import LatentPool
 from .loop import run
 from .pictures import write_spectrograms, write_wav
 from .random_nano import variance_preserving
+from .start import take_networks, take_tokenizer
 from .state import Average, load_state, save_state
 from .vae import trained
 
@@ -76,18 +77,23 @@ class DiTTrainer:
         pool: LatentPool,
         held: LatentPool,
         vae_folder: Path,
-        fsq_folder: Path,
+        fsq_folder: Path | None,
         out: Path,
         device: str = "cpu",
         config: ModelConfig = nano_config.MODEL,
         text: TextEncoderConfig = nano_config.TEXT,
+        start: Path | None = None,
     ):
         self.recipe, self.pool, self.held, self.out = recipe, pool, held, out
         self.device = torch.device(device)
         self.step, self.seconds = 0, 0.0
         self.vae = trained(vae_folder)
+        if start is not None:
+            take_tokenizer(start, out / "tokenizer")
         self.networks = Networks(config, text, nano_tokenizer(out / "tokenizer"), recipe.seed)
-        quantiser = load_state(fsq_folder, "fsq")
+        if start is not None:
+            take_networks(self.networks, start)
+        quantiser = None if fsq_folder is None else load_state(fsq_folder, "fsq")
         if quantiser is not None:
             for name in ("tokenizer", "detokenizer"):
                 getattr(self.networks.model, name).load_state_dict(quantiser[name])
@@ -211,8 +217,10 @@ def guided(model: AceStepModel, prepared, x: Tensor, t: Tensor, guidance: float)
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("latents", "held", "vae", "fsq", "out"):
+    for name in ("latents", "held", "vae", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--fsq", type=Path, help="audio codes, unless --start brings them")
+    parser.add_argument("--start", type=Path, help="a checkpoint to begin with, such as acestep_core/nano")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--frames", type=int, default=Recipe.frames)
     parser.add_argument("--device", default="cpu")
@@ -228,7 +236,10 @@ def prepare(args: argparse.Namespace) -> DiTTrainer:
     torch._dynamo.config.recompile_limit = 64  # with and without gradients, masks, windows
     args.out.mkdir(parents=True, exist_ok=True)
     pools = LatentPool(args.latents), LatentPool(args.held)
-    return DiTTrainer(Recipe(frames=args.frames), *pools, args.vae, args.fsq, args.out, args.device)
+    if args.fsq is None and args.start is None:
+        raise SystemExit("give the folder of the audio codes (--fsq), or a checkpoint to begin with (--start)")
+    recipe = Recipe(frames=args.frames)
+    return DiTTrainer(recipe, *pools, args.vae, args.fsq, args.out, args.device, start=args.start)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acestep_core.checkpoints.loading import load_network
 from acestep_core.models.model import AceStepModel
 from acestep_core.planner import prompts
 from acestep_core.planner.metas import write_block
@@ -25,10 +26,11 @@ from acestep_core.planner.vocabulary import Vocabulary
 from . import nano_config
 from .composer import Piece
 from .conditioning import nano_tokenizer, piece_of
-from .export import silence_of
+from .export import NETWORK_FOLDER, silence_of
 from .latents import LatentPool
 from .loop import run
 from .random_nano import variance_preserving
+from .start import take_planner
 from .state import Average, load_state, save_state
 from .styles import STYLES
 from .vae import trained
@@ -127,6 +129,7 @@ class PlannerTrainer:
         words: Vocabulary,
         out: Path,
         device: str = "cpu",
+        start: Path | None = None,
     ):
         self.recipe, self.pieces, self.held, self.words, self.out = recipe, pieces, held, words, out
         self.device = torch.device(device)
@@ -136,6 +139,8 @@ class PlannerTrainer:
         self.network.requires_grad_(True)
         with torch.no_grad():  # the table is the output head too: logits shall start small
             self.network.model.embed_tokens.weight.mul_(self.network.config.hidden_size**-0.5)
+        if start is not None:
+            take_planner(self.network.model, start)
         self.average = Average(self.network)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.05
@@ -216,22 +221,27 @@ class PlannerTrainer:
         return {"words": 0.0, "codes": 0.0} | parts
 
 
-def quantiser(fsq: Path, vae: Path) -> AceStepModel:
-    """A model of which only the audio tokenizer is trained."""
-    model = AceStepModel(nano_config.MODEL).eval().requires_grad_(False)
-    saved = load_state(fsq, "fsq")
-    if saved is None:
-        raise FileNotFoundError(f"no state of the audio codes in {fsq}: train them first (python -m training.fsq)")
-    model.tokenizer.load_state_dict(saved["tokenizer"])
-    model.detokenizer.load_state_dict(saved["detokenizer"])
+def quantiser(fsq: Path | None, vae: Path, start: Path | None = None) -> AceStepModel:
+    """A model of which the audio tokenizer is trained: the state in `fsq`, or a checkpoint's."""
+    if fsq is None and start is not None:
+        model, _ = load_network(start / NETWORK_FOLDER, device="cpu", dtype=torch.float32)
+    else:
+        model = AceStepModel(nano_config.MODEL).eval().requires_grad_(False)
+        saved = None if fsq is None else load_state(fsq, "fsq")
+        if saved is None:
+            raise FileNotFoundError(f"no state of the audio codes in {fsq}: train them first (python -m training.fsq)")
+        model.tokenizer.load_state_dict(saved["tokenizer"])
+        model.detokenizer.load_state_dict(saved["detokenizer"])
     model.silence_latent = silence_of(trained(vae))
     return model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("latents", "held", "vae", "fsq", "tokenizer", "out"):
+    for name in ("latents", "held", "vae", "tokenizer", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--fsq", type=Path, help="audio codes, unless --start brings them")
+    parser.add_argument("--start", type=Path, help="a checkpoint to begin with, such as acestep_core/nano")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--rows", type=int, default=Recipe.rows)
     parser.add_argument("--device", default="cpu")
@@ -241,10 +251,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    model = quantiser(args.fsq, args.vae)
+    model = quantiser(args.fsq, args.vae, args.start)
     pieces, held = (codes_of_pool(LatentPool(folder), model) for folder in (args.latents, args.held))
     words = Vocabulary.of(nano_tokenizer(args.tokenizer), codes=nano_config.CODES)
-    trainer = PlannerTrainer(Recipe(rows=args.rows), pieces, held, words, args.out, args.device)
+    trainer = PlannerTrainer(Recipe(rows=args.rows), pieces, held, words, args.out, args.device, args.start)
     log.info(
         "%.1f M parameters, %d pieces, %d codes",
         sum(p.numel() for p in trainer.network.parameters()) / 1e6,

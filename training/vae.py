@@ -30,6 +30,7 @@ from .loop import run
 from .losses import kl_loss, mel_distance, middle_and_side, si_sdr, spectral_loss, wave_loss
 from .pictures import write_spectrograms, write_wav
 from .pool import HELD_OUT, Pool
+from .start import take_vae
 from .state import Average, load_state, save_state
 from .synth import render
 
@@ -79,7 +80,14 @@ def autoencode(vae: OobleckVAE, wave: Tensor, noise: Tensor | None) -> tuple[Ten
 
 class Trainer:
     def __init__(
-        self, config: VAEConfig, recipe: Recipe, pool: Pool, out: Path, device: str = "cpu", compiled: bool = True
+        self,
+        config: VAEConfig,
+        recipe: Recipe,
+        pool: Pool,
+        out: Path,
+        device: str = "cpu",
+        compiled: bool = True,
+        start: Path | None = None,
     ):
         self.recipe, self.pool, self.out, self.device = recipe, pool, out, torch.device(device)
         self.step, self.seconds = 0, 0.0
@@ -87,7 +95,9 @@ class Trainer:
         self.vae = OobleckVAE(config)
         saved = load_state(out, "vae")
         if saved is None:
-            if recipe.linear:
+            if start is not None:
+                take_vae(self.vae, start / "vae")
+            elif recipe.linear:
                 start_linear(self.vae, pool.crops(64, 96_000, np.random.default_rng(recipe.seed)), generator)
             else:
                 variance_preserving(self.vae, generator)
@@ -194,11 +204,14 @@ class Trainer:
 
 
 def trained(folder: Path, config: VAEConfig = nano_config.VAE) -> OobleckVAE:
-    """The averaged weights of the state in `folder`, weight norm folded, ready to encode and decode."""
+    """The averaged weights of the state in `folder`, or of a checkpoint: weight norm folded, ready to use."""
     saved = load_state(folder, "vae")
+    vae = OobleckVAE(config)
+    if saved is None and (Path(folder) / "config.json").exists():
+        take_vae(vae, folder)
+        return vae.eval().requires_grad_(False)
     if saved is None:
         raise FileNotFoundError(f"no state of the autoencoder in {folder}: train it first (python -m training.vae)")
-    vae = OobleckVAE(config)
     normalise_weights(vae)
     with torch.no_grad():
         for parameter, value in zip(vae.parameters(), saved["average"], strict=True):
@@ -222,6 +235,7 @@ def main() -> None:
     parser.add_argument(
         "--adversarial", type=float, default=0.0, metavar="WEIGHT", help="0.1 on a GPU, late in training"
     )
+    parser.add_argument("--start", type=Path, help="a checkpoint to begin with, such as acestep_core/nano")
     parser.add_argument("--random-start", action="store_true", help="do not start as a transform codec")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -238,7 +252,9 @@ def main() -> None:
         linear=not args.random_start,
     )
     (args.out / "recipe.json").write_text(json.dumps({"base": args.base, **recipe.__dict__}, indent=1))
-    trainer = Trainer(config, recipe, Pool(args.pool), args.out, args.device, compiled=not args.no_compile)
+    trainer = Trainer(
+        config, recipe, Pool(args.pool), args.out, args.device, compiled=not args.no_compile, start=args.start
+    )
     log.info(
         "%.1f M parameters, %.0f s of audio",
         sum(p.numel() for p in trainer.vae.parameters()) / 1e6,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from acestep_core.checkpoints.catalog import NANO
 from acestep_core.checkpoints.loading import load_network
 from acestep_core.config import SAMPLE_RATE, ModelConfig, TextEncoderConfig, VAEConfig
 from acestep_core.models.model import AceStepModel
@@ -32,6 +33,7 @@ from training.latents import LatentPool, encode_pool
 from training.linear_start import lapped_basis, start_linear
 from training.losses import mel_distance, si_sdr
 from training.pool import Pool, make_shard
+from training.start import take_planner
 from training.state import load_state, save_state
 from training.synth import render
 
@@ -288,3 +290,34 @@ def test_every_task_of_the_planner_is_taught_in_its_own_prompt(words):
         assert (block["bpm"], block["keyscale"], block["duration"]) == (piece.bpm, piece.key, piece.seconds)
         assert ("genres" in block) == (name != "plan")
     assert words.codes_among(made["plan"][1]) == codes
+
+
+def test_every_stage_can_begin_with_a_checkpoint(folders, tmp_path, monkeypatch):
+    """What a fresh trainer holds is what is shipped, to the digit."""
+    shipped = load_model("nano", device="cpu", dtype="float32")
+    recipe = vae.Recipe(batch=1, frames=4)
+    autoencoder = vae.Trainer(
+        nano_config.VAE, recipe, Pool(folders["pool"]), _made(tmp_path / "vae"), compiled=False, start=NANO
+    )
+    vae.fold_weights(autoencoder.vae)
+    for name, value in shipped.vae.state_dict().items():
+        assert torch.allclose(autoencoder.vae.state_dict()[name], value, atol=1e-6), name
+
+    pool = LatentPool(folders["latents"])
+    trainer = dit.DiTTrainer(dit.Recipe(), pool, pool, NANO / "vae", None, _made(tmp_path / "dit"), start=NANO)
+    assert _same(trainer.networks.model, shipped.network)
+    assert _same(trainer.networks.tower.qwen, shipped.text_encoder.module)
+    assert torch.equal(trainer.vae.decoder.conv1.weight, shipped.vae.decoder.conv1.weight)
+
+    words = Vocabulary.of(nano_tokenizer(tmp_path / "dit" / "tokenizer"), codes=nano_config.CODES)
+    pieces = planner.codes_of_pool(pool, planner.quantiser(None, NANO / "vae", NANO))
+    assert max(max(codes) for _, codes in pieces) < nano_config.CODES
+    learner = planner.PlannerTrainer(planner.Recipe(), pieces, pieces, words, tmp_path / "planner", start=NANO)
+    assert _same(learner.network.model, load_planner("nano", device="cpu", dtype="float32").network)
+
+    with pytest.raises(ValueError, match="another shape"):
+        take_planner(torch.nn.Module(), NANO)
+
+
+def _same(mine: torch.nn.Module, theirs: torch.nn.Module) -> bool:
+    return all(torch.equal(mine.state_dict()[name], value) for name, value in theirs.state_dict().items())
