@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from acestep_core.config import SAMPLE_RATE
+from acestep_core.edit import Edit
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.pipeline import generate, load_model
+from acestep_core.planner.functions import codes as write_codes
+from acestep_core.planner.loading import load_planner
+from acestep_core.tasks import COVER
 
 from . import listen
 from .composer import Piece, Wish, compose
 from .examples import song_of
+from .export import PLANNER_FOLDER
 from .linear_start import variance_preserving
 from .listener import INSTRUMENTS, STYLE_NAMES, Listener, train_listener
 from .losses import mel_distance, si_sdr
@@ -32,6 +37,7 @@ from .synth import render
 class Row:
     name: str
     model: str
+    planned: str  # the model, given the planner's audio codes
     renders: str
     floor: str  # chance, or the untrained model
 
@@ -107,24 +113,33 @@ def table(model_path: Path, songs: int, seconds: int) -> list[Row]:
     variance_preserving(untrained, torch.Generator().manual_seed(0))
     rows = []
     (mel, ratio), (bad_mel, bad_ratio) = round_trip(model.vae, 12), round_trip(untrained.eval(), 12)
-    rows.append(Row("VAE round trip: log-mel distance", f"{mel:.2f}", "0", f"{bad_mel:.2f}"))
-    rows.append(Row("VAE round trip: SI-SDR", f"{ratio:.1f} dB", "∞", f"{bad_ratio:.1f} dB"))
+    rows.append(Row("VAE round trip: log-mel distance", f"{mel:.2f}", "–", "0", f"{bad_mel:.2f}"))
+    rows.append(Row("VAE round trip: SI-SDR", f"{ratio:.1f} dB", "–", "∞", f"{bad_ratio:.1f} dB"))
+
+    planner = load_planner(model_path / PLANNER_FOLDER, device="cpu")
 
     def play(piece: Piece) -> np.ndarray:
         return generate(model, song_of(piece), seed=piece.seed).waveform[0].numpy()
 
+    def play_planned(piece: Piece) -> np.ndarray:
+        codes = tuple(write_codes(planner, song_of(piece), [piece.seed]))
+        edit = Edit(COVER, codes=codes)
+        return generate(model, song_of(piece), seed=piece.seed, edit=edit).waveform[0].numpy()
+
     listener = train_listener()
     _, find_key = key_finder()
     asked = [compose(HELD_OUT + 1000 + i, Wish(seconds=seconds)) for i in range(songs)]
-    ours, renders = (judge(asked, source, listener, find_key) for source in (play, render))
+    ours, planned, renders = (judge(asked, source, listener, find_key) for source in (play, play_planned, render))
     others = judge(
         asked, lambda piece: render(compose(piece.seed + 500_000, Wish(seconds=seconds))), listener, find_key
     )
-    rows += [Row(name, f"{ours[name]:.0%}", f"{renders[name]:.0%}", f"{others[name]:.0%}") for name in ours]
+    rows += [Row(name, *(f"{heard[name]:.0%}" for heard in (ours, planned, renders, others))) for name in ours]
     solos = [compose(HELD_OUT + 5000 + i, Wish(seconds=seconds, solo="piano")) for i in range(max(4, songs // 5))]
     quiet = [float("drums" not in listener.hear(play(piece))[1]) for piece in solos]
     truth = [float("drums" not in listener.hear(render(piece))[1]) for piece in solos]
-    rows.append(Row("no drums when a solo piano is asked for", f"{np.mean(quiet):.0%}", f"{np.mean(truth):.0%}", "–"))
+    rows.append(
+        Row("no drums when a solo piano is asked for", f"{np.mean(quiet):.0%}", "–", f"{np.mean(truth):.0%}", "–")
+    )
     return rows
 
 
@@ -141,9 +156,9 @@ def main() -> None:
         f"{args.songs} songs of {args.seconds} s; {len(STYLE_NAMES)} styles, {len(INSTRUMENTS)} instruments. "
         f"Keys are heard by {key_finder()[0]}.",
         "",
-        "| measured | nano | the composer's renders | untrained, or another piece |",
-        "|---|---|---|---|",
-        *(f"| {r.name} | {r.model} | {r.renders} | {r.floor} |" for r in table(args.model, args.songs, args.seconds)),
+        "| measured | nano | with the planner's codes | the composer's renders | untrained, or another piece |",
+        "|---|---|---|---|---|",
+        *("| " + " | ".join(astuple(row)) + " |" for row in table(args.model, args.songs, args.seconds)),
     ]
     text = "\n".join(lines) + "\n"
     if args.out:

@@ -49,10 +49,14 @@ def merge_diffusers_configs(transformer: dict, condition_encoder: dict, audio_to
     return rest | tokenizer | transformer | encoder
 
 
+# Levels of the audio codes by their number, which is all that weights show: nano's. Others are the released ones.
+LEVELS = {4: (8, 8, 8, 5)}
+
+
 def network_config(shapes: Shapes, stated: Mapping[str, Any]) -> ModelConfig:
     """Dimensions of the diffusion model with its encoders. `shapes` by original names; `stated` wins over them.
 
-    What neither says (sliding window, RoPE base, FSQ levels) is as released.
+    What neither says (sliding window, RoPE base) is as released.
     """
     _check_architecture(stated)
     decoder, lyric = "decoder.layers.0.self_attn", "encoder.lyric_encoder.layers.0"
@@ -78,6 +82,7 @@ def network_config(shapes: Shapes, stated: Mapping[str, Any]) -> ModelConfig:
     found.add("audio_acoustic_hidden_dim", found.size("tokenizer.audio_acoustic_proj.weight", 1))
     found.add("pool_window_size", found.size("detokenizer.special_tokens", 1))
     found.add("fsq_dim", found.size("tokenizer.quantizer.project_in.weight", 1))
+    found.add("fsq_input_levels", LEVELS.get(found.size("tokenizer.quantizer.project_in.weight", 0)))
     return _make(ModelConfig, found.values, stated)
 
 
@@ -150,7 +155,7 @@ class _Found:
         self._shapes = shapes
         self.values: dict[str, Any] = {}
 
-    def add(self, key: str, value: int | None) -> None:
+    def add(self, key: str, value: int | tuple[int, ...] | None) -> None:
         if value:
             self.values[key] = value
 

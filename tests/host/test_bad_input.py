@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.layouts import as_one_file
+
 from .graph import find, load_workflow, to_prompt, with_inputs
 from .server import REPO, ComfyServer, PromptRejected
 
@@ -60,7 +62,7 @@ def test_a_model_that_is_gone(server: ComfyServer, prompt: dict) -> None:
 def test_a_part_that_is_missing(server: ComfyServer, prompt: dict) -> None:
     alone = server.base / "models" / "diffusion_models" / "alone.safetensors"
     alone.parent.mkdir(exist_ok=True)
-    alone.write_bytes((REPO / "acestep_core/nano/acestep-v15-nano/model.safetensors").read_bytes())
+    as_one_file(REPO / "acestep_core/nano/acestep-v15-nano", alone)
     lonely = with_inputs(prompt, "AS15_LoadModel", model="diffusion_models/alone.safetensors")
     try:
         sentence = rejection(server, lonely, "AS15_LoadModel")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.layouts import as_one_file
+
 from .graph import find, load_workflow, to_prompt, with_inputs
 from .server import REPO, ComfyServer, PromptRejected
 
@@ -29,9 +31,8 @@ def models(server: ComfyServer) -> Iterator[Path]:
     """A model folder with its parts beside it, and the same networks as single files."""
     folder = server.base / "models"
     shutil.copytree(NANO, folder / "acestep" / "bundle")
-    for category, part in (("diffusion_models", f"{NETWORK}/model"), ("vae", "vae/diffusion_pytorch_model")):
-        (folder / category).mkdir(exist_ok=True)
-        shutil.copy(NANO / f"{part}.safetensors", folder / category / f"acestep_v1.5_turbo_{category}.safetensors")
+    for category, part in (("diffusion_models", NETWORK), ("vae", "vae")):
+        as_one_file(NANO / part, folder / category / f"acestep_v1.5_turbo_{category}.safetensors")
     (folder / "diffusion_models" / "another_model.safetensors").write_bytes(b"")
     (folder / "acestep" / "half").mkdir()  # a download under way: an index, and no shard yet
     index = {"weight_map": {"decoder.norm_out.weight": "model-00001-of-00002.safetensors"}}
