@@ -239,8 +239,8 @@ def _fill(module: nn.Module, source: Source, device: torch.device, dtype: torch.
             for future in as_completed(futures):
                 future.result()
                 done += sizes[futures[future]]
-                hooks.check(stage)
                 hooks.report(stage, done, total)
+                hooks.check(stage)  # after it: a stop at the last of it counts too
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
