@@ -159,7 +159,8 @@ def _folders_in(folder: Path) -> list[Path]:
 @lru_cache(maxsize=256)
 def _kinds(folder: str, changed: int) -> frozenset[Kind]:
     """What a model folder holds, read from its headers once for each time of change."""
-    from ..acestep_core.checkpoints.layouts import is_diffusers, network_prefix, text_prefix, vae_prefix
+    from ..acestep_core.checkpoints.kinds import network_prefix, text_prefix, vae_prefix
+    from ..acestep_core.checkpoints.layouts import is_diffusers
     from ..acestep_core.checkpoints.reader import read_table
     from ..acestep_core.checkpoints.shards import weight_files
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from .catalog import NANO, NANO_PLANNER, RELEASES, VARIANTS, Kind, Release, Variant, has_tokenizer, places
+from .kinds import text_prefix, vae_prefix
 from .layouts import (
     Layout,
     is_diffusers,
@@ -15,8 +16,6 @@ from .layouts import (
     open_planner,
     open_text_encoder,
     open_vae,
-    text_prefix,
-    vae_prefix,
 )
 from .reader import Table, read_table
 from .shards import weight_files
