@@ -15,16 +15,6 @@ def load_workflow(path: Path) -> dict:
     return json.loads(path.read_text("utf-8"))
 
 
-def with_planner(workflow: dict, object_info: dict[str, dict]) -> dict:
-    """The workflow, in which the first planner on offer stands in for nano's where that has none of its own."""
-    for node in workflow["nodes"]:
-        if node["type"] == "AS15_LoadPlanner":
-            offered = object_info[node["type"]]["input"]["required"]["planner"][1]["options"]
-            if node["widgets_values"][0] == "nano" and "nano" not in offered:
-                node["widgets_values"][0] = offered[0]
-    return workflow
-
-
 def inputs_of(info: dict) -> list[tuple[str, str | list, dict]]:
     """(name, type, options) of a node's inputs in the order of its sockets and widgets."""
     found = []

@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 from safetensors.torch import load
 
-from .graph import find, load_workflow, to_prompt, with_all, with_inputs, with_planner
+from .graph import find, load_workflow, to_prompt, with_all, with_inputs
 from .server import REPO, ComfyServer
 from .workflow_check import problems
 
@@ -38,7 +38,7 @@ def hurried(server: ComfyServer, name: str, seed: int) -> dict[str, dict]:
     A seed that no other test has: what comes from the cache is not listed among the outputs.
     """
     info = server.object_info()
-    prompt = to_prompt(with_planner(load_workflow(path_of(name)), info), info)
+    prompt = to_prompt(load_workflow(path_of(name)), info)
     for writer in ("AS15_Song", "AS15_Write"):
         prompt = with_all(prompt, writer, duration=SECONDS)
     for sampler in SAMPLERS:
@@ -71,7 +71,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_it_fits_the_live_schemas(server: ComfyServer, workflow: Path) -> None:
     info = server.object_info()
-    assert not problems(with_planner(load_workflow(workflow), info), info)
+    assert not problems(load_workflow(workflow), info)
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)

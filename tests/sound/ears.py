@@ -37,3 +37,13 @@ def click(wave: np.ndarray, at: float) -> float:
     middle = int(at * RATE)
     near, around = steps[middle - 240 : middle + 240], steps[max(0, middle - RATE // 2) : middle + RATE // 2]
     return float(near.max() / (np.quantile(around, 0.999) + 1e-6))
+
+
+def flux_at(wave: np.ndarray, at: float) -> float:
+    """The largest change of the spectrum within 50 ms of `at` seconds, against the largest in the four seconds around
+    it: near or below 1 where nothing breaks that does not break elsewhere."""
+    change = np.abs(np.diff(listen.log_mel(wave, 1024, 480, 40), axis=0)).mean(1)
+    middle = int(at * 100)
+    near = change[middle - 5 : middle + 5].max()
+    around = np.concatenate((change[max(0, middle - 200) : middle - 5], change[middle + 5 : middle + 200]))
+    return float(near / around.max())
