@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from acestep_core.sampling.schedule import make_schedule
 
@@ -84,16 +84,8 @@ class Distiller(DiTTrainer):
             condition, mask = encode(model, self.networks.tower, batch, 0.0, rng)
             made = model.decoder(x, t, model.decoder.prepare(batch.context, condition, mask))
             loss = masked_error(made, wanted, batch.context).mean()
-        for group in self.optimiser.param_groups:
-            group["lr"] = 0.3 * self.rate()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
-        if torch.isfinite(norm):
-            self.optimiser.step()
-            self.average.update(self.step)
-        self.step += 1
-        return {"loss": float(loss.detach()), "grad": float(norm)}
+        norm = self.learn(loss, share=0.3)
+        return {"loss": float(loss.detach()), "grad": norm}
 
     def _songs(self) -> None:
         super()._songs(steps=self.plan.steps, guidance=1.0)
@@ -110,7 +102,7 @@ def main() -> None:
     if not args.no_compile:
         distiller.compile()
         for layer in distiller.teacher.model.decoder.layers:
-            layer.compile(dynamic=True)
+            layer.forward = torch.compile(layer.forward, dynamic=True)
     run(distiller, args.minutes)
 
 

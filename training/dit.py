@@ -1,7 +1,8 @@
 """Trains the diffusion model with its text encoder:
 `python -m training.dit --latents DIR --held DIR --vae DIR --fsq DIR --out DIR --minutes N`.
 
-Flow matching on cached latents; everything from scratch, resumable.
+Flow matching on cached latents; everything from scratch, resumable. The text encoder first learns to read
+(`training.reading`), and beside the velocity a layer in the middle learns to tell the score (`training.score`).
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ from acestep_core.models.model import AceStepModel
 from acestep_core.sampling.schedule import make_schedule
 
 from . import nano_config
-from .conditioning import TextTower, nano_tokenizer, piece_of
+from .conditioning import TextTower, conditions, nano_tokenizer, piece_of, with_dropout
 from .examples import song_of
 from .export import silence_of
-from .flow import Mixture, draw_times, encode, flow_loss, make_batch
+from .flow import Batch, Mixture, draw_times, encode, flow_error, flow_loss, make_batch
 from .latents import LatentPool
 from .loop import run
 from .pictures import write_spectrograms, write_wav
 from .random_nano import variance_preserving
+from .reading import learn_to_read
+from .score import FactReader, ScoreReader, rows_of
 from .start import take_networks, take_tokenizer
 from .state import Average, load_state, save_state
 from .vae import trained
 
 log = logging.getLogger("acestep")
+MUON = 2.5  # its learning rate, of AdamW's
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ class Recipe:
 
     frames: int = 4000  # latent frames in a batch: 160 s
     rate: float = 1e-3
-    warmup: int = 300
+    warmup: int = 100
     half_life: int = 8_000
     decay: float = 0.01
     forget: float = 0.15  # how often a musical fact is left out of the prompt
+    score: float = 0.5  # weight of what the middle layer misreads of the score
+    facts: float = 0.05  # weight of what is misread of the words
     mixture: Mixture = field(default_factory=Mixture)
     seed: int = 0
 
@@ -70,6 +76,17 @@ class Networks(nn.Module):
             part.requires_grad_(False)
 
 
+class _Tap:
+    """Keeps what a layer put out last."""
+
+    def __init__(self, layer: nn.Module):
+        self.rows: Tensor | None = None
+        layer.register_forward_hook(self._keep)
+
+    def _keep(self, layer: nn.Module, given: tuple, rows: Tensor) -> None:
+        self.rows = rows
+
+
 class DiTTrainer:
     def __init__(
         self,
@@ -93,26 +110,50 @@ class DiTTrainer:
         self.networks = Networks(config, text, nano_tokenizer(out / "tokenizer"), recipe.seed)
         if start is not None:
             take_networks(self.networks, start)
-        quantiser = None if fsq_folder is None else load_state(fsq_folder, "fsq")
-        if quantiser is not None:
-            for name in ("tokenizer", "detokenizer"):
-                getattr(self.networks.model, name).load_state_dict(quantiser[name])
         self.networks.to(self.device)
         self.networks.model.silence_latent = silence_of(self.vae).to(self.device)
+        self.readers = nn.ModuleDict(
+            {
+                "score": ScoreReader(config.hidden_size, config.patch_size),
+                "facts": FactReader(config.encoder_hidden_size),
+            }
+        ).to(self.device)
+        self.middle = _Tap(self.networks.model.decoder.layers[config.num_hidden_layers // 2 - 1])
         self.average = Average(self.networks)
-        parameters = [p for p in self.networks.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.decay)
+        self.optimisers = self._optimisers()
         saved = load_state(out, "dit")
+        quantiser = None if fsq_folder is None else load_state(fsq_folder, "fsq")
         if saved is not None:
             self.step, self.seconds = saved["step"], saved["seconds"]
             self.networks.load_state_dict(saved["networks"])
+            self.readers.load_state_dict(saved["readers"])
             self.average.load(saved["average"])
-            self.optimiser.load_state_dict(saved["optimiser"])
+            for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+                optimiser.load_state_dict(state)
+        if quantiser is not None:  # also on the way: codes that were trained further take the place of the former
+            for name in ("tokenizer", "detokenizer"):
+                getattr(self.networks.model, name).load_state_dict(quantiser[name])
+
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        """Muon for the matrices of the layers, AdamW for all the rest."""
+        matrices, rest = [], []
+        for name, parameter in [*self.networks.named_parameters(), *self.readers.named_parameters()]:
+            if parameter.requires_grad:
+                (matrices if ".layers." in name and name.endswith("proj.weight") else rest).append(parameter)
+        return [
+            torch.optim.Muon(matrices, lr=self.recipe.rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=self.recipe.rate, betas=(0.9, 0.98), weight_decay=self.recipe.decay),
+        ]
+
+    def read(self, minutes: float) -> None:
+        """The first lesson: what the words say."""
+        learn_to_read(self.networks, self.readers["facts"], minutes, self.recipe.forget)
+        self.average = Average(self.networks)
 
     def compile(self) -> DiTTrainer:
         """Layer by layer: one compilation serves all of them and every length."""
         for layer in self.networks.model.decoder.layers:
-            layer.compile(dynamic=True)
+            layer.forward = torch.compile(layer.forward, dynamic=True)
         return self
 
     def mixed(self):
@@ -127,8 +168,9 @@ class DiTTrainer:
                 "step": self.step,
                 "seconds": self.seconds,
                 "networks": self.networks.state_dict(),
+                "readers": self.readers.state_dict(),
                 "average": self.average.state(),
-                "optimiser": self.optimiser.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             },
         )
 
@@ -139,7 +181,7 @@ class DiTTrainer:
     def batch(self, pool: LatentPool, rng: np.random.Generator, mixture: Mixture, frames: int):
         seeds, latents = pool.batch(frames, rng)
         songs = [song_of(piece_of(seed), rng, self.recipe.forget) for seed in seeds]
-        return make_batch(self.networks.model, latents.to(self.device), songs, mixture, rng)
+        return make_batch(self.networks.model, seeds, latents.to(self.device), songs, mixture, rng)
 
     def train_step(self) -> dict[str, float]:
         recipe, model, tower = self.recipe, self.networks.model, self.networks.tower
@@ -147,18 +189,36 @@ class DiTTrainer:
         batch = self.batch(self.pool, rng, recipe.mixture, recipe.frames)
         noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(self.step)).to(self.device)
         t = draw_times(len(batch), rng).to(self.device)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate()
         with self.mixed():
-            loss = flow_loss(model, tower, batch, noise, t, recipe.mixture.drop, rng).mean()
-        self.optimiser.zero_grad(set_to_none=True)
+            rows = conditions(model.encoder, tower, batch.songs, batch.tasks, batch.timbre)
+            facts = self.readers["facts"](
+                torch.cat([row[:, -1] for row in rows]), [piece_of(seed) for seed in batch.seeds], batch.songs
+            )
+            condition, mask = with_dropout(rows, model.null_condition_emb, recipe.mixture.drop, rng)
+            flow = flow_error(model, batch, noise, t, condition, mask).mean()
+        score = self.readers["score"](self.middle.rows, self._score(batch)).mean()
+        norm = self.learn(flow + recipe.score * score + recipe.facts * sum(facts.values()))
+        return {"loss": float(flow.detach()), "score": float(score.detach()), "grad": norm} | {
+            name: float(value.detach()) for name, value in facts.items()
+        }
+
+    def _score(self, batch: Batch) -> Tensor:
+        return torch.from_numpy(np.stack([rows_of(seed) for seed in batch.seeds])).to(self.device)
+
+    def learn(self, loss: Tensor, share: float = 1.0) -> float:
+        """One step of all optimisers, at `share` of the learning rate; returns the size of the gradient."""
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = share * self.rate() * (MUON if isinstance(optimiser, torch.optim.Muon) else 1)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
         if torch.isfinite(norm):
-            self.optimiser.step()
+            for optimiser in self.optimisers:
+                optimiser.step()
             self.average.update(self.step)
         self.step += 1
-        return {"loss": float(loss.detach()), "grad": float(norm)}
+        return float(norm)
 
     @torch.no_grad()
     def evaluate(self, songs: bool = True) -> dict[str, float]:
@@ -222,6 +282,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--fsq", type=Path, help="audio codes, unless --start brings them")
     parser.add_argument("--start", type=Path, help="a checkpoint to begin with, such as acestep_core/nano")
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--reading-minutes", type=float, default=5, help="before the first step")
     parser.add_argument("--frames", type=int, default=Recipe.frames)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -245,6 +306,8 @@ def prepare(args: argparse.Namespace) -> DiTTrainer:
 def main() -> None:
     args = arguments().parse_args()
     trainer = prepare(args)
+    if trainer.step == 0:
+        trainer.read(args.reading_minutes)
     if not args.no_compile:
         trainer.compile()
     size = sum(p.numel() for p in trainer.networks.parameters()) / 1e6

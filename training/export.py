@@ -20,6 +20,7 @@ NETWORK_FOLDER = "acestep-v15-nano"
 PLANNER_FOLDER = "acestep-5Hz-lm-nano"
 TEXT_FOLDER = "Qwen3-Embedding-0.6B"  # the name by which text encoders are found, whatever their size
 FILE_LIMIT = 15_000_000  # bytes
+START = 0.6  # how far the first frame of silence is from the others, in each channel
 SILENCE_FRAMES = 64  # silence is steady: the rest of it repeats the last frame
 
 
@@ -71,11 +72,17 @@ def _write_qwen(folder: Path, module: nn.Module, config: dict, tokenizer: Path) 
 
 
 def silence_of(vae: OobleckVAE, frames: int = SILENCE_FRAMES) -> Tensor:
-    """Latents of digital silence, `[1, frames, 64]`: the start as encoded, then the steady state for ever."""
+    """Latents of digital silence, `[1, frames, 64]`: the start as encoded, then the steady state for ever.
+
+    The released silence begins with four frames far from the rest, which tells the diffusion model where a song starts.
+    A small autoencoder's does not, so the first frame is moved away here.
+    """
     with torch.no_grad():
-        encoded = vae.encode(torch.zeros(1, 2, frames * 1920))
+        encoded = vae.encode(torch.zeros(1, 2, frames * 1920)).float()
     encoded[:, frames // 2 :] = encoded[:, frames // 2 : frames // 2 + 1]
-    return encoded.float()
+    encoded[:, 0, ::2] += START
+    encoded[:, 0, 1::2] -= START
+    return encoded
 
 
 def _network_json(config: ModelConfig) -> dict:

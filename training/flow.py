@@ -19,8 +19,8 @@ from .conditioning import TextTower, conditions, with_dropout
 class Mixture:
     """How often which task is trained, and what is left out how often."""
 
-    cover: float = 0.1  # the song's own audio codes as a hint
-    repaint: float = 0.2  # part of the song is given, the rest is to be filled in
+    cover: float = 0.3  # the song's own audio codes as a hint
+    repaint: float = 0.15  # part of the song is given, the rest is to be filled in
     reference: float = 0.3  # another part of the same song is the timbre reference
     drop: float = 0.1  # the whole condition is the null condition
 
@@ -29,6 +29,7 @@ class Mixture:
 class Batch:
     """Everything but noise and time. `context` `[B, T, 128]`, `timbre` `[B, R, 64]`."""
 
+    seeds: list[int]
     latents: Tensor
     songs: list[Song]
     tasks: list[Task]
@@ -41,7 +42,12 @@ class Batch:
 
 @torch.no_grad()
 def make_batch(
-    model: AceStepModel, latents: Tensor, songs: list[Song], mixture: Mixture, rng: np.random.Generator
+    model: AceStepModel,
+    seeds: list[int],
+    latents: Tensor,
+    songs: list[Song],
+    mixture: Mixture,
+    rng: np.random.Generator,
 ) -> Batch:
     """Draws a task for each song `[B, T, 64]` and lays out its context. The model needs its silence latent."""
     frames, reference = latents.shape[1], model.config.timbre_fix_frame
@@ -68,10 +74,10 @@ def make_batch(
         if rng.random() < mixture.reference:
             part = latents[row].roll(-int(rng.integers(0, frames)), 0)[:reference]
             timbre[row, : len(part)] = part
-    return Batch(latents, songs, tasks, torch.cat((source, mask), dim=-1), timbre)
+    return Batch(seeds, latents, songs, tasks, torch.cat((source, mask), dim=-1), timbre)
 
 
-def draw_times(batch: int, rng: np.random.Generator, mean: float = 0.2, spread: float = 1.2) -> Tensor:
+def draw_times(batch: int, rng: np.random.Generator, mean: float = 0.6, spread: float = 1.3) -> Tensor:
     """Times in 0..1, 1 = noise, `[B]`: the sigmoid of a normal, spread evenly over the batch."""
     even = (rng.random() + np.arange(batch)) / batch
     normal = torch.special.ndtri(torch.tensor(even, dtype=torch.float64).clamp(1e-4, 1 - 1e-4))
@@ -88,7 +94,13 @@ def flow_loss(
     model: AceStepModel, tower: TextTower, batch: Batch, noise: Tensor, t: Tensor, drop: float, rng: np.random.Generator
 ) -> Tensor:
     """Squared error of the predicted velocity, per item `[B]`; counts only frames that are to be generated."""
-    condition, mask = encode(model, tower, batch, drop, rng)
+    return flow_error(model, batch, noise, t, *encode(model, tower, batch, drop, rng))
+
+
+def flow_error(
+    model: AceStepModel, batch: Batch, noise: Tensor, t: Tensor, condition: Tensor, mask: Tensor | None
+) -> Tensor:
+    """As `flow_loss`, for conditions that are encoded already."""
     noisy = t[:, None, None] * noise + (1 - t[:, None, None]) * batch.latents
     velocity = model.decoder(noisy, t, model.decoder.prepare(batch.context, condition, mask))
     return masked_error(velocity, noise - batch.latents, batch.context)

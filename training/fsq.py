@@ -1,7 +1,8 @@
 """Trains audio tokenizer and detokenizer on cached latents:
 `python -m training.fsq --latents DIR --out DIR --minutes N`.
 
-Five frames become one code and come back as five frames; the rounding passes gradients straight through.
+Five frames become one code and come back as five frames; the rounding passes gradients straight through. So few bits
+cannot hold the sound: what comes back shall tell the score (`training.score`), and beyond that be near the sound.
 """
 
 from __future__ import annotations
@@ -22,27 +23,39 @@ from . import nano_config
 from .latents import LatentPool
 from .loop import run
 from .random_nano import variance_preserving
+from .score import ScoreReader, rows_of
 from .state import load_state, save_state
 
 log = logging.getLogger("acestep")
 FRAMES = 4_000  # in a batch; a GPU takes more
+SCORE = 6.0  # weight of what is misread of the score
 
 
-def straight_through(quantizer: FSQ, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Embeddings and codes of `x`, differentiable. As `FSQ.forward` in value."""
+def straight_through(quantizer: FSQ, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings, codes, and what was rounded to them (-1…1), of `x`, differentiable. As `FSQ.forward` in value."""
     z = quantizer.project(x)
     codes = codes_of(z.detach(), quantizer.levels)
     rounded = z + (values_of(codes, quantizer.levels) - z).detach()
-    return quantizer.project_out(rounded), codes
+    return quantizer.project_out(rounded), codes, z
 
 
-def round_trip(model: AceStepModel, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Latents `[B, 5 N, 64]` through codes and back, and the codes `[B, N]`; differentiable."""
+def round_trip(model: AceStepModel, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents `[B, 5 N, 64]` through codes and back, the codes `[B, N]`, and what was rounded; differentiable."""
     tokenizer = model.tokenizer
     groups = tokenizer.audio_acoustic_proj(latents).unflatten(1, (-1, tokenizer.window))
     pooled = tokenizer.attention_pooler(groups.flatten(0, 1)).unflatten(0, groups.shape[:2])
-    embeddings, codes = straight_through(tokenizer.quantizer, pooled)
-    return model.detokenizer(embeddings), codes
+    embeddings, codes, unrounded = straight_through(tokenizer.quantizer, pooled)
+    return model.detokenizer(embeddings), codes, unrounded
+
+
+def unevenness(unrounded: Tensor) -> Tensor:
+    """How far the values are from filling their cube evenly: mean 0, variance 1/3, each by itself.
+
+    Without it a few codes come to stand for everything.
+    """
+    flat = unrounded.float().flatten(0, -2)
+    spread = torch.cov(flat.T) - torch.eye(flat.shape[1], device=flat.device) / 3
+    return flat.mean(0).square().sum() + spread.square().sum()
 
 
 class FSQTrainer:
@@ -52,42 +65,54 @@ class FSQTrainer:
         self.model = AceStepModel(config)
         variance_preserving(self.model, torch.Generator().manual_seed(seed))
         self.model.to(self.device)
-        parameters = [*self.model.tokenizer.parameters(), *self.model.detokenizer.parameters()]
+        self.reader = ScoreReader(config.audio_acoustic_hidden_dim, patch=1, phases=False).to(self.device)
+        parts = (self.model.tokenizer, self.model.detokenizer, self.reader)
+        parameters = [parameter for part in parts for parameter in part.parameters()]
         self.optimiser = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
         saved = load_state(out, "fsq")
         if saved is not None:
             self.step, self.seconds = saved["step"], saved["seconds"]
             self.model.tokenizer.load_state_dict(saved["tokenizer"])
             self.model.detokenizer.load_state_dict(saved["detokenizer"])
+            self.reader.load_state_dict(saved["reader"])
             self.optimiser.load_state_dict(saved["optimiser"])
 
     def save(self) -> None:
         parts = {name: getattr(self.model, name).state_dict() for name in ("tokenizer", "detokenizer")}
+        parts["reader"] = self.reader.state_dict()
         state = {"step": self.step, "seconds": self.seconds, "optimiser": self.optimiser.state_dict(), **parts}
         save_state(self.out, "fsq", state)
 
     def train_step(self) -> dict[str, float]:
-        _, latents = self.pool.batch(FRAMES, np.random.default_rng([self.seed, self.step]))
-        latents = latents[:, : latents.shape[1] // 5 * 5].to(self.device)
+        latents, score = self._batch(np.random.default_rng([self.seed, self.step]))
         for group in self.optimiser.param_groups:
             group["lr"] = 1e-3 * min(1, (self.step + 1) / 100) / (1 + self.step / 3000) ** 0.5
         with torch.autocast(self.device.type, torch.bfloat16):
-            made, codes = round_trip(self.model, latents)
+            made, codes, unrounded = round_trip(self.model, latents)
         made = made.float()
-        loss = (made - latents).square().mean()
+        error = (made - latents).square().mean() / latents.var()
+        misread = self.reader(made, score).mean()
+        loss = error + SCORE * misread + unevenness(unrounded)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], 1.0)
         self.optimiser.step()
         self.step += 1
-        return {"loss": float(loss.detach()), "explained": 1 - float(loss.detach() / latents.var())}
+        return {"loss": float(loss.detach()), "score": float(misread.detach()), "explained": 1 - float(error.detach())}
+
+    def _batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Latents in whole groups of five, and their score."""
+        seeds, latents = self.pool.batch(FRAMES, rng)
+        frames = latents.shape[1] // 5 * 5
+        score = torch.from_numpy(np.stack([rows_of(seed)[:frames] for seed in seeds]))
+        return latents[:, :frames].to(self.device), score.to(self.device)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        _, latents = self.pool.batch(FRAMES, np.random.default_rng(10**9))
-        latents = latents[:, : latents.shape[1] // 5 * 5].to(self.device)
-        made, codes = round_trip(self.model, latents)
+        latents, score = self._batch(np.random.default_rng(10**9))
+        made, codes, _ = round_trip(self.model, latents)
         return {
+            "score": float(self.reader(made, score).mean()),
             "explained": 1 - float((made - latents).square().mean() / latents.var()),
             "distinct": codes.unique().numel() / codes.numel(),
         }

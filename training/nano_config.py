@@ -11,6 +11,9 @@ LATENTS = 64
 VOCABULARY = 2048  # of the nano tokenizer, control tokens included
 LEVELS = (8, 8, 8, 5)  # 2560 codes: the released 64 000 would fill a small planner with rows it never learns
 CODES = prod(LEVELS)
+# Half of the rotary frequencies turn once within a beat to a few bars (patches of 0.08 s): what rhythm is made of. The
+# slowest turns once in 43 s.
+ROPE_THETA = 100.0
 
 VAE = VAEConfig(encoder_hidden_size=16, decoder_channels=16, decoder_input_channels=LATENTS)
 
@@ -53,7 +56,7 @@ def diffusion(
         fsq_dim=hidden,
         fsq_input_levels=LEVELS,
         timbre_fix_frame=250,
-        rope_theta=10_000.0,
+        rope_theta=ROPE_THETA,
     )
 
 

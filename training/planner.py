@@ -1,8 +1,9 @@
 """Trains the planner on the composer's pieces and their audio codes:
 `python -m training.planner --latents DIR --fsq DIR --tokenizer DIR --out DIR --minutes N`.
 
-Every piece is an example of each of the planner's tasks: plan and codes, a song from a few words, the same put into
-good words, and what the codes are. Only the answers are learned. `--tokenizer`: the one of the text encoder.
+Every piece is an example of a plan and its codes, and of what codes are; many more, which are never played, are
+examples of a song from a few words, and of the same put into good words. Only the answers are learned. `--tokenizer`:
+the one of the text encoder.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from .conditioning import nano_tokenizer, piece_of
 from .export import NETWORK_FOLDER, silence_of
 from .latents import LatentPool
 from .loop import run
+from .pool import HELD_OUT
 from .random_nano import variance_preserving
 from .start import take_planner
 from .state import Average, load_state, save_state
@@ -37,6 +39,7 @@ from .vae import trained
 
 log = logging.getLogger("acestep")
 IGNORED = -100
+WORDS_ALONE = 20_000  # pieces whose words are learned without their sound
 
 
 @dataclass(frozen=True)
@@ -77,26 +80,36 @@ def idea_of(piece: Piece, rng: np.random.Generator) -> str:
     return f"{style}, {' '.join(words[first : first + int(rng.integers(2, 6))]).lower()}"
 
 
-def example(
+def song_example(
+    words: Vocabulary, piece: Piece, recipe: Recipe, rng: np.random.Generator
+) -> tuple[list[int], list[int]]:
+    """Prompt and answer as ids: a whole song from a few words, or the same put into good words."""
+    answer = [*_block(words, piece, genres=True), *_song(words, piece)]
+    if rng.random() < recipe.inspire / (recipe.inspire + recipe.polish):
+        return prompts.inspire_prompt(words, idea_of(piece, rng), "voice" not in piece.instruments), answer
+    return prompts.format_prompt(words, idea_of(piece, rng), piece.lyrics), answer
+
+
+def code_example(
     words: Vocabulary, piece: Piece, codes: list[int], recipe: Recipe, rng: np.random.Generator
 ) -> tuple[list[int], list[int]]:
-    """Prompt and answer as ids."""
-    song = [*words.encode(f"\n\n# Lyric\n{piece.lyrics}"), words.turn_end]
-    block = [words.think, *words.encode(f"\n{block_of(piece, genres=True)}\n"), words.think_end]
-    draw = rng.random()
-    if draw < recipe.understand:
-        return prompts.understand_prompt(words, codes), [*block, *song]
-    if draw < recipe.understand + recipe.inspire:
-        instrumental = "voice" not in piece.instruments
-        return prompts.inspire_prompt(words, idea_of(piece, rng), instrumental), [*block, *song]
-    if draw < recipe.understand + recipe.inspire + recipe.polish:
-        return prompts.format_prompt(words, idea_of(piece, rng), piece.lyrics), [*block, *song]
+    """Prompt and answer as ids: what the codes are, or a plan and its codes."""
+    if rng.random() < recipe.understand / (1 - recipe.inspire - recipe.polish):
+        return prompts.understand_prompt(words, codes), [*_block(words, piece, genres=True), *_song(words, piece)]
     answer = [*words.code_ids(codes), words.turn_end]
     if rng.random() < recipe.unconditional:
         return prompts.unconditional_prompt(words), answer
     caption = piece.caption if rng.random() < 0.6 else idea_of(piece, rng)
-    plan = [words.think, *words.encode(f"\n{block_of(piece, genres=False)}\n"), words.think_end]
+    plan = _block(words, piece, genres=False)
     return prompts.plan_prompt(words, caption, piece.lyrics), [*plan, *words.encode("\n\n"), *answer]
+
+
+def _song(words: Vocabulary, piece: Piece) -> list[int]:
+    return [*words.encode(f"\n\n# Lyric\n{piece.lyrics}"), words.turn_end]
+
+
+def _block(words: Vocabulary, piece: Piece, genres: bool) -> list[int]:
+    return [words.think, *words.encode(f"\n{block_of(piece, genres)}\n"), words.think_end]
 
 
 @torch.no_grad()
@@ -173,9 +186,14 @@ class PlannerTrainer:
     def batch(self, pieces: list[tuple[int, list[int]]], rows: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Ids and what is to be learned of them, each `[rows, tokens]`."""
         both = []
-        for index in rng.integers(0, len(pieces), rows):
-            seed, codes = pieces[int(index)]
-            prompt, answer = example(self.words, piece_of(seed), codes, self.recipe, rng)
+        first = HELD_OUT if pieces is self.held else 0
+        for _ in range(rows):
+            if rng.random() < self.recipe.inspire + self.recipe.polish:  # needs no sound, so there is no end of it
+                piece = piece_of(first + int(rng.integers(WORDS_ALONE)))
+                prompt, answer = song_example(self.words, piece, self.recipe, rng)
+            else:
+                seed, codes = pieces[int(rng.integers(len(pieces)))]
+                prompt, answer = code_example(self.words, piece_of(seed), codes, self.recipe, rng)
             both.append((prompt + answer, [IGNORED] * len(prompt) + answer))
         longest = max(len(ids) for ids, _ in both)
         ids = torch.tensor([row + [self.words.turn_end] * (longest - len(row)) for row, _ in both])

@@ -11,8 +11,8 @@ from .styles import DRUMS
 F32 = np.float32
 PARTS = ("drums", "bass", "chords", "pad", "melody", "voice")
 GAIN = {"drums": 0.50, "bass": 0.24, "chords": 0.12, "pad": 0.07, "melody": 0.20, "voice": 0.22}
-SEND = {"drums": 0.06, "bass": 0.0, "chords": 0.18, "pad": 0.3, "melody": 0.22, "voice": 0.25}  # into the reverb
-PAN = {"drums": 0.0, "bass": 0.0, "chords": -0.35, "pad": 0.3, "melody": 0.2, "voice": 0.0}
+SEND = {"drums": 0.0, "bass": 0.0, "chords": 0.06, "pad": 0.1, "melody": 0.08, "voice": 0.1}  # into the reverb
+PAN = {"drums": 0.0, "bass": 0.0, "chords": -0.2, "pad": 0.2, "melody": 0.1, "voice": 0.0}
 DRUM_PAN = {"hat": 0.3, "open_hat": 0.3, "shaker": -0.4, "ride": -0.3, "rim": -0.2, "crash": 0.4, "tom": -0.25}
 LOUDNESS = 0.13  # rms of a finished piece
 PEAK = 0.95

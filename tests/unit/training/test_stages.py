@@ -53,7 +53,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("training")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.pool.PIECES_PER_SHARD", 2)
-        make_shard(_made(root / "pool"), 0, 60, Wish(seconds=10))
+        make_shard(_made(root / "pool"), 0, 118)  # both of 10 s
     recipe = vae.Recipe(batch=1, frames=8)
     trainer = vae.Trainer(VAE, recipe, Pool(root / "pool"), _made(root / "vae"), compiled=False)
     trainer.train_step()
@@ -162,7 +162,7 @@ def test_codes_come_back_as_latents_like_those_they_were_made_of(folders):
         last = trainer.train_step()["loss"]
     assert last < first
     latents = torch.randn(2, 20, 64)
-    made, codes = fsq.round_trip(trainer.model, latents)
+    made, codes, _ = fsq.round_trip(trainer.model, latents)
     trainer.model.silence_latent = torch.zeros(1, 5, 64)
     assert torch.equal(codes, trainer.model.tokenize(latents))
     assert torch.allclose(made, trainer.model.detokenize(codes), atol=1e-4)
@@ -270,16 +270,17 @@ def test_the_planner_learns_and_is_read_by_the_core(folders, words, tmp_path, mo
 
 def test_every_task_of_the_planner_is_taught_in_its_own_prompt(words):
     piece, codes = piece_of(61), list(range(40))
+    alone = {"inspire": planner.Recipe(inspire=1, polish=0), "polish": planner.Recipe(inspire=0, polish=1)}
     ask = {
-        "understand": planner.Recipe(understand=1),
-        "inspire": planner.Recipe(understand=0, inspire=1),
-        "polish": planner.Recipe(understand=0, inspire=0, polish=1),
-        "plan": planner.Recipe(understand=0, inspire=0, polish=0, unconditional=0),
-        "nothing": planner.Recipe(understand=0, inspire=0, polish=0, unconditional=1),
+        "understand": planner.Recipe(understand=1, inspire=0, polish=0),
+        "plan": planner.Recipe(understand=0, unconditional=0),
+        "nothing": planner.Recipe(understand=0, unconditional=1),
     }
     made = {
-        name: planner.example(words, piece, codes, recipe, np.random.default_rng(3)) for name, recipe in ask.items()
-    }
+        name: planner.code_example(words, piece, codes, recipe, np.random.default_rng(3))
+        for name, recipe in ask.items()
+    } | {name: planner.song_example(words, piece, recipe, np.random.default_rng(3)) for name, recipe in alone.items()}
+    assert made["inspire"][0] != made["polish"][0]
     assert all(answer[-1] == words.turn_end for _, answer in made.values())
     assert made["understand"][0] == prompts.understand_prompt(words, codes)
     assert made["nothing"] == (prompts.unconditional_prompt(words), [*words.code_ids(codes), words.turn_end])

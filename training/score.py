@@ -1,0 +1,131 @@
+"""What a piece's score says of each moment and of the whole: known to the composer, taught to the networks beside the
+sound, so that they need not discover beats, chords and tempo in the latents by themselves. Nothing of it is shipped.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from acestep_core.config import FRAME_RATE
+from acestep_core.song import Song
+
+from . import nano_config
+from .composer import Piece, compose
+from .styles import BEATS, DRUMS, INSTRUMENT_NAMES, STYLES, TONICS
+
+STROKES = (("kick",), ("snare", "rim"), ("hat", "open_hat", "shaker", "ride"), ("crash", "tom"))
+VOICES = (("bass",), ("chords", "pad"), ("melody", "voice"))
+PHASES = 4  # cosine and sine of the place in the beat and in the bar
+MARKS = len(STROKES) + len(VOICES) + 24  # onsets, pitch classes of the bass, pitch classes of everything else
+ROW = PHASES + MARKS
+
+STYLE_NAMES, INSTRUMENTS = tuple(STYLES), tuple(INSTRUMENT_NAMES)
+METERS = (3, 4, 6)
+PATCH = 2 / FRAME_RATE  # seconds
+PERIODS = tuple(PATCH * 2**k for k in range(6))  # seconds over which the beat's advance is asked for
+# By how far a head's rotary pairs turn within a beat or a bar: what attention a beat or a bar away is made of.
+TURNS = nano_config.ROPE_THETA ** -(torch.arange(32) / 32)
+
+
+@lru_cache(maxsize=20_000)
+def rows_of(seed: int) -> np.ndarray:
+    """The score of piece `seed` frame by frame, `[frames, ROW]` int8: phases times 100, then 0 or 1."""
+    piece = compose(seed)
+    frames = piece.seconds * FRAME_RATE
+    out = np.zeros((frames, ROW), np.int8)
+    beats = np.arange(frames) / FRAME_RATE * piece.bpm / 60
+    for column, cycles in enumerate((beats, beats / BEATS[piece.meter])):
+        angle = 2 * np.pi * cycles
+        out[:, 2 * column], out[:, 2 * column + 1] = 100 * np.cos(angle), 100 * np.sin(angle)
+    for note in piece.notes:
+        start = int(note.start * FRAME_RATE)
+        if start >= frames:
+            continue
+        if note.part == "drums":
+            kind = next(k for k, names in enumerate(STROKES) if DRUMS[note.pitch] in names)
+            out[start, PHASES + kind] = 1
+            continue
+        kind = next(k for k, names in enumerate(VOICES) if note.part in names)
+        out[start, PHASES + len(STROKES) + kind] = 1
+        chroma = PHASES + len(STROKES) + len(VOICES) + (0 if note.part == "bass" else 12)
+        out[start : start + max(1, int(note.seconds * FRAME_RATE)), chroma + note.pitch % 12] = 1
+    return out
+
+
+class ScoreReader(nn.Module):
+    """Reads the score from hidden rows of the diffusion transformer: one linear map, for training alone."""
+
+    def __init__(self, width: int, patch: int, phases: bool = True):
+        super().__init__()
+        self.patch, self.phases = patch, phases
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, patch * ROW)
+        nn.init.zeros_(self.out.weight)
+        nn.init.constant_(self.out.bias, -1.0)
+
+    def forward(self, hidden: Tensor, score: Tensor) -> Tensor:
+        """Error per item `[B]`; `hidden` `[B, P, width]`, `score` `[B, T, ROW]` as `rows_of` gives it."""
+        read = self.out(self.norm(hidden.float())).unflatten(-1, (self.patch, ROW)).flatten(1, 2)[:, : score.shape[1]]
+        wanted = score[..., PHASES:].float()
+        marks = F.binary_cross_entropy_with_logits(read[..., PHASES:], wanted, reduction="none").mean((1, 2))
+        if not self.phases:
+            return marks
+        phases = (read[..., :PHASES] - score[..., :PHASES].float() / 100).square().mean((1, 2))
+        return phases + marks
+
+
+def facts_of(pieces: list[Piece]) -> dict[str, Tensor]:
+    """What the words shall tell: tempo as angles `[B, 141]`, and classes."""
+    rate = torch.tensor([[piece.bpm / 60] for piece in pieces])
+    beats = torch.tensor([[float(BEATS[piece.meter])] for piece in pieces])
+    advance, beat = 2 * torch.pi * rate * torch.tensor(PERIODS), TURNS / (rate * PATCH)
+    angle = torch.cat((advance, beat, beat * beats), dim=1)
+    return {
+        "beat": torch.cat((angle.cos(), angle.sin(), (rate * 60 - 110) / 30), dim=1),
+        "key": torch.tensor([TONICS.index(p.tonic) + 12 * (p.mode == "minor") for p in pieces]),
+        "meter": torch.tensor([METERS.index(p.meter) for p in pieces]),
+        "style": torch.tensor([STYLE_NAMES.index(p.style) for p in pieces]),
+        "instruments": torch.tensor([[float(n in p.instruments.values()) for n in INSTRUMENTS] for p in pieces]),
+    }
+
+
+class FactReader(nn.Module):
+    """Reads the facts from the last row of a caption's condition: one linear map each, for training alone."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.beat = nn.Linear(width, 2 * (len(PERIODS) + 2 * len(TURNS)) + 1)
+        self.key = nn.Linear(width, 24)
+        self.meter = nn.Linear(width, len(METERS))
+        self.style = nn.Linear(width, len(STYLE_NAMES))
+        self.instruments = nn.Linear(width, len(INSTRUMENTS))
+
+    def forward(self, rows: Tensor, pieces: list[Piece], songs: list[Song]) -> dict[str, Tensor]:
+        """Mean errors by fact of `rows` `[B, width]`. What the song leaves out is not asked."""
+        facts = {name: value.to(rows.device) for name, value in facts_of(pieces).items()}
+        rows = self.norm(rows.float())
+        errors = {
+            "beat": (self.beat(rows) - facts["beat"]).square().mean(1),
+            "key": F.cross_entropy(self.key(rows), facts["key"], reduction="none"),
+            "meter": F.cross_entropy(self.meter(rows), facts["meter"], reduction="none"),
+            "style": F.cross_entropy(self.style(rows), facts["style"], reduction="none"),
+            "instruments": F.binary_cross_entropy_with_logits(
+                self.instruments(rows), facts["instruments"], reduction="none"
+            ).mean(1),
+        }
+        told = {
+            "beat": [song.metadata.bpm is not None for song in songs],
+            "key": [song.metadata.key is not None for song in songs],
+            "meter": [song.metadata.time_signature is not None for song in songs],
+        }
+        result = {}
+        for name, error in errors.items():
+            asked = torch.tensor(told.get(name, [True] * len(songs)), device=rows.device).float()
+            result[name] = (error * asked).sum() / asked.sum().clamp_min(1)
+        return result
