@@ -141,12 +141,15 @@ class Edit:
             raise RequestError(f"a region's start and end are seconds, got {start} and {end}")
         if end <= start:
             raise RequestError(f"a region ends after it starts, got {start:g} to {end:g} seconds")
-        if start < 0 or start >= longest or end > longest + 1e-6:
+        if start < 0 or start >= self.seconds or end > longest + 1e-6:
             raise RequestError(
                 f"the region from {start:g} to {end:g} seconds reaches out of the song, which is {self.seconds:g} "
                 "seconds long; Extend makes it longer"
             )
-        return start, end
+        # A recording may end within its last frame. Who asks for all of its samples means that frame, too: what would
+        # be left of it to keep has no sound.
+        last = round(end * SAMPLE_RATE) >= round(self.seconds * SAMPLE_RATE)
+        return start, longest if last else end
 
     def _check_items(self) -> None:
         counts = {

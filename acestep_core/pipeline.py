@@ -198,7 +198,10 @@ def decode(
         waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, hooks, device)
     _require_finite(waveform, "decode", vae)
     if edit is not None and edit.keeps:
-        return _with_kept_parts(waveform, edit)
+        waveform = _with_kept_parts(waveform, edit)
+        if not torch.isfinite(waveform).all():
+            raise NonFiniteError("decode: putting the source back gave NaN or infinity; decode without the edit")
+        return waveform
     return normalize_peak(waveform) if normalize else anti_clip(waveform)
 
 

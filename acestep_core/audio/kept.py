@@ -23,8 +23,10 @@ def put_back(
     length = min(generated.shape[-1], source.shape[-1])
     spans = [(int(start * SAMPLE_RATE), int(end * SAMPLE_RATE)) for start, end in regions]
     kept = soft_mask(length, spans, 0) == 0
-    wanted, given = (_level(waveform[..., :length][..., kept]) for waveform in (source, generated))
-    made = generated * (wanted / given.clamp(min=1e-6)).clamp(1 / LOUDEST, LOUDEST)
+    made = generated
+    if kept.any():
+        wanted, given = (_level(waveform[..., :length][..., kept]) for waveform in (source, generated))
+        made = generated * (wanted / given.clamp(min=1e-6)).clamp(1 / LOUDEST, LOUDEST)
     near = soft_mask(length, spans, int(crossfade * SAMPLE_RATE)) > 0
     peak = made[..., :length][..., near].abs().amax(dim=(1, 2), keepdim=True)
     return splice(made / peak.clamp(min=1), source, regions, crossfade)

@@ -27,6 +27,14 @@ def test_regions_become_frames():
     assert Edit(LEGO, SOURCE).generated().all() and not Edit(LEGO, SOURCE).in_part
 
 
+@pytest.mark.parametrize("regions", [[(0, 3.9999)], [(0, SOUND.shape[-1] / 48000)], [(0, 2), (2, 3.99988)]])
+def test_a_region_to_the_last_sample_reaches_to_the_end_of_its_frame(regions):
+    whole = repaint(waveform=SOUND, regions=regions)
+    assert whole.generated().all() and not whole.keeps
+    shorter = repaint(waveform=SOUND[..., :-1900], regions=[(0, 3.96)])  # 20 samples before the last one
+    assert not shorter.generated()[0, 99] and shorter.keeps
+
+
 def test_a_mask_is_another_way_to_say_regions():
     mask = torch.zeros(2, 100)
     mask[0, 25:50], mask[1, :10], mask[1, 90:] = 1, 1, 1
@@ -64,6 +72,11 @@ def test_a_song_from_text_with_codes_is_a_cover():
 def test_impossible_regions(region, message):
     with pytest.raises(RequestError, match=message):
         repaint(regions=[region])
+
+
+def test_a_region_begins_before_the_last_sample():
+    with pytest.raises(RequestError, match="reaches out of the song, which is 3.99985 seconds long"):
+        repaint(waveform=SOUND, regions=[(3.9999, None)])
 
 
 IMPOSSIBLE = {

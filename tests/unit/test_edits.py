@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from acestep_core import pipeline
 from acestep_core.config import VAEConfig
 from acestep_core.edit import Edit, Morph
-from acestep_core.errors import RequestError
+from acestep_core.errors import NonFiniteError, RequestError
 from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, sample, tokenize
 from acestep_core.sampling.context import context, silent_context
 from acestep_core.sampling.loop import denoise
@@ -176,6 +177,23 @@ def test_kept_samples_are_the_sources_at_its_own_level(model, text, normalize):
     for kept in (slice(0, 96000 - fade), slice(144000 + fade, None)):
         assert torch.equal(made[..., kept], SOUND[..., kept].expand(2, -1, -1))
     assert differ(made[0, :, 96000:144000], SOUND[0, :, 96000:144000]) and differ(made[0], made[1])
+
+
+@pytest.mark.parametrize("regions", [[(0, 5.598)], [(0, SOUND.shape[-1] / 48000)], [(0, 2), (2, 5.5999)]])
+def test_ranges_that_reach_the_last_sample_keep_nothing(model, text, regions):
+    """The source ends within a frame, which has no sample of its own left to keep."""
+    made = latents(model, text, Edit(REPAINT, SOURCE, regions=[(0, None)]))
+    edit = Edit(REPAINT, SOURCE, waveform=SOUND, regions=regions)
+    assert torch.equal(latents(model, text, edit), made)
+    assert torch.equal(decode(model, made, edit=edit), decode(model, made))
+
+
+def test_broken_numbers_of_the_source_are_noticed(model, text, monkeypatch):
+    edit = edit_of_sound(model)
+    made = latents(model, text, edit)
+    monkeypatch.setattr(pipeline, "put_back", lambda generated, *_: generated * float("nan"))
+    with pytest.raises(NonFiniteError, match="decode: putting the source back gave NaN"):
+        decode(model, made, edit=edit)
 
 
 def test_without_the_sources_waveform_nothing_is_normalised_either(model, text):

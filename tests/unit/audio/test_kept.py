@@ -42,3 +42,8 @@ def test_a_silent_surrounding_does_not_silence_what_was_made():
     quiet = SOURCE.clone()
     quiet[..., : RATE // 2], quiet[..., RATE:] = 0, 0
     assert rms(put_back(SOURCE, quiet, REGION, 0.0)[..., INSIDE]) >= 0.5 * rms(SOURCE[..., INSIDE])
+
+
+@pytest.mark.parametrize("regions", [[(0, 2.5)], [(0, 2)], [(0, 1), (1, 2.01)]])
+def test_where_nothing_is_kept_the_level_is_left_alone(regions):
+    assert torch.equal(put_back(0.3 * SOURCE, SOURCE, regions, 0.01), 0.3 * SOURCE)
