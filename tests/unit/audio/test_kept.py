@@ -38,10 +38,31 @@ def test_a_source_beyond_full_scale_stays_and_what_was_made_does_not_clip():
     assert result[..., INSIDE].abs().max() == pytest.approx(1) and loud.abs().max() > 1.5
 
 
-def test_a_silent_surrounding_does_not_silence_what_was_made():
+@pytest.mark.parametrize("rest", [0, 0.005, 0.02], ids=["silent", "faded", "nearly"])
+def test_a_quiet_surrounding_does_not_change_what_was_made(rest):
+    """An autoencoder gives quiet parts back a good deal louder, or softer, than they were."""
     quiet = SOURCE.clone()
-    quiet[..., : RATE // 2], quiet[..., RATE:] = 0, 0
-    assert rms(put_back(SOURCE, quiet, REGION, 0.0)[..., INSIDE]) >= 0.5 * rms(SOURCE[..., INSIDE])
+    quiet[..., : RATE // 2], quiet[..., RATE:] = rest * quiet[..., : RATE // 2], rest * quiet[..., RATE:]
+    for wrong in (0.1, 4):
+        made = quiet.clone()
+        made[..., : RATE // 2], made[..., RATE:] = wrong * made[..., : RATE // 2], wrong * made[..., RATE:]
+        assert torch.equal(put_back(made, quiet, REGION, 0.0)[..., INSIDE], SOURCE[..., INSIDE])
+
+
+def test_what_is_loud_of_a_surrounding_tells_the_level():
+    """The song begins after a second of silence, for which the autoencoder has noise; and fades out."""
+    source = torch.cat([0 * SOURCE[..., :RATE], SOURCE, 0.004 * SOURCE], -1)
+    made = 0.8 * source + 0.008 * torch.randn(source.shape, generator=torch.Generator().manual_seed(0))
+    inside = slice(2 * RATE, int(2.5 * RATE))
+    result = put_back(made, source, [(2.0, 2.5)], 0.0)[..., inside]
+    assert rms(result) == pytest.approx(rms(made[..., inside]) / 0.8, rel=0.01)
+
+
+def test_each_item_has_its_own_level():
+    made = torch.cat([0.8 * SOURCE, 1.25 * SOURCE, SOURCE])
+    quiet = torch.cat([SOURCE, SOURCE, 0 * SOURCE])
+    result = put_back(made, quiet, REGION, 0.0)[..., INSIDE]
+    assert torch.allclose(result, SOURCE[..., INSIDE].expand(3, -1, -1), atol=1e-6)
 
 
 @pytest.mark.parametrize("regions", [[(0, 2.5)], [(0, 2)], [(0, 1), (1, 2.01)]])
