@@ -181,8 +181,8 @@ def decode(
 
     `normalize` brings each item's peak to −1 dBFS; without it only items that clip are scaled, down to 1.
     `edit` is the one that the latents were sampled with. Where it keeps parts of its source, these stay as loud as
-    they are, and nothing is normalised; with its waveform they are put back sample for sample, and the result has its
-    length.
+    they are, be it beyond full scale, and only what was made is kept from clipping; with its waveform they are put back
+    sample for sample, and the result has its length.
     `tile_frames` bounds the memory: more is not decoded at once.
     """
     vae = _part(model.vae, "VAE")
@@ -207,13 +207,12 @@ def decode(
 
 def _with_kept_parts(waveform: Tensor, edit: Edit) -> Tensor:
     """What an edit made, `[batch, 2, samples]`, at the level of its source, and the source itself where it is kept."""
-    fits = math.ceil(waveform.shape[-1] / HOP) == edit.frames and edit.items in (1, len(waveform))
-    if edit.waveform is None or not fits:
-        if not fits:
-            log.warning("these latents are of another length or number than their edit: its source is not put back")
+    if math.ceil(waveform.shape[-1] / HOP) != edit.frames or edit.items not in (1, len(waveform)):
+        log.warning("these latents are of another length or number than their edit: its source is not put back")
         return anti_clip(waveform)
+    sources = waveform if edit.waveform is None else edit.waveform  # its latents alone are in these already
     items = [
-        put_back(item[None], edit.waveform[i % len(edit.waveform), None], edit.regions_of(i), edit.crossfade_seconds)
+        put_back(item[None], sources[i % len(sources), None], edit.regions_of(i), edit.crossfade_seconds)
         for i, item in enumerate(waveform)
     ]
     return torch.cat(items)
