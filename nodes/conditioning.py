@@ -43,9 +43,10 @@ class Entry:
     timbre: tuple[torch.Tensor, ...]  # [1, 64, T] each
 
     def goes_with(self, other: Entry) -> bool:
-        """Whether both can be sampled in one batch."""
+        """Whether both can be sampled in one batch. An edit of several sources makes each entry several songs."""
         same_timbre = [id(latents) for latents in self.timbre] == [id(latents) for latents in other.timbre]
-        return same_timbre and self.edit is other.edit and self.morph is None and other.morph is None
+        same_edit = self.edit is other.edit and (self.edit is None or self.edit.items == 1)
+        return same_timbre and same_edit and self.morph is None and other.morph is None
 
     @property
     def rows(self) -> int:

@@ -231,7 +231,7 @@ def together(songs: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def songs_in(group: Sequence[Entry]) -> int:
-    """How many songs it stands for: one description may be played to several sources."""
+    """How many songs it stands for: one description may be played to several sources, then alone in its group."""
     edit, morph = group[0].edit, group[0].morph
     return max(len(group), edit.items if edit else 1, morph.items if morph else 1)
 

@@ -338,6 +338,18 @@ def check_a_batch_of_edits_keeps_each_source(world: World) -> None:
         assert torch.equal(sound[i, :, :RATE], recording(i)["waveform"][0, :, :RATE])
 
 
+def check_every_description_is_played_to_every_source(world: World) -> None:
+    both = {"samples": torch.cat([latent_of(world, seed)["samples"] for seed in (0, 1)])}
+    cover = task(world, CoverNode, latent=both)
+    songs = [world.encode(cover), world.encode(cover, caption="a choir"), world.encode(cover, caption="bagpipes")]
+    batch = BatchSongsNode.execute(songs[0], song_2=songs[1], song_3=songs[2]).args[0]
+    made = world.sample(steps=2, conditioning=batch, batch=2)
+    assert made.shape == (12, 64, FRAMES)
+    for i, song in enumerate(songs):
+        alone = world.sample(steps=2, conditioning=song, batch=2, seed=11 + 4 * i)
+        assert difference(made[4 * i : 4 * i + 4], alone) < 1e-4
+
+
 def check_songs_of_two_lengths_are_no_batch(world: World) -> None:
     longer = world.encode(task(world, ExtendNode))
     batch = BatchSongsNode.execute(world.conditioning, song_2=longer).args[0]
