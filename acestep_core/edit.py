@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .codes import check_codes
+from .codes import check_codes, seconds_of
 from .config import FRAME_RATE, FRAMES_PER_CODE, SAMPLE_RATE, ModelConfig
 from .errors import RequestError
 from .sampling.morph import MorphSettings
@@ -37,7 +37,8 @@ class Edit:
     task: a row of `tasks.TASKS`. A song from text with `codes` is a cover.
     source: latents [1 or B, T, 64] of the source, padded by `extend` where the song is to go on.
     codes: for a cover, one tuple of audio codes per song or one for all, instead of those that the source has. A song
-        without any has an empty tuple. Where there is a source too, that gives the length.
+        without any has an empty tuple, and is one from text. Where there is a source too, that gives the length; else
+        all have one.
     regions: (start, end) of what to make; an end of None is the end of the song. Or
     mask: [T] or [B, T], from 0.5 on generate.
     tracks: what the task is about, of `tasks.TRACKS`.
@@ -162,6 +163,12 @@ class Edit:
         if len(set(several.values())) > 1:
             given = " and ".join(f"{count} {name}" for name, count in several.items())
             raise RequestError(f"an edit has one of each for all songs, or one for each song, got {given}")
+        lengths = {len(codes) for codes in self.codes if codes}
+        if self.source is None and len(lengths) > 1:
+            given = ", ".join(f"{seconds_of(range(count)):g}" for count in sorted(lengths))
+            raise RequestError(
+                f"the songs of one batch must have one length, got codes for {given} seconds: make them one by one"
+            )
         if self.source is not None and len(self.source) > 1 and counts["waveforms"] == 1:
             raise RequestError(f"got 1 waveform for {len(self.source)} sources: give one for each, or none")
 

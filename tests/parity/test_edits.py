@@ -263,7 +263,7 @@ def test_divergence_kept_parts_are_the_source_where_diffusers_makes_them_anew(tu
 def test_divergence_missing_codes_are_silence_where_diffusers_fills_up_with_code_zero(turbo, monkeypatch):
     """As the original: silence follows codes that are too few, and each item of a batch is as it is alone."""
     long, short = tuple(range(100, 130)), tuple(range(200, 226))
-    both = context(turbo.model.network, Edit(COVER, codes=[long, short]), 2, FRAMES)
+    both = context(turbo.model.network, Edit(COVER, turbo.source, codes=[long, short]), 2, FRAMES)
     assert torch.equal(both[1:, 130:, :64], turbo.model.network.silence(FRAMES)[:, 130:])
     pipe = Theirs(turbo, monkeypatch).pipe
     theirs, _ = pipe.prepare_src_latents("cpu", torch.float32, 2, audio_codes=[format_codes(long), format_codes(short)])

@@ -47,8 +47,8 @@ def test_a_mask_is_another_way_to_say_regions():
 def test_lengths():
     assert (repaint().frames, repaint().seconds) == (100, 4.0)
     assert repaint(waveform=SOUND).seconds == SOUND.shape[-1] / 48000
-    assert Edit(COVER, codes=[(1, 2, 3), (4,)]).frames == 15
-    assert Edit(COVER, SOURCE, codes=[(1, 2, 3)]).frames == 100
+    assert Edit(COVER, codes=[(1, 2, 3), ()]).frames == 15
+    assert Edit(COVER, SOURCE, codes=[(1, 2, 3), (4,)]).frames == 100
 
 
 def test_a_song_from_text_with_codes_is_a_cover():
@@ -94,6 +94,10 @@ IMPOSSIBLE = {
     "codes negative": (lambda: Edit(COVER, codes=[(-1,)]), "from 0 to 63999, got -1"),
     "flat codes": (lambda: Edit(COVER, codes=(1, 2)), "one list of numbers for each song"),
     "codes too many": (lambda: Edit(COVER, codes=[(1,) * 3001]), "a song has at most 3000 audio codes"),
+    "codes of two lengths": (
+        lambda: Edit(COVER, codes=[(1,) * 5, (), (2,) * 6]),
+        "the songs of one batch must have one length, got codes for 1, 1.2 seconds: make them one by one",
+    ),
     "track": (lambda: Edit(LEGO, SOURCE, tracks=("tuba",)), "unknown track 'tuba'"),
     "strength": (lambda: Edit(COVER, SOURCE, strength=1.5), "strength is a number from 0 to 1, got 1.5"),
     "NaN": (
