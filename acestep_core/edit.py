@@ -190,6 +190,10 @@ class Edit:
         """How long the source is: what the prompt has to say."""
         return self.frames / FRAME_RATE if self.waveform is None else self.waveform.shape[-1] / SAMPLE_RATE
 
+    def task_of(self, item: int) -> Task:
+        """What one song's words are encoded with: where it has no codes and others have some, it is one from text."""
+        return TEXT2MUSIC if self.codes and not self.codes[item % len(self.codes)] else self.task
+
     @property
     def instruction(self) -> str:
         return instruction(self.task, self.tracks)

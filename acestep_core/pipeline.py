@@ -122,7 +122,7 @@ def sample(
 ) -> Tensor:
     """Latents `[len(seeds), frames, 64]`, float32 on the CPU.
 
-    conditions: one for all items, or one for each; those of an edit were encoded with its task.
+    conditions: one for all items, or one for each; those of an edit were encoded with its task (`Edit.task_of`).
     seconds: how long the song is; an edit of a source, or a morph, is as long as that.
     settings: what is left open is the variant's own.
     edit, morph: what to make of a source. They are for one song, or for as many as there are seeds.
@@ -272,11 +272,10 @@ def generate(
     seeds = batch_seeds(random_seed() if seed is None else seed, batch * len(songs))
     settings = settings or SamplingSettings()
     concrete = settings.resolve(model.defaults).settings
-    task, tracks, explicit = (TEXT2MUSIC, (), True) if edit is None else (edit.task, edit.tracks, not edit.auto_mask)
     if edit is not None:
         edit.check_model(_part(model.network, "diffusion model").config)
-        edit = edit.repeated(batch)
-    conditions = [encode(model, item, task, tracks, explicit_mask=explicit, hooks=hooks) for item in songs]
+    conditions = [_encoded(model, item, edit, place, hooks) for place, item in enumerate(songs)]
+    edit = edit and edit.repeated(batch)
     latents = sample(
         model,
         [condition for condition in conditions for _ in range(batch)],
@@ -300,6 +299,15 @@ def generate(
         normalize=normalize,
         origin=model.origin,
     )
+
+
+def _encoded(model: Model, song: Song, edit: Edit | None, item: int, hooks: Hooks | None) -> TextCondition:
+    """The words of one of the songs that an edit is for."""
+    if edit is None:
+        return encode(model, song, hooks=hooks)
+    task = edit.task_of(item)
+    condition = encode(model, song, task, edit.tracks, explicit_mask=not edit.auto_mask, hooks=hooks)
+    return condition if task is edit.task else replace(condition, plain=condition.caption)
 
 
 def _lasting(song: Song, edit: Edit | None, morph: Morph | None) -> Song:

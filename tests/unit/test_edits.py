@@ -262,6 +262,16 @@ def test_generate_makes_each_song_of_its_own_codes_in_order(model):
     assert relative_error(batch.latents[2:3], alone.latents) < 1e-5
 
 
+@pytest.mark.parametrize("options", [{}, {"strength": 0.5}], ids=["whole", "half"])
+def test_a_song_without_codes_among_songs_with_some_is_one_from_text(base, options):
+    songs, codes = [SONG, Song("drum bass guitar", metadata=SONG.metadata)], [tuple(range(28)), ()]
+    batch = generate(base, songs, seed=[4, 5], settings=STEPS, edit=Edit(COVER, codes=codes, **options))
+    covered = generate(base, songs[0], seed=4, settings=STEPS, edit=Edit(COVER, codes=codes[:1], **options))
+    alone = generate(base, songs[1], seed=5, settings=STEPS)
+    assert relative_error(batch.latents[:1], covered.latents) < 1e-5
+    assert relative_error(batch.latents[1:], alone.latents) < 1e-5
+
+
 # --- every input matters ----------------------------------------------------------------------------------------------
 
 MASK = torch.zeros(FRAMES)
