@@ -35,6 +35,16 @@ def widen(regions: tuple[tuple[float, float], ...], overlap: float, seconds: flo
     return tuple((max(0.0, start - overlap), min(seconds, end + overlap)) for start, end in regions)
 
 
+def noise_mask(mask: torch.Tensor, frames: int) -> torch.Tensor:
+    """The `noise_mask` of a LATENT, which has a value for each of its frames, as `frames_mask`."""
+    if mask.ndim == 0 or mask.shape[-1] != frames:
+        raise RequestError(
+            f"the latent's noise mask is {mask.shape[-1] if mask.ndim else 0} frames long, the song {frames} (25 a "
+            "second): connect a mask of another size to mask, which is stretched to the song"
+        )
+    return frames_mask(mask, frames)
+
+
 def frames_mask(mask: torch.Tensor, frames: int) -> torch.Tensor:
     """A picture of what is to be made, `[..., width]` of any size, as values for `[frames]` or `[batch, frames]`.
 

@@ -87,18 +87,21 @@ class RepaintNode(io.ComfyNode):
         cls, start, end, more_ranges, mode, mode_strength, audio=None, vae=None, latent=None, mask=None
     ) -> io.NodeOutput:
         from ..acestep_core.edit import Edit
-        from ..acestep_core.regions import frames_mask, parse_regions
+        from ..acestep_core.regions import frames_mask, noise_mask, parse_regions
         from ..acestep_core.tasks import REPAINT
 
         source = need_source(audio, vae, latent)
-        if mask is None and audio is None:
-            mask = latent.get("noise_mask")
+        frames = source.latents.shape[1]
+        if mask is not None:
+            mask = frames_mask(mask, frames)
+        elif audio is None and latent.get("noise_mask") is not None:
+            mask = noise_mask(latent["noise_mask"], frames)
         edit = Edit(
             task=REPAINT,
             source=source.latents,
             waveform=source.waveform,
             regions=() if mask is not None else ((start, end or None), *parse_regions(more_ranges)),
-            mask=None if mask is None else frames_mask(mask, source.latents.shape[1]),
+            mask=mask,
             mode=mode,
             mode_strength=mode_strength,
         )

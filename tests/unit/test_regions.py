@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from acestep_core.errors import RequestError
-from acestep_core.regions import frames_mask, parse_regions, widen
+from acestep_core.regions import frames_mask, noise_mask, parse_regions, widen
 
 
 def test_ranges_are_read():
@@ -35,8 +35,14 @@ def test_a_picture_becomes_frames():
 def test_a_mask_for_each_item_and_of_any_rank():
     two = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     assert frames_mask(two, 4).round().tolist() == [[0, 0, 1, 1], [1, 1, 0, 0]]
-    assert frames_mask(two[:, None, None], 2).tolist() == two.tolist()  # a LATENT's noise_mask
+    assert noise_mask(two[:, None, None], 2).tolist() == two.tolist()  # as a LATENT has it
     assert frames_mask(two[0], 2).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("mask", [torch.ones(1, 1, 1, 120), torch.ones(1), torch.tensor(1.0)])
+def test_the_mask_of_a_latent_is_not_stretched(mask):
+    with pytest.raises(RequestError, match=r"noise mask is (120|1|0) frames long, the song 150 \(25 a second\)"):
+        noise_mask(mask, 150)
 
 
 def test_a_mask_of_nothing_is_refused():

@@ -385,6 +385,8 @@ def check_bad_input_is_refused_in_one_sentence(world: World) -> None:
         (ExtendNode, {"after": 595.0}, "601 seconds long, the model makes at most 600"),
         (StemsNode, {"operation": "complete", "more_tracks": "kazoo"}, "unknown track 'kazoo'; allowed are woodwinds"),
     ]
+    stretched = {**latent_of(world), "noise_mask": torch.ones(1, 1, 1, 120)}
+    cases.append((RepaintNode, {"latent": stretched}, "the latent's noise mask is 120 frames long, the song 150"))
     for node, inputs, said in cases:
         inputs = inputs if inputs.get("audio", SOURCE) is SOURCE else {**inputs, "vae": world.vae}
         sentence = refusal(lambda node=node, inputs=inputs: task(world, node, **inputs))
