@@ -257,6 +257,9 @@ class Edit:
             said.append(f"noise strength is ignored: {self.task.name} begins with noise, only a cover need not")
         if not cover and not self.use_codes:
             said.append(f"use_codes is ignored: {self.task.name} never goes through audio codes")
+        if self.codes and self.source is not None:
+            sound = " and the sound to begin with" if self.noise_strength else ""
+            said.append(f"the source gives only the length{sound}: what is followed are the audio codes beside it")
         if not self.in_part and (self.mode, self.mode_strength) != ("balanced", 0.5):
             said.append("mode and mode strength are ignored: the whole song is made, there is nothing to keep")
         if self.in_part and self.mode != "balanced" and self.mode_strength != 0.5:

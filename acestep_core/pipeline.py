@@ -5,7 +5,6 @@ Each stage takes a `Model` and brings only the network it needs to its device, t
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -56,8 +55,6 @@ __all__ = [
     "tokenize",
 ]
 
-log = logging.getLogger("acestep")
-
 MPS_TILE_FRAMES = 32  # Metal's convolutions of older systems fail beyond 65 536 samples
 
 
@@ -103,6 +100,8 @@ def encode(
         condition = text_encoder.encode(
             song, task, model.style, tracks, whole_caption=whole_caption, explicit_mask=explicit_mask
         )
+    for warning in condition.warnings:  # they are in the log
+        hooks.warned(warning)
     hooks.report("encode", 1, 1)
     return condition
 
@@ -147,7 +146,7 @@ def sample(
     )
     hooks = hooks or Hooks()
     for warning in (*request.check(network), *request.sampling.warnings):
-        log.warning(warning)
+        hooks.warn(warning)
     hooks.check("sample")
     with torch.inference_mode(), model.placement.use(network) as device, phase("sample", device, network.decoder.dtype):
         latents = run(network, request, device, hooks).cpu()
@@ -198,17 +197,17 @@ def decode(
         waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, hooks, device)
     _require_finite(waveform, "decode", vae)
     if edit is not None and edit.keeps:
-        waveform = _with_kept_parts(waveform, edit)
+        waveform = _with_kept_parts(waveform, edit, hooks or Hooks())
         if not torch.isfinite(waveform).all():
             raise NonFiniteError("decode: putting the source back gave NaN or infinity; decode without the edit")
         return waveform
     return normalize_peak(waveform) if normalize else anti_clip(waveform)
 
 
-def _with_kept_parts(waveform: Tensor, edit: Edit) -> Tensor:
+def _with_kept_parts(waveform: Tensor, edit: Edit, hooks: Hooks) -> Tensor:
     """What an edit made, `[batch, 2, samples]`, at the level of its source, and the source itself where it is kept."""
     if math.ceil(waveform.shape[-1] / HOP) != edit.frames or edit.items not in (1, len(waveform)):
-        log.warning("these latents are of another length or number than their edit: its source is not put back")
+        hooks.warn("these latents are of another length or number than their edit: its source is not put back")
         return anti_clip(waveform)
     sources = waveform if edit.waveform is None else edit.waveform  # its latents alone are in these already
     items = [

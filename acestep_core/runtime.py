@@ -43,7 +43,7 @@ class Progress:
     estimate: torch.Tensor | None = None
 
 
-def _ignore(_: Progress) -> None:
+def _ignore(_: object) -> None:
     return None
 
 
@@ -53,10 +53,12 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller may hang in: `progress` is told after every step or tile, `cancelled` is asked before each."""
+    """What a caller may hang in: `progress` is told after every step or tile, `cancelled` is asked before each, and
+    `warned` gets sentences for the user: what was asked for and has no effect, or not the one that it seems to have."""
 
     progress: Callable[[Progress], None] = _ignore
     cancelled: Callable[[], bool] = _never
+    warned: Callable[[str], None] = _ignore
 
     def report(self, stage: str, step: int, total: int, estimate: torch.Tensor | None = None) -> None:
         self.progress(Progress(stage, step, total, estimate))
@@ -65,6 +67,10 @@ class Hooks:
         """Raises Cancelled when the caller wants to stop."""
         if self.cancelled():
             raise Cancelled(f"stopped by the user during {stage}")
+
+    def warn(self, sentence: str) -> None:
+        log.warning(sentence)
+        self.warned(sentence)
 
 
 class Placement(Protocol):

@@ -34,12 +34,11 @@ class DecodeNode(io.ComfyNode):
     def execute(cls, vae, latent, normalize) -> io.NodeOutput:
         import torch
 
-        from .comfy_runtime import show_note, song_vae, watched
+        from .comfy_runtime import song_vae, watched
 
         latents, edits = from_latent(latent), edits_of(latent)
-        show_note("\n".join(notes_on(edits, latent, normalize)))
         parts = latents.split([count for _, count in edits])
-        with watched() as hooks:
+        with watched(notes=notes_on(edits, latent, normalize)) as hooks:
             waveforms = [
                 song_vae(vae).to_waveform(part, hooks, normalize, edit=edit)
                 for part, (edit, _) in zip(parts, edits, strict=True)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
+from ..acestep_core.config import FRAME_RATE
 from ..acestep_core.errors import RequestError
 from .sockets import CATEGORY, SongSocket, TaskSocket, TextEncoderSocket
 
 if TYPE_CHECKING:
     from ..acestep_core.edit import Edit
+    from ..acestep_core.song import Song
 
 
 class EncodeNode(io.ComfyNode):
@@ -50,18 +52,28 @@ class EncodeNode(io.ComfyNode):
         from dataclasses import replace
 
         from ..acestep_core import pipeline
-        from .comfy_runtime import intermediate_device, show_on_node, watched
+        from .comfy_runtime import intermediate_device, watched
         from .conditioning import to_conditioning
 
-        task, told = planned(task, codes), {}
+        task, told, notes = planned(task, codes), {}, []
         if task is not None:
+            notes = length_notes(song, task.seconds)
             song = replace(song, metadata=replace(song.metadata, duration=task.seconds))
             told = {"task": task.task, "tracks": task.tracks, "explicit_mask": not task.auto_mask}
-        with watched() as hooks:
+        with watched(notes=notes) as hooks:
             text = pipeline.encode(text_encoder.model, song, hooks=hooks, **told)
-        if text.warnings:  # the core has logged them
-            show_on_node("\n".join(text.warnings))
         return io.NodeOutput(to_conditioning(text, song, task, intermediate_device()))
+
+
+def length_notes(song: Song | None, seconds: float) -> list[str]:
+    """A sentence where the song was to last another time than what it is made of allows."""
+    duration = None if song is None else song.metadata.duration
+    if duration is None or abs(duration - seconds) < 1 / FRAME_RATE:
+        return []
+    return [
+        f"Song's duration of {duration:g} seconds is ignored: the song is as long as what it is made of, {seconds:g} "
+        "seconds"
+    ]
 
 
 def planned(task: Edit | None, codes: str | None) -> Edit | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .encode import length_notes
 from .sockets import CATEGORY
 from .source import need_source, source_inputs
 from .versions import advanced
@@ -69,11 +70,14 @@ class MorphNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, target, origin, start, end, draws, audio=None, vae=None, latent=None) -> io.NodeOutput:
+        from ..acestep_core.config import FRAME_RATE
         from ..acestep_core.sampling.morph import MorphSettings
         from .comfy_runtime import show_note
-        from .conditioning import with_morph
+        from .conditioning import SONG, with_morph
 
         settings = MorphSettings(start, end, draws)
         source = need_source(audio, vae, latent)
-        show_note("\n".join(source.notes))
+        lasting = source.latents.shape[1] / FRAME_RATE
+        lengths = [note for _, data in target for note in length_notes(data.get(SONG), lasting)]
+        show_note("\n".join(dict.fromkeys([*source.notes, *lengths])))
         return io.NodeOutput(with_morph(target, origin, source.latents, settings))

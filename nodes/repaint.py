@@ -90,7 +90,7 @@ class RepaintNode(io.ComfyNode):
         from ..acestep_core.regions import frames_mask, noise_mask, parse_regions
         from ..acestep_core.tasks import REPAINT
 
-        source = need_source(audio, vae, latent)
+        source = need_source(audio, vae, latent, in_part=mask is None)
         frames = source.latents.shape[1]
         if mask is not None:
             mask = frames_mask(mask, frames)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..acestep_core.edit import Edit
+    from ..acestep_core.runtime import Hooks
     from .conditioning import Entry
 
 MAX_SEED = 2**64 - 1
@@ -162,7 +163,7 @@ class SampleNode(io.ComfyNode):
         import torch
 
         from ..acestep_core.sampling.noise import batch_seeds
-        from .comfy_runtime import song_model
+        from .comfy_runtime import song_model, watched
         from .conditioning import entries, unheard
 
         settings = SamplingSettings(
@@ -177,24 +178,32 @@ class SampleNode(io.ComfyNode):
         seconds = common_length(songs, latent)
         groups = together(songs)
         counts = [batch_size * songs_in(group) for group in groups]
-        say_what_is_ignored(unheard(conditioning), songs, latent, solver)
+        ignored = [*unheard(conditioning), *what_is_ignored(songs, latent, solver, retake_variance, retake_seed)]
         seeds, other_seeds = (iter(batch_seeds(first, sum(counts))) for first in (seed, retake_seed))
         made, edits = [], []
-        for group, count in zip(groups, counts, strict=True):
-            own, other = list(islice(seeds, count)), list(islice(other_seeds, count))
-            retake = (other, retake_variance) if retake_variance else None
-            latents, edit = sample_together(model, group, batch_size, seconds, own, settings, retake)
-            made.append(latents)
-            edits.append((edit, count))
+        with watched(song_model(model).latent_format, notes=ignored) as hooks:
+            for group, count in zip(groups, counts, strict=True):
+                own, other = list(islice(seeds, count)), list(islice(other_seeds, count))
+                retake = (other, retake_variance) if retake_variance else None
+                latents, edit = sample_together(model, group, batch_size, seconds, own, settings, retake, hooks)
+                made.append(latents)
+                edits.append((edit, count))
         return io.NodeOutput(to_latent(torch.cat(made), edits))
 
 
 def sample_together(
-    model, group: Sequence[Entry], takes: int, seconds: float, seeds: list[int], settings: SamplingSettings, retake
+    model,
+    group: Sequence[Entry],
+    takes: int,
+    seconds: float,
+    seeds: list[int],
+    settings: SamplingSettings,
+    retake,
+    hooks: Hooks,
 ) -> tuple[torch.Tensor, Edit | None]:
     """Latents [len(seeds), T, 64] of songs that differ in their words alone, and the edit that they are."""
     from ..acestep_core import pipeline
-    from .comfy_runtime import placed_network, song_model, watched
+    from .comfy_runtime import placed_network
     from .conditioning import references
 
     song = group[0]
@@ -203,19 +212,18 @@ def sample_together(
     two_texts = song.morph is not None or (edit is not None and edit.lets_go)
     rows = sum(entry.rows for entry in group) * (2 if two_texts else 1)
     placed = placed_network(model, settings, len(seeds), pipeline.frames_of(seconds), rows)
-    with watched(song_model(model).latent_format) as hooks:
-        latents = pipeline.sample(
-            placed,
-            texts,
-            seconds=seconds,
-            seeds=seeds,
-            settings=settings,
-            edit=edit,
-            morph=song.morph and song.morph.repeated(takes),
-            timbre=references(song.timbre),
-            retake=retake,
-            hooks=hooks,
-        )
+    latents = pipeline.sample(
+        placed,
+        texts,
+        seconds=seconds,
+        seeds=seeds,
+        settings=settings,
+        edit=edit,
+        morph=song.morph and song.morph.repeated(takes),
+        timbre=references(song.timbre),
+        retake=retake,
+        hooks=hooks,
+    )
     return latents, edit
 
 
@@ -244,14 +252,20 @@ def common_length(songs: Sequence[Entry], latent: dict | None) -> float:
     return lengths.pop()
 
 
-def say_what_is_ignored(ignored: list[str], songs: Sequence[Entry], latent: dict | None, solver: str) -> None:
-    from .comfy_runtime import show_note
-
+def what_is_ignored(
+    songs: Sequence[Entry], latent: dict | None, solver: str, retake_variance: float, retake_seed: int
+) -> list[str]:
+    """Sentences for the user, besides those of the core."""
+    ignored = []
     if latent is not None and any(song.edit or song.morph for song in songs):
         ignored.append("the latent is ignored: the song is as long as the one it is made from")
     if solver != "euler" and any(song.morph for song in songs):
         ignored.append(f"the solver {solver} is ignored: a morph takes its own steps")
-    show_note("\n".join(ignored))
+    if latent is not None and latent.get("noise_mask") is not None:
+        ignored.append("the latent's noise mask is ignored: Repaint makes a part of a song anew, Sample Song all of it")
+    if retake_seed and not retake_variance:
+        ignored.append("the retake seed is ignored: a retake variance of 0 is the same take")
+    return ignored
 
 
 def seconds_of(entry: Entry, latent: dict | None) -> float:

@@ -43,9 +43,12 @@ def source_inputs() -> list[io.Input]:
     ]
 
 
-def find_source(audio, vae, latent, room: tuple[float, float] | None = None) -> SourceSong | None:
+def find_source(
+    audio, vae, latent, room: tuple[float, float] | None = None, *, in_part: bool = False
+) -> SourceSong | None:
     """The source among a node's inputs, with room of so many seconds before and after it, or None where nothing is
-    connected. Raises RequestError for a source that cannot be used."""
+    connected. `in_part` tells that the node follows the noise mask of a latent. Raises RequestError for a source that
+    cannot be used."""
     from .comfy_runtime import song_vae, watched
 
     added: tuple[tuple[float, float], ...] = ()
@@ -64,12 +67,14 @@ def find_source(audio, vae, latent, room: tuple[float, float] | None = None) -> 
     latents = check_latents(from_latent(latent))
     if room:
         latents, added = extend(latents, *room)
-    notes = ("the vae is ignored: a latent needs none",) if vae is not None else ()
-    return SourceSong(latents, None, added, notes)
+    notes = ["the vae is ignored: a latent needs none"] if vae is not None else []
+    if latent.get("noise_mask") is not None and not in_part:
+        notes.append("the latent's noise mask is ignored: it does not say what this node works on")
+    return SourceSong(latents, None, added, tuple(notes))
 
 
-def need_source(audio, vae, latent, room: tuple[float, float] | None = None) -> SourceSong:
-    source = find_source(audio, vae, latent, room)
+def need_source(audio, vae, latent, room: tuple[float, float] | None = None, *, in_part: bool = False) -> SourceSong:
+    source = find_source(audio, vae, latent, room, in_part=in_part)
     if source is None:
         raise RequestError("there is no song to work on: connect audio and vae, or a latent")
     return source

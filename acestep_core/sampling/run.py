@@ -41,6 +41,11 @@ class Request:
     timbre: Sequence[Tensor] | None = None
     retake: tuple[Sequence[int], float] | None = None
 
+    def other_seeds(self) -> Sequence[int]:
+        """Those of a retake, else the items' own."""
+        seeds, variance = self.retake or (self.seeds, 0)
+        return seeds if variance else self.seeds
+
     def check(self, network: AceStepModel) -> list[str]:
         """What this network can see to be wrong before any work: RequestError, or sentences for the user."""
         songs, warnings = len(self.seeds), []
@@ -61,6 +66,10 @@ class Request:
                 )
             if self.edit.lets_go or self.edit.start_noise < 1:
                 warnings.append("strength, blend and noise strength are ignored: a morph begins with the source itself")
+        if self.morph is not None and self.retake is not None and 0 < self.retake[1] < 1:
+            warnings.append(
+                "the retake variance is ignored: a morph draws all of its noise from the retake seed, whatever it is"
+            )
         check_references(self.timbre or (), network.config.timbre_hidden_dim)
         return warnings
 
@@ -145,7 +154,7 @@ class _Course:
             self.velocity(self.request.conditions, seen),
             padded(asked.source, self.silence()).expand(self.songs, -1, -1),
             self.sampling.schedule,
-            seeds=self.request.retake[0] if self.request.retake else self.request.seeds,
+            seeds=self.request.other_seeds(),
             guidance=self.sampling.guidance,
             settings=asked.settings,
             hooks=hooks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,12 +75,23 @@ def _previewer(latent_format: comfy.latent_formats.LatentFormat) -> Any:
 
 
 @contextmanager
-def watched(previewed: comfy.latent_formats.LatentFormat | None = None, songs: int = 1) -> Iterator[Hooks]:
+def watched(
+    previewed: comfy.latent_formats.LatentFormat | None = None, songs: int = 1, notes: Sequence[str] = ()
+) -> Iterator[Hooks]:
     """Hooks for one node's work, drawing latents of the format `previewed`, or counting the tokens of `songs` that a
-    planner writes. A stop by the user leaves this block as ComfyUI's own interrupt."""
+    planner writes. `notes`, and what the core warns of, are shown on the node. A stop by the user leaves this block as
+    ComfyUI's own interrupt."""
     previewer = None if previewed is None else _previewer(previewed)
+    said = list(notes)
+    show_note("\n".join(said))
+
+    def add(sentence: str) -> None:
+        if sentence not in said:
+            said.append(sentence)
+            show_on_node("\n".join(said))
+
     try:
-        yield Hooks(progress=_NodeProgress(previewer, songs), cancelled=mm.processing_interrupted)
+        yield Hooks(progress=_NodeProgress(previewer, songs), cancelled=mm.processing_interrupted, warned=add)
     except Cancelled:
         mm.throw_exception_if_processing_interrupted()  # clears the flag, too
         raise mm.InterruptProcessingException() from None

@@ -152,6 +152,7 @@ def test_modes_are_the_originals():
         (Edit(EXTRACT, SOURCE, use_codes=False), "use_codes"),
         (Edit(COVER, SOURCE, mode="aggressive"), "mode and mode strength"),
         (repaint(mode="aggressive", mode_strength=0.1), "mode strength is ignored"),
+        (Edit(COVER, SOURCE, codes=[(1, 2)]), "the source gives only the length: what is followed are the audio codes"),
     ],
 )
 def test_what_is_ignored_is_said(edit, word):

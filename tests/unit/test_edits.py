@@ -10,6 +10,7 @@ from acestep_core.config import VAEConfig
 from acestep_core.edit import Edit, Morph
 from acestep_core.errors import NonFiniteError, RequestError
 from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, sample, tokenize
+from acestep_core.runtime import Hooks
 from acestep_core.sampling.context import context, silent_context
 from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.morph import MorphSettings
@@ -334,6 +335,16 @@ def test_a_morph_leaves_the_source_for_other_words(base):
 # --- what cannot be ---------------------------------------------------------------------------------------------------
 
 
+def test_a_retake_of_a_morph_draws_from_its_seed_alone(model, text, caplog):
+    def morphed(retake):
+        return latents(model, text, morph=Morph(replace(text, caption=text.plain), SOURCE), retake=retake)
+
+    assert torch.equal(morphed((8, 0.0)), morphed(None)) and differ(morphed((8, 1.0)), morphed(None))
+    assert "variance is ignored" not in caplog.text
+    assert torch.equal(morphed((8, 0.01)), morphed((8, 1.0)))
+    assert "the retake variance is ignored: a morph draws all of its noise from the retake seed" in caplog.text
+
+
 def test_requests_that_cannot_be(model, base, text):
     plain = encode(model, SONG)
     for message, call in (
@@ -357,8 +368,9 @@ def test_requests_that_cannot_be(model, base, text):
 
 
 def test_what_is_ignored_or_untrained_is_said(model, text, caplog):
-    latents(model, text, Edit(REPAINT, SOURCE, regions=REGION, strength=0.5))
-    assert "strength and blend are ignored" in caplog.text
+    heard = []
+    latents(model, text, Edit(REPAINT, SOURCE, regions=REGION, strength=0.5), hooks=Hooks(warned=heard.append))
+    assert "strength and blend are ignored" in caplog.text and "strength and blend are ignored" in heard[0]
     latents(model, text, Edit(EXTRACT, SOURCE, allow_untrained=True))
     assert "this turbo model was not trained for extract" in caplog.text
 
