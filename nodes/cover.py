@@ -88,12 +88,13 @@ class CoverNode(io.ComfyNode):
         source, songs = find_source(audio, vae, latent), parse_songs(codes)
         if source is None and not songs:
             raise RequestError("there is nothing to cover: connect audio and vae, a latent, or codes")
+        blended = blend and strength > 0  # at 0 nothing of the song is to be heard, and a blend still sees it
         edit = Edit(
             task=COVER,
             source=None if source is None else source.latents,
             codes=songs,
-            strength=1.0 if blend else strength,
-            blend=1 - strength if blend else 0.0,
+            strength=1.0 if blended else strength,
+            blend=1 - strength if blended else 0.0,
             noise_strength=keep_sound,
             use_codes=through_codes,
         )

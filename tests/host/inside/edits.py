@@ -91,7 +91,8 @@ def check_every_input_of_a_cover_is_heard(world: World) -> None:
 
 
 def check_a_cover_of_no_strength_is_a_song_from_text(world: World) -> None:
-    assert difference(latents_of(world, CoverNode, steps=4, strength=0.0), world.sample()) == 0
+    for blend in (False, True):
+        assert difference(latents_of(world, CoverNode, steps=4, strength=0.0, blend=blend), world.sample()) == 0
 
 
 def check_codes_stand_for_the_song_they_were_heard_in(world: World) -> None:
