@@ -7,6 +7,7 @@ import re
 import torch
 import torch.nn.functional as F
 
+from .config import FRAME_RATE
 from .errors import RequestError
 
 OpenRegions = tuple[tuple[float, float | None], ...]  # an end of None is the end of the song
@@ -29,10 +30,30 @@ def _region(text: str) -> tuple[float, float | None]:
 
 
 def widen(regions: tuple[tuple[float, float], ...], overlap: float, seconds: float) -> tuple[tuple[float, float], ...]:
-    """The regions, each reaching `overlap` seconds further into a song of `seconds`."""
+    """The regions, each reaching `overlap` seconds further into what there is between them, in `seconds` altogether.
+
+    Raises RequestError when nothing is left of that.
+    """
     if not overlap >= 0:  # NaN is not
         raise RequestError(f"an overlap is a number of seconds from 0 on, got {overlap!r}")
-    return tuple((max(0.0, start - overlap), min(seconds, end + overlap)) for start, end in regions)
+    wider = tuple((max(0.0, start - overlap), min(seconds, end + overlap)) for start, end in regions)
+    kept = _outside(wider, seconds)
+    if overlap and kept * FRAME_RATE < 1:
+        song = _outside(regions, seconds)
+        raise RequestError(
+            f"an overlap of {overlap:g} seconds leaves nothing of the song, which is {song:g} seconds long: give a "
+            "shorter one, 1 to 3 seconds are usual"
+        )
+    return wider
+
+
+def _outside(regions: tuple[tuple[float, float], ...], seconds: float) -> float:
+    """How much of a song lies outside of the regions, in seconds."""
+    reached = outside = 0.0
+    for start, end in sorted(regions):
+        outside += max(0.0, start - reached)
+        reached = max(reached, end)
+    return outside + max(0.0, seconds - reached)
 
 
 def noise_mask(mask: torch.Tensor, frames: int) -> torch.Tensor:

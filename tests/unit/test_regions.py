@@ -23,6 +23,17 @@ def test_regions_reach_into_the_song():
         widen(((0.0, 4.0),), -1.0, 12.0)
 
 
+@pytest.mark.parametrize(
+    "regions, overlap, seconds",
+    [(((6.0, 26.0),), 10.0, 6), (((6.0, 26.0),), 5.97, 6), (((0.0, 2.0), (8.0, 9.0)), 3.0, 6)],
+)
+def test_an_overlap_leaves_something_of_the_song(regions, overlap, seconds):
+    with pytest.raises(RequestError, match=f"an overlap of {overlap:g} seconds leaves nothing of .* {seconds} seconds"):
+        widen(regions, overlap, regions[-1][1])
+    assert widen(regions, 2.9, regions[-1][1])
+    assert widen(((0.0, 3.0), (3.0, 9.0)), 0.0, 9.0)  # what was nothing before is not the overlap's fault
+
+
 def test_a_picture_becomes_frames():
     picture = torch.zeros(1, 8, 64)
     picture[..., 32:] = 1

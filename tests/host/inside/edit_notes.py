@@ -40,6 +40,7 @@ def check_bad_input_is_refused_in_one_sentence(world: World) -> None:
         (RepaintNode, {"mask": torch.zeros(1, 8, 8)}, "the mask is empty"),
         (RepaintNode, {"mode": "wild"}, "unknown mode 'wild'"),
         (ExtendNode, {"after": 0.0}, "nothing to extend"),
+        (ExtendNode, {"overlap": 10.0}, "an overlap of 10 seconds leaves nothing of the song, which is 6 seconds long"),
         (ExtendNode, {"after": 595.0}, "601 seconds long, the model makes at most 600"),
         (StemsNode, {"operation": "complete", "more_tracks": "kazoo"}, "unknown track 'kazoo'; allowed are woodwinds"),
     ]
