@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..acestep_core.config import FRAME_RATE
 from .sockets import CATEGORY, TaskSocket
-from .source import MAX_EDIT_SECONDS, need_source, source_inputs, task_output
+from .source import MAX_EDIT_SECONDS, need_source, parts, source_inputs, task_output
 from .versions import advanced
 
 MODES = ["balanced", "conservative", "aggressive"]
@@ -87,26 +87,18 @@ class RepaintNode(io.ComfyNode):
         cls, start, end, more_ranges, mode, mode_strength, audio=None, vae=None, latent=None, mask=None
     ) -> io.NodeOutput:
         from ..acestep_core.edit import Edit
-        from ..acestep_core.regions import frames_mask, noise_mask, parse_regions
         from ..acestep_core.tasks import REPAINT
 
         source = need_source(audio, vae, latent, in_part=mask is None)
-        frames = source.latents.shape[1]
-        if mask is not None:
-            mask = frames_mask(mask, frames)
-        elif audio is None and latent.get("noise_mask") is not None:
-            mask = noise_mask(latent["noise_mask"], frames)
+        made, ignored = parts(source, mask, start, end, more_ranges)
         edit = Edit(
             task=REPAINT,
             source=source.latents,
             waveform=source.waveform,
-            regions=() if mask is not None else ((start, end or None), *parse_regions(more_ranges)),
-            mask=mask,
             mode=mode,
             mode_strength=mode_strength,
+            **made,
         )
-        seconds_too = mask is not None and (start or end or more_ranges.strip())
-        ignored = ["start, end and more ranges are ignored: the mask says what is made anew"] if seconds_too else []
         return task_output(edit, source, ignored)
 
 

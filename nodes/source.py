@@ -23,12 +23,13 @@ MAX_EDIT_SECONDS = float(MAX_SECONDS)
 @dataclass(frozen=True)
 class SourceSong:
     """latents [batch, frames, 64], waveform [batch, 2, samples] at 48 kHz or None; `added` are the regions of the room
-    made around them; notes say what was ignored."""
+    made around them; notes say what was ignored; noise_mask is that of a latent, where the node follows it."""
 
     latents: torch.Tensor
     waveform: torch.Tensor | None
     added: tuple[tuple[float, float], ...]
     notes: tuple[str, ...]
+    noise_mask: torch.Tensor | None = None
 
 
 def source_inputs() -> list[io.Input]:
@@ -68,9 +69,10 @@ def find_source(
     if room:
         latents, added = extend(latents, *room)
     notes = ["the vae is ignored: a latent needs none"] if vae is not None else []
-    if latent.get("noise_mask") is not None and not in_part:
+    mask = latent.get("noise_mask")
+    if mask is not None and not in_part:
         notes.append("the latent's noise mask is ignored: it does not say what this node works on")
-    return SourceSong(latents, None, added, tuple(notes))
+    return SourceSong(latents, None, added, tuple(notes), mask if in_part else None)
 
 
 def need_source(audio, vae, latent, room: tuple[float, float] | None = None, *, in_part: bool = False) -> SourceSong:
@@ -78,6 +80,24 @@ def need_source(audio, vae, latent, room: tuple[float, float] | None = None, *, 
     if source is None:
         raise RequestError("there is no song to work on: connect audio and vae, or a latent")
     return source
+
+
+def parts(
+    source: SourceSong, mask: torch.Tensor | None, start: float, end: float, more_ranges: str, *, whole: bool = False
+) -> tuple[dict[str, object], list[str]]:
+    """What of the source is to be made, as `regions` or `mask` of an Edit, and sentences on what is ignored for it.
+
+    `whole` lets start and end, both 0, stand for no range of their own.
+    """
+    from ..acestep_core.regions import frames_mask, noise_mask, parse_regions
+
+    frames, given = source.latents.shape[1], start or end or more_ranges.strip()
+    if mask is None and source.noise_mask is None:
+        ranges = parse_regions(more_ranges)
+        return {"regions": ranges if whole and not (start or end) else ((start, end or None), *ranges)}, []
+    made = noise_mask(source.noise_mask, frames) if mask is None else frames_mask(mask, frames)
+    notes = ["start, end and more ranges are ignored: the mask says what is made"] if given else []
+    return {"mask": made}, notes
 
 
 def task_output(edit: Edit, source: SourceSong | None, ignored: Sequence[str] = ()) -> io.NodeOutput:

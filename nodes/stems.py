@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..acestep_core.tasks import TRACKS
 from .repaint import edge_inputs
 from .sockets import CATEGORY, TaskSocket
-from .source import MAX_EDIT_SECONDS, need_source, source_inputs, task_output
+from .source import MAX_EDIT_SECONDS, need_source, parts, source_inputs, task_output
 from .versions import advanced
 
 OPERATIONS = {"extract": "extract", "add": "lego", "complete": "complete"}
@@ -61,6 +61,21 @@ class StemsNode(io.ComfyNode):
                     )
                 ),
                 *edge_inputs(),
+                advanced(
+                    io.String.Input(
+                        "more_ranges",
+                        default="",
+                        optional=True,
+                        tooltip="For add: further parts in which the track plays, in seconds, such as 40-45, 60-; with "
+                        "start and end at 0 these alone.",
+                    )
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="For add, instead of seconds: the track plays where it is white, from the left, the "
+                    "beginning of the song, to the right, its end.",
+                ),
             ],
             outputs=[TaskSocket.Output(display_name="task", tooltip="What to do with which song, for Encode Song.")],
         )
@@ -78,26 +93,27 @@ class StemsNode(io.ComfyNode):
         audio=None,
         vae=None,
         latent=None,
+        more_ranges="",
+        mask=None,
     ) -> io.NodeOutput:
         from ..acestep_core.edit import Edit
         from ..acestep_core.tasks import COMPLETE, LEGO, find_task
 
-        source = need_source(audio, vae, latent)
         task = find_task(OPERATIONS[operation])
+        source = need_source(audio, vae, latent, in_part=task is LEGO and mask is None)
         more = tuple(name.strip().lower().replace(" ", "_") for name in more_tracks.split(",") if name.strip())
-        part = (start, end or None) if start or end else None
-        ignored = []
+        made, ignored = parts(source, mask, start, end, more_ranges, whole=True) if task is LEGO else ({}, [])
         if more and task is not COMPLETE:
             ignored.append(f"more tracks are ignored: {operation} works on one")
-        if part and task is not LEGO:
-            ignored.append(f"start and end are ignored: {operation} works on the whole song")
+        if task is not LEGO and (start or end or more_ranges.strip() or mask is not None):
+            ignored.append(f"start, end, more ranges and mask are ignored: {operation} works on the whole song")
         edit = Edit(
             task=task,
             source=source.latents,
             waveform=source.waveform,
             tracks=tuple(dict.fromkeys((track, *more))) if task is COMPLETE else (track,),
-            regions=(part,) if part and task is LEGO else (),
             mode=mode,
             mode_strength=mode_strength,
+            **made,
         )
         return task_output(edit, source, ignored)

@@ -79,7 +79,10 @@ def check_a_task_says_what_it_ignores(world: World) -> None:
         (ExtendNode, {"latent": masked(world)}, mask),
         (StemsNode, {"latent": masked(world)}, mask),
         (StemsNode, {"more_tracks": "drums"}, "more tracks are ignored"),
-        (StemsNode, {"start": 1.0}, "start and end are ignored"),
+        (StemsNode, {"start": 1.0}, "start, end, more ranges and mask are ignored: extract works on the whole song"),
+        (StemsNode, {"mask": torch.ones(1, 8, 8)}, "more ranges and mask are ignored"),
+        (StemsNode, {"operation": "add", "mask": torch.ones(1, 8, 8), "end": 2.0}, "start, end and more ranges are"),
+        (StemsNode, {"operation": "add", "mask": torch.ones(1, 8, 8), "latent": masked(world)}, mask),
     ]
     for node, inputs, said in cases:
         text = said_on_the_node(lambda node=node, inputs=inputs: task(world, node, **inputs))

@@ -154,9 +154,14 @@ def check_a_repaint_keeps_the_rest_sample_for_sample(world: World) -> None:
         assert difference(sound[..., inside], SOURCE["waveform"][..., inside]) > 1e-2
 
 
-def check_every_input_of_a_repaint_is_heard(world: World) -> None:
+def late_mask() -> torch.Tensor:
+    """The last third of a song, as a picture."""
     late = torch.zeros(1, 4, 120)
     late[..., 80:] = 1
+    return late
+
+
+def check_every_input_of_a_repaint_is_heard(world: World) -> None:
     all_differ(
         latents_of(world, RepaintNode),
         latents_of(world, RepaintNode, seed=1),
@@ -166,7 +171,7 @@ def check_every_input_of_a_repaint_is_heard(world: World) -> None:
         latents_of(world, RepaintNode, mode="aggressive"),
         latents_of(world, RepaintNode, mode="conservative"),
         latents_of(world, RepaintNode, mode_strength=0.9),
-        latents_of(world, RepaintNode, mask=late),
+        latents_of(world, RepaintNode, mask=late_mask()),
     )
 
 
@@ -229,10 +234,29 @@ def check_every_input_of_stems_is_heard(world: World) -> None:
         stems(track="drums"),
         stems(operation="add"),
         stems(operation="add", start=1.0, end=3.0),
+        stems(operation="add", start=1.0, end=3.0, more_ranges="4-5"),
         stems(operation="add", start=1.0, end=3.0, mode="aggressive"),
+        stems(operation="add", more_ranges="4-5"),
+        stems(operation="add", mask=late_mask()),
         stems(operation="complete"),
         stems(operation="complete", more_tracks="drums, Backing vocals"),
     )
+
+
+def check_a_track_is_added_in_the_parts_that_are_said(world: World) -> None:
+    """By more ranges, by a mask, by the mask of a latent; the song itself is heard outside of them."""
+    stems = partial(task, world, StemsNode, operation="add")
+    by_seconds = stems(start=0.0, end=1.0, more_ranges="4-")
+    mask = torch.zeros(1, 1, 1, FRAMES)
+    mask[..., :25], mask[..., 100:] = 1, 1
+    masked = {**latent_of(world), "noise_mask": mask}
+    for same in (stems(more_ranges="0-1, 4-"), stems(mask=mask[:, 0]), stems(latent=masked)):
+        assert torch.equal(same.generated(), by_seconds.generated()) and same.generated().sum() == 75
+    assert not stems().in_part
+    base, _, _ = world.load(variant="base")
+    made = latents_of(world, StemsNode, base, operation="add", more_ranges="0-1, 4-")
+    kept = slice(25 + 12, 100 - 12)
+    assert torch.equal(made[..., kept], latent_of(world)["samples"][..., kept])
 
 
 def check_a_turbo_model_says_who_can_do_it(world: World) -> None:
