@@ -235,8 +235,12 @@ class Edit:
 
     @property
     def keeps(self) -> bool:
-        """Whether the result holds the source itself outside of the regions, beyond a crossfade."""
-        return self.in_part and self.crossfade_frames > 0 and not bool(self.generated().all())
+        """Whether the result holds the source itself outside of the regions, beyond a crossfade.
+
+        Near full freedom the crossfade of latents rounds to none. The original then puts back the sound alone; here the
+        latents are, too, so that an edit of latents keeps its source as well.
+        """
+        return self.in_part and self.freedom < 1 and not bool(self.generated().all())
 
     @property
     def lets_go(self) -> bool:

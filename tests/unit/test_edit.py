@@ -135,12 +135,14 @@ def test_modes_are_the_originals():
         ({"mode": "conservative"}, 0, 25, 0.05),
         ({}, 0.5, 12, 0.025),
         ({"mode_strength": 0.2}, 0.2, 20, 0.04),
+        ({"mode_strength": 0.99}, 0.99, 0, 0.0005),
+        ({"mode_strength": 1.0}, 1, 0, 0),
         ({"mode": "aggressive"}, 1, 0, 0),
     ):
         edit = repaint(**options)
         assert (edit.freedom, edit.crossfade_frames) == (freedom, frames)
         assert edit.crossfade_seconds == pytest.approx(seconds)
-        assert edit.keeps == (frames > 0)
+        assert edit.keeps == (freedom < 1)
     assert not repaint(regions=[(0, None)]).keeps and not Edit(COVER, SOURCE).keeps
 
 

@@ -129,9 +129,11 @@ def test_codes_may_be_fewer_or_more_than_the_song_needs(model, text):
 # --- repaint ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode, margin", [("conservative", 25), ("balanced", 12)])
-def test_kept_latents_are_the_sources(model, text, mode, margin):
-    made = latents(model, text, Edit(REPAINT, SOURCE, regions=REGION, mode=mode))
+@pytest.mark.parametrize(
+    "mode, strength, margin", [("conservative", 0.5, 25), ("balanced", 0.5, 12), ("balanced", 0.99, 0)]
+)
+def test_kept_latents_are_the_sources(model, text, mode, strength, margin):
+    made = latents(model, text, Edit(REPAINT, SOURCE, regions=REGION, mode=mode, mode_strength=strength))
     assert torch.equal(made[:, : 50 - margin], SOURCE[:, : 50 - margin])
     assert torch.equal(made[:, 75 + margin :], SOURCE[:, 75 + margin :])
     assert all(differ(made[:, frame], SOURCE[:, frame]) for frame in (50 - margin, 50, 60, 74, 74 + margin))
@@ -169,9 +171,9 @@ def edit_of_sound(model, **options) -> Edit:
     return Edit(REPAINT, encode_audio(model, SOUND, 48000), waveform=SOUND, regions=REGION, **options)
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-def test_kept_samples_are_the_sources_at_its_own_level(model, text, normalize):
-    edit = edit_of_sound(model)
+@pytest.mark.parametrize("normalize, strength", [(True, 0.5), (False, 0.5), (True, 0.99)])
+def test_kept_samples_are_the_sources_at_its_own_level(model, text, normalize, strength):
+    edit = edit_of_sound(model, mode_strength=strength)
     made = decode(model, latents(model, text, edit, seeds=[3, 4]), edit=edit, normalize=normalize)
     assert made.shape == (2, 2, SOUND.shape[-1])
     fade = int(0.025 * 48000)
