@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .audio import anti_clip, check_waveform, normalize_peak, resample, to_stereo
+from .audio import anti_clip, check_waveform, normalize_peak, resample, to_stereo, unheard_channels
 from .audio.kept import put_back
 from .codes import Codes
 from .config import FRAME_RATE, HOP, MAX_SECONDS, SAMPLE_RATE
@@ -232,6 +232,9 @@ def encode_audio(
     """
     vae = _part(model.vae, "VAE")
     check_waveform(waveform, sample_rate)
+    hooks = hooks or Hooks()
+    for sentence in unheard_channels(waveform):
+        hooks.warn(sentence)
     waveform = resample(to_stereo(waveform), sample_rate)
     with model.placement.use(vae) as device, phase("encode audio", device, vae.dtype):
         tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames

@@ -1,7 +1,7 @@
 """Reading, writing, resampling and levels: the only place that knows file formats."""
 
 from .files import check_writable, read_audio, read_settings, write_audio
-from .level import anti_clip, check_waveform, is_silent, normalize_peak, to_stereo
+from .level import anti_clip, check_waveform, is_silent, normalize_peak, to_stereo, unheard_channels
 from .resample import resample
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "read_settings",
     "resample",
     "to_stereo",
+    "unheard_channels",
     "write_audio",
 ]

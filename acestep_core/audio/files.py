@@ -6,6 +6,7 @@ Settings are JSON in pure ASCII, because the MP3 tags that libsndfile writes are
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import torch
 
 from ..config import SAMPLE_RATE
 from ..errors import RequestError
-from .level import to_stereo
+from .level import to_stereo, unheard_channels
 from .resample import resample
+
+log = logging.getLogger("acestep")
 
 # suffix: (container, encoding, compression level from 0 = best to 1). The lossy ones come to about 256 kbit/s.
 FORMATS = {
@@ -34,7 +37,10 @@ def read_audio(path: str | Path) -> torch.Tensor:
         sample_rate = file.samplerate
     if len(samples) == 0:
         raise RequestError(f"{path} is empty: it has no samples")
-    return resample(to_stereo(torch.from_numpy(samples).T[None]), sample_rate)
+    waveform = torch.from_numpy(samples).T[None]
+    for sentence in unheard_channels(waveform):
+        log.warning("%s: %s", path, sentence)
+    return resample(to_stereo(waveform), sample_rate)
 
 
 def check_writable(path: str | Path) -> Path:

@@ -22,10 +22,17 @@ def check_waveform(waveform: torch.Tensor, sample_rate: float) -> None:
         raise RequestError(f"the sample rate must be a positive number of Hz, got {sample_rate!r}")
     if not torch.isfinite(waveform).all():
         raise RequestError("the audio contains NaN or infinite samples")
-    silent = is_silent(waveform).nonzero().flatten().tolist()
+    silent = is_silent(to_stereo(waveform)).nonzero().flatten().tolist()
     if silent:
         which = "the audio" if len(waveform) == 1 else f"item {silent[0]} of the audio batch"
-        raise RequestError(f"{which} is silent: its peak is below −80 dBFS")
+        raise RequestError("; ".join([f"{which} is silent: its peak is below −80 dBFS", *unheard_channels(waveform)]))
+
+
+def unheard_channels(waveform: torch.Tensor) -> list[str]:
+    """A sentence for the user where `to_stereo` leaves channels out."""
+    if waveform.ndim != 3 or waveform.shape[1] <= 2:
+        return []
+    return [f"of the {waveform.shape[1]} channels the first two are heard: mix them down to stereo to hear the others"]
 
 
 def is_silent(waveform: torch.Tensor) -> torch.Tensor:

@@ -214,6 +214,14 @@ def test_audio_of_any_rate_becomes_latents(model):
     assert encode_audio(model, stereo[..., :1], 48000).shape == (1, 1, 64)
 
 
+def test_channels_that_are_not_heard_are_said(model, caplog):
+    surround, heard = torch.rand(1, 6, 1920), []
+    latents = encode_audio(model, surround, 48000, hooks=Hooks(warned=heard.append))
+    assert torch.equal(latents, encode_audio(model, surround[:, :2], 48000))
+    assert heard == ["of the 6 channels the first two are heard: mix them down to stereo to hear the others"]
+    assert heard[0] in caplog.text
+
+
 @pytest.mark.parametrize("samples", [0, 100])
 def test_silent_or_empty_audio_is_refused(model, samples):
     with pytest.raises(RequestError, match="silent|empty"):

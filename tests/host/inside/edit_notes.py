@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from pack_under_test.nodes.audio import EncodeAudioNode
 from pack_under_test.nodes.codes import AudioCodesNode
 from pack_under_test.nodes.cover import CoverNode
 from pack_under_test.nodes.morph import MorphNode
@@ -20,6 +21,7 @@ from .world import World, difference, shown
 def check_bad_input_is_refused_in_one_sentence(world: World) -> None:
     silent = {"waveform": torch.zeros(1, 2, RATE), "sample_rate": RATE}
     endless = {"waveform": torch.ones(1, 1, 601 * 100), "sample_rate": 100}
+    third = torch.cat([0 * SOURCE["waveform"], SOURCE["waveform"][:, :1]], dim=1)
     flat = {"waveform": torch.ones(2, RATE), "sample_rate": RATE}
     cases = [
         (CoverNode, {"latent": None}, "nothing to cover"),
@@ -33,6 +35,7 @@ def check_bad_input_is_refused_in_one_sentence(world: World) -> None:
         (RepaintNode, {"latent": None}, "there is no song to work on"),
         (RepaintNode, {"audio": silent}, "the audio is silent"),
         (RepaintNode, {"audio": endless}, "601 seconds long"),
+        (RepaintNode, {"audio": {**SOURCE, "waveform": third}}, "of the 3 channels the first two are heard"),
         (RepaintNode, {"audio": flat}, "audio must be [batch, channels, samples]"),
         (RepaintNode, {"start": 3.0, "end": 2.0}, "a region ends after it starts, got 3 to 2 seconds"),
         (RepaintNode, {"start": 3.0, "end": 9.0}, "reaches out of the song, which is 6 seconds long"),
@@ -87,6 +90,13 @@ def check_a_task_says_what_it_ignores(world: World) -> None:
     for node, inputs, said in cases:
         text = said_on_the_node(lambda node=node, inputs=inputs: task(world, node, **inputs))
         assert said in text, (said, text)
+    surround = {**SOURCE, "waveform": SOURCE["waveform"].repeat(1, 3, 1)}
+    for work in (
+        lambda: task(world, RepaintNode, audio=surround, vae=vae),
+        lambda: EncodeAudioNode.execute(vae, surround),
+        lambda: TimbreNode.execute(world.conditioning, vae, surround),
+    ):
+        assert said_on_the_node(work).startswith("of the 6 channels the first two are heard")
     for node in (CoverNode, RepaintNode, ExtendNode, StemsNode):
         assert said_on_the_node(lambda node=node: task(world, node)) == ""
     assert mask in said_on_the_node(lambda: AudioCodesNode.execute(world.model, latent=masked(world)))

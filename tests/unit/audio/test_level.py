@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from acestep_core.audio import anti_clip, check_waveform, is_silent, normalize_peak, to_stereo
+from acestep_core.audio import anti_clip, check_waveform, is_silent, normalize_peak, to_stereo, unheard_channels
 from acestep_core.errors import RequestError
 
 
@@ -10,6 +10,10 @@ def test_mono_is_doubled_and_extra_channels_are_dropped():
     assert torch.equal(to_stereo(mono), torch.cat([mono, mono], dim=1))
     surround = torch.rand(1, 6, 10)
     assert torch.equal(to_stereo(surround), surround[:, :2])
+    assert unheard_channels(mono) == unheard_channels(surround[:, :2]) == []
+    assert unheard_channels(surround) == [
+        "of the 6 channels the first two are heard: mix them down to stereo to hear the others"
+    ]
 
 
 def test_anti_clip_scales_only_the_items_that_clip():
@@ -45,6 +49,11 @@ SOUND = torch.linspace(-1, 1, 100).reshape(1, 1, 100)
         (SOUND, float("nan"), "sample rate .* got nan"),
         (SOUND, None, "sample rate .* got None"),
         (torch.zeros(1, 2, 100), 48000, "the audio is silent"),
+        (
+            torch.cat([torch.zeros(1, 2, 100), SOUND], 1),
+            48000,
+            "the audio is silent: .*; of the 3 channels the first two are heard",
+        ),
         (torch.cat([SOUND, SOUND * 1e-6]), 48000, "item 1 of the audio batch is silent"),
     ],
 )
