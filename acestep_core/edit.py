@@ -169,8 +169,10 @@ class Edit:
             raise RequestError(
                 f"the songs of one batch must have one length, got codes for {given} seconds: make them one by one"
             )
-        if self.source is not None and len(self.source) > 1 and counts["waveforms"] == 1:
-            raise RequestError(f"got 1 waveform for {len(self.source)} sources: give one for each, or none")
+        if counts["waveforms"] not in (0, counts["sources"]):
+            raise RequestError(
+                f"an edit has a waveform for each source, or none, got {counts['waveforms']} for {counts['sources']}"
+            )
 
     @property
     def items(self) -> int:

@@ -119,7 +119,8 @@ IMPOSSIBLE = {
         lambda: Edit(COVER, draw(2, 100, 64), codes=[(1,), (2,), (3,)]),
         "one for each song, got 2 sources and 3 lists of codes",
     ),
-    "waveforms": (lambda: Edit(LEGO, draw(2, 100, 64), waveform=SOUND), "got 1 waveform for 2 sources"),
+    "one waveform": (lambda: Edit(LEGO, draw(2, 100, 64), waveform=SOUND), "a waveform for each source.* got 1 for 2"),
+    "two waveforms": (lambda: repaint(waveform=SOUND.repeat(2, 1, 1)), "a waveform for each source.* got 2 for 1"),
 }
 
 
