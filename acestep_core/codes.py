@@ -95,14 +95,6 @@ def seconds_of(codes: Sequence[int]) -> float:
     return len(codes) / CODE_RATE
 
 
-def cut(codes: Codes, start: float = 0.0, end: float | None = None) -> Codes:
-    """The codes that sound from second `start` to second `end`, whole ones: the first begins at or before `start`."""
-    if start < 0 or (end is not None and end <= start):
-        raise RequestError(f"a part of a song runs from a second of at least 0 to a later one, got {start} to {end}")
-    last = len(codes) if end is None else -int(-end * CODE_RATE // 1)
-    return codes[int(start * CODE_RATE) : last]
-
-
 def save_codes(path: str | Path, songs: Sequence[SongCodes]) -> None:
     """Writes songs as JSON, replacing the file when all is written. A song's words and facts lie beside its codes."""
     path = Path(path)

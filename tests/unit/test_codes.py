@@ -6,7 +6,6 @@ from acestep_core.codes import (
     CODE_COUNT,
     MAX_CODES,
     SongCodes,
-    cut,
     format_codes,
     format_songs,
     load_codes,
@@ -62,16 +61,8 @@ def test_the_limit_is_that_of_the_model():
         parse_codes("100", count=100)
 
 
-def test_a_part_is_cut_out_by_seconds():
-    codes = tuple(range(50))
-    assert seconds_of(codes) == 10
-    assert cut(codes, 2, 4) == tuple(range(10, 20))
-    assert cut(codes, 2.1, 4.1) == tuple(range(10, 21))
-    assert cut(codes, 9) == tuple(range(45, 50))
-    assert cut(codes) == codes
-    for start, end in ((-1, 3), (3, 3)):
-        with pytest.raises(RequestError, match="a part of a song"):
-            cut(codes, start, end)
+def test_five_codes_are_a_second():
+    assert seconds_of(tuple(range(50))) == 10
 
 
 def test_a_file_keeps_codes_and_song(tmp_path):
