@@ -67,9 +67,41 @@ def find(prompt: dict[str, dict], class_type: str) -> str:
 
 def with_inputs(prompt: dict[str, dict], class_type: str, **inputs: object) -> dict[str, dict]:
     """A copy of the prompt with inputs of its only node of that class changed."""
-    node_id = find(prompt, class_type)
+    return with_node(prompt, find(prompt, class_type), **inputs)
+
+
+def with_node(prompt: dict[str, dict], node_id: str, **inputs: object) -> dict[str, dict]:
+    """A copy of the prompt with inputs of one node changed."""
     node = prompt[node_id]
     return {**prompt, node_id: {**node, "inputs": {**node["inputs"], **inputs}}}
+
+
+def without(prompt: dict[str, dict], node_id: str, passed: str | None = None) -> dict[str, dict]:
+    """A copy of the prompt without a node: where its output went, nothing is connected, or what its input `passed`
+    was."""
+    left = {}
+    for key, node in prompt.items():
+        inputs = {
+            name: prompt[node_id]["inputs"].get(passed) if is_link(value) and value[0] == node_id else value
+            for name, value in node["inputs"].items()
+        }
+        left[key] = {**node, "inputs": {name: value for name, value in inputs.items() if value is not None}}
+    del left[node_id]
+    return left
+
+
+def upstream(prompt: dict[str, dict], node_id: str, class_type: str) -> str:
+    """The id of the nearest node of that class that a node depends on."""
+    reached = [node_id]
+    for key in reached:
+        if key != node_id and prompt[key]["class_type"] == class_type:
+            return key
+        reached += [value[0] for value in prompt[key]["inputs"].values() if is_link(value)]
+    raise AssertionError(f"{node_id} depends on no {class_type}")
+
+
+def is_link(value: object) -> bool:
+    return isinstance(value, list)
 
 
 def with_all(prompt: dict[str, dict], class_type: str, **inputs: object) -> dict[str, dict]:

@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 from safetensors.torch import load
 
-from .graph import find, load_workflow, to_prompt, with_all, with_inputs
+from .graph import find, load_workflow, to_prompt, upstream, with_all, with_inputs, with_node, without
 from .server import REPO, ComfyServer
 from .workflow_check import problems
 
@@ -21,6 +21,8 @@ WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
 SECONDS = 6.0  # above the shortest that a model is sampled at, so that KSampler draws the same noise
 SAMPLERS = ("AS15_Sample", "KSampler")
 PLAYERS = ("SaveAudio", "PreviewAudio")
+WATCHERS = ("PreviewAudio", "PreviewAny", "AS15_SaveCodes")
+PASSED_ON = {"AS15_Timbre": "conditioning", "AS15_Morph": "target"}  # in place of what these give
 ADDED = {"extend": 2.0}  # seconds beyond the song
 KEEPING = {"repaint", "extend"}  # a part of the song stays as loud as it was
 START, END = 2.0, 4.0  # what is repainted
@@ -58,6 +60,12 @@ def listen(server: ComfyServer, file: dict) -> np.ndarray:
     samples, rate = soundfile.read(io.BytesIO(server.fetch(file)), always_2d=True)
     assert rate == 48_000
     return samples
+
+
+def saved(server: ComfyServer, prompt: dict[str, dict]) -> np.ndarray:
+    """What the prompt saves, played alone: what other players play may be in the cache, and so not listed."""
+    (song,) = songs(server, {key: node for key, node in prompt.items() if node["class_type"] not in WATCHERS})
+    return song
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -175,6 +183,48 @@ def test_what_is_kept_is_the_song_itself(server: ComfyServer, name: str, seed: i
     padded = np.pad(song, ((0, len(result) - len(song)), (0, 0)))
     assert difference(padded[kept], result[kept]) == 0
     assert difference(padded[made], result[made]) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "inputs"),
+    [
+        ("cover", "AS15_Cover", {}),
+        ("audio_codes", "AS15_Cover", {}),
+        ("stems", "AS15_Stems", {}),
+        ("stems", "AS15_Stems", {"operation": "add"}),
+        ("stems", "AS15_Stems", {"operation": "complete", "more_tracks": "drums, bass"}),
+        ("timbre", "AS15_Timbre", {}),
+        ("morph", "AS15_Morph", {}),
+    ],
+    ids=["cover", "audio_codes", "extract", "add", "complete", "timbre", "morph"],
+)
+def test_the_task_and_its_source_are_heard(server: ComfyServer, name: str, task: str, inputs: dict) -> None:
+    """What is made is not the source, nor the song without the task; another source makes another one."""
+    prompt = with_inputs(hurried(server, name, seed=63), task, **inputs)
+    key, decoder = find(prompt, task), upstream(prompt, find(prompt, "SaveAudio"), "AS15_Decode")
+    source = upstream(prompt, key, "AS15_Sample")
+    words = upstream(prompt, source, "AS15_Song")
+    made = saved(server, prompt)
+    least = 1e-2
+    if name == "timbre":  # nano hears little of one, but the same prompt is the same song to the last bit
+        least = 1e-4
+        server.unload_models(forget=True)
+        assert difference(made, saved(server, prompt)) == 0
+    for other in (
+        with_node(prompt, decoder, latent=[source, 0]),
+        without(prompt, key, PASSED_ON.get(task)),
+        with_node(with_node(prompt, source, seed=64), words, caption="hard techno, distorted kick drum", lyrics=""),
+    ):
+        assert difference(made, saved(server, other)) > least
+
+
+def test_a_retake_strays_as_far_as_asked(server: ComfyServer) -> None:
+    prompt = hurried(server, "retake", seed=65)
+    take, near = songs(server, prompt)
+    retake = upstream(prompt, find(prompt, "SaveAudio"), "AS15_Sample")
+    same, far = (saved(server, with_node(prompt, retake, retake_variance=variance)) for variance in (0.0, 1.0))
+    assert difference(take, same) < 1e-3 and difference(take, near) > 1e-2
+    assert np.linalg.norm(near - take) < np.linalg.norm(far - take)
 
 
 def test_a_batch_of_songs_is_each_of_them(server: ComfyServer) -> None:
