@@ -54,9 +54,10 @@ def flux_at(wave: np.ndarray, at: float) -> float:
 
 
 def distance_of_timbre(a: np.ndarray, b: np.ndarray) -> float:
-    """Between the mean spectra in 40 bands, whatever the level; 0 for one sound."""
+    """Between the mean spectra in 40 bands, whatever the level; 0 for one sound. What is 35 dB below the loudest band
+    is covered by it."""
     x, y = (listen.log_mel(wave, bands=40).mean(0) for wave in (a, b))
-    return float(np.std(x - y))
+    return float(np.std(np.maximum(x, x.max() - 4) - np.maximum(y, y.max() - 4)))
 
 
 def likeness_of_notes(a: np.ndarray, b: np.ndarray) -> float:
@@ -64,18 +65,29 @@ def likeness_of_notes(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(listen.chroma(a), listen.chroma(b))[0, 1])
 
 
-def strange_at(waves: Sequence[np.ndarray], at: float, before: float = 8.0) -> set[str]:
+def kinship(old: np.ndarray, new: np.ndarray) -> tuple[float, float]:
+    """Distance of timbre and likeness of notes."""
+    return distance_of_timbre(old, new), likeness_of_notes(old, new)
+
+
+def strange_at(
+    waves: Sequence[np.ndarray], at: float, strangers: Sequence[tuple[float, float]], before: float = 8.0
+) -> set[str]:
     """What tells that something else begins at `at` seconds; nothing where songs go on.
 
-    Timbre, notes and flux are means over the songs: one song alone may change its instruments or its chord there.
+    `strangers` is the kinship of each song's last `before` seconds with sounds that have nothing to do with it. Timbre
+    and notes must be nearer than that, and the spectrum not break, on average over the songs: one song alone may change
+    its instruments or its chord there.
     """
     seam = int(at * RATE)
     parts = [(wave[:, seam - int(before * RATE) : seam], wave[:, seam:]) for wave in waves]
+    timbre, notes = np.array([kinship(old, new) for old, new in parts]).T
+    strange_timbre, strange_notes = np.array(strangers).T
     heard = {
         "level": max(abs(level(old) - level(new)) for old, new in parts) > 9,
         "click": max(click(wave, at) for wave in waves) > 6,
         "flux": np.mean([flux_at(wave, at) for wave in waves]) > 0.9,
-        "timbre": np.mean([distance_of_timbre(old, new) for old, new in parts]) > 0.52,
-        "notes": np.mean([likeness_of_notes(old, new) for old, new in parts]) < 0.15,
+        "timbre": np.mean(timbre / strange_timbre) > 0.72,
+        "notes": np.mean(notes - strange_notes) < 0.18,
     }
     return {name for name, strange in heard.items() if strange}
