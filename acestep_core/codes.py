@@ -27,7 +27,10 @@ LONGEST = 12  # digits that are read of a number: enough to see that it is no co
 
 Codes = tuple[int, ...]
 
-_TAG = re.compile(r"<\|audio_code_(-?\d+)\|>")
+_NAME = "audio_code"
+_TAG = re.compile(rf"<\|{_NAME}_(0|-?[1-9][0-9]*)\|>")  # as the planner spells it: 0007 is no token of its
+_OTHER_TAG = re.compile(rf"<\|(?!{_NAME})\w+\|>")  # of the planner's, such as the end of its turn
+_PIECE = re.compile(rf"\S*({_NAME}|<\||\|>)\S*")
 _LIST = re.compile(r"\[?[\s,;]*(-?\d+(?:[\s,;]+-?\d+)*)?[\s,;]*\]?")
 
 
@@ -48,8 +51,14 @@ def song_of(item: SongCodes) -> Song:
 def parse_codes(text: str, count: int = CODE_COUNT) -> Codes:
     """The codes of one song: its tags, whatever stands between them, or a list of numbers. Empty text has none.
 
-    `count` is how many codes the model knows. Raises RequestError for text that is neither, and for codes beyond it.
+    `count` is how many codes the model knows. Raises RequestError for text that is neither, for tags that are cut off
+    or misspelt, and for codes beyond `count`.
     """
+    if _NAME in text and (piece := _PIECE.search(_OTHER_TAG.sub(" ", _TAG.sub(" ", text)))):
+        raise RequestError(
+            f"{_shortened(piece[0])!r} is a broken audio code; a whole one looks like <|audio_code_123|>, its number "
+            "without leading zeros"
+        )
     tags = _TAG.findall(text)
     listed = None if tags else _LIST.fullmatch(text.strip())
     if not tags and listed is None:

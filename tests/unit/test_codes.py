@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -52,6 +53,26 @@ def test_the_text_form_is_the_planners_and_comes_back():
 )
 def test_what_is_no_code_is_refused(text, message):
     with pytest.raises(RequestError, match=message):
+        parse_codes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "piece"),
+    [
+        ("<|audio_code_1|><|audio_code_x|><|audio_code_2|>", "<|audio_code_x|>"),
+        ("<|audio_code_1|><|audio_code_12", "<|audio_code_12"),
+        ("<|audio_code_1|><|audio_co", "<|audio_co"),
+        ("code_12|><|audio_code_2|>", "code_12|>"),
+        ("<|audio_code_0001|>", "<|audio_code_0001|>"),
+        ("<|audio_code_-0|>", "<|audio_code_-0|>"),
+        ("<|audio_code_1.5|>", "<|audio_code_1.5|>"),
+        ("<|audio_code_1٣|>", "<|audio_code_1٣|>"),
+        ("<audio_code_1>", "<audio_code_1>"),
+        ("5, <|audio_code_" + "x" * 5000, "<|audio_code_xxx"),
+    ],
+)
+def test_a_broken_code_is_named_and_not_left_out(text, piece):
+    with pytest.raises(RequestError, match=f"^'{re.escape(piece)}.* is a broken audio code; a whole one looks like"):
         parse_codes(text)
 
 
