@@ -24,7 +24,7 @@ from ..config import MAX_SECONDS
 from ..errors import CheckpointError, RequestError
 from ..song import MAX_BPM, MIN_BPM, TRAINED_MIN_SECONDS
 from ..text.languages import LANGUAGES
-from .metas import FIELDS
+from .metas import FIELDS, one_line
 from .sampling import Dice, Sampling, choose, guide
 from .vocabulary import Vocabulary
 
@@ -146,7 +146,7 @@ class Grammar:
         self._words = Words.of(vocabulary)
         self._newline = vocabulary.encode("\n")
         self._names = {name: vocabulary.encode(f"{name}:") for name in self.fields}
-        self._given = {name: self._value(name, _one_line(name, given[name])) for name in self.fields if name in given}
+        self._given = {name: self._value(name, _said(name, given[name])) for name in self.fields if name in given}
         self._trees = {name: self._tree(name) for name in self.fields if name in VALUES and name not in self._given}
 
     @property
@@ -245,8 +245,8 @@ def _depth(tree: Tree) -> int:
     return 1 + max(map(_depth, tree.values())) if tree else 0
 
 
-def _one_line(name: str, value: str | int) -> str:
-    line = " ".join(str(value).splitlines()).strip()
+def _said(name: str, value: str | int) -> str:
+    line = one_line(str(value))
     if not line:
         raise RequestError(f"the planner was given an empty {name}; leave it out to have it chosen")
     return line

@@ -37,11 +37,16 @@ def write_block(block: Block) -> str:
 
 
 def _plain(value: str | int) -> str | int:
-    """A number where the text is one; line ends become blanks."""
+    """A number where the text is one; else one line of it."""
     if isinstance(value, int):
         return value
-    text = " ".join(value.split())
+    text = one_line(value)
     return int(text) if text.isascii() and text.isdigit() else text
+
+
+def one_line(text: str) -> str:
+    """Line ends become blanks. Other blanks, of which Chinese has its own, are words of the text and stay."""
+    return " ".join(text.splitlines()).strip()
 
 
 def given_block(song: Song) -> dict[str, str | int]:
@@ -102,9 +107,9 @@ def _value(name: str, lines: list[str]) -> str:
     if lines[0].lstrip().startswith(("'", '"')):
         text = _unquoted("\n".join([f"{name}:{lines[0]}", *lines[1:]]))
         if text is not None:
-            return " ".join(text.split())
-    words = lines if name in _FREE else lines[:1]
-    return " ".join(" ".join(words).split())
+            return one_line(text)
+    words = [line.strip() for line in (lines if name in _FREE else lines[:1])]
+    return " ".join(word for word in words if word)
 
 
 def _unquoted(text: str) -> str | None:

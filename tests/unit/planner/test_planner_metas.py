@@ -51,6 +51,8 @@ def test_what_yaml_quotes_and_what_it_does_not():
     assert write_block({"caption": "it's # 1"}) == "caption: 'it''s # 1'"
     assert write_block({"caption": "two\nlines"}) == "caption: two lines"
     assert write_block({"timesignature": "4", "bpm": "90"}) == "bpm: 90\ntimesignature: 4"
+    blanks = "夜\u3000雨  two\u00a0words"
+    assert write_block({"caption": f" {blanks}\r\nmore\n"}) == f"caption: {blanks} more"
     # Columns are characters, not bytes: in bytes this would have been folded earlier.
     chinese = "夜" * 40 + " " + "夜" * 39 + " x y"
     assert write_block({"caption": chinese}) == yaml.dump({"caption": chinese}, allow_unicode=True).strip()
@@ -65,7 +67,7 @@ def test_what_yaml_quotes_and_what_it_does_not():
 @example('"a": b # c')
 @example("</think> <think> bpm: 9")
 def test_a_written_caption_is_read_again(caption):
-    caption = " ".join(caption.split())
+    caption = " ".join(caption.splitlines()).strip()
     block = read_block(write_block({"bpm": 30, "caption": caption, "duration": 10}))
     wanted = {"bpm": 30, "duration": 10}
     if caption.lower() not in ("", "n/a"):
@@ -105,6 +107,8 @@ def test_nothing_breaks_the_reader(text):
         ("language: klingon", {}),
         ("<think>\nbpm: 99\n<x: 1>", {"bpm": 99}),
         ("caption: x\n\ttabbed\n\n  on", {"caption": "x tabbed on"}),
+        ("caption:  夜\u3000雨  two\u00a0words \n  on", {"caption": "夜\u3000雨  two\u00a0words on"}),
+        ("caption: 'a  b:\n\n  c'", {"caption": "a  b: c"}),
         ("", {}),
     ],
 )
