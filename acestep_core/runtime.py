@@ -35,12 +35,14 @@ class Progress:
     """One report: `step` of `total` done in `stage` ("load VAE", "encode", "sample", "decode", …).
 
     `estimate` is the current clean estimate, latents `[batch, frames, 64]`, float32, while sampling; else None.
+    `tokens` is how many a planner has written so far, in all rows together; else None.
     """
 
     stage: str
     step: int
     total: int
     estimate: torch.Tensor | None = None
+    tokens: int | None = None
 
 
 def _ignore(_: object) -> None:
@@ -60,8 +62,10 @@ class Hooks:
     cancelled: Callable[[], bool] = _never
     warned: Callable[[str], None] = _ignore
 
-    def report(self, stage: str, step: int, total: int, estimate: torch.Tensor | None = None) -> None:
-        self.progress(Progress(stage, step, total, estimate))
+    def report(
+        self, stage: str, step: int, total: int, estimate: torch.Tensor | None = None, tokens: int | None = None
+    ) -> None:
+        self.progress(Progress(stage, step, total, estimate, tokens))
 
     def check(self, stage: str) -> None:
         """Raises Cancelled when the caller wants to stop."""

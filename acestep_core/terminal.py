@@ -6,6 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from .rate import TokenRate
+
 if TYPE_CHECKING:
     from .runtime import Progress
 
@@ -21,6 +23,7 @@ class Terminal:
         self._stage = ""
         self._open = False  # a bar stands on the current line
         self._started = time.monotonic()
+        self._rate = TokenRate()
 
     def progress(self, report: Progress) -> None:
         """A progress hook."""
@@ -29,19 +32,20 @@ class Terminal:
             self._stage = report.stage
         if report.step == 0:
             self._started = time.monotonic()
+        speed = "" if report.tokens is None else f" {self._rate(report.tokens):.0f} tokens/s"
         done = report.step >= report.total
         if self._live or done:
-            self._draw(report, done)
+            self._draw(report, done, speed)
         if done:
             self._stage, self._started = "", time.monotonic()
 
-    def _draw(self, report: Progress, done: bool) -> None:
+    def _draw(self, report: Progress, done: bool, speed: str) -> None:
         part = report.step / max(report.total, 1)
         bar = "█" * round(part * WIDTH)
         count = f"{report.step}/{report.total}" if report.total < 10_000 else f"{part:.0%}"  # more are bytes
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         start = "\r" if self._live else ""
-        text = f"{start}{report.stage:<20} {bar:·<{WIDTH}} {count:>9} {minutes}:{seconds:02}"
+        text = f"{start}{report.stage:<20} {bar:·<{WIDTH}} {count:>9} {minutes}:{seconds:02}{speed}"
         self._write(text + ("\n" if done else ""))
         self._open = not done
 

@@ -178,7 +178,7 @@ def write(
     rows = len(seeds) * (1 if sampling.guidance == 1 else 2)
     count = code_count(planned.song.metadata.duration)
     ready = planner.ready(asked.caption, asked.lyrics, negative, rows=rows, more=count)
-    with watched(songs=len(seeds)) as hooks:
+    with watched() as hooks:
         return codes(ready, planned, seeds, sampling=sampling, negative=negative, legacy=legacy, hooks=hooks)
 
 

@@ -26,8 +26,6 @@ from .vocabulary import Vocabulary
 
 log = logging.getLogger("acestep")
 
-STAGE = "plan"
-
 
 @dataclass(frozen=True)
 class Row:
@@ -69,6 +67,13 @@ class Run:
     hooks: Hooks
     ways: Ways
     device: torch.device
+    stage: str
+
+    def check(self) -> None:
+        self.hooks.check(self.stage)
+
+    def report(self, step: int, total: int, tokens: int) -> None:
+        self.hooks.report(self.stage, step, total, tokens=tokens)
 
 
 @torch.no_grad()
@@ -81,12 +86,13 @@ def generate(
     hooks: Hooks | None = None,
     ways: Ways | None = None,
     device: torch.device | None = None,
+    stage: str = "plan",
 ) -> list[list[int]]:
     """The new token ids of each row: audio codes as ids, text without the end of its turn.
 
     `device`: where to compute; by default where the network's weights are. The hooks are asked before every token and
-    told after every token. Raises RequestError for a row that the context does not hold, NonFiniteError when the
-    network gives NaN or infinity, Cancelled.
+    told after every token; `stage` is what they call it. Raises RequestError for a row that the context does not hold,
+    NonFiniteError when the network gives NaN or infinity, Cancelled.
     """
     run = Run(
         network,
@@ -95,6 +101,7 @@ def generate(
         hooks or Hooks(),
         ways or Ways(),
         device or network.embed_tokens.weight.device,
+        stage,
     )
     groups: dict[tuple[bool, bool], list[int]] = {}
     for index, row in enumerate(rows):
@@ -151,7 +158,7 @@ class Batch:
     def _prefill_row(self, row: int, prompt: list[int]) -> Tensor:
         run, cache = self._run, self.cache.rows(slice(row, row + 1))
         for start in range(0, len(prompt), PREFILL):
-            run.hooks.check(STAGE)
+            run.check()
             tokens = torch.tensor([prompt[start : start + PREFILL]], device=run.device)
             at = torch.tensor([start], device=run.device)
             hidden = run.network(tokens, at, cache, start + tokens.shape[1])
@@ -233,15 +240,15 @@ def _codes(run: Run, rows: Sequence[Row], guided: bool) -> list[list[int]]:
     prefilled, pace = time.perf_counter(), Pace(run.device)
     loop = CodeLoop(run, batch, rows, guided)
     loop.require_finite()
-    run.hooks.report(STAGE, 1, count)
+    run.report(1, count, len(rows))
     step = runner(loop.step, batch.cache.capacity, run.device, run.ways.graphs)
     length = max(batch.lengths)
     for i in range(1, count):
-        run.hooks.check(STAGE)
+        run.check()
         loop.roll()
         step(length + i)
         pace()
-        run.hooks.report(STAGE, i + 1, count)
+        run.report(i + 1, count, sum(min(each, i + 1) for each in counts))
     loop.require_finite()
     base = run.vocabulary.audio_base
     made = [[base + code for code in codes[:n]] for codes, n in zip(loop.codes.tolist(), counts, strict=True)]
@@ -292,7 +299,7 @@ def _texts(run: Run, rows: Sequence[Row], guided: bool) -> list[list[int]]:
     head = run.network.head(slice(0, run.vocabulary.text_rows), run.device)
     prefilled, count = time.perf_counter(), len(rows)
     while not all(writer.done for writer in writers):
-        run.hooks.check(STAGE)
+        run.check()
         scores = logits(batch.hidden, head)
         new: list[list[int]] = [[] for _ in batch.lengths]
         for b, writer in enumerate(writers):
@@ -303,11 +310,19 @@ def _texts(run: Run, rows: Sequence[Row], guided: bool) -> list[list[int]]:
             new[count:] = new[:count]
         if not all(writer.done for writer in writers):
             batch.feed(new)
-        run.hooks.report(STAGE, max(len(writer.written) for writer in writers), total)
-    run.hooks.report(STAGE, total, total)
-    tokens = sum(len(writer.written) for writer in writers)
+            run.report(_longest(writers), total, _tokens(writers))
+    tokens = _tokens(writers)
+    run.report(_longest(writers), _longest(writers), tokens)  # text ends when it likes, and all of it is there
     _log_speed(run, "text", tokens, count, prefilled - started, time.perf_counter() - prefilled)
     return [_without_end(writer.written, run.vocabulary.turn_end) for writer in writers]
+
+
+def _longest(writers: Sequence[Writer]) -> int:
+    return max(len(writer.written) for writer in writers)
+
+
+def _tokens(writers: Sequence[Writer]) -> int:
+    return sum(len(writer.written) for writer in writers)
 
 
 def _without_end(tokens: list[int], turn_end: int) -> list[int]:
@@ -324,7 +339,8 @@ def _require_finite(finite: bool, dtype: torch.dtype) -> None:
 
 def _log_speed(run: Run, what: str, tokens: int, rows: int, prefill: float, seconds: float) -> None:
     log.info(
-        "plan: %d tokens of %s in %d rows: %.2f s, %.1f tokens/s, after %.2f s for the prompts, %s, %s",
+        "%s: %d tokens of %s in %d rows: %.2f s, %.1f tokens/s, after %.2f s for the prompts, %s, %s",
+        run.stage,
         tokens,
         what,
         rows,

@@ -259,7 +259,9 @@ def _run(planner: Planner, rows: Sequence[Row], sampling: Sampling, stage: str, 
     hooks = hooks or Hooks()
     hooks.check(stage)
     with planner.placement.use(planner.network) as device, phase(stage, device, planner.network.dtype):
-        return generate(planner.network, planner.vocabulary, rows, sampling=sampling, hooks=hooks, device=device)
+        return generate(
+            planner.network, planner.vocabulary, rows, sampling=sampling, hooks=hooks, device=device, stage=stage
+        )
 
 
 # --- the way out ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import comfy.utils
 import torch
 
 from ...acestep_core.errors import Cancelled
-from ...acestep_core.planner.decode import STAGE as WRITING
+from ...acestep_core.rate import TokenRate
 from ...acestep_core.runtime import Hooks, Progress
 from ..versions import running_node
 
@@ -25,38 +25,31 @@ SHOWN_EVERY = 0.25  # seconds: often enough to be read, seldom enough not to slo
 
 
 class _Pace:
-    """How many tokens the planner has written, of `songs` at once, and how many it writes a second."""
+    """How many tokens the planner has written, and how many it writes a second."""
 
-    def __init__(self, songs: int) -> None:
-        self._songs = songs
-        self._first = self._last = 0
-        self._started = self._shown = 0.0
+    def __init__(self) -> None:
+        self._rate = TokenRate()
+        self._shown = 0.0
 
-    def __call__(self, step: int, total: int) -> None:
-        now = time.perf_counter()
-        if step < self._last or not self._last:  # the next answer; what came before its first token was reading
-            self._first, self._started = step, now
-        if step < total or total == self._last + 1:  # text ends when it likes: its last report is its longest
-            self._last = step
-        if step < total and now - self._shown < SHOWN_EVERY:
-            return
-        self._shown = now
-        rate = (self._last - self._first) * self._songs / max(now - self._started, 1e-9)
-        show_on_node(f"{self._last * self._songs} tokens, {rate:.0f} tokens/s")
+    def __call__(self, tokens: int, done: bool) -> None:
+        rate, now = self._rate(tokens), time.perf_counter()
+        if done or now - self._shown >= SHOWN_EVERY:
+            self._shown = now
+            show_on_node(f"{tokens} tokens, {rate:.0f} tokens/s")
 
 
 class _NodeProgress:
     """The bar on the running node, one for each stage, and while sampling the song's picture."""
 
-    def __init__(self, previewer: Any, songs: int) -> None:
+    def __init__(self, previewer: Any) -> None:
         self._stage: str | None = None
         self._bar: comfy.utils.ProgressBar | None = None
         self._previewer = previewer
-        self._pace = _Pace(songs)
+        self._pace = _Pace()
 
     def __call__(self, progress: Progress) -> None:
-        if progress.stage == WRITING:
-            self._pace(progress.step, progress.total)
+        if progress.tokens is not None:
+            self._pace(progress.tokens, progress.step >= progress.total)
         if progress.stage != self._stage:
             self._stage, self._bar = progress.stage, comfy.utils.ProgressBar(progress.total)
         self._bar.update_absolute(progress.step, progress.total, self._picture(progress.estimate))
@@ -76,11 +69,10 @@ def _previewer(latent_format: comfy.latent_formats.LatentFormat) -> Any:
 
 @contextmanager
 def watched(
-    previewed: comfy.latent_formats.LatentFormat | None = None, songs: int = 1, notes: Sequence[str] = ()
+    previewed: comfy.latent_formats.LatentFormat | None = None, notes: Sequence[str] = ()
 ) -> Iterator[Hooks]:
-    """Hooks for one node's work, drawing latents of the format `previewed`, or counting the tokens of `songs` that a
-    planner writes. `notes`, and what the core warns of, are shown on the node. A stop by the user leaves this block as
-    ComfyUI's own interrupt."""
+    """Hooks for one node's work, drawing latents of the format `previewed`. `notes`, and what the core warns of, are
+    shown on the node. A stop by the user leaves this block as ComfyUI's own interrupt."""
     previewer = None if previewed is None else _previewer(previewed)
     said = list(notes)
     show_note("\n".join(said))
@@ -91,7 +83,7 @@ def watched(
             show_on_node("\n".join(said))
 
     try:
-        yield Hooks(progress=_NodeProgress(previewer, songs), cancelled=mm.processing_interrupted, warned=add)
+        yield Hooks(progress=_NodeProgress(previewer), cancelled=mm.processing_interrupted, warned=add)
     except Cancelled:
         mm.throw_exception_if_processing_interrupted()  # clears the flag, too
         raise mm.InterruptProcessingException() from None

@@ -280,6 +280,19 @@ def test_on_a_terminal_the_bar_is_redrawn_and_lines_go_below_it():
     assert (warning, rest) == ("a warning", "")
 
 
+def test_the_bar_of_a_planner_shows_how_fast_it_writes(monkeypatch):
+    clock = iter([0.0, 1.0, 5.0, 5.0, 7.0])
+    monkeypatch.setattr("acestep_core.rate.time.perf_counter", lambda: next(clock))
+    screen = Screen()
+    terminal = Terminal(screen)
+    for stage, tokens in (("write", 40), ("write", 50), ("write", 60), ("codes", 4), ("codes", 8)):
+        terminal.progress(Progress(stage, tokens, 60 if stage == "write" else 8, tokens=tokens))
+    shown = [int(rate) for rate in re.findall(r" (\d+) tokens/s", screen.getvalue())]
+    assert shown == [0, 10, 4, 0, 2]  # what was there at the first look, was not written since then
+    terminal.progress(Progress("decode", 1, 1))
+    assert "tokens" not in screen.getvalue().splitlines()[-1]
+
+
 def test_bytes_are_shown_as_a_share():
     stream = io.StringIO()
     Terminal(stream).progress(Progress("load", 4_000_000_000, 4_000_000_000))

@@ -254,9 +254,21 @@ def test_progress_counts_tokens_to_the_end(vocabulary, planner):
     reports = []
     generate(planner, vocabulary, code_rows(vocabulary, codes=9), hooks=Hooks(progress=reports.append))
     assert [(r.stage, r.step, r.total) for r in reports] == [("plan", i, 9) for i in range(1, 10)]
+    assert [r.tokens for r in reports] == [3 * i for i in range(1, 10)]
     reports.clear()
-    generate(planner, vocabulary, text_rows(vocabulary), hooks=Hooks(progress=reports.append))
-    assert reports[-1].step == reports[-1].total >= reports[-2].step
+    rows = [replace(row, codes=codes) for row, codes in zip(code_rows(vocabulary), (1, 2, 4), strict=True)]
+    generate(planner, vocabulary, rows, hooks=Hooks(progress=reports.append))
+    assert [r.tokens for r in reports] == [3, 5, 6, 7]
+
+
+def test_the_bar_of_a_text_ends_where_the_text_does(vocabulary, planner):
+    """And not with a jump to the longest that it might have been."""
+    reports = []
+    made = generate(planner, vocabulary, text_rows(vocabulary), hooks=Hooks(progress=reports.append))
+    longest = max(map(len, made))
+    assert (reports[-1].step, reports[-1].total, reports[-1].tokens) == (longest, longest, sum(map(len, made)))
+    assert all(before.step < before.total for before in reports[:-1]) and reports[-2].step <= longest
+    assert [r.tokens for r in reports] == sorted(r.tokens for r in reports)
 
 
 def test_the_log_says_how_fast_it_was(vocabulary, planner, caplog):

@@ -39,7 +39,7 @@ class Mouth:
         rest = [] if lyrics is None else words.encode(f"\n\n{lyrics}")
         self.answers.append([words.think, *words.encode(f"\n{block}\n"), words.think_end, *rest])
 
-    def __call__(self, network, vocabulary, rows, *, sampling, hooks, device):
+    def __call__(self, network, vocabulary, rows, *, sampling, **_):
         self.rows += rows
         self.sampling.append(sampling)
         return [self.answers.pop(0) for _ in rows]
@@ -274,6 +274,24 @@ def test_a_song_beyond_the_context_is_refused(planner):
 def test_a_planner_can_be_stopped(planner):
     with pytest.raises(Cancelled):
         plan(planner, Song("x"), [0], hooks=Hooks(cancelled=lambda: True))
+
+
+@pytest.mark.parametrize(
+    ("call", "stage"),
+    [
+        (lambda planner, hooks: plan(planner, Song("x"), [0], hooks=hooks), "plan"),
+        (lambda planner, hooks: codes(planner, SONG, [0], hooks=hooks), "codes"),
+        (lambda planner, hooks: compose(planner, "x", [0], hooks=hooks), "write"),
+        (lambda planner, hooks: polish(planner, SONG, [0], hooks=hooks), "polish"),
+        (lambda planner, hooks: understand(planner, (1, 2), [0], hooks=hooks), "listen"),
+    ],
+)
+def test_what_is_reported_and_stopped_is_called_what_it_is(planner, call, stage):
+    reports = []
+    hooks = Hooks(progress=reports.append, cancelled=lambda: len(reports) == 3)
+    with pytest.raises(Cancelled, match=f"^stopped by the user during {stage}$"):
+        call(planner, hooks)
+    assert {report.stage for report in reports} == {stage}
 
 
 def test_text_that_looks_like_the_end_of_reasoning_is_not(planner, mouth):
