@@ -29,6 +29,7 @@ from .vocabulary import Vocabulary
 CAPTION, LYRICS, FACTS = 0.5, 0.3, 0.2  # weights of the reward, shared anew among the parts that a song has
 PMI_SCALE = 0.1
 RECALL = 10  # a token counts when it is among so many likeliest
+STAGE = "score"
 POSITIONS = 64  # tokens whose logits over the whole vocabulary are in memory at a time
 
 
@@ -69,10 +70,11 @@ def best_codes(
     *,
     sampling: Sampling = CODING,
     negative: str = "",
+    legacy: bool = False,
     hooks: Hooks | None = None,
 ) -> list[Ranked]:
-    """Codes of one song for each seed, written in one batch; the best come first."""
-    written = codes(planner, song, seeds, sampling=sampling, negative=negative, hooks=hooks)
+    """Codes of one song for each seed, written in one batch as `codes` does; the best come first."""
+    written = codes(planner, song, seeds, sampling=sampling, negative=negative, legacy=legacy, hooks=hooks)
     # What was asked for is what the codes are measured by, not the planner's own words for it.
     wanted = song if isinstance(song, Song) else song.asked
     scores = score(planner, written, wanted, hooks=hooks)
@@ -87,19 +89,18 @@ def score(planner: Planner, candidates: Sequence[Codes], song: Song, *, hooks: H
     vocabulary, hooks = planner.vocabulary, hooks or Hooks()
     targets = _targets(vocabulary, song)
     network = planner.network
-    with torch.inference_mode(), planner.placement.use(network) as device, phase("score", device, network.dtype):
-        reader = _Reader(network, device)
+    with torch.inference_mode(), planner.placement.use(network) as device, phase(STAGE, device, network.dtype):
+        reader = _Reader(network, device, hooks)
         prior = reader.read(prompts.understand_prompt(vocabulary, ()), targets.texts)
         scores = []
         for done, candidate in enumerate(candidates):
-            hooks.check("score")
             found = reader.read(prompts.understand_prompt(vocabulary, candidate), {**targets.texts, **targets.facts})
             pmi = {
                 name: _sigmoid((found[name].likelihood - prior[name].likelihood) / PMI_SCALE) for name in targets.texts
             }
             facts = {name: found[name].recall for name in targets.facts}
             scores.append(Score(pmi.get("caption"), pmi.get("lyrics"), facts))
-            hooks.report("score", done + 1, len(candidates))
+            hooks.report(STAGE, done + 1, len(candidates))
     return scores
 
 
@@ -140,8 +141,8 @@ class _Reading:
 class _Reader:
     """Measures texts after a prompt. The prompt is computed once; each text then takes its place behind it."""
 
-    def __init__(self, network: PlannerNetwork, device: torch.device):
-        self._network, self._device = network, device
+    def __init__(self, network: PlannerNetwork, device: torch.device, hooks: Hooks):
+        self._network, self._device, self._hooks = network, device, hooks
         self._head = network.head(slice(0, network.config.vocab_size), device)
 
     def read(self, prompt: list[int], texts: Mapping[str, list[int]]) -> dict[str, _Reading]:
@@ -158,6 +159,7 @@ class _Reader:
         """Hidden states [1, P, h] of `ids` from position `start` on."""
         states = []
         for first in range(0, len(ids), PREFILL):
+            self._hooks.check(STAGE)
             tokens = torch.tensor([ids[first : first + PREFILL]], device=self._device)
             begin = torch.tensor([start + first], device=self._device)
             states.append(self._network(tokens, begin, cache, start + first + tokens.shape[1]))
@@ -168,6 +170,7 @@ class _Reader:
         wanted = torch.tensor(text, device=self._device)[:, None]
         likelihood, recall = 0.0, 0.0
         for rows, truth in zip(states.split(POSITIONS), wanted.split(POSITIONS), strict=True):
+            self._hooks.check(STAGE)
             values = logits(rows, self._head)
             own = values.gather(1, truth)
             likelihood += float((own - values.logsumexp(1, keepdim=True)).sum())

@@ -12,6 +12,7 @@ from acestep_core.errors import Cancelled, RequestError
 from acestep_core.planner import functions, prompts, scoring
 from acestep_core.planner.functions import codes
 from acestep_core.planner.loading import Planner
+from acestep_core.planner.network import logits
 from acestep_core.planner.scoring import Score, best_codes, score
 from acestep_core.runtime import Hooks
 from acestep_core.song import Metadata, Song
@@ -97,6 +98,8 @@ def test_the_best_codes_come_first(planner, monkeypatch):
     for item in ranked:
         assert [item.codes] == codes(planner, SONG, [item.seed])
         assert [item.score] == score(planner, [item.codes], SONG)
+    (first,) = best_codes(planner, SONG, [1], negative="noise", legacy=True)
+    assert [first.codes] == codes(planner, SONG, [1], negative="noise", legacy=True)
     # What was planned is not what was wished for.
     planned = functions.Planned(replace(SONG, caption="ocean"), SONG, functions.given_block(SONG))
     assert best_codes(planner, planned, [1])[0].score == score(planner, codes(planner, planned, [1]), SONG)[0]
@@ -109,3 +112,26 @@ def test_what_cannot_be_scored(planner):
         score(planner, [(1,)], Song("x", "la na " * 3000))
     with pytest.raises(Cancelled):
         score(planner, [(1,)], SONG, hooks=Hooks(cancelled=lambda: True))
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 5, 9])
+def test_a_stop_comes_while_a_long_song_is_read(planner, monkeypatch, chunks):
+    """Ten minutes of codes take a CPU a minute to read: within a chunk of them, not after the whole."""
+    monkeypatch.setattr(scoring, "PREFILL", 20)
+    read = []
+    forward = planner.network.forward
+    monkeypatch.setattr(planner.network, "forward", lambda *given: read.append(1) or forward(*given))
+    long = tuple(range(200))
+    with pytest.raises(Cancelled, match="score"):
+        score(planner, [long], SONG, hooks=Hooks(cancelled=lambda: len(read) == chunks))
+    assert len(read) == chunks
+    monkeypatch.setattr(scoring, "POSITIONS", 1)
+    compared = []
+    stop = Hooks(cancelled=lambda: len(compared) == chunks)
+    with monkeypatch.context() as patched, pytest.raises(Cancelled):
+        patched.setattr(scoring, "logits", lambda *given: compared.append(1) or logits(*given))
+        score(planner, [long], SONG, hooks=stop)
+    assert len(compared) == chunks
+    read.clear()
+    score(planner, [long], SONG)
+    assert len(read) > 9
