@@ -224,6 +224,10 @@ def test_free_text_has_no_codes_and_stops_at_its_limit(vocabulary, planner):
     assert all(len(text) <= 25 for text in made) and any(len(text) == 25 for text in made)
 
 
+def test_a_song_has_room_for_all_the_lyrics_that_a_planner_was_trained_to_write(vocabulary):
+    assert Row([1], seed=0).limit == 4096
+
+
 def test_text_can_be_guided(vocabulary, planner):
     rows = text_rows(vocabulary)
     guided = generate(planner, vocabulary, rows, sampling=replace(OFFICIAL, guidance=3.0))

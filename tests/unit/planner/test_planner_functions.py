@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -54,6 +55,24 @@ def mouth(monkeypatch, vocabulary) -> Mouth:
     mouth = Mouth(vocabulary)
     monkeypatch.setattr(functions, "generate", mouth)
     return mouth
+
+
+def forced(planner: Planner, row, name: str) -> str | None:
+    """The value of a field that a row's grammar insists on, whatever the model would choose; None if it leaves it."""
+
+    def value(place: int) -> str:
+        state, written = row.grammar.start(0), []
+        while True:
+            written += state.forced
+            if state.choice is None:
+                break
+            written.append(int(state.choice.ids[place]))
+            state.take(written[-1])
+        (line,) = re.findall(rf"^{name}: (.*)$", planner.vocabulary.decode(written), re.MULTILINE)
+        return line
+
+    first, last = value(0), value(-1)
+    return first if first == last else None
 
 
 THOUGHT = """bpm: 120
@@ -191,7 +210,8 @@ def test_a_song_from_one_line(planner, mouth):
     assert written.genres == "Ambient"
     row = mouth.rows[0]
     assert row.prompt == prompts.inspire_prompt(planner.vocabulary, "a sea shanty", False)
-    assert row.grammar.then_lyrics and "genres" in row.grammar.fields
+    assert row.grammar.then_lyrics and "genres" in row.grammar.fields and row.limit == 4096
+    assert forced(planner, row, "language") == "de" and forced(planner, row, "bpm") is None
     assert mouth.sampling == [Sampling(0.85, 1.0, 0, 1.0)]
 
 
@@ -224,7 +244,11 @@ def test_a_polished_song_keeps_its_facts(planner, mouth):
     mouth.say(THOUGHT, "[Verse]\nLa, la")
     (polished,) = polish(planner, song, [1])
     assert polished.song == Song("A calm piano.", "[Verse]\nLa, la", Metadata(90, "F# minor", "4", "fr", 30))
-    assert mouth.rows[0].prompt == prompts.format_prompt(planner.vocabulary, "pno", "la la")
+    row = mouth.rows[0]
+    assert row.prompt == prompts.format_prompt(planner.vocabulary, "pno", "la la")
+    # Told to the planner, so that what it chooses goes with them, and not only put in afterwards.
+    assert (forced(planner, row, "bpm"), forced(planner, row, "language")) == ("90", "fr")
+    assert all(forced(planner, row, name) is None for name in ("caption", "duration", "keyscale", "timesignature"))
     mouth.say(THOUGHT)
     assert polish(planner, song, [1])[0].song.lyrics == "la la"
     mouth.say(THOUGHT, "words")

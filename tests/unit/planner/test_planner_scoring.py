@@ -40,6 +40,12 @@ def log_probabilities(planner: Planner, prompt: list[int], target: list[int]) ->
     return values[len(prompt) - 1 : -1], torch.tensor(target)
 
 
+def ranks(planner: Planner, prompt: list[int], target: list[int]) -> list[int]:
+    """How many rows are likelier than each token of the target."""
+    values, wanted = log_probabilities(planner, prompt, target)
+    return [values[i].argsort(descending=True).tolist().index(token) for i, token in enumerate(wanted.tolist())]
+
+
 def thought(planner: Planner, inner: str, after: str) -> list[int]:
     words = planner.vocabulary
     return [words.think, *words.encode(inner), words.think_end, *words.encode(after)]
@@ -60,9 +66,8 @@ def test_scores_are_those_of_the_formulas(planner, monkeypatch, positions):
         return 1 / (1 + math.exp(-(means[0] - means[1]) / 0.1))
 
     def recall(target):
-        values, wanted = log_probabilities(planner, given, target)
-        ranks = [values[i].argsort(descending=True).tolist().index(token) for i, token in enumerate(wanted.tolist())]
-        return sum(1 - rank / 10 if rank < 10 else 0 for rank in ranks) / len(ranks)
+        found = ranks(planner, given, target)
+        return sum(1 - rank / 10 if rank < 10 else 0 for rank in found) / len(found)
 
     got = score(planner, CODES, SONG)[0]
     assert got.caption == pytest.approx(pmi(thought(planner, "\ncaption: slow piano\n", "\n")), abs=1e-4)
@@ -71,6 +76,23 @@ def test_scores_are_those_of_the_formulas(planner, monkeypatch, positions):
     assert got.facts.keys() == facts.keys()
     for name, value in facts.items():
         assert got.facts[name] == pytest.approx(recall(thought(planner, f"\n{name}: {value}\n", "\n")), abs=1e-4)
+
+
+def test_a_token_counts_when_it_is_among_the_ten_likeliest(network, vocabulary):
+    """With weights that make the words of facts likely: some are among the ten, some among the next ten."""
+    facts = {"bpm": "90", "duration": "10", "keyscale": "C# minor", "language": "en"}
+    words = {token for name, value in facts.items() for token in vocabulary.encode(f"\n{name}: {value}\n")}
+    keen = tiny_planner.network(network.config)
+    keen.embed_tokens.weight[sorted(words)] *= 1.5
+    planner = Planner(keen, vocabulary)
+    given = prompts.understand_prompt(vocabulary, CODES[0])
+    found = {name: ranks(planner, given, thought(planner, f"\n{name}: {facts[name]}\n", "\n")) for name in facts}
+    all_found = [rank for each in found.values() for rank in each]
+    assert any(0 < rank < 10 for rank in all_found) and any(10 <= rank < 20 for rank in all_found)
+    (got,) = score(planner, CODES[:1], SONG)
+    for name, each in found.items():
+        shares = {0: 1.0, 1: 0.9, 2: 0.8, 3: 0.7, 4: 0.6, 5: 0.5, 6: 0.4, 7: 0.3, 8: 0.2, 9: 0.1}
+        assert got.facts[name] == pytest.approx(sum(shares.get(rank, 0.0) for rank in each) / len(each), abs=1e-4)
 
 
 def test_a_reward_weighs_what_there_is():
