@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from ..errors import NonFiniteError, RequestError
 from ..runtime import Hooks
+from .dice import Dice, exponential, rolls
 from .grammar import Grammar, State, free_text
 from .graphs import Pace, runner
 from .network import PREFILL, PlannerNetwork, logits
-from .sampling import Dice, Sampling, choose, guide
+from .sampling import Sampling, choose, guide
 from .vocabulary import Vocabulary
 
 log = logging.getLogger("acestep")
@@ -187,30 +188,22 @@ class Batch:
 class CodeLoop:
     """The state of rows that make codes, in tensors on the device that each step changes in place."""
 
-    def __init__(self, run: Run, batch: Batch, rows: Sequence[Row], guided: bool):
+    def __init__(self, run: Run, batch: Batch, rows: Sequence[Row], guided: bool, rolled: Iterator[Tensor]):
         base, count, device = run.vocabulary.audio_base, max(row.codes for row in rows), run.device
         self._batch, self._sampling, self._guided, self._base = batch, run.sampling, guided, base
         self._head = run.network.head(slice(base, base + run.vocabulary.codes), device)
-        self._dice = [Dice(row.seed) for row in rows] if run.sampling.temperature else []
-        shape, pinned = (len(self._dice), run.vocabulary.codes), device.type == "cuda"
-        # What is being copied to the device is not written to: that may be the last two.
-        self._rolled = deque(torch.empty(shape, pin_memory=pinned) for _ in range(3))
-        self._noise = torch.empty(shape, device=device)
+        self._rolled = rolled
+        self._uniform = next(rolled).to(device, copy=True)
         self._starts = torch.tensor(batch.lengths, device=device)
         self._tokens = torch.zeros_like(self._starts)
         self._index = torch.zeros(1, dtype=torch.long, device=device)
         self._finite = torch.ones((), dtype=torch.bool, device=device)
         self.codes = torch.zeros(len(rows), count, dtype=torch.long, device=device)
-        self.roll()
         self.choose(batch.hidden)
 
     def roll(self) -> None:
-        """Random numbers for the next code: the host makes them while the device is at the last one."""
-        rolled = self._rolled[0]
-        self._rolled.rotate()
-        for dice, out in zip(self._dice, rolled, strict=True):
-            dice.roll(len(out), out)
-        self._noise.copy_(rolled, non_blocking=True)
+        """Random numbers for the next code, on their way while the device is at the last one."""
+        self._uniform.copy_(next(self._rolled), non_blocking=True)
 
     def step(self, extent: int) -> None:
         """One more code for every row; the cache is looked at up to slot `extent`."""
@@ -223,7 +216,7 @@ class CodeLoop:
         self._finite &= torch.isfinite(scores).all()
         if self._guided:
             scores = guide(*scores.chunk(2), self._sampling.guidance)
-        chosen = choose(scores, self._sampling, self._noise)
+        chosen = choose(scores, self._sampling, exponential(self._uniform))
         self.codes.index_copy_(1, self._index, chosen[:, None])
         self._tokens.copy_((chosen + self._base).repeat(len(self._tokens) // len(chosen)))
         self._index += 1
@@ -238,17 +231,20 @@ def _codes(run: Run, rows: Sequence[Row], guided: bool) -> list[list[int]]:
     count, started = max(counts), time.perf_counter()
     batch = Batch(run, prompts, 1 + guided, room=count)
     prefilled, pace = time.perf_counter(), Pace(run.device)
-    loop = CodeLoop(run, batch, rows, guided)
-    loop.require_finite()
-    run.report(1, count, len(rows))
-    step = runner(loop.step, batch.cache.capacity, run.device, run.ways.graphs)
-    length = max(batch.lengths)
-    for i in range(1, count):
-        run.check()
-        loop.roll()
-        step(length + i)
-        pace()
-        run.report(i + 1, count, sum(min(each, i + 1) for each in counts))
+    seeds, device = [row.seed for row in rows] if run.sampling.temperature else [], run.device.type
+    drawn = rolls(seeds, run.vocabulary.codes, count, ahead=device != "cpu", pinned=device == "cuda")
+    with closing(drawn):
+        loop = CodeLoop(run, batch, rows, guided, drawn)
+        loop.require_finite()
+        run.report(1, count, len(rows))
+        step = runner(loop.step, batch.cache.capacity, run.device, run.ways.graphs)
+        length = max(batch.lengths)
+        for i in range(1, count):
+            run.check()
+            loop.roll()
+            step(length + i)
+            pace()
+            run.report(i + 1, count, sum(min(each, i + 1) for each in counts))
     loop.require_finite()
     base = run.vocabulary.audio_base
     made = [[base + code for code in codes[:n]] for codes, n in zip(loop.codes.tolist(), counts, strict=True)]

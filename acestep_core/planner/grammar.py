@@ -24,8 +24,9 @@ from ..config import MAX_SECONDS
 from ..errors import CheckpointError, RequestError
 from ..song import MAX_BPM, MIN_BPM, TRAINED_MIN_SECONDS
 from ..text.languages import LANGUAGES
+from .dice import Dice
 from .metas import FIELDS, one_line
-from .sampling import Dice, Sampling, choose, guide
+from .sampling import Sampling, choose, guide
 from .vocabulary import Vocabulary
 
 VALUES: dict[str, tuple[str, ...]] = {

@@ -93,17 +93,3 @@ def choose(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
     if noise is None or sampling.temperature == 0:
         return logits.argmax(-1)
     return (probabilities(logits, sampling) / noise).argmax(-1)
-
-
-class Dice:
-    """The random numbers of one row."""
-
-    def __init__(self, seed: int):
-        self._generator = torch.Generator("cpu").manual_seed(seed)
-
-    def roll(self, count: int, out: Tensor | None = None) -> Tensor:
-        """The next `count` exponentially distributed numbers, float32 on the CPU, into `out` if given.
-
-        Made from uniform ones, which are the same on every machine; torch's own exponential ones are not.
-        """
-        return torch.rand(count, generator=self._generator, dtype=torch.float32, out=out).log_().neg_()

@@ -6,12 +6,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig
 
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
-from acestep_core.planner import decode, grammar
+from acestep_core.planner import decode, dice, grammar
 from acestep_core.planner.decode import Row, Ways, generate
+from acestep_core.planner.dice import Dice
 from acestep_core.planner.grammar import Grammar
 from acestep_core.planner.metas import FIELDS
 from acestep_core.planner.network import PREFILL, logits
-from acestep_core.planner.sampling import Dice, Sampling
+from acestep_core.planner.sampling import Sampling
 from acestep_core.runtime import Hooks
 from tests.support import tiny_planner, tiny_text
 from tests.unit.planner.test_network import theirs
@@ -156,6 +157,21 @@ def test_a_long_prompt_is_read_in_pieces(vocabulary, planner, monkeypatch):
     hidden = planner(torch.tensor([start]), torch.tensor([0]), planner.cache(1, len(start), CPU), len(start))[:, -1]
     usable = planner.head(slice(vocabulary.audio_base, vocabulary.audio_base + vocabulary.codes), CPU)
     assert got[0] == vocabulary.audio_base + int(logits(hidden, usable).argmax())
+
+
+def test_numbers_drawn_ahead_make_the_same_song(vocabulary, planner, monkeypatch):
+    """As for an accelerator: same seed, same song."""
+    rows = code_rows(vocabulary, codes=40)
+    wanted = generate(planner, vocabulary, rows, sampling=OFFICIAL)
+    drawn = []
+
+    def ahead(*given, **_):
+        drawn.append(given)
+        return dice.rolls(*given, ahead=True)
+
+    monkeypatch.setattr(decode, "rolls", ahead)
+    assert generate(planner, vocabulary, rows, sampling=OFFICIAL) == wanted
+    assert drawn == [([row.seed for row in rows], vocabulary.codes, 40)]
 
 
 class HostReads(TorchDispatchMode):
