@@ -27,6 +27,8 @@ from .vocabulary import Vocabulary
 
 log = logging.getLogger("acestep")
 
+LOOK_EVERY = 32  # tokens: how often the code loop asks whether all is well
+
 
 @dataclass(frozen=True)
 class Row:
@@ -198,6 +200,8 @@ class CodeLoop:
         self._tokens = torch.zeros_like(self._starts)
         self._index = torch.zeros(1, dtype=torch.long, device=device)
         self._finite = torch.ones((), dtype=torch.bool, device=device)
+        self._told = torch.ones((), dtype=torch.bool, pin_memory=device.type == "cuda")
+        self._heard = self._told.numpy()  # the same memory; reading it asks nobody
         self.codes = torch.zeros(len(rows), count, dtype=torch.long, device=device)
         self.choose(batch.hidden)
 
@@ -220,6 +224,12 @@ class CodeLoop:
         self.codes.index_copy_(1, self._index, chosen[:, None])
         self._tokens.copy_((chosen + self._base).repeat(len(self._tokens) // len(chosen)))
         self._index += 1
+
+    def look(self) -> None:
+        """Raises NonFiniteError when the device was known to have met one by the last look, without waiting for it:
+        what it tells now may arrive a token later."""
+        self._told.copy_(self._finite, non_blocking=True)
+        _require_finite(bool(self._heard), self._batch.hidden.dtype)
 
     def require_finite(self) -> None:
         _require_finite(bool(self._finite), self._batch.hidden.dtype)
@@ -245,6 +255,8 @@ def _codes(run: Run, rows: Sequence[Row], guided: bool) -> list[list[int]]:
             step(length + i)
             pace()
             run.report(i + 1, count, sum(min(each, i + 1) for each in counts))
+            if i % LOOK_EVERY == 0:
+                loop.look()
     loop.require_finite()
     base = run.vocabulary.audio_base
     made = [[base + code for code in codes[:n]] for codes, n in zip(loop.codes.tolist(), counts, strict=True)]

@@ -186,7 +186,7 @@ class HostReads(TorchDispatchMode):
 
 def test_the_code_loop_never_waits_for_the_device(vocabulary, planner):
     counts = []
-    for codes in (3, 30):
+    for codes in (3, 3 * decode.LOOK_EVERY):
         with HostReads() as reads:
             generate(planner, vocabulary, code_rows(vocabulary, codes=codes), sampling=OFFICIAL)
         counts.append(reads.count)
@@ -305,7 +305,9 @@ def test_a_network_that_gives_nan_is_named(vocabulary, kind):
         generate(broken, vocabulary, kind(vocabulary), sampling=OFFICIAL)
 
 
-def test_nan_in_the_midst_of_a_song_is_noticed(vocabulary, planner, monkeypatch):
+@pytest.mark.parametrize("codes", [12, 400])
+def test_nan_in_the_midst_of_a_song_is_noticed_soon(vocabulary, planner, monkeypatch, codes):
+    """Not after the last of three thousand codes."""
     forwards = []
     original = decode.logits
 
@@ -315,7 +317,8 @@ def test_nan_in_the_midst_of_a_song_is_noticed(vocabulary, planner, monkeypatch)
 
     monkeypatch.setattr(decode, "logits", later)
     with pytest.raises(NonFiniteError):
-        generate(planner, vocabulary, code_rows(vocabulary), sampling=OFFICIAL)
+        generate(planner, vocabulary, code_rows(vocabulary, codes=codes), sampling=OFFICIAL)
+    assert len(forwards) <= 6 + 2 * decode.LOOK_EVERY
 
 
 def test_what_the_context_cannot_hold_is_refused(vocabulary, planner):
