@@ -6,18 +6,28 @@
 Two peers: `generate` as it comes, whose guidance makes two forwards a token; and guided over one batch of prompts and
 negative prompts. Both choose among the audio codes alone, at temperature 0.85 and top-p 0.9, as ours does. Time is
 that of the whole call, prompts included; medians of alternating runs.
+
+A second table says what a token takes, for one song and for several: random numbers drawn in series and ahead, and on
+CUDA the whole token, how much of it the host is at work (rather than waiting), and its share of what the memory's
+bandwidth allows, which is measured by copying. `--limit` prints that table alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from acestep_core.planner import decode
 from acestep_core.planner.config import PlannerConfig
 from acestep_core.planner.decode import Row, Ways, generate
+from acestep_core.planner.dice import rolls
+from acestep_core.planner.graphs import Pace
 from acestep_core.planner.network import PlannerNetwork
 from acestep_core.planner.sampling import Sampling
 from acestep_core.planner.vocabulary import Vocabulary
@@ -124,6 +134,98 @@ def their_run(
     )
 
 
+# --- what a token takes -----------------------------------------------------------------------------------------------
+
+
+def drawing_seconds(songs: int, count: int, ahead: bool, tokens: int = 64) -> float:
+    """Random numbers for one token of so many songs, when nothing else is waited for."""
+    started = time.perf_counter()
+    for _ in rolls(range(songs), count, tokens, ahead=ahead):
+        pass
+    return (time.perf_counter() - started) / tokens
+
+
+@contextmanager
+def waits() -> Iterator[list[float]]:
+    """Seconds that the host waits for the device at each token meanwhile."""
+    waited: list[float] = []
+
+    class Timed(Pace):
+        def __call__(self) -> None:
+            started = time.perf_counter()
+            super().__call__()
+            waited.append(time.perf_counter() - started)
+
+    original, decode.Pace = decode.Pace, Timed
+    try:
+        yield waited
+    finally:
+        decode.Pace = original
+
+
+def token_bytes(network: PlannerNetwork, songs: int, codes: int) -> int:
+    """What a token cannot but read: layers, the head's rows of codes, and the keys and values of half a song."""
+    config, size = network.config, network.dtype.itemsize
+    weights = sum(p.numel() * p.element_size() for p in network.layers.parameters())
+    head = config.audio_codes * config.hidden_size * size
+    known = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * size
+    return weights + head + songs * (PROMPT + NEGATIVE + codes) * known
+
+
+def bandwidth(device: torch.device, size: int = 2**30, times: int = 20) -> float:
+    """Bytes a second that a large copy reads and writes."""
+    source, target = (torch.empty(size, dtype=torch.uint8, device=device) for _ in range(2))
+    target.copy_(source)
+    torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    for _ in range(times):
+        target.copy_(source)
+    torch.cuda.synchronize(device)
+    return 2 * size * times / (time.perf_counter() - started)
+
+
+def token_seconds(network: PlannerNetwork, vocabulary: Vocabulary, rows: list[Row]) -> tuple[float, float]:
+    """Seconds of one token of all rows, without prompts and warm-up: the second half of a song; and of these the
+    seconds that the host was at work."""
+
+    def run(codes: int) -> float:
+        started = time.perf_counter()
+        generate(network, vocabulary, [replace(row, codes=codes) for row in rows], sampling=SAMPLING)
+        return time.perf_counter() - started
+
+    codes = rows[0].codes
+    run(codes)
+    half = run(codes // 2)
+    with waits() as waited:
+        whole = run(codes)
+    count = codes - codes // 2
+    seconds = (whole - half) / count
+    return seconds, seconds - sum(waited[-count:]) / count
+
+
+def limits(network: PlannerNetwork, vocabulary: Vocabulary, device: torch.device, songs: int, codes: int) -> str:
+    """The second table, for one song and for `songs`."""
+    fast = device.type == "cuda"
+    header = ["songs", "numbers in series", "numbers ahead"]
+    header += ["a token", "of it the host works", "share of the bandwidth's limit"] if fast else []
+    speed, lines = bandwidth(device) if fast else 0.0, []
+    for count in sorted({1, songs}):
+        drawn = [drawing_seconds(count, vocabulary.codes, ahead) for ahead in (False, True)]
+        line = [count, *(f"{seconds * 1e3:.2f} ms" for seconds in drawn)]
+        if fast:
+            token, host = token_seconds(network, vocabulary, some_rows(count, codes))
+            least = token_bytes(network, count, codes) / speed
+            line += [f"{token * 1e3:.2f} ms", f"{host * 1e3:.2f} ms", f"{least / token:.0%}"]
+        lines.append(line)
+    measured = f", {speed / 1e9:.0f} GB/s measured" if fast else ""
+    return table(f"What a token takes, {device}{measured}", header, lines)
+
+
+def some_rows(songs: int, codes: int) -> list[Row]:
+    prompt, negative = list(range(1, PROMPT + 1)), list(range(1, NEGATIVE + 1))
+    return [Row(prompt, seed, codes=codes, negative=negative) for seed in range(songs)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="0.6b")
@@ -131,6 +233,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["auto", "bfloat16", "float32"], default="auto")
     parser.add_argument("--codes", type=int, default=150, help="audio codes a song; 5 are a second of music")
     parser.add_argument("--songs", type=int, default=1)
+    parser.add_argument("--limit", action="store_true", help="only what a token takes, without the peers")
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     device = pick_device(args.device)
@@ -138,11 +241,12 @@ def main() -> None:
 
     config = SIZES[args.size]
     network = ours(config, device, dtype)
-    peer = theirs(network)
     vocabulary = Vocabulary(None, {}, config.audio_base, config.audio_codes)
-    prompt, negative = list(range(1, PROMPT + 1)), list(range(1, NEGATIVE + 1))
-    rows = [Row(prompt, seed, codes=args.codes, negative=negative) for seed in range(args.songs)]
-    shared = (peer, config, prompt, negative, args.codes, args.songs)
+    print(limits(network, vocabulary, device, args.songs, args.codes))
+    if args.limit:
+        return
+    peer, rows = theirs(network), some_rows(args.songs, args.codes)
+    shared = (peer, config, rows[0].prompt, rows[0].negative, args.codes, args.songs)
     runs = {
         "ours": lambda: generate(network, vocabulary, rows, sampling=SAMPLING),
         "ours, two forwards": lambda: generate(network, vocabulary, rows, sampling=SAMPLING, ways=Ways(together=False)),
