@@ -10,7 +10,7 @@ from .files import fingerprint, offered, resolve_planner
 from .sockets import AUTO, CATEGORY, PlannerSocket
 from .versions import advanced
 
-DTYPES = ["bfloat16", "float16", "float32", "fp8_e4m3fn"]
+DTYPES = ["bfloat16", "float16", "float32", "fp8_e4m3fn", "int8"]
 
 
 class LoadPlannerNode(io.ComfyNode):
@@ -33,8 +33,8 @@ class LoadPlannerNode(io.ComfyNode):
                         "dtype",
                         options=[AUTO, *DTYPES],
                         default=AUTO,
-                        tooltip="How finely the planner is kept in memory: fp8 takes about half of it and plans a "
-                        "little more roughly.",
+                        tooltip="How finely the planner is kept in memory: int8 and fp8 take about half of it and "
+                        "plan a little more roughly, int8 the least.",
                     )
                 ),
             ],

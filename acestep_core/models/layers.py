@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 
-# Has Linear, Conv1d, ConvTranspose1d with torch.nn's signatures; may have `layers`, another one for the DiT's layers.
+# Has Linear, Embedding, Conv1d, ConvTranspose1d with torch.nn's signatures; may have `layers`, another one for the
+# layers of the DiT or the planner.
 Ops: TypeAlias = "ModuleType | type[Any]"
 Rotary: TypeAlias = "tuple[Tensor, Tensor]"  # cosines and sines, each [P, D / 2]
 

@@ -47,11 +47,13 @@ class StoredLinear(nn.Linear):
         self.weight = nn.Parameter(values, requires_grad=False)
 
     def weight_and_bias(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
-        """See `layers.weight_and_bias`. Any stored value is exact in bfloat16 and float16: rounded once, at the end."""
-        weight = self.weight.to(like)
-        if self.scale is not None:
-            weight = weight.mul_(self.scale.to(like.device))
-        return weight, None if self.bias is None else self.bias.to(like)
+        """See `layers.weight_and_bias`."""
+        return self.restored(self.weight, like), None if self.bias is None else self.bias.to(like)
+
+    def restored(self, values: Tensor, like: Tensor) -> Tensor:
+        """The weight that `values` stand for. Any is exact in bfloat16 and float16: it is rounded once, at the end."""
+        weight = values.to(like)  # a copy, because of the dtype
+        return weight if self.scale is None else weight.mul_(self.scale.to(like.device))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, *self.weight_and_bias(x))
@@ -80,7 +82,7 @@ def stored_ops(kept: torch.dtype) -> Ops:
             storage = kept
 
     class StoredOps:
-        Linear, Conv1d, ConvTranspose1d = nn.Linear, nn.Conv1d, nn.ConvTranspose1d
+        Linear, Embedding, Conv1d, ConvTranspose1d = nn.Linear, nn.Embedding, nn.Conv1d, nn.ConvTranspose1d
         layers = Layers
 
     return StoredOps

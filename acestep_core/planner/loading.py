@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..models.layers import Ops
-from ..runtime import Hooks, Offload, Placement, Resident, default_placement, pick_device, pick_dtype
+from ..models.ops import stored_ops
+from ..runtime import Hooks, Offload, Placement, Resident, default_placement, pick_device, pick_dtype, pick_storage
 from .network import PlannerNetwork
 from .vocabulary import Vocabulary
 
@@ -19,7 +19,7 @@ from .vocabulary import Vocabulary
 class Planner:
     """The language model that plans songs, its vocabulary, and who places it.
 
-    origin: what it was loaded from ("planner" for the name or path).
+    origin: what it was loaded from ("planner" for the name or path), and its storage.
     """
 
     network: PlannerNetwork
@@ -33,17 +33,18 @@ def load_planner(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
+    storage: str | None = None,
     tokenizer: str | Path | None = None,
     offload: bool = False,
     models_dir: str | None = None,
-    ops: Ops = nn,
     hooks: Hooks | None = None,
 ) -> Planner:
     """The planner of a name from the catalog ("nano", "lm-1.7b", …), or at a path: a folder, or a file of ComfyUI.
 
-    tokenizer: a folder with Qwen's, for a single file, where none is found beside it. offload: the planner lives in
-    main memory and visits the device. models_dir: where to look, instead of the default folders. ops: layers of the
-    network, such as a host's. Raises RequestError or CheckpointError.
+    storage: "int8" or "fp8", what its layers' matrices are kept in, at half the memory of bfloat16; they compute in
+    `dtype` all the same. tokenizer: a folder with Qwen's, for a single file, where none is found beside it. offload:
+    the planner lives in main memory and visits the device. models_dir: where to look, instead of the default folders.
+    Raises RequestError or CheckpointError.
     """
     from ..checkpoints.catalog import default_roots
     from ..checkpoints.find import find_planner
@@ -51,13 +52,17 @@ def load_planner(
 
     device = pick_device(device)
     placement = default_placement(device, offload)
+    kept = pick_storage(device, storage)
     path, found = find_planner(name_or_path, default_roots(models_dir))
     network, vocabulary, _ = load_planner_network(
         path,
         device="cpu" if isinstance(placement, Offload) else device,
         dtype=pick_dtype(device, "planner", dtype),
         tokenizer=tokenizer if tokenizer is not None else found,
-        ops=ops,
+        ops=nn if kept is None else stored_ops(kept),
         hooks=hooks,
     )
-    return Planner(network, vocabulary, placement, {"planner": str(name_or_path)})
+    given = {"planner": name_or_path, "storage": storage}
+    return Planner(
+        network, vocabulary, placement, {name: str(value) for name, value in given.items() if value is not None}
+    )

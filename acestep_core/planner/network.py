@@ -137,7 +137,10 @@ class PlannerNetwork(ComputeDtype, nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = ops.Embedding(config.vocab_size, config.hidden_size, device=device, dtype=dtype)
-        self.layers = nn.ModuleList(DecoderLayer(config, ops, device, dtype) for _ in range(config.num_hidden_layers))
+        inside = getattr(ops, "layers", ops)
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, inside, device, dtype) for _ in range(config.num_hidden_layers)
+        )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, device, dtype)
 
     def cache(self, rows: int, capacity: int, device: torch.device) -> Cache:
@@ -184,11 +187,13 @@ def logits(hidden: Tensor, head: Tensor) -> Tensor:
     return F.linear(hidden, head).float()
 
 
-def planner_bytes(config: PlannerConfig, rows: int, tokens: int, itemsize: int) -> int:
+def planner_bytes(config: PlannerConfig, rows: int, tokens: int, itemsize: int, stored: bool = False) -> int:
     """What a run needs beside the weights: the cache of `rows` rows (unconditional ones count) of `tokens` tokens each,
-    and the working memory of choosing among the whole vocabulary. `itemsize`: bytes of the compute dtype.
+    and the working memory of choosing among the whole vocabulary. `itemsize`: bytes of the compute dtype. `stored`:
+    matrices are kept smaller than that, and one at a time is restored.
     """
     cached = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
     choosing = 6 * 4 * config.vocab_size  # logits, guided, probabilities, sorted with their places, sums
     prefill = PREFILL * (4 * config.intermediate_size + 8 * config.hidden_size) * itemsize
-    return rows * (tokens * cached + choosing) + prefill
+    restored = config.hidden_size * config.intermediate_size * itemsize if stored else 0
+    return rows * (tokens * cached + choosing) + prefill + restored

@@ -6,6 +6,7 @@ import comfy.model_management as mm
 import comfy.ops
 import torch
 
+from ...acestep_core.models.ops import StoredLinear
 from ..versions import embedding_with_weights, linear_with_weights
 
 
@@ -14,6 +15,26 @@ class _Castable:
 
     def weight_and_bias(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         return comfy.ops.cast_bias_weight(self, like)
+
+
+class _Stored(StoredLinear, comfy.ops.CastWeightBiasOp):
+    """The core's layer of one byte a value. ComfyUI may leave its weight where it is and bring it for each use."""
+
+    def weight_and_bias(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        brought, bias = comfy.ops.cast_bias_weight(
+            self, dtype=self.weight.dtype, device=like.device, bias_dtype=like.dtype
+        )
+        return self.restored(brought, like), bias
+
+
+def stored_layers(kept: torch.dtype) -> type:
+    """As `ops` namespace: matrices in int8 or fp8 with a factor for each row, under ComfyUI's partial loading."""
+
+    class Layers:
+        class Linear(_Stored):
+            storage = kept
+
+    return Layers
 
 
 def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) -> type:

@@ -13,11 +13,11 @@ import comfy.model_patcher
 import torch
 
 from ...acestep_core.checkpoints.loading import load_planner_network
+from ...acestep_core.models.ops import StoredLinear
 from ...acestep_core.planner.loading import Planner
 from ...acestep_core.planner.network import PlannerNetwork, planner_bytes
 from ...acestep_core.planner.vocabulary import Vocabulary
-from .model import store_layers
-from .ops import comfy_ops
+from .ops import comfy_ops, stored_layers
 from .placement import ComfyPlacement, Container, homes
 from .precision import planner_dtypes
 from .progress import show_note, watched
@@ -41,7 +41,7 @@ class _PlannerPlacement(ComfyPlacement):
             if there < size and device != self.patcher.offload_device:
                 show_note(
                     f"the planner needs {size:.1f} GiB and {device} has room for {there:.1f}: the rest is fetched for "
-                    "every token, which is slow; choose fp8_e4m3fn or a smaller planner in Load Planner"
+                    "every token, which is slow; choose int8 or a smaller planner in Load Planner"
                 )
             yield device
 
@@ -58,24 +58,25 @@ class PlacedPlanner:
         count twice), with `beside` further bytes."""
         tokens = sum(len(self.vocabulary.encode(text)) for text in words) + FRAME_TOKENS + more
         tokens = min(tokens, self.network.config.max_position_embeddings)
-        memory = planner_bytes(self.network.config, rows, tokens, self.network.dtype.itemsize) + beside
+        stored = any(isinstance(layer, StoredLinear) for layer in self.network.layers.modules())
+        memory = planner_bytes(self.network.config, rows, tokens, self.network.dtype.itemsize, stored) + beside
         return Planner(self.network, self.vocabulary, _PlannerPlacement(self.patcher, memory))
 
 
 def load_planner(path: Path, tokenizer: Path | None, dtype: str) -> PlacedPlanner:
     """The planner at `path`, read to where ComfyUI keeps what is not in use. `tokenizer`: a folder, for a single file;
     by default the one that ComfyUI carries."""
-    storage, compute = planner_dtypes(dtype)
+    kept, compute = planner_dtypes(dtype)
+    ops = comfy_ops(compute, compute, wide=True)
+    if kept is not None:
+        ops.layers = stored_layers(kept)
     with watched() as hooks:
         network, vocabulary, _ = load_planner_network(
             path,
             device=homes().text_encoder,
             dtype=compute,
             tokenizer=tokenizer if tokenizer is not None or path.is_dir() else BUNDLED_TOKENIZER,
-            ops=comfy_ops(storage, compute, wide=True),
+            ops=ops,
             hooks=hooks,
         )
-    network.compute_dtype = compute
-    if storage != compute:
-        store_layers(network.layers, storage)
     return PlacedPlanner(network, vocabulary)

@@ -6,10 +6,12 @@ import comfy.model_management as mm
 import torch
 
 from ...acestep_core.errors import RequestError
+from ...acestep_core.runtime import pick_storage
 
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]  # float16 overflows in the lyric encoder
 STORAGE_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "fp8_e4m3fn": torch.float8_e4m3fn}
-PLANNER_DTYPES = {**STORAGE_DTYPES, "float16": torch.float16}
+PLANNER_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+PLANNER_STORAGE = {"int8": "int8", "fp8_e4m3fn": "fp8"}  # by the core's names
 
 
 def network_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
@@ -21,13 +23,16 @@ def network_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
     return storage, mm.unet_manual_cast(storage, device, COMPUTE_DTYPES) or storage
 
 
-def planner_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
-    """(storage, compute) dtype of a planner. Its layers stay within the range of float16, where that is asked for."""
+def planner_dtypes(asked: str) -> tuple[torch.dtype | None, torch.dtype]:
+    """What a planner's layers are kept in, None for the dtype that it computes in; and that dtype. Its layers stay
+    within the range of float16, where that is asked for."""
+    if asked in PLANNER_STORAGE:
+        return pick_storage(mm.get_torch_device(), PLANNER_STORAGE[asked]), text_encoder_dtype()
     if asked != "auto" and asked not in PLANNER_DTYPES:
-        raise RequestError(f"unknown dtype {asked!r}: allowed are auto, {', '.join(PLANNER_DTYPES)}")
-    usual = text_encoder_dtype()
-    storage = PLANNER_DTYPES.get(asked, usual)
-    return storage, usual if storage == torch.float8_e4m3fn else storage
+        raise RequestError(
+            f"unknown dtype {asked!r}: allowed are auto, {', '.join((*PLANNER_DTYPES, *PLANNER_STORAGE))}"
+        )
+    return None, PLANNER_DTYPES.get(asked) or text_encoder_dtype()
 
 
 def encoder_dtype(compute: torch.dtype) -> torch.dtype:

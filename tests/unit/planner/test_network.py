@@ -154,6 +154,9 @@ def test_the_estimate_holds_the_cache():
     held = cache.keys.nbytes + cache.values.nbytes
     assert planner_bytes(CONFIG, 4, 100, 4) - planner_bytes(CONFIG, 4, 0, 4) == held
     assert planner_bytes(CONFIG, 4, 0, 4) > 4 * 4 * CONFIG.vocab_size
+    # One matrix is restored at a time.
+    largest = CONFIG.hidden_size * CONFIG.intermediate_size * 2
+    assert planner_bytes(CONFIG, 4, 9, 2, stored=True) == planner_bytes(CONFIG, 4, 9, 2) + largest
     # 112 KiB a token and row at 0.6B and 1.7B, 144 KiB at 4B.
     released = tiny_planner.PlannerConfig()
     assert planner_bytes(released, 2, 1001, 2) - planner_bytes(released, 2, 1000, 2) == 2 * 112 * 1024

@@ -13,10 +13,14 @@ import torch
 from acestep_core.checkpoints import catalog, find
 from acestep_core.checkpoints.find import find_planner
 from acestep_core.checkpoints.layouts import Layout, open_planner, open_text_encoder
-from acestep_core.errors import CheckpointError
+from acestep_core.errors import CheckpointError, RequestError
+from acestep_core.models.layers import weight_and_bias
+from acestep_core.models.ops import StoredLinear
 from acestep_core.planner.config import RELEASED_ROWS, PlannerConfig
+from acestep_core.planner.functions import codes
 from acestep_core.planner.loading import load_planner
 from acestep_core.planner.network import PlannerNetwork
+from acestep_core.song import Metadata, Song
 from tests.support import layouts, qwen, tiny, tiny_planner, tiny_text
 
 qwen_tokenizer_dir = qwen.qwen_tokenizer_dir
@@ -175,3 +179,44 @@ def test_nano_is_the_one_of_the_package(tmp_path, monkeypatch, planner, tiny_tok
     assert catalog.NANO_PLANNER.parent == catalog.NANO
     monkeypatch.setattr(find, "NANO_PLANNER", put(tmp_path, planner, tiny_tokenizer_dir, **asdict(planner.config)))
     assert_same(load_planner(device="cpu", dtype="float32").network, planner)
+
+
+def distance(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((got - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize(("storage", "kept", "most"), [("int8", torch.int8, 0.01), ("fp8", torch.float8_e4m3fn, 0.03)])
+def test_a_planner_in_half_the_memory_thinks_nearly_the_same(
+    tmp_path, planner, tiny_tokenizer_dir, storage, kept, most
+):
+    """Small weights, as released ones are: what fp8 without a factor for each row rounds most coarsely."""
+    small = tiny_planner.network(planner.config, seed=4)
+    for layer in small.layers:
+        for module in layer.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight *= 0.01 / module.weight.std()
+    put(tmp_path, small, tiny_tokenizer_dir, **asdict(planner.config))
+    exact, stored = load(tmp_path), load(tmp_path, storage=storage)
+    assert stored.origin == {"planner": str(tmp_path), "storage": storage}
+    network = stored.network
+    assert network.dtype == torch.float32 and torch.equal(network.embed_tokens.weight, small.embed_tokens.weight)
+    matrices = [module for module in network.layers.modules() if isinstance(module, StoredLinear)]
+    assert len(matrices) == 7 * planner.config.num_hidden_layers and {m.weight.dtype for m in matrices} == {kept}
+    for name, module in exact.network.layers.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            restored = weight_and_bias(network.layers.get_submodule(name), module.weight)[0]
+            plain = module.weight.to(torch.float8_e4m3fn).float()
+            assert 0 < distance(restored, module.weight) < most < distance(plain, module.weight)
+    tokens = torch.arange(40)[None] + 5
+    states = [
+        each(tokens, torch.tensor([0]), each.cache(1, 40, torch.device("cpu")), 40) for each in (exact.network, network)
+    ]
+    assert 0 < distance(states[1], states[0]) < 2 * most
+    song = Song("river", metadata=Metadata(duration=10))
+    assert len(codes(stored, song, [1])[0]) == 50
+    assert codes(load(tmp_path, storage=storage), song, [1]) == codes(stored, song, [1])
+
+
+def test_a_storage_that_does_not_exist(tmp_path):
+    with pytest.raises(RequestError, match="storage 'int4' is unknown; choose int8 or fp8"):
+        load(tmp_path, storage="int4")
