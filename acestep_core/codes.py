@@ -1,28 +1,21 @@
 """Audio codes as data: five numbers a second that hold the structure of a song, without its sound.
 
 A song's codes are a tuple of ints. As text they are the planner's own tags, `<|audio_code_N|>`, one line a song;
-numbers separated by commas or spaces are read, too. `save_codes` and `load_codes` keep them in a file of JSON.
+numbers separated by commas or spaces are read, too. `song_file` keeps them beside their song.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
 from math import prod
-from pathlib import Path
-from typing import Any
 
 from .config import FRAME_RATE, FRAMES_PER_CODE, MAX_SECONDS, ModelConfig
 from .errors import RequestError
-from .song import Metadata, Song
 
 CODE_RATE = FRAME_RATE // FRAMES_PER_CODE  # codes a second
 CODE_COUNT = prod(ModelConfig().fsq_input_levels)  # 64000 in every released model
 MAX_CODES = MAX_SECONDS * CODE_RATE
-FORMAT = "acestep-audio-codes"
 LONGEST = 12  # digits that are read of a number: enough to see that it is no code
 
 Codes = tuple[int, ...]
@@ -32,20 +25,6 @@ _TAG = re.compile(rf"<\|{_NAME}_(0|-?[1-9][0-9]*)\|>")  # as the planner spells 
 _OTHER_TAG = re.compile(rf"<\|(?!{_NAME})\w+\|>")  # of the planner's, such as the end of its turn
 _PIECE = re.compile(rf"\S*({_NAME}|<\||\|>)\S*")
 _LIST = re.compile(r"\[?[\s,;]*(-?\d+(?:[\s,;]+-?\d+)*)?[\s,;]*\]?")
-
-
-@dataclass(frozen=True)
-class SongCodes:
-    """The codes of one song and, where it is known, what the song is."""
-
-    codes: Codes
-    song: Song | None = None
-
-
-def song_of(item: SongCodes) -> Song:
-    """The song of these codes, as long as they are; without words where none are known."""
-    song = item.song or Song("")
-    return replace(song, metadata=replace(song.metadata, duration=seconds_of(item.codes) or None))
 
 
 def parse_codes(text: str, count: int = CODE_COUNT) -> Codes:
@@ -102,57 +81,6 @@ def check_codes(codes: Sequence[int], count: int = CODE_COUNT) -> Codes:
 def seconds_of(codes: Sequence[int]) -> float:
     """How long the song of these codes is."""
     return len(codes) / CODE_RATE
-
-
-def save_codes(path: str | Path, songs: Sequence[SongCodes]) -> None:
-    """Writes songs as JSON, replacing the file when all is written. A song's words and facts lie beside its codes."""
-    path = Path(path)
-    content = {"format": FORMAT, "codes_per_second": CODE_RATE, "songs": [_to_dict(song) for song in songs]}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def load_codes(path: str | Path, count: int = CODE_COUNT) -> tuple[SongCodes, ...]:
-    """The songs of a file that `save_codes` wrote, or of a text file with one line of codes a song."""
-    path = Path(path)
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"cannot read audio codes from {path}: {error}") from error
-    if not text.lstrip().startswith("{"):
-        return tuple(SongCodes(codes) for codes in parse_songs(text, count))
-    try:
-        content = json.loads(text)
-        songs = content["songs"] if content["format"] == FORMAT else None
-        found = tuple(_from_dict(song, count) for song in songs)
-    except RequestError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RequestError(f"{path} holds no audio codes: it was not written by acestep, or it is damaged") from error
-    return found
-
-
-def _to_dict(item: SongCodes) -> dict[str, Any]:
-    values: dict[str, Any] = {"codes": format_codes(item.codes)}
-    if item.song is not None:
-        facts = {name: value for name, value in asdict(item.song.metadata).items() if value is not None}
-        values |= {"caption": item.song.caption, "lyrics": item.song.lyrics, **facts}
-    return values
-
-
-def _from_dict(values: dict[str, Any], count: int) -> SongCodes:
-    given = values["codes"]
-    codes = parse_codes(given, count) if isinstance(given, str) else check_codes(given, count)
-    if "caption" not in values:
-        return SongCodes(codes)
-    facts = {name: values[name] for name in Metadata.__dataclass_fields__ if name in values}
-    return SongCodes(codes, Song(values["caption"], values.get("lyrics", ""), Metadata(**facts)))
 
 
 def _shortened(text: str, length: int = 60) -> str:

@@ -24,7 +24,7 @@ from .errors import NonFiniteError, RequestError
 from .load import Model, load_model, recommended
 from .models.oobleck import OobleckVAE
 from .models.tiling import decode_tiled, encode_tiled
-from .recipe import Recipe
+from .recipe import Recipe, besides
 from .runtime import Hooks, phase
 from .sampling.conditions import encode_conditions
 from .sampling.context import audio_codes
@@ -61,7 +61,8 @@ MPS_TILE_FRAMES = 32  # Metal's convolutions of older systems fail beyond 65 536
 @dataclass(frozen=True)
 class Result:
     """A batch of songs. waveform `[batch, 2, samples]`, latents `[batch, frames, 64]`, both float32 on the CPU; one
-    song and one seed for each item; settings with every default filled in."""
+    song and one seed for each item; settings with every default filled in; audio codes for each item, one for all, or
+    none; `besides` as in Recipe."""
 
     waveform: Tensor
     sample_rate: int
@@ -71,10 +72,14 @@ class Result:
     settings: SamplingSettings
     normalize: bool
     origin: Mapping[str, str]
+    codes: tuple[Codes, ...] = ()
+    besides: tuple[str, ...] = ()
 
     def recipe(self, item: int = 0) -> Recipe:
         """What makes this item again, alone."""
-        return Recipe(self.songs[item], self.seeds[item], self.settings, self.normalize, self.origin)
+        codes = self.codes[item % len(self.codes)] if self.codes else ()
+        song, seed = self.songs[item], self.seeds[item]
+        return Recipe(song, seed, self.settings, self.normalize, self.origin, codes, self.besides)
 
 
 def encode(
@@ -300,6 +305,8 @@ def generate(
         settings=concrete,
         normalize=normalize,
         origin=model.origin,
+        codes=() if edit is None else edit.codes,
+        besides=besides(edit, morph, timbre, retake),
     )
 
 

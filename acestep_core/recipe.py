@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .codes import Codes, check_codes, parse_codes
 from .sampling.settings import SamplingSettings
 from .song import Metadata, Song
+
+if TYPE_CHECKING:
+    from .edit import Edit
 
 _METADATA = [item.name for item in fields(Metadata)]
 _SETTINGS = [item.name for item in fields(SamplingSettings)]
@@ -19,11 +23,13 @@ _ORIGIN = (*_PARTS, "variant", "storage", *DTYPES)
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that has to be the same for the same song to come out again.
+    """All that has to be the same for the same song to come out again, but for `besides`.
 
     origin: what was given to `load_model`, by parameter name ("model" for the name or path), and dtypes that the user
     chose, by option name. Of a path, `to_dict` tells the last part alone.
     normalize: whether the peak was brought to −1 dBFS.
+    codes: the audio codes that the song plays.
+    besides: what else it was made of and no file's tags can hold, in words: without it another song comes out.
     """
 
     song: Song
@@ -31,6 +37,16 @@ class Recipe:
     settings: SamplingSettings = field(default_factory=SamplingSettings)
     normalize: bool = True
     origin: Mapping[str, str] = field(default_factory=dict)
+    codes: Codes = ()
+    besides: tuple[str, ...] = ()
+
+    @property
+    def edit(self) -> Edit | None:
+        """That of playing the codes, for `generate`; None where there are none."""
+        from .edit import Edit
+        from .tasks import TEXT2MUSIC
+
+        return Edit(TEXT2MUSIC, codes=(self.codes,)) if self.codes else None
 
     def to_dict(self) -> dict[str, Any]:
         """Flat, ready for JSON. What is None (auto) is left out."""
@@ -42,6 +58,8 @@ class Recipe:
             **asdict(self.song.metadata),
             **asdict(self.settings),
             **{name: portable_name(value) if name in _PARTS else value for name, value in self.origin.items()},
+            "codes": list(self.codes) or None,
+            "besides": list(self.besides) or None,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -53,13 +71,32 @@ class Recipe:
         for name in ("guidance_interval", "timesteps"):
             if settings.get(name) is not None:
                 settings[name] = tuple(settings[name])
+        codes, besides = values.get("codes") or (), values.get("besides")
         return cls(
             song=Song(values.get("caption", ""), values.get("lyrics", ""), metadata),
             seed=values["seed"],
             settings=SamplingSettings(**settings),
             normalize=bool(values.get("normalize", True)),
             origin={name: str(values[name]) for name in _ORIGIN if values.get(name) is not None},
+            codes=parse_codes(codes) if isinstance(codes, str) else check_codes(codes),
+            besides=tuple(map(str, besides)) if isinstance(besides, (list, tuple)) else (),
         )
+
+
+def besides(edit: Edit | None, morph: object, timbre: Sequence | None, retake: object) -> tuple[str, ...]:
+    """What of these a recipe does not tell. Of an edit it tells the audio codes, where the whole song plays them."""
+    said = []
+    if edit is not None and edit.source is not None:
+        said.append(f"a recording ({edit.task.name})")
+    elif edit is not None and (edit.lets_go or edit.in_part):
+        said.append("how far it follows its audio codes")
+    if morph is not None:
+        said.append("a recording (morph)")
+    if timbre:
+        said.append("a recording for its timbre")
+    if retake is not None:
+        said.append("a retake")
+    return tuple(said)
 
 
 def portable_name(name_or_path: str) -> str:

@@ -66,7 +66,9 @@ class SaveCodesNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, codes, filename_prefix, song=None) -> io.NodeOutput:
-        from ..acestep_core.codes import SongCodes, parse_songs, save_codes
+        from ..acestep_core.codes import parse_songs
+        from ..acestep_core.song import Song
+        from ..acestep_core.song_file import KeptSong, save_songs
 
         found = parse_songs(codes)
         if not found:
@@ -75,7 +77,7 @@ class SaveCodesNode(io.ComfyNode):
             filename_prefix, folder_paths.get_output_directory()
         )
         file = f"{name}_{counter:05}_.json"
-        save_codes(Path(folder) / file, [SongCodes(item, song) for item in found])
+        save_songs(Path(folder) / file, [KeptSong(song or Song(""), item) for item in found])
         where = os.path.join(subfolder, file)
         saved = [{"filename": file, "subfolder": subfolder, "type": "output"}]
         return io.NodeOutput(ui={**ui.PreviewText(where).as_dict(), "codes": saved})
@@ -93,7 +95,8 @@ class LoadCodesNode(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=offered_files(),
-                    tooltip="A file that Save Audio Codes has written, or a text with one line of codes a song.",
+                    tooltip="A file that Save Audio Codes or `acestep plan` has written, or a text with one line of "
+                    "codes a song.",
                 )
             ],
             outputs=[
@@ -120,12 +123,11 @@ class LoadCodesNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, file) -> io.NodeOutput:
-        from ..acestep_core.codes import format_songs, load_codes, song_of
+        from ..acestep_core.codes import format_songs
+        from ..acestep_core.song_file import load_codes
 
         songs = load_codes(path_of(file))
-        if not songs:
-            raise RequestError(f"{file} holds no audio codes: it is empty")
-        return io.NodeOutput(format_songs(item.codes for item in songs), song_of(songs[0]))
+        return io.NodeOutput(format_songs(item.codes for item in songs), songs[0].as_long_as_its_codes)
 
 
 def offered_files() -> list[str]:

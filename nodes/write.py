@@ -7,7 +7,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..acestep_core.config import MAX_SECONDS
-from ..acestep_core.song import Song
+from ..acestep_core.song import Metadata, Song
 from ..acestep_core.text.languages import LANGUAGES
 from .sample import MAX_SEED
 from .sockets import AUTO, CATEGORY, PlannerSocket, SongSocket
@@ -85,7 +85,7 @@ class WriteNode(io.ComfyNode):
                 idea,
                 [seed],
                 instrumental=instrumental,
-                language=None if language == AUTO else language,
+                facts=Metadata(language=None if language == AUTO else language),
                 sampling=replace(WRITING, temperature=temperature),
                 hooks=hooks,
             )

@@ -18,12 +18,11 @@ from ..config import FRAME_RATE, FRAMES_PER_CODE, MAX_SECONDS
 from ..errors import RequestError
 from ..runtime import Hooks, phase
 from ..song import INSTRUMENTAL, TRAINED_MIN_SECONDS, Metadata, Song
-from ..text.languages import UNKNOWN, language_code
 from . import prompts
 from .decode import Row, generate
 from .grammar import Grammar
 from .loading import Planner
-from .metas import facts_of, given_block, merge_facts, read_block, write_block
+from .metas import facts_block, facts_of, given_block, merge_facts, read_block, write_block
 from .sampling import Sampling
 from .vocabulary import Vocabulary
 
@@ -142,17 +141,16 @@ def compose(
     seeds: Sequence[int],
     *,
     instrumental: bool = False,
-    language: str | None = None,
+    facts: Metadata | None = None,
     sampling: Sampling = WRITING,
     hooks: Hooks | None = None,
 ) -> list[Written]:
     """Whole songs from one line each; an empty line lets the planner have an idea of its own.
 
-    instrumental: nothing is sung. language: code or name of the language to sing in.
+    instrumental: nothing is sung. facts: what is decided already, the language to sing in among them.
     """
-    ideas = _one_each(ideas, seeds, "ideas")
-    code = UNKNOWN if language is None or not language.strip() else language_code(language)
-    given = {} if code == UNKNOWN else {"language": code}
+    ideas, facts = _one_each(ideas, seeds, "ideas"), facts or Metadata()
+    given = facts_block(facts)
     prompt = prompts.inspire_prompt
     rows = [
         Row(prompt(planner.vocabulary, idea, instrumental), seed, _writer(planner, given))
@@ -163,7 +161,7 @@ def compose(
         block, lyrics = _split(planner.vocabulary, answer)
         if instrumental:
             lyrics = _without_words(lyrics)
-        song = Song(idea, lyrics, Metadata(language=given.get("language")))
+        song = Song(idea, lyrics, facts)
         written.append(Written(_merged(song, block), block))
     return written
 

@@ -50,11 +50,15 @@ def one_line(text: str) -> str:
 
 
 def given_block(song: Song) -> dict[str, str | int]:
-    """What the user said of the song's facts; the caption is not among them.
+    """What the user said of the song's facts; the caption is not among them."""
+    return facts_block(song.metadata, sung=bool(song.lyrics.strip()))
+
+
+def facts_block(meta: Metadata, sung: bool = True) -> dict[str, str | int]:
+    """Facts by the planner's names; the language only where something is sung.
 
     A duration is told in whole seconds, and never as shorter than any in training: short songs are cut from longer.
     """
-    meta = song.metadata
     block: dict[str, str | int] = {}
     if meta.bpm is not None:
         block["bpm"] = meta.bpm
@@ -62,7 +66,7 @@ def given_block(song: Song) -> dict[str, str | int]:
         block["duration"] = max(TRAINED_MIN_SECONDS, int(meta.duration))
     if meta.key is not None:
         block["keyscale"] = meta.key
-    if meta.language not in (None, UNKNOWN) and song.lyrics.strip():
+    if sung and meta.language not in (None, UNKNOWN):
         block["language"] = meta.language
     if meta.time_signature is not None:
         block["timesignature"] = int(meta.time_signature)

@@ -56,16 +56,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Codes and their score; `seed` makes them again."""
+    """Codes and their score. song: what they are the codes of, planned. seed: makes them again."""
 
     codes: Codes
     seed: int
     score: Score
+    song: Song
 
 
 def best_codes(
     planner: Planner,
-    song: Song | Planned,
+    songs: Song | Planned | Sequence[Planned],
     seeds: Sequence[int],
     *,
     sampling: Sampling = CODING,
@@ -73,12 +74,14 @@ def best_codes(
     legacy: bool = False,
     hooks: Hooks | None = None,
 ) -> list[Ranked]:
-    """Codes of one song for each seed, written in one batch as `codes` does; the best come first."""
-    written = codes(planner, song, seeds, sampling=sampling, negative=negative, legacy=legacy, hooks=hooks)
+    """Codes for each seed, written in one batch as `codes` does, of one song or of as many plans of it; the best come
+    first."""
+    written = codes(planner, songs, seeds, sampling=sampling, negative=negative, legacy=legacy, hooks=hooks)
+    plans = list(songs) if isinstance(songs, Sequence) else [songs] * len(seeds)
     # What was asked for is what the codes are measured by, not the planner's own words for it.
-    wanted = song if isinstance(song, Song) else song.asked
-    scores = score(planner, written, wanted, hooks=hooks)
-    ranked = [Ranked(*item) for item in zip(written, seeds, scores, strict=True)]
+    scores = score(planner, written, plans[0] if isinstance(plans[0], Song) else plans[0].asked, hooks=hooks)
+    planned = [item if isinstance(item, Song) else item.song for item in plans]
+    ranked = [Ranked(*item) for item in zip(written, seeds, scores, planned, strict=True)]
     return sorted(ranked, key=lambda item: -item.score.reward)
 
 

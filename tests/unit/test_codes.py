@@ -1,4 +1,3 @@
-import json
 import re
 
 import pytest
@@ -6,18 +5,13 @@ import pytest
 from acestep_core.codes import (
     CODE_COUNT,
     MAX_CODES,
-    SongCodes,
     format_codes,
     format_songs,
-    load_codes,
     parse_codes,
     parse_songs,
-    save_codes,
     seconds_of,
-    song_of,
 )
 from acestep_core.errors import RequestError
-from acestep_core.song import Metadata, Song
 
 
 def test_tags_are_read_whatever_stands_between_them():
@@ -84,47 +78,3 @@ def test_the_limit_is_that_of_the_model():
 
 def test_five_codes_are_a_second():
     assert seconds_of(tuple(range(50))) == 10
-
-
-def test_a_file_keeps_codes_and_song(tmp_path):
-    song = Song("jazz, 爵士", "[Verse]\nla", Metadata(bpm=90, key="C# minor", duration=12.5))
-    songs = (SongCodes((1, 2, 3), song), SongCodes((4, 5)))
-    save_codes(tmp_path / "a.json", songs)
-    assert load_codes(tmp_path / "a.json") == songs
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_the_song_of_codes_is_as_long_as_they_are():
-    song = Song("jazz", metadata=Metadata(bpm=90, duration=12.5))
-    assert song_of(SongCodes((1,) * 50, song)) == Song("jazz", metadata=Metadata(bpm=90, duration=10))
-    assert song_of(SongCodes((1,) * 50)) == Song("", metadata=Metadata(duration=10))
-
-
-def test_a_file_of_lines_is_read(tmp_path):
-    (tmp_path / "a.txt").write_text("<|audio_code_5|><|audio_code_6|>\n\n7, 8\n")
-    assert load_codes(tmp_path / "a.txt") == (SongCodes((5, 6)), SongCodes((7, 8)))
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["{", "{}", '{"format": "else", "songs": []}', '{"format": "acestep-audio-codes", "songs": [{}]}',
-     '{"format": "acestep-audio-codes", "songs": [{"codes": 3}]}'],
-)  # fmt: skip
-def test_a_file_of_something_else_is_refused(tmp_path, content):
-    (tmp_path / "a.json").write_text(content)
-    with pytest.raises(RequestError, match="a.json holds no audio codes"):
-        load_codes(tmp_path / "a.json")
-
-
-def test_codes_of_a_file_are_checked(tmp_path):
-    songs = [{"codes": [1, 64000]}]
-    (tmp_path / "a.json").write_text(json.dumps({"format": "acestep-audio-codes", "songs": songs}))
-    with pytest.raises(RequestError, match="from 0 to 63999"):
-        load_codes(tmp_path / "a.json")
-
-
-def test_files_that_cannot_be_reached_are_named(tmp_path):
-    with pytest.raises(RequestError, match="cannot read audio codes from .*none.json"):
-        load_codes(tmp_path / "none.json")
-    with pytest.raises(RequestError, match="cannot write .*a.json"):
-        save_codes(tmp_path / "nowhere" / "a.json", [SongCodes((1,))])

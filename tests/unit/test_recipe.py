@@ -1,11 +1,19 @@
 import json
 
 import pytest
+import torch
 
+from acestep_core.edit import Edit, Morph
 from acestep_core.errors import RequestError
+from acestep_core.pipeline import Model, encode, generate
 from acestep_core.recipe import Recipe
 from acestep_core.sampling.settings import BASE, SamplingSettings
 from acestep_core.song import Metadata, Song
+from acestep_core.tasks import COVER, REPAINT, TEXT2MUSIC
+from tests.support import tiny, tiny_checkpoint, tiny_text
+from tests.support.tiny import draw
+
+tiny_tokenizer_dir, tiny_encoder = tiny_text.tiny_tokenizer_dir, tiny_text.tiny_encoder
 
 METADATA = Metadata(bpm=90, key="C# minor", time_signature="3", language="en", duration=42.5)
 FULL = Recipe(
@@ -14,6 +22,8 @@ FULL = Recipe(
     settings=SamplingSettings(timesteps=(0.9, 0.5), guidance_scale=6.0, guidance="adg", guidance_interval=(0.1, 0.9)),
     normalize=False,
     origin={"model": "base", "vae": "scragvae", "text_encoder": "text-encoder", "variant": "sft"},
+    codes=(1, 63999, 0),
+    besides=("a recording (repaint)",),
 )
 
 
@@ -24,13 +34,16 @@ def test_a_recipe_survives_json(recipe):
 
 def test_auto_is_left_out_and_unknown_names_are_ignored():
     values = Recipe(Song("x"), 0).to_dict()
-    assert "bpm" not in values and "steps" not in values
+    assert not {"bpm", "steps", "codes", "besides"} & values.keys()
     assert Recipe.from_dict(values | {"from_the_future": 1}) == Recipe(Song("x"), 0)
 
 
 def test_bad_values_are_refused():
     with pytest.raises(RequestError, match="BPM"):
         Recipe.from_dict(FULL.to_dict() | {"bpm": 9})
+    with pytest.raises(RequestError, match="from 0 to 63999"):
+        Recipe.from_dict(FULL.to_dict() | {"codes": [64000]})
+    assert Recipe.from_dict(FULL.to_dict() | {"codes": "<|audio_code_7|>", "besides": 3}).codes == (7,)
 
 
 @pytest.mark.parametrize("change", [{"guidance_interval": [0.2]}, {"guidance_interval": None}, {"solver": []}])
@@ -40,3 +53,46 @@ def test_sampling_that_cannot_be_is_refused_when_it_is_resolved(change):
     assert recipe.origin["model"] == "5"
     with pytest.raises(RequestError):
         recipe.settings.resolve(BASE)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder) -> Model:
+    return Model(tiny.model(tiny_checkpoint.NETWORK), tiny_encoder, tiny.vae(tiny_checkpoint.VAE))
+
+
+SONG = Song("warm piano", metadata=Metadata(duration=1.0))
+STEPS = SamplingSettings(steps=2)
+SOURCE = draw(1, 140, 64, seed=5)
+
+
+def test_a_song_of_codes_comes_out_again_from_its_recipe(model):
+    edit = Edit(TEXT2MUSIC, codes=[(1, 2, 3, 4, 5), (900, 901, 902, 903, 904)])
+    made = generate(model, [SONG, SONG], batch=2, seed=7, settings=STEPS, edit=edit)
+    recipe = Recipe.from_dict(json.loads(json.dumps(made.recipe(3).to_dict())))
+    assert (recipe.codes, recipe.besides) == ((900, 901, 902, 903, 904), ())
+    again = generate(model, recipe.song, seed=recipe.seed, settings=recipe.settings, edit=recipe.edit)
+    assert tiny.relative_error(again.waveform, made.waveform[3:]) < 1e-5
+    assert generate(model, SONG, seed=7, settings=STEPS).recipe() == Recipe(SONG, 7, made.settings)
+    assert Recipe(SONG, 7).edit is None
+
+
+@pytest.mark.parametrize(
+    ("extras", "besides"),
+    [
+        ({"edit": Edit(REPAINT, SOURCE, regions=[(1, 2)])}, ["a recording (repaint)"]),
+        ({"edit": Edit(COVER, SOURCE)}, ["a recording (cover)"]),
+        ({"edit": Edit(COVER, codes=[(1,) * 28], strength=0.5)}, ["how far it follows its audio codes"]),
+        ({"timbre": [SOURCE]}, ["a recording for its timbre"]),
+        ({"retake": (3, 0.5)}, ["a retake"]),
+    ],
+)
+def test_what_a_recipe_cannot_hold_is_said_in_it(model, extras, besides):
+    made = generate(model, Song("piano", metadata=Metadata(duration=5.6)), seed=7, settings=STEPS, **extras)
+    assert made.recipe().to_dict()["besides"] == besides
+
+
+def test_a_morph_is_said_too(model):
+    morph = Morph((encode(model, SONG),), SOURCE)
+    made = generate(model, SONG, seed=7, settings=SamplingSettings(steps=4), morph=morph)
+    assert made.recipe().besides == ("a recording (morph)",)
+    assert torch.isfinite(made.waveform).all()

@@ -205,7 +205,7 @@ def test_no_guidance_is_the_conditional_path(planner):
 
 def test_a_song_from_one_line(planner, mouth):
     mouth.say(THOUGHT + "\ngenres: Ambient", "# Lyric\n[Verse]\nAhoi\n")
-    (written,) = compose(planner, "a sea shanty", [1], language="German")
+    (written,) = compose(planner, "a sea shanty", [1], facts=Metadata(language="German"))
     assert written.song == Song("A calm piano.", "[Verse]\nAhoi", Metadata(120, "F# minor", "4", "de", 30))
     assert written.genres == "Ambient"
     row = mouth.rows[0]
@@ -217,11 +217,19 @@ def test_a_song_from_one_line(planner, mouth):
 
 def test_the_wished_language_stays(planner, mouth):
     mouth.say(THOUGHT, "la")
-    assert compose(planner, "x", [1], language="fr")[0].song.metadata.language == "fr"
+    assert compose(planner, "x", [1], facts=Metadata(language="fr"))[0].song.metadata.language == "fr"
     mouth.say(THOUGHT, "la")
-    assert compose(planner, "x", [1], language="unknown")[0].song.metadata.language == "de"
-    with pytest.raises(RequestError, match="unknown language 'xx'"):
-        compose(planner, "x", [1], language="xx")
+    assert compose(planner, "x", [1], facts=Metadata(language="unknown"))[0].song.metadata.language == "de"
+
+
+def test_facts_of_a_song_from_one_line_are_told_and_stay(planner, mouth):
+    facts = Metadata(bpm=90, key="E♭ minor", duration=7.5)
+    mouth.say(THOUGHT, "la")
+    (written,) = compose(planner, "x", [1], facts=facts)
+    assert written.song.metadata == Metadata(90, "Eb minor", "4", "de", 7.5)
+    row = mouth.rows[0]
+    told = {name: forced(planner, row, name) for name in ("bpm", "keyscale", "duration", "timesignature")}
+    assert told == {"bpm": "90", "keyscale": "Eb minor", "duration": "10", "timesignature": None}
 
 
 @pytest.mark.parametrize(
@@ -271,7 +279,7 @@ def test_what_codes_are_heard_as(planner, mouth):
 def test_a_random_planner_writes_songs_without_codes(planner):
     config = replace(planner.network.config, max_position_embeddings=900)  # it hardly ever ends by itself
     hasty = Planner(tiny_planner.network(config), planner.vocabulary)
-    for item in compose(hasty, ["x", "y"], [1, 2], language="no"):
+    for item in compose(hasty, ["x", "y"], [1, 2], facts=Metadata(language="no")):
         assert item.song.caption and item.genres and item.song.lyrics
         assert item.song.metadata.language == "no" and None not in (item.song.metadata.bpm, item.song.metadata.key)
         assert "audio_code" not in item.song.lyrics

@@ -122,6 +122,12 @@ def test_the_best_codes_come_first(planner, monkeypatch):
         assert [item.score] == score(planner, [item.codes], SONG)
     (first,) = best_codes(planner, SONG, [1], negative="noise", legacy=True)
     assert [first.codes] == codes(planner, SONG, [1], negative="noise", legacy=True)
+    # Several plans of one song compete, too.
+    plans = functions.plan(planner, replace(SONG, metadata=Metadata(duration=10)), [1, 2])
+    for item in best_codes(planner, plans, [1, 2]):
+        (plan,) = (plan for plan, seed in zip(plans, (1, 2), strict=True) if seed == item.seed)
+        assert item.song == plan.song and [item.codes] == codes(planner, plan, [item.seed])
+        assert [item.score] == score(planner, [item.codes], plan.asked)
     # What was planned is not what was wished for.
     planned = functions.Planned(replace(SONG, caption="ocean"), SONG, functions.given_block(SONG))
     assert best_codes(planner, planned, [1])[0].score == score(planner, codes(planner, planned, [1]), SONG)[0]
