@@ -16,7 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
+from .cli_input import read_recipes
+from .cli_options import song_parser
 from .cli_planner import listen_to_song, plan_song, write_song
 from .errors import AceStepError, RequestError
 from .terminal import Terminal
@@ -26,19 +27,6 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .runtime import Hooks
 
-EXAMPLES = """\
-examples:
-  acestep "warm lo-fi piano" --lyrics song.txt --duration 30 --seed 7 -o song.flac
-  acestep "orchestral, epic" --model base --steps 60 --guidance 6 --batch 4
-  acestep --from song.flac --seed 8 -o other.flac     the same song with another seed
-  acestep write "a sea shanty" | acestep plan --from - -o song.json
-  acestep listen song.flac                            what song it is: caption, lyrics, metadata
-  acestep models                                      what can be used, and where it was looked for
-  acestep download turbo                              fetch a model
-"""
-# What belongs to a variant, and to a model: not carried over from a file to another one.
-OF_THE_VARIANT = ("steps", "shift", "guidance_scale", "timesteps")
-OF_THE_MODEL = (*OF_THE_VARIANT, "variant", "vae", "text_encoder")
 OUT_OF_MEMORY = re.compile("out of memory|not enough memory|allocate memory")  # CUDA's words, and those of the CPU
 
 
@@ -91,30 +79,32 @@ def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
     from .pipeline import generate
     from .runtime import Hooks
 
-    recipe = read_recipe(given)
-    paths = [check_writable(path) for path in output_paths(given.get("output"), given.get("batch", 1))]
+    recipes, batch = read_recipes(given), given.get("batch", 1)
+    paths = [check_writable(path) for path in output_paths(given.get("output"), batch * len(recipes))]
     hooks = Hooks() if given.get("quiet") else Hooks(progress=terminal.progress)
-    model = _load(recipe, given, hooks)
+    model = _load(recipes[0], given, hooks)
     if model.note and not given.get("quiet"):
         terminal.line(model.note)
-    result = generate(
-        model,
-        recipe.song,
-        batch=len(paths),
-        seed=recipe.seed,
-        settings=recipe.settings,
-        normalize=recipe.normalize,
-        hooks=hooks,
-    )
     failures = []
-    for item, path in enumerate(paths):
-        try:
-            path = _write(path, result, item, terminal)
-        except RequestError as error:  # no reason to lose the others
-            failures.append(error)
-            continue
-        seconds = result.waveform.shape[-1] / result.sample_rate
-        print(path if given.get("quiet") else f"{path}: {seconds:g} s, seed {result.seeds[item]}")
+    for recipe in recipes:
+        result = generate(
+            model,
+            recipe.song,
+            batch=batch,
+            seed=recipe.seed,
+            settings=recipe.settings,
+            normalize=recipe.normalize,
+            edit=recipe.edit,
+            hooks=hooks,
+        )
+        for item in range(batch):
+            try:
+                path = _write(paths.pop(0), result, item, terminal)
+            except RequestError as error:  # no reason to lose the others
+                failures.append(error)
+                continue
+            seconds = result.waveform.shape[-1] / result.sample_rate
+            print(path if given.get("quiet") else f"{path}: {seconds:g} s, seed {result.seeds[item]}")
     if failures:
         raise failures[0]
 
@@ -166,58 +156,6 @@ def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
     return model
 
 
-def read_recipe(given: dict[str, Any]) -> Recipe:
-    """What to make: the explicit options, over the settings of the file of `--from`. Checked as far as it can be
-    without the model, so that a mistake costs no loading."""
-    from .pipeline import random_seed
-    from .recipe import Recipe
-    from .sampling.noise import batch_seeds
-    from .sampling.settings import TURBO
-
-    base: dict[str, Any] = {}
-    if "from" in given:
-        from .audio import read_settings
-
-        base = read_settings(given["from"])
-        replaced = _replaced_by(given, base)
-        base = {name: value for name, value in base.items() if name not in replaced}
-    values = {"seed": None, **base, **given}
-    if values["seed"] is None:
-        values["seed"] = random_seed()
-    if "lyrics" in given:
-        values["lyrics"] = _read_lyrics(given["lyrics"])
-    recipe = Recipe.from_dict(values)
-    recipe.settings.resolve(TURBO)
-    batch_seeds(recipe.seed, 1)
-    return recipe
-
-
-def _replaced_by(given: dict[str, Any], base: dict[str, Any]) -> set[str]:
-    """The settings of a file that the options put an end to."""
-    from .recipe import portable_name
-
-    model, variant = base.get("model"), base.get("variant", base.get("model"))
-    replaced: set[str] = set()
-    if "model" in given and portable_name(given["model"]) != (model and portable_name(model)):
-        replaced |= {*OF_THE_MODEL}
-    elif "variant" in given and given["variant"] != variant:
-        replaced |= {*OF_THE_VARIANT}
-    if "timesteps" in given:
-        replaced |= {"steps", "shift"}
-    elif "steps" in given or "shift" in given:
-        replaced |= {"timesteps"}
-    return replaced
-
-
-def _read_lyrics(path: str) -> str:
-    try:
-        # Bytes, because Windows decodes its standard input as an old code page.
-        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        return content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"the lyrics file {path} cannot be read as UTF-8 text: {error}") from error
-
-
 def output_paths(output: str | None, count: int) -> list[Path]:
     """Where to write: exactly where asked (song-1, song-2, … for a batch), or else under the next free numbers here."""
     if count < 1:
@@ -229,63 +167,6 @@ def output_paths(output: str | None, count: int) -> list[Path]:
     taken = [re.fullmatch(r"song-(\d+)", path.stem) for path in Path().glob("song-*.*")]
     first = 1 + max((int(match[1]) for match in taken if match), default=0)
     return [Path(f"song-{first + i}.flac") for i in range(count)]
-
-
-def song_parser() -> argparse.ArgumentParser:
-    """Options that are not given are absent, so that they can be told from the ones that are."""
-    parser = argparse.ArgumentParser(
-        prog="acestep",
-        description="Make songs with ACE-Step 1.5.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument("caption", nargs="?", help="how it sounds: style, instruments, mood, voice")
-    parser.add_argument("--version", action="version", version=f"acestep {__version__}")
-
-    song = parser.add_argument_group("song")
-    song.add_argument("--lyrics", metavar="FILE", help="text file with the lyrics, - for standard input")
-    song.add_argument("--duration", type=float, metavar="SECONDS", help="up to 600; default 30")
-    song.add_argument("--bpm", type=int, help="30 to 300; default: the model chooses")
-    song.add_argument("--key", help='such as "C# minor"')
-    song.add_argument("--time-signature", metavar="BEATS", help="2, 3, 4 or 6")
-    song.add_argument("--language", metavar="CODE", help="of the lyrics, such as en, zh, ja")
-    song.add_argument("--from", metavar="FILE", help="take song and settings from a file made earlier; options win")
-
-    output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", metavar="FILE", help=".flac, .wav, .ogg or .mp3; default song-N.flac, next N")
-    output.add_argument("--seed", type=int, help="same seed, same song; default random")
-    output.add_argument("--batch", type=int, metavar="N", help="versions to make, with seeds counting up")
-    output.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="peak at -1 dBFS (default)")
-    output.add_argument("-q", "--quiet", action="store_true", help="print nothing but the names of the files")
-    output.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
-
-    sampling = parser.add_argument_group("sampling", "defaults are the model variant's own")
-    sampling.add_argument("--steps", type=int)
-    sampling.add_argument("--shift", type=float, help="above 1: more of the steps near the noise")
-    sampling.add_argument("--guidance", type=float, dest="guidance_scale", metavar="SCALE", help="1 is off")
-    sampling.add_argument("--guidance-method", dest="guidance", metavar="NAME", help="apg, cfg, adg; default apg")
-    sampling.add_argument("--solver", metavar="NAME", help="euler, heun, sde; default euler")
-    sampling.add_argument("--timesteps", type=_numbers, metavar="T,T,...", help="own times, 1 down to 0")
-
-    model = parser.add_argument_group("model")
-    model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default nano")
-    model.add_argument("--vae", metavar="NAME|PATH", help="instead of the model's own")
-    model.add_argument("--text-encoder", metavar="NAME|PATH", help="instead of the model's own")
-    model.add_argument("--variant", metavar="NAME", help="what the model is, if its files do not say: turbo, sft, base")
-    model.add_argument("--models-dir", metavar="DIR", help="where to look for models")
-    model.add_argument("--device", help="auto, cuda, cuda:1, xpu, mps, cpu")
-    model.add_argument("--dtype", help="auto, bfloat16, float16, float32")
-    model.add_argument("--text-encoder-dtype", metavar="DTYPE", help="default: as --dtype")
-    model.add_argument("--vae-dtype", metavar="DTYPE", help="default: as --dtype, but float32 on a CPU")
-    model.add_argument("--storage", metavar="KIND", help="int8 or fp8: the transformer in half the memory")
-    model.add_argument("--offload", action="store_true", help="keep on the GPU only what is running")
-    model.add_argument("--stream", action="store_true", help="of the transformer, too: slower, smallest")
-    return parser
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.replace(",", " ").split())
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from acestep_core import cli, pipeline, read_settings
+from acestep_core import cli, cli_input, pipeline, read_settings
 from acestep_core.runtime import Progress
 from acestep_core.terminal import Terminal
 from tests.support import tiny_checkpoint, tiny_text
@@ -61,7 +61,7 @@ def test_a_song_from_the_command_line(acestep, models, tmp_path):
 def test_lyrics_from_standard_input_are_utf_8_whatever_the_console_speaks(monkeypatch):
     old = io.TextIOWrapper(io.BytesIO("\ufeff夜の歌".encode()), encoding="cp1252")
     monkeypatch.setattr("sys.stdin", old)
-    assert cli.read_recipe({"caption": "x", "lyrics": "-"}).song.lyrics == "夜の歌"
+    assert read({"caption": "x", "lyrics": "-"}).song.lyrics == "夜の歌"
 
 
 def test_a_song_is_made_again_from_its_file(acestep, models, tmp_path):
@@ -99,23 +99,23 @@ def test_explicit_sampling_replaces_what_it_contradicts(acestep):
 def test_sampling_of_a_file_is_not_carried_to_another_model(monkeypatch):
     made_by_turbo = {"caption": "x", "seed": 1, "model": "turbo", "steps": 8, "guidance_scale": 1.0, "solver": "heun"}
     monkeypatch.setattr("acestep_core.audio.read_settings", lambda path: made_by_turbo)
-    settings = cli.read_recipe({"from": "x.flac", "model": "base"}).settings
+    settings = read({"from": "x.flac", "model": "base"}).settings
     assert (settings.steps, settings.guidance_scale, settings.solver) == (None, None, "heun")
-    assert cli.read_recipe({"from": "x.flac"}).settings.steps == 8
+    assert read({"from": "x.flac"}).settings.steps == 8
 
 
 def test_another_variant_brings_its_own_sampling(monkeypatch):
     made = {"caption": "x", "seed": 1, "model": "mine", "vae": "my-vae", "variant": "turbo", "steps": 8, "shift": 2.0}
     monkeypatch.setattr("acestep_core.audio.read_settings", lambda path: made)
-    recipe = cli.read_recipe({"from": "x.flac", "variant": "base"})
+    recipe = read({"from": "x.flac", "variant": "base"})
     assert (recipe.settings.steps, recipe.settings.shift) == (None, None)
     assert recipe.origin == {"model": "mine", "vae": "my-vae", "variant": "base"}
     for same in ({"variant": "turbo"}, {"model": "/somewhere/else/mine"}):
-        assert cli.read_recipe({"from": "x.flac", **same}).settings.steps == 8
+        assert read({"from": "x.flac", **same}).settings.steps == 8
     del made["variant"]
     made["model"] = "turbo"
-    assert cli.read_recipe({"from": "x.flac", "variant": "turbo"}).settings.steps == 8
-    assert cli.read_recipe({"from": "x.flac", "variant": "base"}).settings.steps is None
+    assert read({"from": "x.flac", "variant": "turbo"}).settings.steps == 8
+    assert read({"from": "x.flac", "variant": "base"}).settings.steps is None
 
 
 def test_names_of_files(tmp_path, monkeypatch):
@@ -260,6 +260,11 @@ def test_models_are_listed_with_where_they_are(acestep, models):
 def test_an_unknown_download_is_refused(acestep):
     code, _, err = acestep("download", "nothing", model=False)
     assert code == 2 and "unknown model 'nothing'" in err
+
+
+def read(given):
+    (recipe,) = cli_input.read_recipes(given)
+    return recipe
 
 
 class Screen(io.StringIO):

@@ -16,7 +16,9 @@ from acestep_core.planner import functions
 from acestep_core.planner.functions import codes, plan
 from acestep_core.planner.loading import load_planner
 from acestep_core.planner.sampling import Sampling
+from acestep_core.recipe import Recipe
 from acestep_core.song import Metadata, Song
+from acestep_core.song_file import KeptSong, save_songs
 from tests.support import layouts, tiny_checkpoint, tiny_planner, tiny_text
 
 tiny_tokenizer_dir, vocabulary = tiny_text.tiny_tokenizer_dir, tiny_planner.vocabulary
@@ -84,10 +86,7 @@ def test_one_command_reads_what_another_wrote(acestep, tmp_path):
     written = json.loads((tmp_path / "song.json").read_text(encoding="utf-8"))
     assert written["language"] == "de" and written["genres"] and written["caption"] != "a sea shanty"
     _, out, _ = acestep("plan", "--from", "song.json", "--duration", 1, "--no-codes", "-q")
-    assert out == {name: value for name, value in written.items() if name != "genres"} | {
-        "duration": 1.0,
-        "seed": out["seed"],
-    }
+    assert out == written | {"duration": 1.0, "seed": out["seed"]}
     _, piped, _ = acestep("plan", "--from", "-", "--duration", 1, "--no-codes", "-q", "--seed", out["seed"],
                           stdin=json.dumps(written, ensure_ascii=False))  # fmt: skip
     assert piped == out
@@ -120,14 +119,113 @@ def test_listening_to_codes_and_to_audio(acestep, monkeypatch, tmp_path, tiny_to
     write_audio(tmp_path / "song.wav", torch.rand(2, 48_000, generator=torch.Generator().manual_seed(0)) - 0.5)
     heard = []
 
-    def understand(planner, codes, seeds, hooks):
-        heard.append(codes)
+    def understand(planner, codes, seeds, **_):
+        heard.extend(codes)
         return [functions.Written(SONG)]
 
     monkeypatch.setattr(functions, "understand", understand)
     code, out, _ = acestep("listen", "song.wav", "--model", tmp_path / "models", "--seed", 1)
     assert code == 0 and parse_codes(out["codes"]) == heard[0] and len(heard[0]) == 5
     assert out["caption"] == "warm piano"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Stands in for the decoding loop: notes rows and sampling of each call, and answers something."""
+    calls = []
+
+    def answer(network, vocabulary, rows, *, sampling, stage, **_):
+        calls.append((stage, rows, sampling))
+        block = [vocabulary.think, *vocabulary.encode("\nbpm: 99\ncaption: Höhe\n"), vocabulary.think_end]
+        return [block if row.codes is None else vocabulary.code_ids([row.seed] * row.codes) for row in rows]
+
+    monkeypatch.setattr(functions, "generate", answer)
+    return calls
+
+
+def test_how_words_and_codes_are_chosen_can_be_said(acestep, asked):
+    choice = ("--temperature", 0.5, "--top-p", 1.0, "--seed", 1, "-q")
+    wishes = ("--guidance", 3, "--negative", "drums", "--first-layout")
+    code, _, _ = acestep("plan", "warm piano", "--bpm", 90, "--duration", 2, *choice, *wishes)
+    (_, _, planning), (_, (row,), coding) = asked
+    assert code == 0 and planning == Sampling(0.5, 1.0) and coding == Sampling(0.5, 1.0, 0, 3.0)
+    planner = row.negative
+    acestep("plan", "warm piano", "--bpm", 90, "--duration", 2, *choice, "--guidance", 3, "--negative", "drums")
+    assert asked[-1][1][0].negative != planner and asked[-1][1][0].prompt != row.prompt  # the layout
+    acestep("plan", "warm piano", "--bpm", 90, "--duration", 2, *choice, "--guidance", 3)
+    assert asked[-1][1][0].negative != asked[-3][1][0].negative and asked[-1][1][0].prompt == asked[-3][1][0].prompt
+    acestep("write", "x", *choice)
+    acestep("write", "--from", "-", *choice, stdin='{"caption": "x"}')
+    acestep("listen", "-", *choice, stdin='{"codes": "1, 2"}')
+    assert [(stage, sampling) for stage, _, sampling in asked[-3:]] == [
+        (stage, Sampling(0.5, 1.0)) for stage in ("write", "polish", "listen")
+    ]
+
+
+def test_several_songs_at_once(acestep, asked, tmp_path):
+    song = ("warm piano", "--duration", 2, "--seed", 7, "-q")
+    _, out, _ = acestep("plan", *song, "--batch", 3)
+    assert [each["seed"] for each in out["songs"]] == [7, 8, 9]
+    assert [parse_codes(each["codes"]) for each in out["songs"]] == [(seed,) * 10 for seed in (7, 8, 9)]
+    assert [[row.seed for row in rows] for _, rows, _ in asked] == [[7], [7, 8, 9]]  # one plan for all
+    asked.clear()
+    acestep("plan", *song, "--batch", 3, "--plan-each")
+    assert [[row.seed for row in rows] for _, rows, _ in asked] == [[7, 8, 9], [7, 8, 9]]
+    asked.clear()
+    _, out, _ = acestep("plan", *song, "--batch", 2, "--no-codes", "-o", "two.json")
+    assert [row.seed for row in asked[0][1]] == [7, 8]
+    code, out, _ = acestep("plan", "--from", "two.json", "--no-codes", "-q", "--seed", 1)
+    assert code == 0 and len(out["songs"]) == 2
+    for command in (("write", "x"), ("write", "--from", "two.json")):
+        _, out, _ = acestep(*command, "--batch", 2, "--seed", 4, "-q")
+        assert [each["seed"] for each in out["songs"]] == [4, 5] * (len(out["songs"]) // 2)
+
+
+def test_the_best_of_several_plans(acestep):
+    options = ("warm piano", "--duration", 2, "--seed", 3, "-q", "--no-rewrite")
+    found = {}
+    for seed in (3, 4, 5):
+        _, one, _ = acestep("plan", *options, "--seed", seed)
+        found[one["codes"]] = one
+    _, best, _ = acestep("plan", *options, "--best-of", 3, "--batch", 2, "--plan-each")
+    scores = [each.pop("score") for each in best["songs"]]
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) == 2
+    assert best["songs"] == [found[each["codes"]] for each in best["songs"]]
+
+
+def test_facts_of_an_idea_are_kept(acestep):
+    facts = {"bpm": 77, "key": "Eb minor", "time_signature": "3", "language": "fr", "duration": 9.0}
+    options = [part for name, value in facts.items() for part in (f"--{name.replace('_', '-')}", value)]
+    code, out, _ = acestep("write", "a sea shanty", *options, "--seed", 5, "-q")
+    assert code == 0 and {name: out[name] for name in facts} == facts and out["genres"] and out["lyrics"]
+
+
+def test_a_planner_can_be_stored_small(acestep):
+    options = ("warm piano", *OPTIONS, "-q")
+    found = [acestep("plan", *options, *storage)[1]["codes"] for storage in ((), ("--storage", "int8"))]
+    assert found[0] != found[1]
+    code, _, err = acestep("plan", *options, "--storage", "int4")
+    assert code == 2 and "storage 'int4' is unknown; choose int8 or fp8" in err
+
+
+def test_what_save_audio_codes_wrote_is_heard_and_planned_anew(acestep, asked, tmp_path):
+    save_songs(tmp_path / "kept.json", [KeptSong(SONG, (1, 2)), KeptSong(SONG, (3,))])
+    _, out, _ = acestep("listen", "kept.json", "--seed", 1, "-q")
+    assert [parse_codes(each["codes"]) for each in out["songs"]] == [(1, 2), (3,)]
+    assert [each["duration"] for each in out["songs"]] == [0.4, 0.2]
+    (tmp_path / "lines.txt").write_text("1, 2\n3\n")
+    assert acestep("listen", "lines.txt", "--seed", 1, "-q")[1] == out
+    shutil.copy(tmp_path / "kept.json", tmp_path / "without-suffix")
+    assert acestep("listen", "without-suffix", "--seed", 1, "-q")[1] == out
+    _, out, _ = acestep("plan", "--from", "kept.json", "--no-codes", "-q")
+    assert [each["lyrics"] for each in out["songs"]] == [SONG.lyrics] * 2
+
+
+def test_a_song_that_sounds_can_be_planned_anew(acestep, asked, tmp_path):
+    settings = Recipe(SONG, 5, codes=(1, 2)).to_dict() | {"steps": 3}
+    write_audio(tmp_path / "song.flac", torch.rand(2, 4800), settings=settings)
+    _, out, _ = acestep("plan", "--from", "song.flac", "--seed", 9, "-q")
+    assert (out["lyrics"], out["bpm"], out["seed"]) == (SONG.lyrics, 90, 9) and parse_codes(out["codes"]) == (9,) * 10
 
 
 @pytest.mark.parametrize(
@@ -138,10 +236,22 @@ def test_listening_to_codes_and_to_audio(acestep, monkeypatch, tmp_path, tiny_to
         (["plan", "x", "--seed=-1"], "a seed is a whole number from 0"),
         (["plan", "x", "-o", "missing/song.json"], "the folder missing does not exist"),
         (["plan", "--from", "missing.json"], "the song file missing.json cannot be read"),
-        (["plan", "--from", "list.json"], "list.json should hold one song, an object with a caption; it holds [1]"),
+        (["plan", "--from", "list.json"], "list.json holds no words of a song: say how it shall sound"),
+        (
+            ["plan", "--from", "tempo.json"],
+            "tempo.json: 'tempo' is nothing that a song has; it has caption, lyrics, bpm",
+        ),
+        (["plan", "x", "--batch", "0"], "--batch must be at least 1, got 0"),
+        (["write", "x", "--batch", "-1"], "--batch must be at least 1, got -1"),
+        (["plan", "x", "--temperature", "-1"], "temperature must be a number 0 or more, got -1.0"),
+        (["listen", "wrong.json", "--top-p", "2"], "audio codes are whole numbers"),
+        (["write", "x", "--top-p", "2"], "top_p must be a number from 0 to 1, got 2.0"),
+        (["plan", "x", "--guidance", "-1"], "guidance must be a number 0 or more, got -1.0"),
         (["plan", "--from", "broken.json"], "broken.json is no song in JSON"),
         (["plan", "x", "--lyrics", "missing.txt"], "the lyrics file missing.txt cannot be read"),
-        (["write", "x", "--bpm", "90"], "--bpm is for a song that is there already"),
+        (["write", "x", "--bpm", "9"], "BPM must be a whole number from 30 to 300"),
+        (["write", "x", "--lyrics", "y.txt"], "--lyrics is for a song that is there already"),
+        (["write", "x", "--from", "y.json"], "--from is for a song that is there already"),
         (["write", "x", "--language", "xx"], "unknown language 'xx'"),
         (["listen", "missing.flac"], "there is no audio file missing.flac"),
         (["listen", "empty.json"], "empty.json holds no audio codes"),
@@ -152,6 +262,7 @@ def test_listening_to_codes_and_to_audio(acestep, monkeypatch, tmp_path, tiny_to
 def test_a_bad_request_is_one_sentence_before_anything_is_loaded(acestep, monkeypatch, tmp_path, arguments, message):
     monkeypatch.setattr("acestep_core.planner.loading.load_planner", None)
     contents = {"list": "[1]", "broken": "{", "empty": "{}", "wrong": '{"codes": [64000]}', "odd": '{"codes": 3}'}
+    contents["tempo"] = '{"tempo": 90}'
     for name, content in contents.items():
         (tmp_path / f"{name}.json").write_text(content)
     code, out, err = acestep(*arguments)
