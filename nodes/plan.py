@@ -114,13 +114,40 @@ class PlanNode(io.ComfyNode):
                         "songs; off is how it was trained.",
                     )
                 ),
+                advanced(
+                    io.Float.Input(
+                        "top_p",
+                        optional=True,
+                        default=0.9,
+                        min=0.0,
+                        max=1.0,
+                        step=0.05,
+                        round=0.01,
+                        tooltip="How few surprises there are: at 0.9 the least likely notes never come, at 1 any may, "
+                        "as in ACE-Step's own engine.",
+                    )
+                ),
+                advanced(
+                    io.Boolean.Input(
+                        "plan_each",
+                        optional=True,
+                        default=False,
+                        tooltip="On, every melody of a batch gets a tempo, a key and a caption of its own, and the "
+                        "nodes after this one run once for each.",
+                    )
+                ),
             ],
             outputs=[
-                SongSocket.Output(display_name="song", tooltip="The song with every fact filled in, for Encode Song."),
+                SongSocket.Output(
+                    display_name="song",
+                    tooltip="The song with every fact filled in, for Encode Song.",
+                    is_output_list=True,
+                ),
                 io.String.Output(
                     display_name="codes",
                     tooltip="The structure of the song, one line a melody, for Encode Song or Cover; empty when none "
                     "was written.",
+                    is_output_list=True,
                 ),
             ],
         )
@@ -140,50 +167,61 @@ class PlanNode(io.ComfyNode):
         best_of,
         negative,
         first_layout,
+        top_p=0.9,
+        plan_each=False,
     ) -> io.NodeOutput:
         from ..acestep_core.codes import format_songs
-        from ..acestep_core.planner.functions import CODING, PLANNING, plan
+        from ..acestep_core.planner.functions import CODING, PLANNING
         from ..acestep_core.sampling.noise import batch_seeds
-        from .comfy_runtime import watched
 
         if choose_duration:
             song = replace(song, metadata=replace(song.metadata, duration=None))
-        with watched() as hooks:
-            (planned,) = plan(
-                planner.ready(song.caption, song.lyrics),
-                song,
-                [seed],
-                rewrite=rewrite_caption,
-                sampling=replace(PLANNING, temperature=temperature),
-                hooks=hooks,
-            )
+        choice = {"temperature": temperature, "top_p": top_p}
+        seeds = batch_seeds(seed, max(batch_size, best_of if write_codes else 1))
+        plans = think(planner, song, seeds if plan_each else seeds[:1], rewrite_caption, replace(PLANNING, **choice))
         if not write_codes:
-            return io.NodeOutput(planned.song, "")
-        sampling = replace(CODING, temperature=temperature, guidance=guidance)
-        seeds = batch_seeds(seed, max(batch_size, best_of))
-        written = write(planner, planned, seeds, sampling, negative, first_layout)
-        if best_of > 1:
-            written = best_first(planner, song, written)
-        return io.NodeOutput(planned.song, format_songs(written[:batch_size]))
+            return io.NodeOutput([planned.song for planned in plans], [""] * len(plans))
+        sampling = replace(CODING, **choice, guidance=guidance)
+        written = write(planner, plans if plan_each else plans * len(seeds), seeds, sampling, negative, first_layout)
+        order = best_first(planner, song, written) if best_of > 1 else range(len(written))
+        chosen = list(order)[:batch_size]
+        if plan_each:
+            return io.NodeOutput([plans[i].song for i in chosen], [format_songs([written[i]]) for i in chosen])
+        return io.NodeOutput([plans[0].song], [format_songs(written[i] for i in chosen)])
+
+
+def think(planner: PlacedPlanner, song: Song, seeds: Sequence[int], rewrite: bool, sampling: Sampling) -> list[Planned]:
+    """A plan for each seed, all at once."""
+    from ..acestep_core.planner.functions import plan
+    from .comfy_runtime import watched
+
+    ready = planner.ready(song.caption, song.lyrics, rows=len(seeds))
+    with watched() as hooks:
+        return plan(ready, song, seeds, rewrite=rewrite, sampling=sampling, hooks=hooks)
 
 
 def write(
-    planner: PlacedPlanner, planned: Planned, seeds: Sequence[int], sampling: Sampling, negative: str, legacy: bool
+    planner: PlacedPlanner,
+    plans: Sequence[Planned],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    negative: str,
+    legacy: bool,
 ) -> list[Codes]:
-    """Codes for each seed, all at once."""
+    """Codes for each plan and seed, all at once."""
     from ..acestep_core.planner.functions import code_count, codes
     from .comfy_runtime import watched
 
-    asked = planned.asked
+    asked = plans[0].asked
     rows = len(seeds) * (1 if sampling.guidance == 1 else 2)
-    count = code_count(planned.song.metadata.duration)
+    count = max(code_count(planned.song.metadata.duration) for planned in plans)
     ready = planner.ready(asked.caption, asked.lyrics, negative, rows=rows, more=count)
     with watched() as hooks:
-        return codes(ready, planned, seeds, sampling=sampling, negative=negative, legacy=legacy, hooks=hooks)
+        return codes(ready, plans, seeds, sampling=sampling, negative=negative, legacy=legacy, hooks=hooks)
 
 
-def best_first(planner: PlacedPlanner, song: Song, written: Sequence[Codes]) -> list[Codes]:
-    """By how well the planner hears in the codes what was asked for, not its own words for it."""
+def best_first(planner: PlacedPlanner, song: Song, written: Sequence[Codes]) -> list[int]:
+    """Which codes say best, which next, what was asked for, not the planner's own words for it."""
     from ..acestep_core.planner.scoring import POSITIONS, score
     from .comfy_runtime import watched
 
@@ -191,5 +229,4 @@ def best_first(planner: PlacedPlanner, song: Song, written: Sequence[Codes]) -> 
     ready = planner.ready(song.caption, song.lyrics, more=max(map(len, written)), beside=logits)
     with watched() as hooks:
         rewards = [each.reward for each in score(ready, written, song, hooks=hooks)]
-    order = sorted(range(len(written)), key=lambda i: -rewards[i])
-    return [written[i] for i in order]
+    return sorted(range(len(written)), key=lambda i: -rewards[i])

@@ -41,6 +41,28 @@ def test_show_song_shows_what_was_planned(server: ComfyServer, prompt: dict) -> 
     assert shown.split("\n\n")[1].endswith(" · English · 6 s")
 
 
+def test_songs_that_are_planned_one_by_one_are_played_one_by_one(server: ComfyServer, prompt: dict) -> None:
+    """What follows runs for each, so that they may differ in all that a plan says, their length included."""
+    free = with_inputs(prompt, "AS15_Song", lyrics="", language="auto")
+    each = with_inputs(free, "AS15_Plan", plan_each=True, batch_size=2, seed=205)
+    run = server.play(each)
+    shown = run.outputs[find(prompt, "AS15_ShowSong")]["text"]
+    assert len(shown) == len(set(shown)) == 2
+    (saved,) = [output["audio"] for output in run.outputs.values() if "audio" in output]
+    assert len(saved) == 2
+    together = server.play(with_inputs(each, "AS15_Plan", plan_each=False))
+    assert together.outputs[find(prompt, "AS15_ShowSong")]["text"] == shown[:1]
+
+
+def test_an_older_graph_knows_nothing_of_newer_widgets(server: ComfyServer, prompt: dict) -> None:
+    older = with_inputs(prompt, "AS15_Plan", seed=206)
+    plan = older[find(older, "AS15_Plan")]["inputs"]
+    for name in ("top_p", "plan_each"):
+        del plan[name]
+    newer = with_inputs(prompt, "AS15_Plan", seed=206, top_p=0.9, plan_each=False)
+    assert text_of(server, older) == text_of(server, newer)
+
+
 def test_stop_ends_a_plan(server: ComfyServer, prompt: dict) -> None:
     long = with_inputs(with_inputs(prompt, "AS15_Song", duration=120.0), "AS15_Plan", seed=203, batch_size=4)
     logged = len(server.log)

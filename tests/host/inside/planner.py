@@ -20,6 +20,7 @@ from pack_under_test.acestep_core.checkpoints.catalog import Kind
 from pack_under_test.acestep_core.codes import parse_codes, parse_songs
 from pack_under_test.acestep_core.models.layers import weight_and_bias
 from pack_under_test.acestep_core.models.ops import StoredLinear
+from pack_under_test.acestep_core.planner.functions import code_count
 from pack_under_test.acestep_core.planner.network import Cache, PlannerNetwork
 from pack_under_test.acestep_core.planner.scoring import score
 from pack_under_test.acestep_core.song import Metadata, Song
@@ -62,8 +63,16 @@ def song(**facts: object) -> Song:
 
 
 def plan(wanted: Song | None = None, placed: PlacedPlanner | None = None, **inputs: object) -> tuple[Song, str]:
+    """The one song and its codes."""
+    (planned,), (written,) = plans(wanted, placed, **inputs)
+    return planned, written
+
+
+def plans(wanted: Song | None = None, placed: PlacedPlanner | None = None, **inputs: object) -> tuple[list, list]:
+    """What the node's two outputs are lists of."""
     usual = {"seed": 5, "batch_size": 1, "write_codes": True, "rewrite_caption": True, "choose_duration": False,
-             "guidance": 2.0, "temperature": 0.85, "best_of": 1, "negative": "", "first_layout": False}  # fmt: skip
+             "guidance": 2.0, "temperature": 0.85, "best_of": 1, "negative": "", "first_layout": False, "top_p": 0.9,
+             "plan_each": False}  # fmt: skip
     return PlanNode.execute(placed or planner(), wanted or song(), **{**usual, **inputs}).args
 
 
@@ -106,10 +115,29 @@ def check_codes_cover_the_song_and_every_input_matters(world: World) -> None:
     assert (first, second) == (usual, codes(seed=6))
     others = [codes(**change) for change in (
         {"guidance": 1.0}, {"guidance": 4.0}, {"temperature": 0.0}, {"negative": "loud drums"}, {"first_layout": True},
+        {"top_p": 0.3},
     )]  # fmt: skip
     all_differ(usual, second, *others)
     short, written = plan(song(duration=4.1))
     assert short.metadata.duration == 4.1 and len(parse_codes(written)) == 21
+
+
+def check_every_song_of_a_batch_may_have_a_plan_of_its_own(world: World) -> None:
+    wanted = replace(song(), metadata=Metadata())
+    facts = {"choose_duration": True, "placed": load()}
+    alone = [plan(wanted, seed=seed, **facts) for seed in (5, 6, 7)]
+    songs, written = plans(wanted, batch_size=3, plan_each=True, **facts)
+    assert list(zip(songs, written, strict=True)) == alone
+    all_differ(*songs)
+    for planned, codes_of_it in alone:
+        assert len(parse_codes(codes_of_it)) == code_count(planned.metadata.duration)
+    (first,), (together,) = plans(wanted, batch_size=2, **facts)  # else they share the first one's plan
+    assert first == alone[0][0] and together.splitlines()[0] == alone[0][1] and len(together.splitlines()) == 2
+    assert plans(wanted, batch_size=2, plan_each=True, write_codes=False, **facts) == (songs[:2], ["", ""])
+    ranked = [reward.reward for reward in score(planner().ready(more=3000), parse_songs("\n".join(written)), wanted)]
+    order = sorted(range(3), key=lambda i: -ranked[i])
+    best = plans(wanted, batch_size=2, best_of=3, plan_each=True, **facts)
+    assert best == ([songs[i] for i in order[:2]], [written[i] for i in order[:2]])
 
 
 def check_the_best_of_several_is_the_best(world: World) -> None:
