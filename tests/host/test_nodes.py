@@ -64,7 +64,8 @@ def test_every_input_and_output_has_a_tooltip(server: ComfyServer) -> None:
 
 def test_no_node_has_more_than_a_dozen_widgets(server: ComfyServer) -> None:
     info = server.object_info()
-    assert all(len(widget_names(info[name])) <= 12 for name in NODES)
+    own = {name: [widget for widget in widget_names(info[name]) if widget] for name in NODES}
+    assert all(len(widgets) <= 12 for widgets in own.values())  # beside the frontend's, for what happens to a seed
 
 
 def test_nano_is_always_offered(server: ComfyServer) -> None:
