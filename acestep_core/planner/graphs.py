@@ -61,7 +61,7 @@ class Recorded:
             with torch.cuda.graph(graph):
                 self._step(self._extent)
         except RuntimeError as error:
-            log.info("plan: without CUDA graphs, which this setup does not allow (%s)", str(error).splitlines()[0])
+            log.info("planner: without CUDA graphs, which this setup does not allow (%s)", str(error).splitlines()[0])
             self._works = False
             return None
         return graph
