@@ -68,9 +68,7 @@ def _previewer(latent_format: comfy.latent_formats.LatentFormat) -> Any:
 
 
 @contextmanager
-def watched(
-    previewed: comfy.latent_formats.LatentFormat | None = None, notes: Sequence[str] = ()
-) -> Iterator[Hooks]:
+def watched(previewed: comfy.latent_formats.LatentFormat | None = None, notes: Sequence[str] = ()) -> Iterator[Hooks]:
     """Hooks for one node's work, drawing latents of the format `previewed`. `notes`, and what the core warns of, are
     shown on the node. A stop by the user leaves this block as ComfyUI's own interrupt."""
     previewer = None if previewed is None else _previewer(previewed)
