@@ -106,7 +106,7 @@ def load_model(
     )
     _check_widths(network, text_encoder_model)
     vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, hooks=hooks)
-    ensure_silence(network, vae_model)
+    ensure_silence(network, vae_model, hooks)
     given = {
         "model": name_or_path, "vae": vae, "text_encoder": text_encoder, "variant": variant, "storage": storage
     }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..acestep_core import pipeline
 from ..acestep_core.checkpoints.dimensions import read_config
 from ..acestep_core.checkpoints.find import Checkpoint
-from ..acestep_core.checkpoints.loading import ensure_silence, load_network, load_text_encoder, load_vae
+from ..acestep_core.checkpoints.loading import load_network, load_text_encoder, load_vae
 from ..acestep_core.load import prompt_style
 from . import comfy_runtime as runtime
 
@@ -39,10 +39,9 @@ def load_parts(
         vae, _ = load_vae(
             parts.vae, device=home.vae, dtype=vae_dtype, ops=runtime.comfy_ops(vae_dtype, vae_dtype), hooks=hooks
         )
-    song_vae = runtime.SongVAE(vae)
-    if network.silence_latent is None:
-        with song_vae.on_device():
-            ensure_silence(network, vae)
+        song_vae = runtime.SongVAE(vae)
+        if network.silence_latent is None:
+            song_vae.hear_silence(network, hooks)
     runtime.show_note(read_config(parts.network).get("acestep_note", ""))
     model = runtime.wrap_network(network, pipeline.recommended(report.variant), storage, compute)
     return model, runtime.PlacedTextEncoder(encoder, prompt_style(network)), song_vae

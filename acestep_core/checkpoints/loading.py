@@ -178,10 +178,12 @@ def load_planner_network(
     return network, vocabulary, _fill(network, source, torch.device(device), dtype, hooks or Hooks())
 
 
-def ensure_silence(model: AceStepModel, vae: OobleckVAE | None = None) -> None:
+def ensure_silence(model: AceStepModel, vae: OobleckVAE | None = None, hooks: Hooks | None = None) -> None:
     """Gives `model` a silence latent if its checkpoint had none: what `vae` makes of silence, else measured values."""
     if model.silence_latent is not None:
         return
+    hooks = hooks or Hooks()
+    hooks.check("encode silence")
     if vae is not None:
         weight = vae.encoder.conv1.weight
         silence, origin = encoded_silence(vae, weight.device, weight.dtype), "encoded with the VAE"
@@ -189,6 +191,7 @@ def ensure_silence(model: AceStepModel, vae: OobleckVAE | None = None) -> None:
         silence, origin = tabulated_silence(), "taken from a table"
     log.info("silence latent: not in the checkpoint, %s", origin)
     model.silence_latent = silence.to(model.null_condition_emb.device)
+    hooks.report("encode silence", 1, 1)
 
 
 def _named(source: NetworkSource) -> ModelConfig:

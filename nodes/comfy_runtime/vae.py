@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -12,15 +12,20 @@ import torch
 
 from ...acestep_core import pipeline
 from ...acestep_core.audio import check_waveform
+from ...acestep_core.checkpoints.loading import ensure_silence
+from ...acestep_core.checkpoints.silence import ENCODED_FRAMES
 from ...acestep_core.config import FRAME_RATE, HOP, LATENT_CHANNELS, SAMPLE_RATE
 from ...acestep_core.edit import Edit
 from ...acestep_core.errors import RequestError
+from ...acestep_core.models.model import AceStepModel
 from ...acestep_core.models.oobleck import OobleckVAE
 from ...acestep_core.runtime import Hooks
 from .estimates import tile_bytes
 from .native_vae import NativeVAE, is_song_vae
 from .placement import ComfyPlacement, Container
 from .progress import show_note, watched
+
+T = TypeVar("T")
 
 
 class SongVAE:
@@ -39,9 +44,14 @@ class SongVAE:
         self.device, self.output_device = mm.vae_device(), mm.intermediate_device()
         self.patcher = comfy.model_patcher.ModelPatcher(Container(network), self.device, mm.vae_offload_device())
 
-    def on_device(self) -> AbstractContextManager[torch.device]:
-        """Brings the network to its device for as long as the block lasts."""
-        return ComfyPlacement(self.patcher, whole=True).use(self.first_stage_model)
+    def hear_silence(self, network: AceStepModel, hooks: Hooks) -> None:
+        """Gives a network whose checkpoint has no silence what this VAE makes of it."""
+
+        def encode(model: pipeline.Model, _: int) -> None:
+            with model.placement.use(model.vae):
+                ensure_silence(network, model.vae, hooks)
+
+        self._in_tiles(encode, self.TILES[-1], ENCODED_FRAMES)
 
     def to_waveform(
         self, latents: torch.Tensor, hooks: Hooks, normalize: bool, tile: int = TILES[0], edit: Edit | None = None
@@ -62,7 +72,7 @@ class SongVAE:
 
         return self._in_tiles(encode, tile, math.ceil(waveform.shape[-1] * FRAME_RATE / rate))
 
-    def _in_tiles(self, work: Callable[[pipeline.Model, int], torch.Tensor], tile: int, frames: int) -> torch.Tensor:
+    def _in_tiles(self, work: Callable[[pipeline.Model, int], T], tile: int, frames: int) -> T:
         """Works through the frames in tiles of that size, or in smaller ones where they do not fit into memory."""
         sizes = [tile, *(smaller for smaller in self.TILES if smaller < tile)]
         for size, smaller in zip(sizes, [*sizes[1:], None], strict=True):

@@ -56,6 +56,16 @@ def check_while_loading(world: World) -> None:
     assert difference(world.sample(model, steps=2), world.sample(steps=2)) == 0
 
 
+def check_while_silence_is_heard(world: World) -> None:
+    own = network_of(world.model).silence_latent[:, :8]
+    with world.without_silence() as hear, counted(world.vae.first_stage_model.encoder) as calls:
+        mm.interrupt_current_processing()
+        assert interrupted(hear)
+        assert calls[0] == 0
+        hear()
+        assert difference(network_of(world.model).silence_latent[:, :8], own) < 0.1
+
+
 def check_while_encoding(world: World) -> None:
     """One pass over the words is a step: it is finished, the song goes no further."""
     mm.interrupt_current_processing()

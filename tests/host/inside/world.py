@@ -113,6 +113,24 @@ class World:
         audio = {"waveform": waveform, "sample_rate": 48_000}
         return EncodeAudioNode.execute(vae or self.vae, audio).args[0]["samples"]
 
+    @contextmanager
+    def without_silence(self) -> Iterator[Callable[[], None]]:
+        """While the model has no silence, as one that comes in a single file; what is given lets it hear some."""
+        from pack_under_test.nodes.comfy_runtime import watched
+
+        network = network_of(self.model)
+
+        def hear() -> None:
+            network.silence_latent = None
+            with watched() as hooks:
+                self.vae.hear_silence(network, hooks)
+
+        own = network.silence_latent
+        try:
+            yield hear
+        finally:
+            network.silence_latent = own
+
     def placed(self, model, songs: int, frames: int, settings: SamplingSettings | None = None) -> pipeline.Model:
         from pack_under_test.nodes.comfy_runtime import placed_network
 

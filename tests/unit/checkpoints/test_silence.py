@@ -14,7 +14,8 @@ from acestep_core.checkpoints.silence import (
     tabulated_silence,
 )
 from acestep_core.config import HOP
-from acestep_core.errors import CheckpointError, NonFiniteError
+from acestep_core.errors import Cancelled, CheckpointError, NonFiniteError
+from acestep_core.runtime import Hooks, Progress
 from tests.support import tiny
 
 
@@ -85,3 +86,13 @@ def test_ensure_silence_takes_the_best_there_is(caplog):
         ensure_silence(model, tiny.vae())
     assert model.silence_latent.shape == (1, START_FRAMES + 1, 8)
     assert "taken from a table" in caplog.text and "encoded with the VAE" in caplog.text
+
+
+def test_hearing_silence_can_be_watched_and_stopped():
+    model, seen = tiny.model(), []
+    model.silence_latent = None
+    with pytest.raises(Cancelled):
+        ensure_silence(model, tiny.vae(), Hooks(cancelled=lambda: True))
+    assert model.silence_latent is None
+    ensure_silence(model, tiny.vae(), Hooks(progress=seen.append))
+    assert seen == [Progress("encode silence", 1, 1)]
