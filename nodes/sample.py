@@ -211,7 +211,8 @@ def sample_together(
     texts = [entry.text for entry in group for _ in range(takes)] if len(group) > 1 else [song.text]
     two_texts = song.morph is not None or (edit is not None and edit.lets_go)
     rows = sum(entry.rows for entry in group) * (2 if two_texts else 1)
-    placed = placed_network(model, settings, len(seeds), pipeline.frames_of(seconds), rows)
+    frames = pipeline.frames_of(seconds)
+    placed = placed_network(model, settings, len(seeds), frames, rows, len(song.timbre), edit)
     latents = pipeline.sample(
         placed,
         texts,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..codes import Codes, check_codes
-from ..config import MIN_FRAMES
+from ..config import FRAMES_PER_CODE, MIN_FRAMES
 from ..edit import AUTO_MASK, Edit
 from ..errors import RequestError
 from ..tasks import Source
@@ -77,9 +77,16 @@ def audio_codes(network: AceStepModel, latents: torch.Tensor, device: torch.devi
     return tuple(tuple(network.tokenize(item[None].to(device))[0].tolist()) for item in latents)
 
 
+def codes_seen(edit: Edit | None) -> int:
+    """How many audio codes a song of the edit goes through to become context; 0 where it does not."""
+    if edit is None or edit.task.source is not Source.CODES or not edit.use_codes:
+        return 0
+    return max(map(len, edit.codes)) if edit.codes else -(-edit.frames // FRAMES_PER_CODE)
+
+
 def _source(network: AceStepModel, edit: Edit, silence: torch.Tensor) -> torch.Tensor:
     """The source as the model is to see it, [1 or items, frames, 64]."""
-    if edit.task.source is Source.CODES and edit.use_codes:
+    if codes_seen(edit):
         codes = edit.codes or audio_codes(network, edit.source, silence.device)
         hints = {item: _hint(network, item, silence) for item in set(codes)}
         length = edit.frames

@@ -23,7 +23,7 @@ from ...acestep_core.edit import Edit
 from ...acestep_core.errors import RequestError
 from ...acestep_core.models.dit import Prepared
 from ...acestep_core.models.model import AceStepModel
-from ...acestep_core.sampling.context import context, frames_to_run
+from ...acestep_core.sampling.context import codes_seen, context, frames_to_run
 from ...acestep_core.sampling.preview import picture
 from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
 from ..conditioning import BATCH, EDIT, LYRICS, MORPH, TIMBRE, condition_rows, references, text_condition
@@ -139,20 +139,37 @@ class AceStep15(model_class()):
         return self.model_sampling.calculate_denoised(t, velocity.movedim(-1, 1), x)
 
     def extra_conds_shapes(self, **kwargs: Any) -> dict[str, list[int]]:
-        """What `SongCondition.size` will say, before there is one."""
+        """What `SongCondition.size` will say, before there is one, and what it takes to make it."""
         caption, lyrics = kwargs.get("cross_attn"), kwargs.get(LYRICS)
         if caption is None:
             return {}  # refused by extra_conds
         voices = len(kwargs.get(TIMBRE) or ())
         rows = condition_rows(caption, lyrics, voices) if lyrics is not None else caption.shape[1]
-        return {"song": [1, rows, self.diffusion_model.config.encoder_hidden_size]}
+        return self.shapes(rows, voices, kwargs.get(EDIT))
+
+    def shapes(self, rows: int, voices: int, edit: Edit | None) -> dict[str, list[int]]:
+        """Of a condition, of the references that are heard for it, and of the audio codes that its edit goes through;
+        for `memory_required`."""
+        config = self.diffusion_model.config
+        return {
+            "song": [1, rows, config.encoder_hidden_size],
+            "timbre": [voices, config.timbre_fix_frame, config.timbre_hidden_dim],
+            "codes": [1, codes_seen(edit)],
+        }
 
     def memory_required(self, input_shape: Sequence[int], cond_shapes: Mapping[str, Any] | None = None) -> int:
         """Bytes that sampling an input [rows, 64, frames] needs beside the weights."""
-        conditions = (cond_shapes or {}).get("song")
-        rows = sum(shape[1] for shape in conditions) if conditions else MAX_CONDITION_ROWS
-        network = self.diffusion_model
-        return sampling_bytes(network.config, input_shape[0], input_shape[-1], rows, self.get_dtype().itemsize)
+        conditions, voices, codes = ((cond_shapes or {}).get(name, ()) for name in ("song", "timbre", "codes"))
+        return sampling_bytes(
+            self.diffusion_model.config,
+            input_shape[0],
+            input_shape[-1],
+            sum(shape[1] for shape in conditions) or MAX_CONDITION_ROWS,
+            self.get_dtype().itemsize,
+            # Every condition is made by itself.
+            references=max((shape[0] for shape in voices), default=1),
+            codes=max((shape[1] for shape in codes), default=0),
+        )
 
 
 def _check_followed(entry: Mapping[str, Any]) -> None:
@@ -217,10 +234,16 @@ def song_model(model: object) -> AceStep15:
 
 
 def placed_network(
-    model: comfy.model_patcher.ModelPatcher, settings: SamplingSettings, songs: int, frames: int, rows: int
+    model: comfy.model_patcher.ModelPatcher,
+    settings: SamplingSettings,
+    songs: int,
+    frames: int,
+    rows: int,
+    voices: int = 0,
+    edit: Edit | None = None,
 ) -> pipeline.Model:
     """What a MODEL holds, for the core's functions, with room for that many songs at once, whose conditions have that
-    many rows together.
+    many rows together, and each of them that many timbre references.
 
     A shift that a ModelSampling node has set is the MODEL's own from then on.
     """
@@ -234,7 +257,7 @@ def placed_network(
     defaults = replace(inner.defaults, shift=schedule.shift)
     halves = 2 if settings.resolve(defaults).guidance.enabled else 1
     shape = [halves * songs, LATENT_CHANNELS, frames_to_run(frames)]
-    memory = inner.memory_required(shape, {"song": [[1, rows]]})
+    memory = inner.memory_required(shape, {name: [size] for name, size in inner.shapes(rows, voices, edit).items()})
     return pipeline.Model(network=_compiled(model), defaults=defaults, placement=ComfyPlacement(model, memory))
 
 

@@ -9,6 +9,9 @@ import comfy.model_management as mm
 import torch
 from pack_under_test.acestep_core import pipeline
 from pack_under_test.acestep_core.runtime import Resident
+from pack_under_test.nodes.codes import AudioCodesNode
+from pack_under_test.nodes.conditioning import with_timbre
+from pack_under_test.nodes.cover import CoverNode
 
 from .world import World
 
@@ -28,6 +31,29 @@ def peak(work: Callable[[], object]) -> int:
 def within(estimate: int, measured: int, what: str) -> None:
     print(f"{what}: estimated {estimate / 2**20:.1f} MiB, took {measured / 2**20:.1f} MiB, {estimate / measured:.2f}")
     assert measured <= estimate <= 3 * measured, f"{what}: estimated {estimate}, took {measured}"
+
+
+def asked_and_taken(work: Callable[[], object]) -> tuple[int, int]:
+    """The most that ComfyUI was told at once, and the peak. Nothing is placed: on a CPU all lies where it is used."""
+    asked, placed = [], mm.load_models_gpu
+    mm.load_models_gpu = lambda models, memory_required=0, **_: asked.append(memory_required)
+    try:
+        taken = peak(work)
+    finally:
+        mm.load_models_gpu = placed
+    return max(asked), taken
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def by_ksampler(world: World, conditioning: list, frames: int) -> torch.Tensor:
+    usual, world.conditioning = world.conditioning, conditioning
+    try:
+        return world.ksample(steps=2, latent=torch.zeros(1, 64, frames))
+    finally:
+        world.conditioning = usual
 
 
 def on_cpu(part: pipeline.Model) -> pipeline.Model:
@@ -60,6 +86,42 @@ def check_guided_sampling(world: World) -> None:
         peak(lambda: pipeline.sample(on_cpu(model), world.text(), seconds=60.0, seeds=[1], settings=work)),
         "a guided song",
     )
+
+
+def check_every_timbre_reference_counts(world: World) -> None:
+    """Pictures of the song are drawn, too, which take most of the room that a short one needs."""
+    for seconds, references in ((6, 0), (6, 4), (6, 12), (60, 12)):
+        conditioning, frames = world.conditioning, 25 * seconds
+        if references:
+            conditioning = with_timbre(conditioning, draw(references, 750, 64))
+        latent = {"samples": torch.zeros(1, 64, frames)}
+        ours = asked_and_taken(lambda c=conditioning, x=latent: world.sample(steps=2, conditioning=c, latent=x))
+        theirs = asked_and_taken(lambda c=conditioning, n=frames: by_ksampler(world, c, n))
+        for name, sizes in (("ours", ours), ("KSampler", theirs)):
+            within(*sizes, f"{name}: {seconds} s with {references} references")
+
+
+def check_a_cover_hears_codes_first(world: World) -> None:
+    seconds = 120
+    source = {"latent": {"samples": draw(1, 64, 25 * seconds)}}
+    for name, inputs in (
+        ("a cover", source),
+        ("half a cover", {**source, "strength": 0.5}),
+        ("a blended cover", {**source, "strength": 0.5, "blend": True}),
+        ("given codes", {"codes": ", ".join(["7"] * 5 * seconds)}),
+    ):
+        task = CoverNode.execute(**{"strength": 1.0, "keep_sound": 0.0, **inputs}).args[0]
+        conditioning = world.encode(task)
+        ours = asked_and_taken(lambda c=conditioning: world.sample(steps=2, conditioning=c))
+        theirs = asked_and_taken(lambda c=conditioning: by_ksampler(world, c, 25 * seconds))
+        within(*ours, name)
+        within(*theirs, f"KSampler: {name}")
+    within(*asked_and_taken(lambda: AudioCodesNode.execute(world.model, **source)), "audio codes")
+
+
+def check_silence_is_heard_in_one_small_tile(world: World) -> None:
+    with world.without_silence() as hear:
+        within(*asked_and_taken(hear), "silence")
 
 
 def check_the_samplers_of_comfyui_are_told_the_same(world: World) -> None:
