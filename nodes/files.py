@@ -110,7 +110,12 @@ def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:
     paths = {path for path in parts if path is not None}
     # A diffusers folder keeps its weights one level down.
     files = [file for path in sorted(paths) for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return [(str(file), stat.st_mtime_ns, stat.st_size) for file in files for stat in (file.stat(),)]
+    return [_stamp(file) for file in files]
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    status = file.stat()
+    return str(file), status.st_mtime_ns, status.st_size
 
 
 def _part(parts: Checkpoint, kind: Kind, found: Path | None, choice: str) -> Path:
@@ -146,7 +151,9 @@ def _model_folders(kind: Kind) -> Iterator[str]:
     """Folders below models/acestep with a network of that kind: `model`, or `bundle/model`."""
     for root in map(Path, folder_paths.get_folder_paths(MODELS)):
         for folder in (*_folders_in(root), *(inner for outer in _folders_in(root) for inner in _folders_in(outer))):
-            if kind in _kinds(str(folder), folder.stat().st_mtime_ns):
+            # The time of the folder itself stands still while a file in it is written.
+            files = tuple(_stamp(path) for path in sorted(folder.iterdir()) if path.is_file())
+            if kind in _kinds(str(folder), files):
                 yield folder.relative_to(root).as_posix()
 
 
@@ -157,8 +164,8 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=256)
-def _kinds(folder: str, changed: int) -> frozenset[Kind]:
-    """What a model folder holds, read from its headers once for each time of change."""
+def _kinds(folder: str, files: tuple[tuple[str, int, int], ...]) -> frozenset[Kind]:
+    """What a model folder holds, read from its headers once for each state of its files."""
     from ..acestep_core.checkpoints.kinds import network_prefix, text_prefix, vae_prefix
     from ..acestep_core.checkpoints.layouts import is_diffusers
     from ..acestep_core.checkpoints.reader import read_table

@@ -69,6 +69,23 @@ def test_dropdowns_list_what_is_there(server: ComfyServer, models: Path) -> None
     assert options(server, "vae") == ["auto", "acestep/bundle/vae", "vae/acestep_v1.5_turbo_vae.safetensors"]
 
 
+def test_a_folder_appears_once_its_file_is_whole(server: ComfyServer) -> None:
+    """Written in place, as some downloaders do, a file leaves the time of its folder as it was."""
+    folder = server.base / "models" / "acestep" / "slow"
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    shutil.copytree(NANO / "vae", folder)
+    whole = weights.read_bytes()
+    try:
+        weights.write_bytes(whole[:1000])
+        assert "acestep/slow" not in options(server, "vae")
+        time = folder.stat().st_mtime_ns
+        weights.write_bytes(whole)
+        assert folder.stat().st_mtime_ns == time
+        assert "acestep/slow" in options(server, "vae")
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize(
     ("model", "text_encoder", "vae"),
     [
