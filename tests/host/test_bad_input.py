@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.layouts import as_one_file
+from acestep_core.checkpoints.catalog import NANO
+from tests.support.layouts import save
+from tests.support.single_files import state_of
 
 from .graph import find, load_workflow, to_prompt, with_inputs
 from .server import REPO, ComfyServer, PromptRejected
@@ -61,8 +63,7 @@ def test_a_model_that_is_gone(server: ComfyServer, prompt: dict) -> None:
 
 def test_a_part_that_is_missing(server: ComfyServer, prompt: dict) -> None:
     alone = server.base / "models" / "diffusion_models" / "alone.safetensors"
-    alone.parent.mkdir(exist_ok=True)
-    as_one_file(REPO / "acestep_core/nano/acestep-v15-nano", alone)
+    save(alone, state_of(NANO / "acestep-v15-nano"))
     lonely = with_inputs(prompt, "AS15_LoadModel", model="diffusion_models/alone.safetensors")
     try:
         sentence = rejection(server, lonely, "AS15_LoadModel")

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from tests.support.layouts import as_one_file
+from acestep_core.checkpoints.catalog import NANO
+from tests.support.single_files import PARTS, file_name, write_single_files
 
 from .graph import find, load_workflow, to_prompt, with_inputs
 from .server import REPO, ComfyServer, PromptRejected
 
-NANO = REPO / "acestep_core" / "nano"
 NETWORK = "acestep-v15-nano"
+SINGLE = {category: f"{category}/{file_name(category)}" for category in (*PARTS, "checkpoints")}
+IN_ONE = {"model": SINGLE["checkpoints"], "text_encoder": "auto", "vae": "auto"}
+IN_PARTS = dict(zip(("model", "text_encoder", "vae"), SINGLE.values(), strict=False))
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +37,7 @@ def models(server: ComfyServer) -> Iterator[Path]:
     """A model folder with its parts beside it, and the same networks as single files."""
     folder = server.base / "models"
     shutil.copytree(NANO, folder / "acestep" / "bundle")
-    for category, part in (("diffusion_models", NETWORK), ("vae", "vae")):
-        as_one_file(NANO / part, folder / category / f"acestep_v1.5_turbo_{category}.safetensors")
+    write_single_files(folder)
     (folder / "diffusion_models" / "another_model.safetensors").write_bytes(b"")
     (folder / "acestep" / "half").mkdir()  # a download under way: an index, and no shard yet
     index = {"weight_map": {"decoder.norm_out.weight": "model-00001-of-00002.safetensors"}}
@@ -59,14 +64,20 @@ def test_an_empty_list_says_what_to_put_where(server: ComfyServer, prompt: dict)
 
 def test_dropdowns_list_what_is_there(server: ComfyServer, models: Path) -> None:
     """Ours first; a folder appears under the part that it holds, and nowhere else; half a model nowhere."""
-    assert options(server, "model")[:3] == [
+    assert options(server, "model") == [
         "nano",
         f"acestep/bundle/{NETWORK}",
-        "diffusion_models/acestep_v1.5_turbo_diffusion_models.safetensors",
+        SINGLE["diffusion_models"],
+        SINGLE["checkpoints"],
+        "diffusion_models/another_model.safetensors",
     ]
-    assert options(server, "model")[-1] == "diffusion_models/another_model.safetensors"
-    assert options(server, "text_encoder") == ["auto", "acestep/bundle/Qwen3-Embedding-0.6B"]
-    assert options(server, "vae") == ["auto", "acestep/bundle/vae", "vae/acestep_v1.5_turbo_vae.safetensors"]
+    assert options(server, "text_encoder") == [
+        "auto",
+        "acestep/bundle/Qwen3-Embedding-0.6B",
+        SINGLE["text_encoders"],
+        SINGLE["checkpoints"],
+    ]
+    assert options(server, "vae") == ["auto", "acestep/bundle/vae", SINGLE["vae"], SINGLE["checkpoints"]]
 
 
 def test_a_folder_appears_once_its_file_is_whole(server: ComfyServer) -> None:
@@ -90,18 +101,27 @@ def test_a_folder_appears_once_its_file_is_whole(server: ComfyServer) -> None:
     ("model", "text_encoder", "vae"),
     [
         (f"acestep/bundle/{NETWORK}", "auto", "auto"),
-        ("diffusion_models/acestep_v1.5_turbo_diffusion_models.safetensors", "auto", "auto"),
-        (
-            "diffusion_models/acestep_v1.5_turbo_diffusion_models.safetensors",
-            "acestep/bundle/Qwen3-Embedding-0.6B",
-            "vae/acestep_v1.5_turbo_vae.safetensors",
-        ),
+        (f"acestep/bundle/{NETWORK}", "auto", SINGLE["checkpoints"]),
+        (SINGLE["diffusion_models"], "auto", "auto"),
+        (SINGLE["diffusion_models"], "acestep/bundle/Qwen3-Embedding-0.6B", SINGLE["vae"]),
+        (SINGLE["checkpoints"], SINGLE["text_encoders"], "acestep/bundle/vae"),
     ],
 )
 def test_every_way_to_choose_plays(
     server: ComfyServer, prompt: dict, models: Path, model: str, text_encoder: str, vae: str
 ) -> None:
     server.play(with_inputs(prompt, "AS15_LoadModel", model=model, text_encoder=text_encoder, vae=vae))
+
+
+def song(server: ComfyServer, prompt: dict, **parts: str) -> np.ndarray:
+    (file,) = server.play(with_inputs(prompt, "AS15_LoadModel", **parts)).files()
+    return soundfile.read(io.BytesIO(server.fetch(file)))[0]
+
+
+def test_a_checkpoint_sounds_like_its_parts(server: ComfyServer, prompt: dict, models: Path) -> None:
+    in_one = song(server, prompt, **IN_ONE)
+    assert in_one.std() > 0
+    assert np.array_equal(in_one, song(server, prompt, **IN_PARTS))
 
 
 def test_a_changed_file_is_read_again(server: ComfyServer, prompt: dict, models: Path) -> None:
@@ -116,11 +136,20 @@ def test_a_changed_file_is_read_again(server: ComfyServer, prompt: dict, models:
 
 
 def test_extra_model_paths(prompt: dict, tmp_path: Path) -> None:
-    shutil.copytree(NANO, tmp_path / "elsewhere" / "songs" / "mine")
+    """A name of its own for the folder of every category."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(NANO, elsewhere / "songs" / "mine")
+    folders = {category: f"my_{category}" for category in SINGLE}
+    write_single_files(elsewhere, **folders)
     config = tmp_path / "paths.yaml"
-    config.write_text(f"shared:\n  base_path: {tmp_path / 'elsewhere'}\n  acestep: songs\n")
+    lines = [f"  {category}: {folder}" for category, folder in {"acestep": "songs", **folders}.items()]
+    config.write_text("\n".join(["shared:", f"  base_path: {elsewhere}", *lines]))
     comfy = ComfyServer(tmp_path / "comfyui", args=("--cpu", "--extra-model-paths-config", str(config)))
     comfy.install(REPO, "pack")
     with comfy:
         assert f"acestep/mine/{NETWORK}" in options(comfy, "model")
         comfy.play(with_inputs(prompt, "AS15_LoadModel", model=f"acestep/mine/{NETWORK}"))
+        for widget, choice in IN_PARTS.items():
+            assert {choice, SINGLE["checkpoints"]} <= set(options(comfy, widget))
+        comfy.play(with_inputs(prompt, "AS15_LoadModel", **IN_ONE))
+        comfy.play(with_inputs(prompt, "AS15_LoadModel", **IN_PARTS))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from acestep_core.checkpoints import keymaps
@@ -122,9 +122,3 @@ def vae_state(vae: nn.Module, spelling: Spelling, stable_audio: bool) -> State:
         keymaps.to_stable_audio(name, BLOCKS): tensor.flatten() if name.endswith(("alpha", "beta")) else tensor
         for name, tensor in state.items()
     }
-
-
-def as_one_file(folder: Path, target: Path) -> Path:
-    """The weights in a folder, whether whole or in shards, as one file."""
-    parts = sorted(folder.glob("*.safetensors"))
-    return save(target, {name: value for part in parts for name, value in load_file(part).items()})
