@@ -55,12 +55,20 @@ def embedding_with_weights(base: type) -> type:
     return Embedding
 
 
+NATIVE = "ACEStep15"  # ComfyUI's own class for this model, in later versions
+
+
 def model_class() -> type:
     """What our MODEL derives from: ComfyUI's own ACE-Step 1.5 where it has one, so that its loaders match LoRAs by all
     the names that they know for it (PEFT's and LyCORIS' among them); else the base of all models."""
     import comfy.model_base
 
-    return getattr(comfy.model_base, "ACEStep15", comfy.model_base.BaseModel)
+    return getattr(comfy.model_base, NATIVE, comfy.model_base.BaseModel)
+
+
+def is_native(model: object) -> bool:
+    """Whether ComfyUI's own loader has made it, of the same files as ours."""
+    return type(model).__name__ == NATIVE
 
 
 def vae_rates(vae: object) -> tuple[int, int]:

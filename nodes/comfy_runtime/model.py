@@ -27,7 +27,7 @@ from ...acestep_core.sampling.context import codes_seen, context, frames_to_run
 from ...acestep_core.sampling.preview import picture
 from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
 from ..conditioning import BATCH, EDIT, LYRICS, MORPH, TIMBRE, condition_rows, references, text_condition
-from ..versions import model_class
+from ..versions import is_native, model_class
 from .estimates import MAX_CONDITION_ROWS, sampling_bytes, tokenizing_bytes
 from .placement import ComfyPlacement
 from .precision import COMPUTE_DTYPES, encoder_dtype
@@ -224,7 +224,7 @@ def song_model(model: object) -> AceStep15:
     """What is in a MODEL. Raises RequestError for those of other models."""
     inner = getattr(model, "model", None)
     if not isinstance(inner, AceStep15):
-        if type(inner).__name__ == "ACEStep15":
+        if is_native(inner):
             raise RequestError(
                 "this MODEL comes from ComfyUI's own loader, which is for KSampler: choose the same file in Load Model "
                 "of the ACE-Step 1.5 nodes, and connect that"
