@@ -168,7 +168,7 @@ def tokenize(model: Model, latents: Tensor, hooks: Hooks | None = None) -> tuple
         model.placement.use(network) as device,
         phase("tokenize", device, network.encoder.dtype),
     ):
-        return audio_codes(network, check_latents(latents), device)
+        return audio_codes(network, check_latents(latents), device, hooks)
 
 
 def decode(

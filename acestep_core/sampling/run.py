@@ -81,18 +81,18 @@ def run(network: AceStepModel, request: Request, device: torch.device, hooks: Ho
     noise = draw_noise(request.seeds, frames)
     if request.retake is not None:
         noise = retake_noise(noise, *request.retake)
-    course = _Course(network, request, device, frames)
+    course = _Course(network, request, device, frames, hooks)
     if request.morph is not None:
-        return course.morphed(hooks)[:, : request.frames]
-    latents = course.denoised(noise.to(device), hooks)[:, : request.frames]
+        return course.morphed()[:, : request.frames]
+    latents = course.denoised(noise.to(device))[:, : request.frames]
     return latents if request.edit is None else repaint.kept(request.edit, latents)
 
 
 class _Course:
     """The ways that a request can take through the network; each is prepared when it is first gone."""
 
-    def __init__(self, network: AceStepModel, request: Request, device: torch.device, frames: int):
-        self.network, self.request, self.device, self.frames = network, request, device, frames
+    def __init__(self, network: AceStepModel, request: Request, device: torch.device, frames: int, hooks: Hooks):
+        self.network, self.request, self.device, self.frames, self.hooks = network, request, device, frames, hooks
         self.songs, self.edit, self.sampling = len(request.seeds), request.edit, request.sampling
         self.place = (self.songs, frames, device)
 
@@ -100,9 +100,13 @@ class _Course:
         encoded = encode_conditions(self.network, texts, self.device, self.request.timbre)
         return network_velocity(self.network, encoded, seen, guided=guided and self.sampling.guidance.enabled)
 
+    def seen(self) -> Tensor:
+        """What the transformer sees of the source."""
+        return context(self.network, self.edit, *self.place, self.hooks)
+
     def asked(self) -> Velocity:
         """Text and source as they were given."""
-        return self.velocity(self.request.conditions, context(self.network, self.edit, *self.place))
+        return self.velocity(self.request.conditions, self.seen())
 
     def plain(self) -> Velocity:
         """The text alone."""
@@ -110,7 +114,7 @@ class _Course:
             plain_conditions(self.request.conditions), silent_context(self.network, self.edit, *self.place)
         )
 
-    def denoised(self, noise: Tensor, hooks: Hooks) -> Tensor:
+    def denoised(self, noise: Tensor) -> Tensor:
         edit, schedule, start, after_step = self.edit, self.sampling.schedule, noise, None
         if edit is not None and edit.source is not None:
             source = padded(edit.source, self.silence())
@@ -124,7 +128,7 @@ class _Course:
             solver=self.sampling.solver,
             guidance=self.sampling.guidance,
             seeds=self.request.seeds,
-            hooks=hooks,
+            hooks=self.hooks,
             after_step=after_step,
             adjust=self.blended(),
             later=later,
@@ -143,12 +147,12 @@ class _Course:
             return None
         share = self.edit.blend
         texts = plain_conditions(self.request.conditions)
-        plain = self.velocity(texts, context(self.network, self.edit, *self.place), guided=False)
+        plain = self.velocity(texts, self.seen(), guided=False)
         return lambda x, t, v: (1 - share) * v + share * plain(x, t, False)
 
-    def morphed(self, hooks: Hooks) -> Tensor:
+    def morphed(self) -> Tensor:
         asked = self.request.morph
-        seen = context(self.network, self.edit, *self.place)
+        seen = self.seen()
         return morph(
             self.velocity(asked.conditions, seen),
             self.velocity(self.request.conditions, seen),
@@ -157,7 +161,7 @@ class _Course:
             seeds=self.request.other_seeds(),
             guidance=self.sampling.guidance,
             settings=asked.settings,
-            hooks=hooks,
+            hooks=self.hooks,
         )
 
     def silence(self) -> Tensor:

@@ -23,7 +23,7 @@ from ...acestep_core.edit import Edit
 from ...acestep_core.errors import RequestError
 from ...acestep_core.models.dit import Prepared
 from ...acestep_core.models.model import AceStepModel
-from ...acestep_core.sampling.context import codes_seen, context, frames_to_run
+from ...acestep_core.sampling.context import CODES_AT_ONCE, codes_seen, context, frames_to_run
 from ...acestep_core.sampling.preview import picture
 from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
 from ..conditioning import BATCH, EDIT, LYRICS, MORPH, TIMBRE, condition_rows, references, text_condition
@@ -129,7 +129,8 @@ class AceStep15(model_class()):
         if edit is not None:
             edit.check_model(network.config)
         songs, _, frames = kwargs["noise"].shape
-        seen = context(network, edit, 1 if edit is None or edit.items == 1 else songs, frames, device)
+        with watched() as hooks:
+            seen = context(network, edit, 1 if edit is None or edit.items == 1 else songs, frames, device, hooks)
         return {"song": SongCondition(encoded, seen)}
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):
@@ -264,8 +265,8 @@ def placed_network(
 def tokenized(model: comfy.model_patcher.ModelPatcher, latents: torch.Tensor) -> tuple[Codes, ...]:
     """The audio codes of latents [B, T, 64], song by song."""
     inner = song_model(model)
-    rows = -(-latents.shape[1] // inner.diffusion_model.config.pool_window_size)
-    memory = tokenizing_bytes(inner.diffusion_model.config, rows, inner.get_dtype().itemsize)
+    codes = min(CODES_AT_ONCE, -(-latents.shape[1] // inner.diffusion_model.config.pool_window_size))
+    memory = tokenizing_bytes(inner.diffusion_model.config, codes, inner.get_dtype().itemsize)
     part = pipeline.Model(network=inner.diffusion_model, placement=ComfyPlacement(model, memory))
     with watched() as hooks:
         return pipeline.tokenize(part, latents, hooks)

@@ -1,4 +1,4 @@
-"""What a node shows while it runs, as a browser hears of it: pictures and texts over the websocket."""
+"""What a node shows while it runs, as a browser hears of it: bars, pictures and texts over the websocket."""
 
 from __future__ import annotations
 
@@ -13,32 +13,39 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .graph import load_workflow, to_prompt, with_inputs
+from .graph import find, load_workflow, to_prompt, with_all, with_inputs
 from .server import REPO, ComfyServer
 
 PICTURE, TEXT = 1, 3  # kinds of binary message
 
 
-def heard(server: ComfyServer, prompt: dict[str, dict]) -> list[tuple[int, bytes]]:
-    """The binary messages of one run: kind and content."""
+def messages_of(server: ComfyServer, prompt: dict[str, dict]) -> list[dict | bytes]:
+    """What the server says of one run."""
 
-    async def listen() -> list[tuple[int, bytes]]:
-        found = []
+    async def listen() -> list[dict | bytes]:
+        found: list[dict | bytes] = []
         address = f"ws://127.0.0.1:{server.port}/ws?clientId=listener"
         async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
             prompt_id = await asyncio.to_thread(server.queue, prompt, client_id="listener")
             while True:
                 message = await asyncio.wait_for(socket.receive(), 120)
                 if message.type == aiohttp.WSMsgType.BINARY:
-                    found.append((struct.unpack(">I", message.data[:4])[0], message.data[4:]))
+                    found.append(message.data)
                 elif message.type == aiohttp.WSMsgType.TEXT:
                     event = json.loads(message.data)
+                    found.append(event)
                     data = event["data"]
                     if event["type"] == "executing" and data["node"] is None and data["prompt_id"] == prompt_id:
                         return found
 
     with ThreadPoolExecutor(1) as pool:  # the browser tests leave a running event loop in this thread
         return pool.submit(asyncio.run, listen()).result()
+
+
+def heard(server: ComfyServer, prompt: dict[str, dict]) -> list[tuple[int, bytes]]:
+    """The binary messages of one run: kind and content."""
+    binary = [message for message in messages_of(server, prompt) if isinstance(message, bytes)]
+    return [(struct.unpack(">I", message[:4])[0], message[4:]) for message in binary]
 
 
 def pictures(messages: list[tuple[int, bytes]]) -> list[np.ndarray]:
@@ -56,6 +63,33 @@ def test_the_song_takes_shape(server: ComfyServer, workflow: str, sampler: str) 
     assert all(picture.shape == (192, 512, 3) for picture in shown)
     assert all(picture.std() > 10 for picture in shown)
     assert (np.abs(shown[0].astype(int) - shown[-1]) > 30).mean() > 0.05
+
+
+def test_every_phase_moves_the_bar_of_its_node(server: ComfyServer) -> None:
+    """Loading, reading words, sampling, decoding, hearing sound, and hearing codes: also of more than a minute."""
+    prompt = to_prompt(load_workflow(REPO / "workflows" / "audio_codes.json"), server.object_info())
+    prompt = with_all(with_all(prompt, "AS15_Song", duration=61.0), "AS15_Sample", steps=2, seed=61)
+    prompt = with_inputs(prompt, "AS15_LoadModel", variant="turbo")  # nobody else's: nothing comes from the cache
+    decode, load = find(prompt, "AS15_Decode"), find(prompt, "AS15_LoadModel")
+    prompt["hear"] = {"class_type": "AS15_EncodeAudio", "inputs": {"vae": [load, 2], "audio": [decode, 0]}}
+    prompt["keep"] = {"class_type": "SaveLatent", "inputs": {"samples": ["hear", 0], "filename_prefix": "latents/bar"}}
+    bars: dict[str, list[tuple[int, int]]] = {}
+    for message in messages_of(server, prompt):
+        if isinstance(message, dict) and message["type"] == "progress":
+            data = message["data"]
+            bars.setdefault(data["node"], []).append((data["value"], data["max"]))
+    steps = {}
+    for node, seen in bars.items():
+        assert seen[-1][0] == seen[-1][1], f"the bar of {prompt[node]['class_type']} stops at {seen[-1]}"
+        steps.setdefault(prompt[node]["class_type"], []).append(seen[-1][1])
+    assert min(steps.pop("AS15_LoadModel")) > 1
+    assert steps == {
+        "AS15_Encode": [1, 1],
+        "AS15_Sample": [2, 2],
+        "AS15_Decode": [4],
+        "AS15_EncodeAudio": [4],
+        "AS15_AudioCodes": [2],
+    }
 
 
 def test_a_note_stands_on_the_node_that_made_it(server: ComfyServer) -> None:

@@ -11,6 +11,8 @@ import torch
 from pack_under_test.acestep_core.models.dit import Prepared
 from pack_under_test.acestep_core.models.model import AceStepModel
 from pack_under_test.acestep_core.models.oobleck import OobleckVAE
+from pack_under_test.nodes.codes import AudioCodesNode
+from pack_under_test.nodes.cover import CoverNode
 
 from .partial import keep_partly, with_lora
 from .world import World, counted, difference, network_of
@@ -134,3 +136,21 @@ def check_while_encoding_sound(world: World) -> None:
     with counted(world.vae.first_stage_model.encoder, stop_at(1)) as calls:
         assert interrupted(lambda: world.encode_audio(sound))
     assert calls[0] == 1
+
+
+def check_while_hearing_codes(world: World) -> None:
+    latent = {"samples": torch.randn(1, 64, 2000, generator=torch.Generator().manual_seed(0))}  # 80 s: heard in two
+    task = CoverNode.execute(strength=1.0, keep_sound=0.0, latent=latent).args[0]
+    usual, world.conditioning = world.conditioning, world.encode(task)
+    network = network_of(world.model)
+    try:
+        for work in (
+            lambda: AudioCodesNode.execute(world.model, latent=latent),
+            world.sample,
+            lambda: world.ksample(latent=latent["samples"]),
+        ):
+            with counted(network.tokenizer, stop_at(1)) as calls, counted(network.decoder) as steps:
+                assert interrupted(work)
+            assert (calls[0], steps[0]) == (1, 0)
+    finally:
+        world.conditioning = usual
