@@ -73,9 +73,7 @@ class SaveCodesNode(io.ComfyNode):
         found = parse_songs(codes)
         if not found:
             raise RequestError("there are no audio codes to save: the text is empty")
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(*checked(filename_prefix))
         file = f"{name}_{counter:05}_.json"
         save_songs(Path(folder) / file, [KeptSong(song or Song(""), item) for item in found])
         where = os.path.join(subfolder, file)
@@ -109,6 +107,8 @@ class LoadCodesNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file) -> bool | str:
+        if file is None:  # comes from another node
+            return True
         try:
             path_of(file)
         except RequestError as error:
@@ -118,6 +118,8 @@ class LoadCodesNode(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file) -> object:
         """Another file under the same name holds other codes."""
+        if file is None:
+            return None
         status = path_of(file).stat()
         return (status.st_mtime_ns, status.st_size)
 
@@ -140,7 +142,24 @@ def offered_files() -> list[str]:
 def path_of(file: str) -> Path:
     """Where a file of the input folder is. Raises RequestError for one that is gone or lies elsewhere."""
     root = Path(folder_paths.get_input_directory()).resolve()
-    path = (root / file).resolve()
-    if root not in path.parents or path.suffix not in SUFFIXES or not path.is_file():
-        raise RequestError(f"there is no file of audio codes {file!r} in ComfyUI's input folder")
+    try:
+        path = (root / file).resolve()
+        found = root in path.parents and path.suffix in SUFFIXES and path.is_file()
+    except (OSError, TypeError, ValueError):  # what another node gives need not be a name
+        found = False
+    if not found:
+        raise RequestError(
+            f"there is no file of audio codes {file!r} in ComfyUI's input folder: choose one from the list"
+        )
     return path
+
+
+def checked(prefix: str) -> tuple[str, str]:
+    """The prefix of a file to save, and the output folder. Raises RequestError for one that leads out of it."""
+    output = Path(os.path.abspath(folder_paths.get_output_directory()))
+    place = Path(os.path.abspath(output / prefix))
+    if "\0" in prefix or output not in (place, *place.parents):
+        raise RequestError(
+            f"filename_prefix {prefix!r} is no name inside ComfyUI's output folder: give one, with folders or without"
+        )
+    return prefix, str(output)

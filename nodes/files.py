@@ -89,6 +89,8 @@ def resolve_planner(choice: str) -> tuple[Path, Path | None]:
 
 def path_of(choice: str) -> Path:
     """The file or folder of a dropdown entry."""
+    if not isinstance(choice, str):  # another node may give anything
+        raise RequestError(f"{choice!r} is not one of the models in the list: choose one from it")
     if choice in HINTS.values():
         raise RequestError(f"that entry only says where models go: {choice[7:-1]}, then press R and choose one")
     category, _, name = choice.partition("/")

@@ -36,7 +36,9 @@ def test_saved_codes_come_back(server: ComfyServer, prompt: dict) -> None:
     assert shown == [song["codes"]]
 
 
-@pytest.mark.parametrize("file", ["../secret.json", "/etc/passwd", "gone.json", "mine.safetensors", ""])
+@pytest.mark.parametrize(
+    "file", ["../secret.json", "/etc/passwd", "gone.json", "mine.safetensors", "", "a\0.json", "a" * 999]
+)
 def test_nothing_outside_of_the_input_folder(server: ComfyServer, file: str) -> None:
     (server.base / "secret.json").write_text("{}")
     load = {"class_type": "AS15_LoadCodes", "inputs": {"file": file}}
@@ -44,6 +46,14 @@ def test_nothing_outside_of_the_input_folder(server: ComfyServer, file: str) -> 
     with pytest.raises(PromptRejected) as caught:
         server.queue({"load": load, "view": view})
     assert "there is no file of audio codes" in caught.value.node_errors["load"][0]
+
+
+@pytest.mark.parametrize("prefix", ["../song", "/etc/song", "codes/../../song", "a\0b"])
+def test_nothing_is_saved_outside_of_the_output_folder(server: ComfyServer, prefix: str) -> None:
+    words = {"class_type": "PrimitiveString", "inputs": {"value": "1, 2, 3"}}
+    save = {"class_type": "AS15_SaveCodes", "inputs": {"codes": ["words", 0], "filename_prefix": prefix}}
+    said = server.run({"words": words, "save": save}).error
+    assert said.startswith(f"filename_prefix {prefix!r} is no name inside ComfyUI's output folder") and "\n" not in said
 
 
 def test_a_file_of_something_else(server: ComfyServer) -> None:

@@ -6,6 +6,9 @@ import comfy.model_sampling
 import torch
 from pack_under_test.acestep_core.errors import RequestError
 from pack_under_test.nodes import comfy_runtime, loading
+from pack_under_test.nodes.codes import LoadCodesNode
+from pack_under_test.nodes.load import LoadModelNode
+from pack_under_test.nodes.load_planner import LoadPlannerNode
 
 from .world import World, difference, network_of, similarity
 
@@ -70,6 +73,23 @@ def check_float16_keeps_the_condition_encoder_in_float32(world: World) -> None:
     assert network.decoder.dtype == torch.float16 and network.encoder.dtype == torch.float32
     assert {p.dtype for p in network.encoder.parameters()} == {torch.float16}
     assert similarity(world.sample(model), world.sample()) > 0.999
+
+
+def check_what_another_node_gives_for_a_file_need_not_be_one(world: World) -> None:
+    """What is linked is None until it is there, and may be None even then."""
+    assert LoadCodesNode.validate_inputs(None) is True and LoadCodesNode.fingerprint_inputs(None) is None
+    assert LoadModelNode.validate_inputs("nano", None, "auto") is True
+    for given in (None, 7, "a\0.json"):
+        sentence = f"there is no file of audio codes {given!r} in ComfyUI's input folder: choose one from the list"
+        assert refusal(lambda given=given: LoadCodesNode.execute(given)) == sentence
+    for given in (None, 7):
+        loads = (
+            lambda given=given: LoadModelNode.execute(given, "auto", "auto", "auto", "auto"),
+            lambda given=given: LoadModelNode.execute("nano", given, "auto", "auto", "auto"),
+            lambda given=given: LoadPlannerNode.execute(given, "auto"),
+        )
+        for load in loads:
+            assert refusal(load) == f"{given!r} is not one of the models in the list: choose one from it"
 
 
 def check_stored_weights_can_be_trained(world: World) -> None:
