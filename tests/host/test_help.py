@@ -12,9 +12,11 @@ import pytest
 
 from tests.support.comfyui import find_comfyui
 
+from .graph import widget_names
 from .server import REPO, ComfyServer
 
 DOCS = REPO / "web" / "docs"
+TYPICAL = {"en": "*Typical:* ", "zh": "*常用：*"}
 EXAMPLES = re.compile("Example workflows?: |示例工作流：")
 LANGUAGES = {"en": "{node}.md", "zh": "{node}/zh.md"}
 
@@ -35,6 +37,18 @@ def test_a_page_names_every_input_and_output_of_its_node(server: ComfyServer, la
         inputs = order.get("required", []) + order.get("optional", [])
         rows = re.findall(r"^\| .*?`(\w+)` \|", page, re.MULTILINE)
         assert rows == inputs + nodes[node]["output_name"], node
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_page_gives_a_typical_value_for_every_widget(server: ComfyServer, language: str) -> None:
+    nodes = our_nodes(server)
+    without = [
+        (node, name)
+        for node, page in read_pages(language, nodes).items()
+        for name in filter(None, widget_names(nodes[node]))
+        if not re.search(rf"^\| .*?`{name}` \| .*{re.escape(TYPICAL[language])}\S", page, re.MULTILINE)
+    ]
+    assert not without
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
