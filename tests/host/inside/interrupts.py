@@ -117,7 +117,7 @@ def check_with_a_lora_on_a_partly_loaded_model(world: World) -> None:
 
 
 def check_while_decoding(world: World) -> None:
-    samples = torch.randn(1, 64, 1200, generator=torch.Generator().manual_seed(0))
+    samples = torch.randn(1, 64, 600, generator=torch.Generator().manual_seed(0))
     whole = world.decode(samples)
     network = world.vae.first_stage_model
     with counted(network.decoder, stop_at(2)) as calls:
@@ -132,7 +132,7 @@ def check_while_decoding(world: World) -> None:
 
 
 def check_while_encoding_sound(world: World) -> None:
-    sound = torch.randn(1, 2, 1200 * 1920, generator=torch.Generator().manual_seed(0)) * 0.1
+    sound = torch.randn(1, 2, 600 * 1920, generator=torch.Generator().manual_seed(0)) * 0.1
     with counted(world.vae.first_stage_model.encoder, stop_at(1)) as calls:
         assert interrupted(lambda: world.encode_audio(sound))
     assert calls[0] == 1

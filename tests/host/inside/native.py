@@ -18,7 +18,7 @@ from .odd_inputs import refusal, with_data
 from .partial import weights_of_an_adapter
 from .world import FRAMES, World, difference, shown
 
-LONG = 700  # frames: more than a tile
+LONG = 530  # frames: more than a tile
 
 
 class Autoencoder(torch.nn.Module):

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import json
 import sys
+import time
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -55,8 +56,9 @@ def main(comfyui: str, repo: str, *modules: str) -> None:
         module = importlib.import_module(f"inside.{name}")
         for key, check in list(vars(module).items()):
             if key.startswith("check_") and check.__module__ == module.__name__:
+                started = time.process_time()
                 results[f"{name}.{key}"] = failure = outcome(check, world)
-                print(key, failure or "passed", file=sys.stderr)
+                print(f"{key} ({time.process_time() - started:.1f} s):", failure or "passed", file=sys.stderr)
     print(json.dumps(results))
 
 
