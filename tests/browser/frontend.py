@@ -29,6 +29,8 @@ PATIENCE = 120_000  # milliseconds that a step may take on a slow machine
 SETTLE = 500  # milliseconds until the canvas is drawn anew
 TITLE = re.compile(r"\[\d+%\]\[(\d+)%\] (.*)")  # "[14%][50%] Sample Song": of the graph, of the node that runs
 
+LEAF = ".node-lib-node-container"
+
 READ_NODES = """() => app.graph.nodes.map(node => ({
     id: node.id, type: node.type, title: node.getTitle(), box: [...node.getBounding()],
     size: [...node.size], smallest: [...node.computeSize()],
@@ -55,6 +57,13 @@ WIDGET = """([id, name]) => {
     const [x, y] = app.canvas.ds.convertOffsetToCanvas([node.pos[0] + node.size[0] / 2, node.pos[1] + widget.y + 10]);
     const box = app.canvas.canvas.getBoundingClientRect();
     return [box.x + x, box.y + y];
+}"""
+STILL = """async selector => {
+    const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+    const read = () => JSON.stringify([...document.querySelectorAll(selector)].map(
+        entry => [entry.textContent, entry.getBoundingClientRect()]));
+    await pause(500);  // longer than the search waits for another letter
+    for (let before = null, now = read(); before !== now; before = now, now = read()) await pause(200);
 }"""
 WATCH_TITLE = """() => {
     window.seenTitles = [document.title];
@@ -135,12 +144,13 @@ class Frontend:
         return path
 
     def library(self, words: str) -> Locator:
-        """The nodes that the node library's search finds for these words."""
+        """The nodes that the node library's search finds for these words, once they are there and lie still."""
         search = self.page.locator(".side-bar-panel input[type=text]")
         if not search.count():
             self.page.locator(".node-library-tab-button").click()
         search.fill(words)
-        return self.page.locator(".node-lib-node-container")
+        self.page.evaluate(STILL, LEAF)
+        return self.page.locator(LEAF)
 
     def close_sidebar(self) -> None:
         self.page.locator(".side-bar-button-selected").click()
@@ -199,7 +209,7 @@ class Frontend:
     def add_node(self, label: str, x: float, y: float) -> Node:
         """Drags a node from the library so that its title bar comes to (x, y)."""
         known = {node.id for node in self.nodes()}
-        leaf = self.library(label).filter(has_text=label).first
+        leaf = self.library(label).filter(has=self.page.get_by_text(label, exact=True)).first
         leaf.wait_for()
         box = leaf.bounding_box()
         self.drag((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (x, y))
