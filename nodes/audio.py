@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..acestep_core.config import SAMPLE_RATE
 from .latents import EDITS, Edits, edits_of, from_latent, to_latent
-from .sockets import CATEGORY
+from .sockets import AUDIO
 
 
 class DecodeNode(io.ComfyNode):
@@ -15,7 +15,7 @@ class DecodeNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Decode",
             display_name="Decode Song",
-            category=CATEGORY,
+            category=AUDIO,
             description="Turns latents into sound: stereo, 48 kHz.",
             inputs=[
                 io.Vae.Input("vae", tooltip="What turns latents into sound, from Load Model."),
@@ -65,7 +65,7 @@ class EncodeAudioNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_EncodeAudio",
             display_name="Encode Audio",
-            category=CATEGORY,
+            category=AUDIO,
             description="Turns a recording into latents; any sample rate, mono or stereo.",
             inputs=[
                 io.Vae.Input("vae", tooltip="What turns sound into latents, from Load Model."),

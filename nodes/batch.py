@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .sockets import CATEGORY
+from .sockets import SONG
 
 SONGS = 8
 
@@ -21,7 +21,7 @@ class BatchSongsNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_BatchSongs",
             display_name="Batch Songs",
-            category=CATEGORY,
+            category=SONG,
             description="Puts several songs together, so that Sample Song makes them all at once, in this order.",
             inputs=[
                 io.Conditioning.Input("song_1", tooltip="The first song, from Encode Song, or a batch of songs."),

@@ -9,7 +9,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..acestep_core.errors import RequestError
-from .sockets import CATEGORY, SongSocket
+from .sockets import EDITS, SongSocket
 from .source import need_source, source_inputs
 
 SUFFIXES = (".json", ".txt")
@@ -22,7 +22,7 @@ class AudioCodesNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_AudioCodes",
             display_name="Audio Codes",
-            category=CATEGORY,
+            category=EDITS,
             description="Writes down the structure of a song, five codes a second: melody, chords and beat, no sound.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that hears the structure, from Load Model."),
@@ -51,7 +51,7 @@ class SaveCodesNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_SaveCodes",
             display_name="Save Audio Codes",
-            category=CATEGORY,
+            category=EDITS,
             description="Keeps audio codes in a file in ComfyUI's output folder, with the song they belong to.",
             is_output_node=True,
             inputs=[
@@ -87,7 +87,7 @@ class LoadCodesNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_LoadCodes",
             display_name="Load Audio Codes",
-            category=CATEGORY,
+            category=EDITS,
             description="Reads audio codes from a file in ComfyUI's input folder.",
             inputs=[
                 io.Combo.Input(

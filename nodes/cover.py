@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.errors import RequestError
-from .sockets import CATEGORY, TaskSocket
+from .sockets import EDITS, TaskSocket
 from .source import find_source, source_inputs, task_output
 from .versions import advanced
 
@@ -16,7 +16,7 @@ class CoverNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Cover",
             display_name="Cover",
-            category=CATEGORY,
+            category=EDITS,
             description="Keeps melody, chords and beat of a song, and plays and sings them as the caption says.",
             inputs=[
                 *source_inputs(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .sockets import CATEGORY, SongSocket
+from .sockets import SAMPLING, SongSocket
 
 
 class EmptyLatentNode(io.ComfyNode):
@@ -15,7 +15,7 @@ class EmptyLatentNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_EmptyLatent",
             display_name="Empty Song",
-            category=CATEGORY,
+            category=SAMPLING,
             description="An empty latent as long as the song, for ComfyUI's own samplers to fill.",
             inputs=[
                 SongSocket.Input("song", tooltip="The song to be made: the latent gets its duration."),

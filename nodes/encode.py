@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..acestep_core.config import FRAME_RATE
 from ..acestep_core.errors import RequestError
-from .sockets import CATEGORY, SongSocket, TaskSocket, TextEncoderSocket
+from .sockets import SONG, SongSocket, TaskSocket, TextEncoderSocket
 
 if TYPE_CHECKING:
     from ..acestep_core.edit import Edit
@@ -21,7 +21,7 @@ class EncodeNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Encode",
             display_name="Encode Song",
-            category=CATEGORY,
+            category=SONG,
             description="Reads caption, lyrics and facts of a song with the text encoder.",
             inputs=[
                 TextEncoderSocket.Input("text_encoder", tooltip="The reader of the words, from Load Model."),

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..acestep_core.errors import RequestError
 from .sample import MAX_SEED
-from .sockets import CATEGORY, PlannerSocket, SongSocket
+from .sockets import PLANNER, PlannerSocket, SongSocket
 from .source import need_source, source_inputs
 from .versions import advanced
 
@@ -23,7 +23,7 @@ class ListenNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Listen",
             display_name="Listen",
-            category=CATEGORY,
+            category=PLANNER,
             description="Hears what a song is: how it sounds, what is sung, tempo, key and time signature.",
             inputs=[
                 PlannerSocket.Input("planner", tooltip="Who finds the words, from Load Planner."),

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..acestep_core.checkpoints.catalog import VARIANTS, Kind
 from ..acestep_core.errors import AceStepError
 from .files import EMBEDDED, fingerprint, offered, resolve
-from .sockets import AUTO, CATEGORY, TextEncoderSocket
+from .sockets import AUTO, LOADERS, TextEncoderSocket
 from .versions import advanced
 
 DTYPES = ["bfloat16", "float32", "fp8_e4m3fn"]
@@ -19,7 +19,7 @@ class LoadModelNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_LoadModel",
             display_name="Load Model",
-            category=CATEGORY,
+            category=LOADERS,
             description="Loads an ACE-Step 1.5 model with its text encoder and VAE.",
             inputs=[
                 io.Combo.Input(

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..acestep_core.checkpoints.catalog import Kind
 from ..acestep_core.errors import AceStepError
 from .files import fingerprint, offered, resolve_planner
-from .sockets import AUTO, CATEGORY, PlannerSocket
+from .sockets import AUTO, LOADERS, PlannerSocket
 from .versions import advanced
 
 DTYPES = ["bfloat16", "float16", "float32", "fp8_e4m3fn", "int8"]
@@ -19,7 +19,7 @@ class LoadPlannerNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_LoadPlanner",
             display_name="Load Planner",
-            category=CATEGORY,
+            category=LOADERS,
             description="Loads a planner: the language model that thinks a song out, writes one, or hears what one is.",
             inputs=[
                 io.Combo.Input(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .encode import length_notes
-from .sockets import CATEGORY
+from .sockets import EDITS
 from .source import need_source, source_inputs
 from .versions import advanced
 
@@ -16,7 +16,7 @@ class MorphNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Morph",
             display_name="Morph",
-            category=CATEGORY,
+            category=EDITS,
             description="Turns a recording from what one caption says into what another says, and keeps the rest.",
             inputs=[
                 io.Conditioning.Input("target", tooltip="What the recording shall become, from Encode Song."),

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..acestep_core.song import Song
 from .sample import MAX_SEED
-from .sockets import CATEGORY, PlannerSocket, SongSocket
+from .sockets import PLANNER, PlannerSocket, SongSocket
 from .versions import advanced
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class PlanNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Plan",
             display_name="Plan Song",
-            category=CATEGORY,
+            category=PLANNER,
             description="Thinks a song out before it is played: fills in what you left open and writes down its "
             "structure, five codes a second.",
             inputs=[

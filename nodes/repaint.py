@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.config import FRAME_RATE
-from .sockets import CATEGORY, TaskSocket
+from .sockets import EDITS, TaskSocket
 from .source import MAX_EDIT_SECONDS, need_source, parts, source_inputs, task_output
 from .versions import advanced
 
@@ -44,7 +44,7 @@ class RepaintNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Repaint",
             display_name="Repaint",
-            category=CATEGORY,
+            category=EDITS,
             description="Makes a part of a song anew, as caption and lyrics say, and leaves the rest alone.",
             inputs=[
                 *source_inputs(),
@@ -108,7 +108,7 @@ class ExtendNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Extend",
             display_name="Extend",
-            category=CATEGORY,
+            category=EDITS,
             description="Makes a song longer, at its end, at its beginning or both, and leaves the rest alone.",
             inputs=[
                 *source_inputs(),

@@ -14,7 +14,7 @@ from ..acestep_core.sampling.guidance import METHODS
 from ..acestep_core.sampling.settings import SamplingSettings
 from ..acestep_core.sampling.solvers import SOLVERS
 from .latents import from_latent, to_latent
-from .sockets import CATEGORY
+from .sockets import SAMPLING
 from .versions import advanced
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class SampleNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Sample",
             display_name="Sample Song",
-            category=CATEGORY,
+            category=SAMPLING,
             description="Makes the song, step by step, out of noise. Zero and auto stand for what suits the model.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that plays and sings, from Load Model."),

@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..acestep_core.song import Song
 from ..acestep_core.text.languages import LANGUAGES, UNKNOWN
-from .sockets import CATEGORY, SongSocket
+from .sockets import SONG, SongSocket
 
 BEATS = {"2": "2/4", "3": "3/4", "4": "4/4", "6": "6/8"}
 
@@ -17,7 +17,7 @@ class ShowSongNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_ShowSong",
             display_name="Show Song",
-            category=CATEGORY,
+            category=SONG,
             description="Shows caption, facts and lyrics of a song, to be read, and passes it on.",
             is_output_node=True,
             inputs=[SongSocket.Input("song", tooltip="The song to show, from Song, Plan Song, Write Song or Listen.")],

@@ -1,10 +1,13 @@
-"""Our own sockets, for what ComfyUI has no type for, and what every node's schema shares."""
+"""Our own sockets, for what ComfyUI has no type for, and what the nodes' schemas share."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-CATEGORY = "ACE-Step 1.5"
+# Where the node library shows them; the colours in web/js go by the same stages.
+LOADERS, SONG, SAMPLING, AUDIO, EDITS, PLANNER = (
+    f"ACE-Step 1.5/{stage}" for stage in ("loaders", "song", "sampling", "audio", "edits", "planner")
+)
 AUTO = "auto"
 
 TextEncoderSocket = io.Custom("ACESTEP_TEXT_ENCODER")

@@ -8,7 +8,7 @@ from ..acestep_core.config import MAX_SECONDS
 from ..acestep_core.errors import RequestError
 from ..acestep_core.song import MAX_BPM, Metadata, Song
 from ..acestep_core.text.languages import LANGUAGES
-from .sockets import AUTO, CATEGORY, SongSocket
+from .sockets import AUTO, SONG, SongSocket
 
 KEYS = [f"{note}{sign} {mode}" for note in "CDEFGAB" for sign in ("", "#", "b") for mode in ("major", "minor")]
 TIME_SIGNATURES = ["2/4", "3/4", "4/4", "6/8"]
@@ -20,7 +20,7 @@ class SongNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Song",
             display_name="Song",
-            category=CATEGORY,
+            category=SONG,
             description="The song you want: how it sounds, what is sung, and how long it is.",
             inputs=[
                 io.String.Input(

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..acestep_core.tasks import TRACKS
 from .repaint import edge_inputs
-from .sockets import CATEGORY, TaskSocket
+from .sockets import EDITS, TaskSocket
 from .source import MAX_EDIT_SECONDS, need_source, parts, source_inputs, task_output
 from .versions import advanced
 
@@ -19,7 +19,7 @@ class StemsNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Stems",
             display_name="Stems",
-            category=CATEGORY,
+            category=EDITS,
             description="Takes an instrument or voice out of a song, or plays one to it. Made for base and sft models.",
             inputs=[
                 *source_inputs(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .sockets import CATEGORY
+from .sockets import EDITS
 
 
 class TimbreNode(io.ComfyNode):
@@ -13,7 +13,7 @@ class TimbreNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Timbre",
             display_name="Timbre",
-            category=CATEGORY,
+            category=EDITS,
             description="Lets the song sound like another recording: its voice, instruments and room, not its melody.",
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="What shall be played, from Encode Song."),

@@ -10,7 +10,7 @@ from ..acestep_core.config import MAX_SECONDS
 from ..acestep_core.song import Metadata, Song
 from ..acestep_core.text.languages import LANGUAGES
 from .sample import MAX_SEED
-from .sockets import AUTO, CATEGORY, PlannerSocket, SongSocket
+from .sockets import AUTO, PLANNER, PlannerSocket, SongSocket
 from .versions import advanced
 
 
@@ -34,7 +34,7 @@ class WriteNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Write",
             display_name="Write Song",
-            category=CATEGORY,
+            category=PLANNER,
             description="Makes a whole song of one line: how it sounds, what is sung, tempo, key and length.",
             inputs=[
                 PlannerSocket.Input("planner", tooltip="Who writes the song, from Load Planner."),
@@ -103,7 +103,7 @@ class PolishNode(io.ComfyNode):
         return io.Schema(
             node_id="AS15_Polish",
             display_name="Polish Song",
-            category=CATEGORY,
+            category=PLANNER,
             description="Puts a rough caption and rough lyrics into the words and the form that the model knows best.",
             inputs=[
                 PlannerSocket.Input("planner", tooltip="Who polishes the song, from Load Planner."),

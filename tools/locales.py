@@ -1,4 +1,4 @@
-"""Writes locales/<language>/nodeDefs.json, where ComfyUI looks for the texts of our nodes, from the nodes' own schemas.
+"""Writes locales/<language>/*.json, where ComfyUI looks for the texts of our nodes, from the nodes' own schemas.
 
 English is what the schemas say. Another language is tools/translations/<language>.json: every English text and its
 translation, so a changed tooltip is a missing translation, not an old one. With --check nothing is written: it tells
@@ -59,8 +59,18 @@ def node_texts(schema: object, say: Callable[[str], str]) -> dict[str, object]:
     }
 
 
-def build(schemas: list, say: Callable[[str], str]) -> dict[str, object]:
-    return {schema.node_id: node_texts(schema, say) for schema in schemas}
+def build(schemas: list, say: Callable[[str], str]) -> dict[str, str]:
+    """The files of a language, by their names."""
+    texts = {
+        "main.json": {"nodeCategories": {stage: say(stage) for stage in stages(schemas)}},
+        "nodeDefs.json": {schema.node_id: node_texts(schema, say) for schema in schemas},
+    }
+    return {name: json.dumps(content, ensure_ascii=False, indent=2) + "\n" for name, content in texts.items()}
+
+
+def stages(schemas: list) -> list[str]:
+    """The folders of the node library that our nodes lie in, below the pack's own."""
+    return sorted({schema.category.rpartition("/")[2] for schema in schemas})
 
 
 class Translator:
@@ -79,18 +89,13 @@ class Translator:
         return missing + [f"nothing says any more: {text}" for text in self.known if text not in self.asked]
 
 
-def as_file(texts: dict[str, object]) -> str:
-    return json.dumps(texts, ensure_ascii=False, indent=2) + "\n"
-
-
 def main(check: bool) -> int:
     languages = {path.stem: Translator(path) for path in sorted(TRANSLATIONS.glob("*.json"))}
     schemas = [node.define_schema() for node in find_nodes()]
-    files = {"en": as_file(build(schemas, str))}
-    files |= {name: as_file(build(schemas, translate)) for name, translate in languages.items()}
+    files = {"en": build(schemas, str), **{name: build(schemas, translate) for name, translate in languages.items()}}
     complaints = [f"{name}: {said}" for name, translate in languages.items() for said in translate.complaints()]
-    for name, content in files.items():
-        path = LOCALES / name / "nodeDefs.json"
+    contents = {LOCALES / language / name: text for language, texts in files.items() for name, text in texts.items()}
+    for path, content in contents.items():
         if check:
             if not path.is_file() or path.read_text("utf-8") != content:
                 complaints.append(f"{path.relative_to(REPO)} is out of date: run python tools/locales.py")

@@ -58,6 +58,12 @@ WIDGET = """([id, name]) => {
     const box = app.canvas.canvas.getBoundingClientRect();
     return [box.x + x, box.y + y];
 }"""
+LOOK_OF_TYPES = """() => Object.values(LiteGraph.registered_node_types).filter(type => type.comfyClass).map(
+    type => [type.comfyClass, type.category, type.color ?? null])"""
+LOOK_OF_NODES = """() => {
+    const saved = new Map(app.graph.serialize().nodes.map(node => [node.id, node.color ?? null]));
+    return app.graph.nodes.map(node => [node.type, node.renderingColor, saved.get(node.id)]);
+}"""
 STILL = """async selector => {
     const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
     const read = () => JSON.stringify([...document.querySelectorAll(selector)].map(

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from ..host.server import REPO
-from .frontend import Frontend, Node
+from .frontend import LOOK_OF_NODES, LOOK_OF_TYPES, Frontend, Node
 
 WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
 TEXT_TO_MUSIC = REPO / "workflows" / "text_to_music.json"
@@ -95,3 +95,27 @@ def test_a_graph_is_built_by_hand_and_runs(tab: Frontend) -> None:
     tab.set_number(song, "duration", SECONDS)
     tab.press_run()
     assert_song(tab.song())
+
+
+def test_our_nodes_have_the_colour_of_their_stage_and_no_other_has(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
+    colours: dict[str, set[str | None]] = {}
+    for name, category, colour in tab.page.evaluate(LOOK_OF_TYPES):
+        if name.startswith("AS15_"):
+            colours.setdefault(category, set()).add(colour)
+        else:
+            assert colour is None, name
+    assert len(colours) == 6 and None not in set.union(*colours.values())
+    assert len(set.union(*colours.values())) == sum(map(len, colours.values())) == 6, colours
+
+    workflow = json.loads(TEXT_TO_MUSIC.read_text("utf-8"))
+    (decode,) = [node for node in workflow["nodes"] if node["type"] == "AS15_Decode"]
+    decode["color"] = "#123456"
+    chosen = tmp_path / "chosen.json"
+    chosen.write_text(json.dumps(workflow), "utf-8")
+    tab.drop_file(chosen)
+    look = {name: (shown, saved) for name, shown, saved in tab.page.evaluate(LOOK_OF_NODES)}
+    shown, saved = look["AS15_Decode"]
+    assert saved == "#123456" and shown.startswith("hsla(210,"), "what a user has chosen stays"
+    assert len({look[name][0] for name in ("AS15_Song", "AS15_Sample", "SaveAudio")}) == 3
+    assert look["AS15_Song"][1] is look["AS15_Sample"][1] is look["SaveAudio"][1] is None, "nothing of ours is saved"
