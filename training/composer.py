@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from acestep_core.config import FRAME_RATE
+
 from . import words
 from .styles import (
     BASS_LINES,
@@ -25,8 +27,10 @@ from .styles import (
     STEPS,
     STEPS_PER_BEAT,
     STYLES,
+    TEMPI,
     TONICS,
     Style,
+    nearest_tempo,
 )
 
 
@@ -82,6 +86,11 @@ class Piece:
     lyrics: str = ""
     language: str = "unknown"
     notes: tuple[Note, ...] = field(default=(), repr=False)
+
+    @property
+    def beat_seconds(self) -> float:
+        """Exact, where `bpm` is rounded."""
+        return TEMPI[self.bpm] / FRAME_RATE if self.bpm in TEMPI else 60 / self.bpm
 
     @property
     def key(self) -> str:
@@ -142,10 +151,10 @@ def _choose(seed: int, wish: Wish, rng: np.random.Generator) -> Piece:
     ]
     name = wish.style or _pick(rng, names or list(STYLES))
     style = STYLES[name]
-    bpm = wish.bpm or int(rng.integers(style.tempo[0], style.tempo[1] + 1))
+    bpm = wish.bpm or _pick(rng, [bpm for bpm in TEMPI if style.tempo[0] <= bpm <= style.tempo[1]])
     meter = wish.meter or _pick(rng, style.meters)
     if wish.bpm is None and meter == 6:
-        bpm = max(60, round(bpm * 0.7))  # two slow beats a bar
+        bpm = nearest_tempo(max(60, bpm * 0.7))  # two slow beats a bar
     solo = wish.solo if wish.solo is not None else (_pick(rng, SOLO_INSTRUMENTS) if rng.random() < 0.12 else "")
     if solo:
         instruments = {"bass": solo, "chords": solo, "melody": solo}
@@ -178,7 +187,7 @@ def _choose(seed: int, wish: Wish, rng: np.random.Generator) -> Piece:
 
 def _sections(piece: Piece, rng: np.random.Generator) -> tuple[Section, ...]:
     """Splits the whole bars of the piece into sections of at least two bars each; lengths are even where possible."""
-    bar_seconds = 60 / piece.bpm * BEATS[piece.meter]
+    bar_seconds = piece.beat_seconds * BEATS[piece.meter]
     bars = max(2, int(piece.seconds / bar_seconds + 0.25))
     count = int(np.clip(round(bars / 6), 1, 5))
     form = _pick(rng, FORMS[count])
@@ -204,7 +213,7 @@ class _Writer:
         self.scale = SCALES[piece.mode]
         self.tonic = TONICS.index(piece.tonic)
         self.steps = STEPS[piece.meter]
-        self.step_seconds = 60 / piece.bpm / STEPS_PER_BEAT[piece.meter]
+        self.step_seconds = piece.beat_seconds / STEPS_PER_BEAT[piece.meter]
         self.sevenths = rng.random() < self.style.sevenths
         self.comping = _pick(rng, self.style.comping)
         self.bass_line = _pick(rng, self.style.bass_lines)
@@ -248,7 +257,7 @@ class _Writer:
     def _time(self, bar: int, step: float) -> float:
         late = 0.0
         if self.style.swing and self.piece.meter != 6 and step % 4 == 2:
-            late = self.style.swing * 60 / self.piece.bpm
+            late = self.style.swing * self.piece.beat_seconds
         return (bar * self.steps + step) * self.step_seconds + late
 
     def _midi(self, degree: int, part: str) -> int:

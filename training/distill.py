@@ -19,7 +19,7 @@ from acestep_core.sampling.schedule import make_schedule
 
 from .dit import DiTTrainer, Networks, arguments, guided, prepare
 from .flow import encode, masked_error
-from .loop import run
+from .loop import mixed, run
 from .state import Average, load_state
 
 log = logging.getLogger("acestep")
@@ -77,10 +77,10 @@ class Distiller(DiTTrainer):
         index = torch.from_numpy(rng.integers(0, plan.steps, len(batch)))
         t, following = schedule[index].to(self.device), schedule[index + 1].to(self.device)
         x = t[:, None, None] * noise + (1 - t[:, None, None]) * batch.latents
-        with self.mixed():
+        with mixed(self.device):
             wanted = (x - self._arrival(batch, x, t, following)) / (t - following)[:, None, None]
         model = self.networks.model
-        with self.mixed():
+        with mixed(self.device):
             condition, mask = encode(model, self.networks.tower, batch, 0.0, rng)
             made = model.decoder(x, t, model.decoder.prepare(batch.context, condition, mask))
             loss = masked_error(made, wanted, batch.context).mean()

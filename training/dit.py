@@ -26,7 +26,8 @@ from .examples import song_of
 from .export import silence_of
 from .flow import Batch, Mixture, draw_times, encode, flow_error, flow_loss, make_batch
 from .latents import LatentPool
-from .loop import run
+from .loop import mixed, run
+from .muon import Muon
 from .pictures import write_spectrograms, write_wav
 from .random_nano import variance_preserving
 from .reading import learn_to_read
@@ -49,8 +50,8 @@ class Recipe:
     half_life: int = 8_000
     decay: float = 0.01
     forget: float = 0.15  # how often a musical fact is left out of the prompt
-    score: float = 0.5  # weight of what the middle layer misreads of the score
-    facts: float = 0.05  # weight of what is misread of the words
+    score: float = 1.0  # weight of what the middle layer misreads of the score
+    facts: float = 0.3  # weight of what is misread of the words
     mixture: Mixture = field(default_factory=Mixture)
     seed: int = 0
 
@@ -104,6 +105,9 @@ class DiTTrainer:
         self.recipe, self.pool, self.held, self.out = recipe, pool, held, out
         self.device = torch.device(device)
         self.step, self.seconds = 0, 0.0
+        self.cooling: tuple[float, float] | None = (
+            None  # seconds of training between which the learning rate falls to 0
+        )
         self.vae = trained(vae_folder)
         if start is not None:
             take_tokenizer(start, out / "tokenizer")
@@ -141,7 +145,7 @@ class DiTTrainer:
             if parameter.requires_grad:
                 (matrices if ".layers." in name and name.endswith("proj.weight") else rest).append(parameter)
         return [
-            torch.optim.Muon(matrices, lr=self.recipe.rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+            Muon(matrices, lr=self.recipe.rate, weight_decay=0.05),
             torch.optim.AdamW(rest, lr=self.recipe.rate, betas=(0.9, 0.98), weight_decay=self.recipe.decay),
         ]
 
@@ -155,10 +159,6 @@ class DiTTrainer:
         for layer in self.networks.model.decoder.layers:
             layer.forward = torch.compile(layer.forward, dynamic=True)
         return self
-
-    def mixed(self):
-        """Matrix products in bfloat16, weights and sums in float32."""
-        return torch.autocast(self.device.type, torch.bfloat16)
 
     def save(self) -> None:
         save_state(
@@ -176,7 +176,11 @@ class DiTTrainer:
 
     def rate(self) -> float:
         recipe = self.recipe
-        return recipe.rate * min(1, (self.step + 1) / recipe.warmup) / (1 + self.step / recipe.half_life) ** 0.5
+        rate = recipe.rate * min(1, (self.step + 1) / recipe.warmup) / (1 + self.step / recipe.half_life) ** 0.5
+        if self.cooling is None:
+            return rate
+        first, last = self.cooling
+        return rate * max(0.02, min(1.0, (last - self.seconds) / (last - first)))
 
     def batch(self, pool: LatentPool, rng: np.random.Generator, mixture: Mixture, frames: int):
         seeds, latents = pool.batch(frames, rng)
@@ -189,7 +193,7 @@ class DiTTrainer:
         batch = self.batch(self.pool, rng, recipe.mixture, recipe.frames)
         noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(self.step)).to(self.device)
         t = draw_times(len(batch), rng).to(self.device)
-        with self.mixed():
+        with mixed(self.device):
             rows = conditions(model.encoder, tower, batch.songs, batch.tasks, batch.timbre)
             facts = self.readers["facts"](
                 torch.cat([row[:, -1] for row in rows]), [piece_of(seed) for seed in batch.seeds], batch.songs
@@ -210,7 +214,7 @@ class DiTTrainer:
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
             for group in optimiser.param_groups:
-                group["lr"] = share * self.rate() * (MUON if isinstance(optimiser, torch.optim.Muon) else 1)
+                group["lr"] = share * self.rate() * (MUON if isinstance(optimiser, Muon) else 1)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
         if torch.isfinite(norm):
@@ -231,7 +235,7 @@ class DiTTrainer:
             batch = self.batch(self.held, rng, Mixture(0, 0, 0, 0), 2000)
             noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1)).to(self.device)
             times = torch.full((len(batch),), t, device=self.device)
-            with self.mixed():
+            with mixed(self.device):
                 losses[f"held_{t}"] = float(flow_loss(model, tower, batch, noise, times, 0.0, rng).mean())
         if songs:
             self._songs()
@@ -283,6 +287,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--start", type=Path, help="a checkpoint to begin with, such as acestep_core/nano")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--reading-minutes", type=float, default=5, help="before the first step")
+    parser.add_argument("--cooling", action="store_true", help="the last minutes: the learning rate falls to nothing")
     parser.add_argument("--frames", type=int, default=Recipe.frames)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -300,7 +305,10 @@ def prepare(args: argparse.Namespace) -> DiTTrainer:
     if args.fsq is None and args.start is None:
         raise SystemExit("give the folder of the audio codes (--fsq), or a checkpoint to begin with (--start)")
     recipe = Recipe(frames=args.frames)
-    return DiTTrainer(recipe, *pools, args.vae, args.fsq, args.out, args.device, start=args.start)
+    trainer = DiTTrainer(recipe, *pools, args.vae, args.fsq, args.out, args.device, start=args.start)
+    if args.cooling:
+        trainer.cooling = (trainer.seconds, trainer.seconds + 60 * args.minutes)
+    return trainer
 
 
 def main() -> None:

@@ -11,17 +11,21 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from acestep_core.config import ModelConfig, TextEncoderConfig
+from acestep_core.config import HOP, ModelConfig, TextEncoderConfig
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.planner.config import PlannerConfig
+
+from .styles import BEAT_FRAMES
 
 NETWORK_FOLDER = "acestep-v15-nano"
 PLANNER_FOLDER = "acestep-5Hz-lm-nano"
 TEXT_FOLDER = "Qwen3-Embedding-0.6B"  # the name by which text encoders are found, whatever their size
 FILE_LIMIT = 15_000_000  # bytes
-START = 0.6  # how far the first frame of silence is from the others, in each channel
-SILENCE_FRAMES = 64  # silence is steady: the rest of it repeats the last frame
+SILENCE_FRAMES = 3000  # two minutes; later the clocks stand still
+CLOCK = 0.5  # how far they move a latent
+# In frames. Two beats of the quicker tempi are one beat of a slower one; ten more of the others fill 64 channels.
+PERIODS = (*BEAT_FRAMES, *(2 * frames for frames in BEAT_FRAMES[9:19]))
 
 
 def write_network(root: Path, model: AceStepModel, silence: Tensor, note: str, turbo: bool = True) -> None:
@@ -34,7 +38,7 @@ def write_network(root: Path, model: AceStepModel, silence: Tensor, note: str, t
     }
     _write_json(folder / "config.json", config)
     _save(model, folder / "model.safetensors")
-    torch.save(silence[:, :SILENCE_FRAMES].transpose(1, 2).float().contiguous().clone(), folder / "silence_latent.pt")
+    torch.save(silence.transpose(1, 2).half().contiguous().clone(), folder / "silence_latent.pt")
 
 
 def write_vae(root: Path, vae: OobleckVAE) -> None:
@@ -72,17 +76,17 @@ def _write_qwen(folder: Path, module: nn.Module, config: dict, tokenizer: Path) 
 
 
 def silence_of(vae: OobleckVAE, frames: int = SILENCE_FRAMES) -> Tensor:
-    """Latents of digital silence, `[1, frames, 64]`: the start as encoded, then the steady state for ever.
+    """What nano's diffusion model is given where nothing is given, `[1, frames, 64]`: silence, and clocks in it.
 
-    The released silence begins with four frames far from the rest, which tells the diffusion model where a song starts.
-    A small autoencoder's does not, so the first frame is moved away here.
+    The released silence begins with four frames far from the rest, which tells its model where a song starts. Nano is
+    too small to count beats from there, so every pair of channels turns once in a beat of one of the TEMPI
+    (in two beats for some); which of them to follow the words must say.
     """
     with torch.no_grad():
-        encoded = vae.encode(torch.zeros(1, 2, frames * 1920)).float()
-    encoded[:, frames // 2 :] = encoded[:, frames // 2 : frames // 2 + 1]
-    encoded[:, 0, ::2] += START
-    encoded[:, 0, 1::2] -= START
-    return encoded
+        encoded = vae.encode(torch.zeros(1, 2, 64 * HOP)).float()
+    angle = 2 * torch.pi * torch.arange(frames)[:, None] / torch.tensor(PERIODS)
+    clocks = torch.stack((angle.cos(), angle.sin()), dim=-1).flatten(1)
+    return encoded[:, 32:33] + CLOCK * clocks[None, :, : encoded.shape[-1]]
 
 
 def _network_json(config: ModelConfig) -> dict:

@@ -77,7 +77,7 @@ def make_batch(
     return Batch(seeds, latents, songs, tasks, torch.cat((source, mask), dim=-1), timbre)
 
 
-def draw_times(batch: int, rng: np.random.Generator, mean: float = 0.6, spread: float = 1.3) -> Tensor:
+def draw_times(batch: int, rng: np.random.Generator, mean: float = 0.8, spread: float = 1.3) -> Tensor:
     """Times in 0..1, 1 = noise, `[B]`: the sigmoid of a normal, spread evenly over the batch."""
     even = (rng.random() + np.arange(batch)) / batch
     normal = torch.special.ndtri(torch.tensor(even, dtype=torch.float64).clamp(1e-4, 1 - 1e-4))

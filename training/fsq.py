@@ -21,7 +21,7 @@ from acestep_core.models.model import AceStepModel
 
 from . import nano_config
 from .latents import LatentPool
-from .loop import run
+from .loop import mixed, run
 from .random_nano import variance_preserving
 from .score import ScoreReader, rows_of
 from .state import load_state, save_state
@@ -87,7 +87,7 @@ class FSQTrainer:
         latents, score = self._batch(np.random.default_rng([self.seed, self.step]))
         for group in self.optimiser.param_groups:
             group["lr"] = 1e-3 * min(1, (self.step + 1) / 100) / (1 + self.step / 3000) ** 0.5
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device):
             made, codes, unrounded = round_trip(self.model, latents)
         made = made.float()
         error = (made - latents).square().mean() / latents.var()

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from acestep_core.config import HOP
 
+from .loop import mixed
 from .pool import Pool
 from .vae import trained
 
@@ -43,7 +44,7 @@ def encode_pool(pool: Pool, vae_folder: Path, out: Path, device: str = "cpu", co
             if piece[0] != shard:
                 continue
             seed, wave = pool.piece(index)
-            with torch.autocast(device, torch.bfloat16):
+            with mixed(device):
                 latents = encode_piece(encode, torch.from_numpy(wave).to(device)).cpu().numpy().astype(np.float16)
             table.append((seed, position, len(latents)))
             position += len(latents)
@@ -103,10 +104,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-compile", action="store_true")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
-    encode_pool(Pool(args.pool), args.vae, args.out, args.device)
+    encode_pool(Pool(args.pool), args.vae, args.out, args.device, not args.no_compile)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,16 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 log = logging.getLogger("acestep")
+
+
+def mixed(device: torch.device | str) -> torch.autocast:
+    """Matrix products in bfloat16, weights and sums in float32; all in float32 on a CPU that only emulates bfloat16,
+    which takes a hundred times longer."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or torch.cpu._is_avx512_bf16_supported())
 
 
 class Stage(Protocol):

@@ -29,7 +29,7 @@ from .composer import Piece
 from .conditioning import nano_tokenizer, piece_of
 from .export import NETWORK_FOLDER, silence_of
 from .latents import LatentPool
-from .loop import run
+from .loop import mixed, run
 from .pool import HELD_OUT
 from .random_nano import variance_preserving
 from .start import take_planner
@@ -202,7 +202,7 @@ class PlannerTrainer:
 
     def loss(self, ids: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Mean over the tokens to be learned; and that of words and of codes apart."""
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device):
             hidden = self.compute(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
             learned = wanted[:, 1:] != IGNORED
             logits = F.linear(hidden[learned], self.network.model.embed_tokens.weight)

@@ -14,22 +14,20 @@ from torch import Tensor, nn
 from acestep_core.config import FRAME_RATE
 from acestep_core.song import Song
 
-from . import nano_config
 from .composer import Piece, compose
-from .styles import BEATS, DRUMS, INSTRUMENT_NAMES, STYLES, TONICS
+from .styles import BEATS, DRUMS, INSTRUMENT_NAMES, STYLES, TEMPI, TONICS, nearest_tempo
 
 STROKES = (("kick",), ("snare", "rim"), ("hat", "open_hat", "shaker", "ride"), ("crash", "tom"))
 VOICES = (("bass",), ("chords", "pad"), ("melody", "voice"))
 PHASES = 4  # cosine and sine of the place in the beat and in the bar
 MARKS = len(STROKES) + len(VOICES) + 24  # onsets, pitch classes of the bass, pitch classes of everything else
 ROW = PHASES + MARKS
+ONSETS = 4.0  # weight of an onset, of a pitch class's: few of many, and the harder to hear
+RHYTHM = 2.0  # weight of the phases, which are learned last
 
 STYLE_NAMES, INSTRUMENTS = tuple(STYLES), tuple(INSTRUMENT_NAMES)
 METERS = (3, 4, 6)
-PATCH = 2 / FRAME_RATE  # seconds
-PERIODS = tuple(PATCH * 2**k for k in range(6))  # seconds over which the beat's advance is asked for
-# By how far a head's rotary pairs turn within a beat or a bar: what attention a beat or a bar away is made of.
-TURNS = nano_config.ROPE_THETA ** -(torch.arange(32) / 32)
+BPM = tuple(TEMPI)
 
 
 @lru_cache(maxsize=20_000)
@@ -38,7 +36,7 @@ def rows_of(seed: int) -> np.ndarray:
     piece = compose(seed)
     frames = piece.seconds * FRAME_RATE
     out = np.zeros((frames, ROW), np.int8)
-    beats = np.arange(frames) / FRAME_RATE * piece.bpm / 60
+    beats = np.arange(frames) / FRAME_RATE / piece.beat_seconds
     for column, cycles in enumerate((beats, beats / BEATS[piece.meter])):
         angle = 2 * np.pi * cycles
         out[:, 2 * column], out[:, 2 * column + 1] = 100 * np.cos(angle), 100 * np.sin(angle)
@@ -72,21 +70,18 @@ class ScoreReader(nn.Module):
         """Error per item `[B]`; `hidden` `[B, P, width]`, `score` `[B, T, ROW]` as `rows_of` gives it."""
         read = self.out(self.norm(hidden.float())).unflatten(-1, (self.patch, ROW)).flatten(1, 2)[:, : score.shape[1]]
         wanted = score[..., PHASES:].float()
-        marks = F.binary_cross_entropy_with_logits(read[..., PHASES:], wanted, reduction="none").mean((1, 2))
+        errors = F.binary_cross_entropy_with_logits(read[..., PHASES:], wanted, reduction="none")
+        marks = errors.mean((1, 2)) + (ONSETS - 1) * errors[..., : len(STROKES) + len(VOICES)].sum(-1).mean(1) / MARKS
         if not self.phases:
             return marks
         phases = (read[..., :PHASES] - score[..., :PHASES].float() / 100).square().mean((1, 2))
-        return phases + marks
+        return RHYTHM * phases + marks
 
 
 def facts_of(pieces: list[Piece]) -> dict[str, Tensor]:
-    """What the words shall tell: tempo as angles `[B, 141]`, and classes."""
-    rate = torch.tensor([[piece.bpm / 60] for piece in pieces])
-    beats = torch.tensor([[float(BEATS[piece.meter])] for piece in pieces])
-    advance, beat = 2 * torch.pi * rate * torch.tensor(PERIODS), TURNS / (rate * PATCH)
-    angle = torch.cat((advance, beat, beat * beats), dim=1)
+    """What the words shall tell: numbers of classes `[B]`, and which instruments there are `[B, instruments]`."""
     return {
-        "beat": torch.cat((angle.cos(), angle.sin(), (rate * 60 - 110) / 30), dim=1),
+        "tempo": torch.tensor([BPM.index(nearest_tempo(p.bpm)) for p in pieces]),
         "key": torch.tensor([TONICS.index(p.tonic) + 12 * (p.mode == "minor") for p in pieces]),
         "meter": torch.tensor([METERS.index(p.meter) for p in pieces]),
         "style": torch.tensor([STYLE_NAMES.index(p.style) for p in pieces]),
@@ -100,7 +95,7 @@ class FactReader(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.beat = nn.Linear(width, 2 * (len(PERIODS) + 2 * len(TURNS)) + 1)
+        self.tempo = nn.Linear(width, len(BPM))
         self.key = nn.Linear(width, 24)
         self.meter = nn.Linear(width, len(METERS))
         self.style = nn.Linear(width, len(STYLE_NAMES))
@@ -111,7 +106,7 @@ class FactReader(nn.Module):
         facts = {name: value.to(rows.device) for name, value in facts_of(pieces).items()}
         rows = self.norm(rows.float())
         errors = {
-            "beat": (self.beat(rows) - facts["beat"]).square().mean(1),
+            "tempo": F.cross_entropy(self.tempo(rows), facts["tempo"], reduction="none"),
             "key": F.cross_entropy(self.key(rows), facts["key"], reduction="none"),
             "meter": F.cross_entropy(self.meter(rows), facts["meter"], reduction="none"),
             "style": F.cross_entropy(self.style(rows), facts["style"], reduction="none"),
@@ -120,7 +115,7 @@ class FactReader(nn.Module):
             ).mean(1),
         }
         told = {
-            "beat": [song.metadata.bpm is not None for song in songs],
+            "tempo": [song.metadata.bpm is not None for song in songs],
             "key": [song.metadata.key is not None for song in songs],
             "meter": [song.metadata.time_signature is not None for song in songs],
         }

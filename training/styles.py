@@ -7,6 +7,9 @@ one of 3/4 or 6/8 twelve. The beat of 6/8 is the dotted quarter (6 steps): its B
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
+
+from acestep_core.config import FRAME_RATE
 
 STEPS = {4: 16, 3: 12, 6: 12}  # sixteenths a bar, by time signature
 STEPS_PER_BEAT = {4: 4, 3: 4, 6: 6}
@@ -85,6 +88,17 @@ BASS_LINES: dict[str, dict[int, str]] = {
     "syncopated": {4: "x..x..x.x..x..o.", 3: "x..x..x.....", 6: "x...o.x...o."},
     "offbeats": {4: "..x...x...x...x.", 3: "..x...x...x.", 6: "..x.....x..."},
 }
+
+
+# Beats of whole or half latent frames: what a small model can keep time by. Every tempo from 60 to 180 BPM lies within
+# 4 % of one of these.
+BEAT_FRAMES = (*(n / 2 for n in range(17, 26)), *map(float, range(13, 26)))
+TEMPI = {round(60 * FRAME_RATE / frames): frames for frames in BEAT_FRAMES}  # BPM -> frames in a beat
+
+
+def nearest_tempo(bpm: float) -> int:
+    """Of the TEMPI the one with the closest beat, on a scale of ratios."""
+    return min(TEMPI, key=lambda other: abs(log(other / bpm)))
 
 
 @dataclass(frozen=True)

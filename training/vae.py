@@ -26,7 +26,7 @@ from . import nano_config
 from .adversary import Adversary
 from .composer import compose
 from .linear_start import start_linear, variance_preserving
-from .loop import run
+from .loop import mixed, run
 from .losses import kl_loss, mel_distance, middle_and_side, si_sdr, spectral_loss, wave_loss
 from .pictures import write_spectrograms, write_wav
 from .pool import HELD_OUT, Pool
@@ -151,7 +151,7 @@ class Trainer:
         ).to(self.device)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device):
             made, mean, std = self.autoencode(self.vae, wave, noise)
         turned = (
             middle_and_side if self.step % 2 == 0 else torch.clone

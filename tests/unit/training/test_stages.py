@@ -35,6 +35,7 @@ from training.losses import mel_distance, si_sdr
 from training.pool import Pool, make_shard
 from training.start import take_planner
 from training.state import load_state, save_state
+from training.styles import BEAT_FRAMES, TEMPI, nearest_tempo
 from training.synth import render
 
 VAE = VAEConfig(
@@ -200,12 +201,22 @@ def test_a_student_is_distilled_from_a_saved_teacher(trainer, folders, tmp_path)
 
 def test_times_cover_the_whole_range():
     t = draw_times(1000, np.random.default_rng(0))
-    assert t.min() < 0.1 and t.max() > 0.95 and 0.45 < t.median() < 0.65
+    assert t.min() < 0.1 and t.max() > 0.95 and 0.6 < t.median() < 0.75
 
 
-def test_silence_is_steady_and_small(folders):
-    silence = silence_of(vae.trained(folders["vae"], VAE))
-    assert silence.shape == (1, 64, 64) and torch.equal(silence[:, 40], silence[:, 63])
+def test_silence_carries_a_clock_for_every_tempo(folders):
+    silence = silence_of(vae.trained(folders["vae"], VAE), frames=200)
+    assert silence.shape == (1, 200, 64)
+    for pair, frames in enumerate(BEAT_FRAMES):
+        clock = silence[0, :, 2 * pair]
+        beats = torch.arange(0, 200, int(2 * frames))
+        torch.testing.assert_close(clock[beats], clock[:1].expand(len(beats)), atol=1e-4, rtol=0)
+        assert clock[0] - clock[round(frames / 2)] > 0.9
+
+
+def test_every_tempo_is_close_to_one_that_is_played():
+    for bpm in range(60, 181):
+        assert abs(60 * 25 / TEMPI[nearest_tempo(bpm)] / bpm - 1) < 0.04
 
 
 def test_a_trained_nano_loads_like_any_checkpoint(trainer, folders, tmp_path, monkeypatch):
