@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
             raise
         terminal.line(
-            "acestep: out of memory; try --offload, --storage int8, --stream, a shorter --duration, smaller --batch or "
-            f"--dtype bfloat16 ({str(error).splitlines()[0] if str(error) else 'no memory left'})"
+            "acestep: out of memory; try --storage int8, a shorter --duration, smaller --batch or --dtype bfloat16, on "
+            f"a GPU also --offload or --stream ({str(error).splitlines()[0] if str(error) else 'no memory left'})"
         )
         return 1
     finally:

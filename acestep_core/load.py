@@ -82,7 +82,7 @@ def load_model(
 
     device = pick_device(device)
     precision = dtype if isinstance(dtype, Precision) else Precision.pick(device, dit=dtype)
-    placement = default_placement(device, offload, stream)
+    placement = default_placement(device, offload, stream, hooks)
     kept = pick_storage(device, storage)
     home = torch.device("cpu") if isinstance(placement, Offload) else device
     roots = default_roots(models_dir)

@@ -145,10 +145,15 @@ def _release_memory(device: torch.device) -> None:
         torch.xpu.empty_cache()
 
 
-def default_placement(device: torch.device, offload: bool = False, stream: bool = False) -> Placement:
+def default_placement(
+    device: torch.device, offload: bool = False, stream: bool = False, hooks: Hooks | None = None
+) -> Placement:
     """Offload or Stream where the device has memory of its own; CPU and MPS share main memory, moving would only
     copy."""
-    if device.type not in ("cuda", "xpu") or not (offload or stream):
+    if not (offload or stream):
+        return Resident(device)
+    if device.type not in ("cuda", "xpu"):
+        (hooks or Hooks()).warn(f"offload and stream save nothing on {device.type}, which has no memory of its own")
         return Resident(device)
     if stream:
         from .streaming import Stream

@@ -45,7 +45,7 @@ class DecodeNode(io.ComfyNode):
             ]
         # A source that ends within a frame sets the length of what was made of it, and so that of its neighbours.
         length = min(waveform.shape[-1] for waveform in waveforms)
-        waveform = torch.cat([waveform[..., :length] for waveform in waveforms])
+        waveform = waveforms[0] if len(waveforms) == 1 else torch.cat([each[..., :length] for each in waveforms])
         return io.NodeOutput({"waveform": waveform, "sample_rate": SAMPLE_RATE})
 
 

@@ -72,7 +72,7 @@ def write_audio(
 
     path = check_writable(path)
     container, encoding, compression = FORMATS[path.suffix.lower()]
-    samples = waveform.detach().reshape(waveform.shape[-2:]).T.to("cpu", torch.float32).contiguous().numpy()
+    samples = waveform.detach().reshape(waveform.shape[-2:]).T
     comment = json.dumps({TAG: settings}, ensure_ascii=True)
     partial = _beside(path, "partial")
     try:
@@ -88,7 +88,7 @@ def write_audio(
             if settings is not None and container != "WAV":
                 file.comment = comment
             for start in range(0, len(samples), BLOCK):
-                file.write(samples[start : start + BLOCK])
+                file.write(samples[start : start + BLOCK].to("cpu", torch.float32).contiguous().numpy())
         if settings is not None and container == "WAV":
             _append_wav_comment(partial, comment)
         os.replace(partial, path)

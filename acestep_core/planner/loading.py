@@ -51,7 +51,7 @@ def load_planner(
     from ..checkpoints.loading import load_planner_network
 
     device = pick_device(device)
-    placement = default_placement(device, offload)
+    placement = default_placement(device, offload, hooks=hooks)
     kept = pick_storage(device, storage)
     path, found = find_planner(name_or_path, default_roots(models_dir))
     network, vocabulary, _ = load_planner_network(

@@ -223,7 +223,7 @@ def test_no_caption_is_a_usage_error(acestep):
     ("error", "code", "message"),
     [
         (KeyboardInterrupt(), 130, "acestep: stopped\n"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore"), 1, "try --offload"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore"), 1, "try --storage int8"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), 1, "out of memory"),
     ],
 )

@@ -151,8 +151,13 @@ def test_resident_moves_to_the_device_and_stays():
 def test_offload_is_for_devices_with_their_own_memory():
     assert default_placement(CUDA, offload=True) == Offload(CUDA)
     assert default_placement(CUDA) == Resident(CUDA)
-    assert default_placement(CPU, offload=True) == Resident(CPU)
-    assert default_placement(MPS, offload=True) == Resident(MPS)
+    heard = []
+    assert default_placement(CPU, offload=True, hooks=Hooks(warned=heard.append)) == Resident(CPU)
+    assert default_placement(MPS, stream=True, hooks=Hooks(warned=heard.append)) == Resident(MPS)
+    assert [sentence.split(",")[0] for sentence in heard] == [
+        "offload and stream save nothing on cpu",
+        "offload and stream save nothing on mps",
+    ]
 
 
 def test_a_phase_logs_one_line(caplog):

@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from acestep_core.audio import anti_clip, check_waveform, is_silent, normalize_peak, to_stereo, unheard_channels
+from acestep_core.audio import (
+    anti_clip,
+    check_waveform,
+    is_finite,
+    is_silent,
+    normalize_peak,
+    to_stereo,
+    unheard_channels,
+)
 from acestep_core.errors import RequestError
 
 
@@ -65,3 +73,19 @@ def test_unusable_audio_is_refused(waveform, rate, message):
 def test_usable_audio_passes():
     check_waveform(SOUND, 44100)
     check_waveform(SOUND, 44100.0)
+
+
+def test_levelling_in_place_is_levelling():
+    waveform = torch.randn(2, 2, 500, generator=torch.Generator().manual_seed(3))
+    for level in (normalize_peak, anti_clip):
+        mine = waveform.clone()
+        assert level(mine, out=mine) is mine
+        assert torch.equal(mine, level(waveform))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_one_bad_value_is_found(bad):
+    values = torch.zeros(2, 3, 100)
+    assert is_finite(values)
+    values[1, 2, 40] = bad
+    assert not is_finite(values)

@@ -12,6 +12,7 @@ from acestep_core.models.tiling import (
     encoder_reach,
 )
 from acestep_core.runtime import Hooks
+from benchmarks.meter import Meter
 from tests.support import tiny
 from tests.support.tiny import draw, relative_error
 
@@ -146,3 +147,16 @@ def test_results_are_float32_on_the_cpu(vae):
     latents = encode_tiled(half, waveform)
     assert (waveform.dtype, latents.dtype) == (torch.float32, torch.float32)
     assert waveform.device == latents.device == torch.device("cpu")
+
+
+def test_a_longer_song_needs_no_more_memory(vae):
+    """Beside its latents and its result, that is: the rest is one tile."""
+
+    def rest(frames: int) -> int:
+        latents = torch.zeros(1, frames, vae.config.decoder_input_channels)
+        with torch.no_grad(), Meter() as meter:
+            result = decode_tiled(vae, latents, 64, 16)
+            peak = meter.peak
+        return peak - result.untyped_storage().nbytes() - latents.untyped_storage().nbytes()
+
+    assert rest(200) == rest(1000)
