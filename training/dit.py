@@ -27,17 +27,17 @@ from .export import silence_of
 from .flow import Batch, Mixture, draw_times, encode, flow_error, flow_loss, make_batch
 from .latents import LatentPool
 from .loop import mixed, run
-from .muon import Muon
+from .muon import FASTER, Muon
 from .pictures import write_spectrograms, write_wav
 from .random_nano import variance_preserving
 from .reading import learn_to_read
+from .rhythm import learn_to_keep_time
 from .score import FactReader, ScoreReader, rows_of
 from .start import take_networks, take_tokenizer
 from .state import Average, load_state, save_state
 from .vae import trained
 
 log = logging.getLogger("acestep")
-MUON = 2.5  # its learning rate, of AdamW's
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,11 @@ class DiTTrainer:
         learn_to_read(self.networks, self.readers["facts"], minutes, self.recipe.forget)
         self.average = Average(self.networks)
 
+    def keep_time(self, minutes: float) -> None:
+        """The second: which clock to follow."""
+        learn_to_keep_time(self, minutes)
+        self.average = Average(self.networks)
+
     def compile(self) -> DiTTrainer:
         """Layer by layer: one compilation serves all of them and every length."""
         for layer in self.networks.model.decoder.layers:
@@ -214,7 +219,7 @@ class DiTTrainer:
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
             for group in optimiser.param_groups:
-                group["lr"] = share * self.rate() * (MUON if isinstance(optimiser, Muon) else 1)
+                group["lr"] = share * self.rate() * (FASTER if isinstance(optimiser, Muon) else 1)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
         if torch.isfinite(norm):
@@ -287,6 +292,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--start", type=Path, help="a checkpoint to begin with, such as acestep_core/nano")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--reading-minutes", type=float, default=5, help="before the first step")
+    parser.add_argument("--rhythm-minutes", type=float, default=10, help="then, still before it")
     parser.add_argument("--cooling", action="store_true", help="the last minutes: the learning rate falls to nothing")
     parser.add_argument("--frames", type=int, default=Recipe.frames)
     parser.add_argument("--device", default="cpu")
@@ -316,6 +322,7 @@ def main() -> None:
     trainer = prepare(args)
     if trainer.step == 0:
         trainer.read(args.reading_minutes)
+        trainer.keep_time(args.rhythm_minutes)
     if not args.no_compile:
         trainer.compile()
     size = sum(p.numel() for p in trainer.networks.parameters()) / 1e6

@@ -36,10 +36,7 @@ def rows_of(seed: int) -> np.ndarray:
     piece = compose(seed)
     frames = piece.seconds * FRAME_RATE
     out = np.zeros((frames, ROW), np.int8)
-    beats = np.arange(frames) / FRAME_RATE / piece.beat_seconds
-    for column, cycles in enumerate((beats, beats / BEATS[piece.meter])):
-        angle = 2 * np.pi * cycles
-        out[:, 2 * column], out[:, 2 * column + 1] = 100 * np.cos(angle), 100 * np.sin(angle)
+    out[:, :PHASES] = 100 * phases_of(piece, np.arange(frames))
     for note in piece.notes:
         start = int(note.start * FRAME_RATE)
         if start >= frames:
@@ -55,6 +52,13 @@ def rows_of(seed: int) -> np.ndarray:
     return out
 
 
+def phases_of(piece: Piece, frames: np.ndarray) -> np.ndarray:
+    """Cosine and sine of the place in the beat and in the bar, `[frames, PHASES]` float32."""
+    beats = frames / FRAME_RATE / piece.beat_seconds
+    angle = 2 * np.pi * np.stack((beats, beats / BEATS[piece.meter]), axis=1)
+    return np.stack((np.cos(angle), np.sin(angle)), axis=2).reshape(len(frames), PHASES).astype(np.float32)
+
+
 class ScoreReader(nn.Module):
     """Reads the score from hidden rows of the diffusion transformer: one linear map, for training alone."""
 
@@ -66,9 +70,13 @@ class ScoreReader(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.constant_(self.out.bias, -1.0)
 
+    def read(self, hidden: Tensor) -> Tensor:
+        """What it makes of `hidden` `[B, P, width]`: `[B, P * patch, ROW]`."""
+        return self.out(self.norm(hidden.float())).unflatten(-1, (self.patch, ROW)).flatten(1, 2)
+
     def forward(self, hidden: Tensor, score: Tensor) -> Tensor:
         """Error per item `[B]`; `hidden` `[B, P, width]`, `score` `[B, T, ROW]` as `rows_of` gives it."""
-        read = self.out(self.norm(hidden.float())).unflatten(-1, (self.patch, ROW)).flatten(1, 2)[:, : score.shape[1]]
+        read = self.read(hidden)[:, : score.shape[1]]
         wanted = score[..., PHASES:].float()
         errors = F.binary_cross_entropy_with_logits(read[..., PHASES:], wanted, reduction="none")
         marks = errors.mean((1, 2)) + (ONSETS - 1) * errors[..., : len(STROKES) + len(VOICES)].sum(-1).mean(1) / MARKS

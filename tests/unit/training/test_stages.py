@@ -33,6 +33,7 @@ from training.latents import LatentPool, encode_pool
 from training.linear_start import lapped_basis, start_linear
 from training.losses import mel_distance, si_sdr
 from training.pool import Pool, make_shard
+from training.rhythm import learn_to_keep_time, rhythm_loss
 from training.start import take_planner
 from training.state import load_state, save_state
 from training.styles import BEAT_FRAMES, TEMPI, nearest_tempo
@@ -189,6 +190,15 @@ def test_flow_matching_learns_and_saves(trainer):
     trainer.save()
     untouched = [p for n, p in trainer.networks.model.named_parameters() if p.grad is None and "tokenizer" not in n]
     assert len(untouched) <= 1, "only the timbre encoder's special token has nothing to learn"
+
+
+def test_a_lesson_in_rhythm_reaches_the_words(trainer):
+    error, facts = rhythm_loss(trainer, np.random.default_rng(0), 4)
+    assert 0.3 < error.item() < 3 and facts > 0
+    error.backward()
+    for part in (trainer.networks.tower.qwen, trainer.networks.model.decoder.layers[0], trainer.readers["score"]):
+        assert sum(p.grad.abs().sum() for p in part.parameters() if p.grad is not None) > 0
+    assert np.isfinite(learn_to_keep_time(trainer, minutes=0.01, batch=4))
 
 
 def test_a_student_is_distilled_from_a_saved_teacher(trainer, folders, tmp_path):
