@@ -31,7 +31,7 @@ from .dit_step import SIZES, our_step, ours
 from .meter import metered
 
 LYRIC_ROWS, CAPTION_ROWS = 2048, 256  # the longest that are read
-TILE_FRAMES, OVERLAP = 512, 9  # of pipeline.decode
+TILE_FRAMES = 512  # of pipeline.decode, overlaps included
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -93,7 +93,7 @@ def sampling(model: AceStepModel, seconds: int, guided: bool) -> int:
 
 def tile(vae: OobleckVAE) -> int:
     with metered() as meter:
-        vae.decode(torch.empty(1, TILE_FRAMES + 2 * OVERLAP, vae.config.decoder_input_channels, device="meta"))
+        vae.decode(torch.empty(1, TILE_FRAMES, vae.config.decoder_input_channels, device="meta"))
     return meter.peak
 
 
