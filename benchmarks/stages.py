@@ -1,12 +1,13 @@
 """Where the time of a song goes: encode, sample, decode against its length, ours and diffusers', in one run.
 
-    python -m benchmarks.stages --small                      networks that fit into an hour of two CPU cores
+    python -m benchmarks.stages --size small                 networks that fit into an hour of two CPU cores
     python -m benchmarks.stages --device cuda --dtype bfloat16 --vae-dtype bfloat16 --seconds 30 120 240 600
-    python -m benchmarks.stages --from stages.json           draws and prints what was measured before
+    python -m benchmarks.stages --from output/stages.json    draws and prints what was measured before
 
 Encode is the text encoder (transformers' in both) and the condition encoder; sample eight steps without guidance and
 what they share; decode the autoencoder, tiled. Random weights, of the same shapes. Times are medians of alternating
-runs. Writes the numbers to --save and a picture to --draw.
+runs. On CUDA a second table has the peaks of device memory: what one more run of each allocates beside all weights.
+Writes the numbers to --save and a picture to --draw.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.velocity import network_velocity
 from acestep_core.text.encoder import build_qwen3
 
-from .common import alternate, table
+from .common import alternate, megabytes, table
 from .dit_step import SIZES
 from .picture import Line, write_chart
 
@@ -36,23 +37,35 @@ STAGES = ("encode", "sample", "decode")
 COLOURS = {"encode": "#2a7f3f", "sample": "#1f5fb4", "decode": "#c2410c"}
 SMALL_TEXT = TextEncoderConfig(vocab_size=4096, hidden_size=512, intermediate_size=1536, num_hidden_layers=8)
 SMALL_VAE = VAEConfig(encoder_hidden_size=32, decoder_channels=32)
+Found = dict[str, dict[str, dict[str, float]]]  # by seconds of music, stage and side
+
+
+@dataclass(frozen=True)
+class Size:
+    network: ModelConfig
+    text: TextEncoderConfig
+    vae: VAEConfig
+
+
+def size(name: str) -> Size:
+    """The networks around those of benchmarks.dit_step. The small model's autoencoder has a quarter of the width."""
+    if name != "small":
+        return Size(SIZES[name], TextEncoderConfig(), VAEConfig())
+    network = replace(
+        SIZES["small"], encoder_intermediate_size=1536, encoder_num_attention_heads=4, encoder_num_key_value_heads=2,
+        num_lyric_encoder_hidden_layers=4, num_timbre_encoder_hidden_layers=2, text_hidden_dim=SMALL_TEXT.hidden_size,
+    )  # fmt: skip
+    return Size(network, SMALL_TEXT, SMALL_VAE)
 
 
 class Networks:
-    """Both sides' networks of one size. `small` is the model of benchmarks.dit_step with an autoencoder of a quarter of
-    the width; the rest is the 2B model's own size."""
+    """Both sides' networks of one size."""
 
-    def __init__(self, small: bool, device: str, dtype: torch.dtype, vae_dtype: torch.dtype):
+    def __init__(self, size: Size, device: str, dtype: torch.dtype, vae_dtype: torch.dtype):
         from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
         from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
 
-        text = SMALL_TEXT if small else TextEncoderConfig()
-        self.config = replace(
-            SIZES["small"], encoder_intermediate_size=1536, encoder_num_attention_heads=4,
-            encoder_num_key_value_heads=2, num_lyric_encoder_hidden_layers=4, num_timbre_encoder_hidden_layers=2,
-            text_hidden_dim=text.hidden_size,
-        ) if small else ModelConfig()  # fmt: skip
-        vae = SMALL_VAE if small else VAEConfig()
+        self.config, text, vae = size.network, size.text, size.vae
         self.device, self.dtype, self.vae_dtype = torch.device(device), dtype, vae_dtype
         self.text = _drawn(build_qwen3(text, device, dtype))
         self.network = _drawn(AceStepModel(self.config, device=device, dtype=dtype))
@@ -136,27 +149,48 @@ def stages(made: Networks, seconds: int) -> dict[str, dict[str, Callable[[], obj
     }
 
 
-def measure(made: Networks, lengths: list[int], runs: int, warmup: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Seconds by length, stage and side."""
+def measure(made: Networks, lengths: list[int], runs: int, warmup: int) -> tuple[Found, Found]:
+    """Seconds, and bytes of the device beside the weights: none where it is no CUDA device."""
+    on_cuda = made.device.type == "cuda"
 
     def finished(run: Callable[[], object]) -> Callable[[], None]:
         def whole() -> None:
             run()
-            if made.device.type == "cuda":
+            if on_cuda:
                 torch.cuda.synchronize(made.device)
 
         return whole
 
-    found = {}
+    times, peaks = {}, {}
     for seconds in lengths:
-        found[str(seconds)] = {
+        both = stages(made, seconds)
+        times[str(seconds)] = {
             stage: alternate({name: finished(run) for name, run in sides.items()}, runs, warmup)
-            for stage, sides in stages(made, seconds).items()
+            for stage, sides in both.items()
         }
-    return found
+        if on_cuda:
+            peaks[str(seconds)] = {
+                stage: {name: peak(run, made.device) for name, run in sides.items()} for stage, sides in both.items()
+            }
+    return times, peaks
 
 
-def rows(found: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
+def peak(run: Callable[[], object], device: torch.device) -> int:
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run()
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def peak_rows(peaks: Found) -> list[list[str]]:
+    return [
+        [f"{seconds} s", *(f"{side['diffusers'] / side['ours']:.2f}× ({megabytes(side['ours'])}, "
+                           f"{megabytes(side['diffusers'])})" for side in by_stage.values())]
+        for seconds, by_stage in peaks.items()
+    ]  # fmt: skip
+
+
+def rows(found: Found) -> list[list[str]]:
     result = []
     for seconds, by_stage in found.items():
         whole = {side: sum(times[side] for times in by_stage.values()) for side in ("ours", "diffusers")}
@@ -166,7 +200,7 @@ def rows(found: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
     return result
 
 
-def draw(path: Path, found: dict[str, dict[str, dict[str, float]]], what: str) -> None:
+def draw(path: Path, found: Found, what: str) -> None:
     lines = [
         Line(
             f"{stage}, {side}",
@@ -183,14 +217,15 @@ def draw(path: Path, found: dict[str, dict[str, dict[str, float]]], what: str) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="small networks instead of the 2B model's own size")
+    parser.add_argument("--size", choices=sorted(SIZES), default="2b")
+    parser.add_argument("--small", action="store_const", const="small", dest="size", help="the same as --size small")
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 30, 60, 120, 240, 600])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--vae-dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--warmup", type=int, default=1)
-    parser.add_argument("--save", type=Path, default=Path("stages.json"))
+    parser.add_argument("--save", type=Path, default=Path("output/stages.json"))
     parser.add_argument("--draw", type=Path, default=Path("docs/time_per_stage.svg"))
     parser.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="numbers of an earlier run")
     args = parser.parse_args()
@@ -199,15 +234,20 @@ def main() -> None:
     else:
         kinds = [getattr(torch, name) for name in (args.dtype, args.vae_dtype)]
         with torch.inference_mode():
-            found = measure(Networks(args.small, args.device, *kinds), args.seconds, args.runs, args.warmup)
-        size = "small networks" if args.small else "the 2B model"
-        where = torch.cuda.get_device_name() if args.device.startswith("cuda") else "CPU"
-        kept = {"what": f"{size}, {args.dtype} (autoencoder {args.vae_dtype}), {where}", "seconds": found}
+            made = Networks(size(args.size), args.device, *kinds)
+            times, peaks = measure(made, args.seconds, args.runs, args.warmup)
+        where = torch.cuda.get_device_name(made.device) if made.device.type == "cuda" else "CPU"
+        what = f"{args.size} model, {args.dtype} (autoencoder {args.vae_dtype}), {where}"
+        kept = {"what": what, "seconds": times, "peaks": peaks}
+        args.save.parent.mkdir(parents=True, exist_ok=True)
         args.save.write_text(json.dumps(kept, indent=1), encoding="utf-8")
     args.draw.parent.mkdir(parents=True, exist_ok=True)
     draw(args.draw, kept["seconds"], kept["what"])
     header = ["music", *(f"{stage}: faster (ours, diffusers)" for stage in STAGES), "whole song"]
     print(table(f"Time per stage: {kept['what']}", header, rows(kept["seconds"])))
+    if kept.get("peaks"):
+        header = ["music", *(f"{stage}: less (ours, diffusers)" for stage in STAGES)]
+        print(table(f"Device memory beside the weights: {kept['what']}", header, peak_rows(kept["peaks"])))
 
 
 if __name__ == "__main__":
