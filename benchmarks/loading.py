@@ -1,15 +1,19 @@
 """Loading a file of 1 GB: time and peak memory against the usual ways, each in a fresh process.
 
     python -m benchmarks.loading --gigabytes 1 --runs 3
+    python -m benchmarks.loading --cold            from the disk: the page cache has lost the file before each run
+    python -m benchmarks.loading --song            only the time from a path to the first song, cached and cold
 
 Peak memory is counted twice: what belongs to the process alone, and with the pages of the mapped file, which a system
-counts as the process's too (and kills it for) while they are mapped.
+counts as the process's too (and kills it for) while they are mapped. Cold needs a temporary folder (TMPDIR) that is on
+a disk, not in memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -21,6 +25,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from acestep_core import Metadata, Song, generate, load_model
+from acestep_core.checkpoints.catalog import NANO
 from acestep_core.checkpoints.loading import load_network
 from acestep_core.config import ModelConfig
 from acestep_core.models.model import AceStepModel
@@ -34,20 +40,24 @@ SMALL = replace(
     num_timbre_encoder_hidden_layers=1,
     num_attention_pooler_hidden_layers=1,
 )
+SONG_SECONDS = 10
+NANO_TEXT, NANO_VAE = NANO / "Qwen3-Embedding-0.6B", NANO / "vae"
 
 
 def write_checkpoint(folder: Path, gigabytes: float) -> None:
-    """A bfloat16 checkpoint in the original layout, of about that size."""
+    """A bfloat16 checkpoint in the original layout, of about that size, that reads what nano's text encoder gives."""
     from safetensors.torch import save_file
 
-    fixed, layer = (_bytes(replace(SMALL, num_hidden_layers=count)) for count in (0, 1))
+    small = replace(SMALL, text_hidden_dim=json.loads((NANO_TEXT / "config.json").read_text())["hidden_size"])
+    fixed, layer = (_bytes(replace(small, num_hidden_layers=count)) for count in (0, 1))
     layers = max(1, round((gigabytes * 1e9 - fixed) / (layer - fixed)))
-    model = AceStepModel(replace(SMALL, num_hidden_layers=layers), device="meta", dtype=torch.bfloat16)
-    noise = torch.randn(1 << 20).to(torch.bfloat16)
+    model = AceStepModel(replace(small, num_hidden_layers=layers), device="meta", dtype=torch.bfloat16)
+    noise = torch.randn(1 << 20).mul(0.02).to(torch.bfloat16)
     state = {name: noise.repeat(t.numel() // len(noise) + 1)[: t.numel()].reshape(t.shape).clone()
              for name, t in model.state_dict().items()}  # fmt: skip
     save_file(state, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(asdict(model.config)))
+    shutil.copy(*NANO.glob("*/silence_latent.pt"), folder)
 
 
 def _bytes(config: ModelConfig) -> int:
@@ -135,11 +145,49 @@ def measure(name: str, folder: Path, dtype: torch.dtype) -> dict[str, float]:
             "size": size, "touched": touched}  # fmt: skip
 
 
-def compare(folder: Path, dtype: str, runs: int) -> str:
+def forget(path: Path) -> None:
+    """Drops a file from the page cache. Linux only."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)  # what is not on the disk yet would stay
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(file)
+
+
+def first_song(folder: Path, seconds: int) -> dict[str, float]:
+    """From a path to a song, with nano's text encoder and autoencoder. The imports on the way count too."""
+    started = time.perf_counter()
+    model = load_model(folder, text_encoder=NANO_TEXT, vae=NANO_VAE)
+    loaded = time.perf_counter() - started
+    generate(model, Song("warm piano", metadata=Metadata(duration=seconds)), seed=0)
+    return {"loaded": loaded, "complete": time.perf_counter() - started}
+
+
+def first_songs(folder: Path, runs: int) -> str:
+    """With the file cached and cold, in turn; medians."""
+    file, results = folder / "model.safetensors", {"cached": [], "cold": []}
+    for _ in range(runs):
+        for way, found in results.items():
+            if way == "cold":
+                forget(file)
+            found.append(in_child(__spec__.name, "--song", "--folder", str(folder)))
+    medians = {way: sorted(found, key=lambda r: r["complete"])[runs // 2] for way, found in results.items()}
+    return table(
+        f"The first song, {SONG_SECONDS} s, with a network of {file.stat().st_size / 1e9:.2f} GB",
+        ["file", "first song", "load_model returns"],
+        [[way, f"{r['complete']:.2f} s", f"{r['loaded']:.2f} s"] for way, r in medians.items()],
+    )
+
+
+def compare(folder: Path, dtype: str, runs: int, cold: bool) -> str:
     """All candidates in turn, the median of each by time until the weights are usable."""
+    file = folder / "model.safetensors"
     results: dict[str, list[dict[str, float]]] = {name: [] for name in CANDIDATES}
     for _ in range(runs):
         for name in CANDIDATES:
+            if cold:
+                forget(file)
             results[name].append(in_child(__spec__.name, "--one", name, "--folder", str(folder), "--dtype", dtype))
     medians = {name: sorted(found, key=lambda r: r["complete"])[runs // 2] for name, found in results.items()}
     mine = medians["ours"]
@@ -149,9 +197,10 @@ def compare(folder: Path, dtype: str, runs: int) -> str:
          f"{r['complete']:.2f} s", f"{r['seconds']:.2f} s", megabytes(r["resident"]), megabytes(r["private"])]
         for name, r in medians.items()
     ]  # fmt: skip
-    size = (folder / "model.safetensors").stat().st_size
+    state = "cold" if cold else "cached"
     return table(
-        f"Loading {size / 1e9:.2f} GB of bfloat16 as {dtype} (result {mine['size'] / 1e9:.2f} GB), file cached",
+        f"Loading {file.stat().st_size / 1e9:.2f} GB of bfloat16 as {dtype} (result {mine['size'] / 1e9:.2f} GB), "
+        f"file {state}",
         ["way", "time / ours", "peak / ours", "peak / result", "private peak / result", "until usable", "call returns",
          "peak", "private peak"], rows,
     )  # fmt: skip
@@ -162,17 +211,25 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="one precision only")
+    parser.add_argument("--cold", action="store_true", help="with the file on the disk alone")
+    parser.add_argument("--song", action="store_true", help="only the time to the first song")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(measure(args.one, args.folder, getattr(torch, args.dtype))))
         return
+    if args.folder:
+        print(json.dumps(first_song(args.folder, SONG_SECONDS)))
+        return
     folder = Path(tempfile.mkdtemp(prefix="acestep-loading-"))
     try:
         write_checkpoint(folder, args.gigabytes)
+        if args.song:
+            print(first_songs(folder, args.runs))
+            return
         for dtype in (args.dtype,) if args.dtype else ("bfloat16", "float32"):
-            print(compare(folder, dtype, args.runs))
+            print(compare(folder, dtype, args.runs, args.cold))
     finally:
         shutil.rmtree(folder)
 
