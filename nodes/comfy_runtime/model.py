@@ -67,7 +67,7 @@ class SongCondition:
     def __init__(self, encoded: torch.Tensor, context: torch.Tensor):
         self.encoded = encoded  # [1, S, e]
         self.context = context  # [1 or B, T, 128]
-        self._prepared: dict[tuple[int, object], Prepared] = {}
+        self._prepared: dict[int, tuple[object, Prepared]] = {}
         self._parts: dict[tuple[int, int], SongCondition] = {}
 
     def process_cond(self, batch_size: int, area: Sequence[int] | None = None, **_: object) -> SongCondition:
@@ -89,11 +89,13 @@ class SongCondition:
         return list(self.encoded.shape)
 
     def prepared(self, network: AceStepModel, batch: int, weights: object) -> Prepared:
-        """`weights` tells apart the states of a network whose weights hooks change between steps."""
-        key = (batch, weights)
-        if key not in self._prepared:
-            self._prepared[key] = network.decoder.prepare(self.context.expand(batch, -1, -1), self.encoded)
-        return self._prepared[key]
+        """`weights` tells apart the states of a network whose weights hooks change between steps. Of each batch size
+        only the latest is kept."""
+        if batch not in self._prepared or self._prepared[batch][0] != weights:
+            self._prepared.pop(batch, None)  # gone before there is another
+            made = network.decoder.prepare(self.context.expand(batch, -1, -1), self.encoded)
+            self._prepared[batch] = weights, made
+        return self._prepared[batch][1]
 
 
 class AceStep15(model_class()):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import comfy.hooks
+from pack_under_test.acestep_core.models.dit import DiT
 from pack_under_test.nodes.comfy_runtime.model import SongCondition
 
 from .odd_inputs import with_data
 from .partial import weights_of_an_adapter
+from .residence import remembered
 from .world import World, difference
 
 
@@ -44,3 +46,20 @@ def check_a_strength_that_changes_is_heard_at_once(world: World) -> None:
     assert difference(made, reference) == 0
     assert difference(made, song(world, hooked(world, (0.0, 1.0)))) > 1e-3
     assert difference(made, world.ksample()) > 1e-3
+
+
+def check_only_the_latest_keys_and_values_are_kept(world: World) -> None:
+    kept, prepared = [], SongCondition.prepared
+
+    def noting(self, *arguments):
+        result = prepared(self, *arguments)
+        kept.append((len(self._prepared), sum(one() is not None for one in made)))
+        return result
+
+    SongCondition.prepared = noting
+    try:
+        with remembered(DiT, "prepare") as made:
+            song(world, hooked(world, (0.0, 0.2), (0.2, 0.6), (0.6, 1.0)))
+    finally:
+        SongCondition.prepared = prepared
+    assert len(made) == 3 and kept == 4 * [(1, 1)], (len(made), kept)
