@@ -1,0 +1,67 @@
+"""The VAE's fast way on a processor, in ComfyUI's layers: nano's is too narrow for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from pack_under_test.acestep_core.config import VAEConfig
+from pack_under_test.acestep_core.models import oobleck_cpu
+from pack_under_test.acestep_core.models.oobleck import OobleckVAE
+from pack_under_test.nodes.comfy_runtime import SongVAE, comfy_ops
+
+from .world import World, difference
+
+WIDE = VAEConfig(oobleck_cpu.MIN_WIDTH, oobleck_cpu.MIN_WIDTH, channel_multiples=(1, 1, 1, 1, 1))
+FRAMES = 12
+LIMIT = 3e-5  # -90 dB, of the largest value
+
+
+def wide_vae() -> SongVAE:
+    generator = torch.Generator().manual_seed(0)
+    network = OobleckVAE(WIDE, comfy_ops(torch.float32, torch.float32), dtype=torch.float32)
+    for name, parameter in network.eval().requires_grad_(False).named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if name.endswith(("alpha", "beta")):
+            parameter.copy_(0.3 * noise)
+        elif name.endswith("bias"):
+            parameter.copy_(0.2 * noise)
+        else:
+            inputs = 2 * len(noise) if "conv_t1" in name else noise[0].numel()
+            parameter.copy_(0.5 * noise / inputs**0.5)
+    return SongVAE(network)
+
+
+@contextmanager
+def verdicts(allowed: bool) -> Iterator[list[tuple[object, bool]]]:
+    """Which networks were asked about, and what was said; the plain layers run unless it is `allowed`."""
+    usual, said = oobleck_cpu.applies, []
+
+    def applies(network, x):
+        said.append((network, usual(network, x)))
+        return allowed and said[-1][1]
+
+    oobleck_cpu.applies = applies
+    try:
+        yield said
+    finally:
+        oobleck_cpu.applies = usual
+
+
+def check_the_fast_way_is_taken_and_gives_the_same(world: World) -> None:
+    vae = wide_vae()
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(1, 64, FRAMES, generator=generator)
+    sound = 0.3 * torch.randn(1, 2, FRAMES * WIDE.hop, generator=generator)
+    network = vae.first_stage_model
+    for part, work in (
+        (network.decoder, lambda: vae.decode(latents)),
+        (network.encoder, lambda: vae.encode(sound.movedim(1, -1))),
+    ):
+        with verdicts(allowed=True) as said:
+            fast = work()
+        assert said == [(part, True)], said
+        with verdicts(allowed=False):
+            plain = work()
+        assert 0 < difference(fast, plain) <= LIMIT * plain.abs().max().item(), difference(fast, plain)
