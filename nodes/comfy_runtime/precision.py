@@ -6,7 +6,7 @@ import comfy.model_management as mm
 import torch
 
 from ...acestep_core.errors import RequestError
-from ...acestep_core.runtime import pick_storage
+from ...acestep_core.runtime import has_bfloat16, pick_storage
 
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]  # float16 overflows in the lyric encoder
 STORAGE_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "fp8_e4m3fn": torch.float8_e4m3fn}
@@ -15,10 +15,15 @@ PLANNER_STORAGE = {"int8": "int8", "fp8_e4m3fn": "fp8"}  # by the core's names
 
 
 def network_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
-    """(storage, compute) dtype of the diffusion model: for "auto" by ComfyUI's policy and flags."""
+    """(storage, compute) dtype of the diffusion model: for "auto" by ComfyUI's policy and flags.
+
+    Its policy never computes in bfloat16 on a CPU. Where the hardware does, it is done when asked for.
+    """
     if asked != "auto" and asked not in STORAGE_DTYPES:
         raise RequestError(f"unknown dtype {asked!r}: allowed are auto, {', '.join(STORAGE_DTYPES)}")
     device = mm.get_torch_device()
+    if asked == "bfloat16" and has_bfloat16(device) and not mm.FORCE_FP32:
+        return torch.bfloat16, torch.bfloat16
     storage = mm.unet_dtype(device, supported_dtypes=COMPUTE_DTYPES) if asked == "auto" else STORAGE_DTYPES[asked]
     return storage, mm.unet_manual_cast(storage, device, COMPUTE_DTYPES) or storage
 

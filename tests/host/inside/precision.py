@@ -1,0 +1,55 @@
+"""What the model is kept and computed in, on hardware with bfloat16 and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import comfy.model_management as mm
+import torch
+from pack_under_test.nodes.comfy_runtime import network_dtypes, precision
+
+from .world import World, difference, network_of, similarity
+
+BF16, F32, FP8 = torch.bfloat16, torch.float32, torch.float8_e4m3fn
+
+
+@contextmanager
+def hardware(bfloat16: bool) -> Iterator[None]:
+    usual = precision.has_bfloat16
+    precision.has_bfloat16 = lambda device: bfloat16
+    try:
+        yield
+    finally:
+        precision.has_bfloat16 = usual
+
+
+def check_bfloat16_is_computed_in_where_the_hardware_has_it(world: World) -> None:
+    for has, compute in ((True, BF16), (False, F32)):
+        with hardware(has):
+            assert network_dtypes("bfloat16") == (BF16, compute)
+            assert network_dtypes("float32") == network_dtypes("auto") == (F32, F32)
+            assert network_dtypes("fp8_e4m3fn") == (FP8, F32)
+
+
+def check_force_fp32_stands(world: World) -> None:
+    usual, mm.FORCE_FP32 = mm.FORCE_FP32, True
+    try:
+        with hardware(bfloat16=True):
+            assert network_dtypes("bfloat16") == (BF16, F32)
+    finally:
+        mm.FORCE_FP32 = usual
+
+
+def check_a_song_in_bfloat16_sounds_alike(world: World) -> None:
+    ours, theirs = world.sample(), world.ksample()
+    for has, compute in ((True, BF16), (False, F32)):
+        with hardware(has):
+            model, _, _ = world.load("bfloat16")
+        network = network_of(model)
+        assert {parameter.dtype for parameter in network.decoder.layers.parameters()} == {BF16} or not has
+        assert network.decoder.layers[0].mlp.up_proj.weight.dtype == BF16
+        assert network.decoder.dtype == network.encoder.dtype == model.model.get_dtype() == compute
+        for made, exact in ((world.sample(model), ours), (world.ksample(model), theirs)):
+            assert similarity(made, exact) > 0.97
+            assert not has or difference(made, exact) > 0
