@@ -23,7 +23,7 @@ from acestep_core.config import FRAME_RATE, ModelConfig, TextEncoderConfig, VAEC
 from acestep_core.models.layers import Layers
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
-from acestep_core.models.ops import StoredLinear, stored_ops
+from acestep_core.models.ops import CastLinear, StoredLinear, stored_ops
 from acestep_core.runtime import STORAGE, tensors_of
 
 from .common import PeakMemory, in_child, megabytes, table
@@ -49,7 +49,18 @@ SETTINGS = (
     Setting("--offload --storage int8", "int8", offload=True),
     Setting("--stream", stream=True),
     Setting("--stream --storage int8", "int8", stream=True),
+    # ComfyUI takes away what is not in use once it needs the room: then it is as with --offload.
+    Setting("ComfyUI, fp8_e4m3fn", "fp8_e4m3fn", offload=True),
 )
+
+
+class _CastOps:
+    """As ComfyUI keeps the layers in fp8: without factors, each matrix cast at each use."""
+
+    Linear, Embedding, Conv1d, ConvTranspose1d = nn.Linear, nn.Embedding, nn.Conv1d, nn.ConvTranspose1d
+
+    class layers:
+        Linear = CastLinear
 
 
 def size(module: nn.Module) -> int:
@@ -64,11 +75,13 @@ def streamed_size(module: nn.Module) -> int:
 
 
 def network(config: ModelConfig, dtype: torch.dtype, storage: str | None) -> AceStepModel:
-    ops = nn if storage is None else stored_ops(STORAGE[storage])
+    ops = stored_ops(STORAGE[storage]) if storage in STORAGE else nn if storage is None else _CastOps
     made = AceStepModel(config, ops, "meta", dtype, encoder_ops=nn).eval().requires_grad_(False)
     for module in made.modules():
         if isinstance(module, StoredLinear):
             module.store(module.weight)
+        elif isinstance(module, CastLinear):
+            module.to(torch.float8_e4m3fn)
     return made
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
 from acestep_core.models.ops import StoredLinear
@@ -9,6 +12,8 @@ from benchmarks import memory
 from benchmarks.meter import Meter, metered
 from tests.support import tiny
 from tests.support.tiny import draw
+
+REPO = Path(__file__).parents[2]
 
 
 def test_what_is_gone_counts_no_more():
@@ -48,12 +53,29 @@ def tiny_stacks(model):
     return [heard.lyric_encoder, heard.timbre_encoder, model.tokenizer.attention_pooler, model.detokenizer]
 
 
-def test_a_song_of_four_minutes_fits_into_four_gigabytes():
-    """At the real size; the settings that the README names."""
-    rows = {
-        row[0]: float(row[1].split()[0]) for row in memory.measure(memory.ModelConfig(), torch.bfloat16, 240, False)
-    }
-    assert rows["--offload --storage int8"] < 4 and rows["--stream"] < 2 < 4 < rows["--offload"]
+@pytest.fixture(scope="module")
+def peaks():
+    """Of a song of four minutes, at the real size, in gigabytes: by setting."""
+    rows = memory.measure(memory.ModelConfig(), torch.bfloat16, 240, False)
+    return {row[0]: float(row[1].split()[0]) for row in rows}
+
+
+def test_a_song_of_four_minutes_fits_into_four_gigabytes(peaks):
+    """The settings that the README names."""
+    assert peaks["--offload --storage int8"] < 4 and peaks["--stream"] < 2 < 4 < peaks["--offload"]
     stored = memory.network(memory.ModelConfig(), torch.bfloat16, "int8")
     kept = [module for module in stored.decoder.layers.modules() if isinstance(module, StoredLinear)]
     assert len(kept) == 24 * 11 and {module.weight.dtype for module in kept} == {torch.int8}
+
+
+def test_fp8_in_comfyui_takes_what_its_pages_say(peaks):
+    stored = memory.network(memory.ModelConfig(), torch.bfloat16, "fp8_e4m3fn")
+    matrices = [module.weight for module in stored.decoder.layers.modules() if isinstance(module, torch.nn.Linear)]
+    assert len(matrices) == 24 * 11 and {weight.dtype for weight in matrices} == {torch.float8_e4m3fn}
+    assert {weight.dtype for weight in stored.encoder.parameters()} == {torch.bfloat16}
+    fp8, whole = (f"{peaks[name]:.1f} GB" for name in ("ComfyUI, fp8_e4m3fn", "--offload"))
+    (line,) = (line for line in (REPO / "README.md").read_text("utf-8").splitlines() if "`fp8_e4m3fn`" in line)
+    assert fp8 in line
+    for page in ("AS15_LoadModel.md", "AS15_LoadModel/zh.md"):
+        (line,) = (line for line in (REPO / "web/docs" / page).read_text("utf-8").splitlines() if " GB" in line)
+        assert fp8 in line and whole in line, page
