@@ -8,7 +8,10 @@ import torch
 
 from acestep_core import Metadata, Song, decode, generate
 from training import listen
+from training.composer import Wish, compose
+from training.examples import song_of
 from training.losses import mel_distance, si_sdr
+from training.pool import HELD_OUT
 
 from . import ears
 
@@ -18,6 +21,18 @@ def test_the_autoencoder_gives_back_what_it_is_given(nano, sources):
         made = decode(nano, latents, normalize=False)[0]
         assert mel_distance(made, torch.from_numpy(wave)) < 2.2
         assert si_sdr(made, torch.from_numpy(wave)) > 3
+
+
+def test_the_tempo_and_the_key_that_were_asked_for_are_heard(nano):
+    """In most songs, and in many; by chance it would be in one of ten, and in one of twenty-four."""
+    asked = [compose(HELD_OUT + 1000 + i, Wish(seconds=15, meter=4)) for i in range(12)]
+    tempi, keys = [], []
+    for piece in asked:
+        wave = generate(nano, song_of(piece), seed=piece.seed).waveform[0].numpy()
+        tempi.append(listen.same_tempo(listen.tempo(wave), piece.bpm)[0])
+        keys.append(listen.key(wave) == (piece.tonic, piece.mode))
+    assert np.mean(tempi) >= 0.5, tempi
+    assert np.mean(keys) >= 0.3, keys
 
 
 def test_a_solo_has_less_of_a_beat_than_a_band(nano):
