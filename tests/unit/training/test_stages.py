@@ -181,24 +181,27 @@ def trainer(folders, tmp_path, monkeypatch) -> dit.DiTTrainer:
 
 def test_flow_matching_learns_and_saves(trainer):
     first = np.mean([trainer.train_step()["loss"] for _ in range(3)])
+    touched = set()
     for _ in range(12):
         last = trainer.train_step()["loss"]
+        touched |= {name for name, p in trainer.networks.model.named_parameters() if p.grad is not None}
     assert last < first
     result = trainer.evaluate()
     assert all(np.isfinite(list(result.values())))
     assert (trainer.out / "samples" / "latest.wav").stat().st_size > 100_000
     trainer.save()
-    untouched = [p for n, p in trainer.networks.model.named_parameters() if p.grad is None and "tokenizer" not in n]
-    assert len(untouched) <= 1, "only the timbre encoder's special token has nothing to learn"
+    untouched = [n for n, _ in trainer.networks.model.named_parameters() if n not in touched and "tokenizer" not in n]
+    assert len(untouched) <= 1, f"only the timbre encoder's special token has nothing to learn: {untouched}"
 
 
 def test_a_lesson_in_rhythm_reaches_the_words(trainer):
+    assert np.isfinite(learn_to_keep_time(trainer, minutes=0.02, batch=4))  # the reader begins with zeros
     error, facts = rhythm_loss(trainer, np.random.default_rng(0), 4)
-    assert 0.3 < error.item() < 3 and facts > 0
+    assert 0.1 < error.item() < 3 and facts > 0
+    trainer.networks.zero_grad()
     error.backward()
     for part in (trainer.networks.tower.qwen, trainer.networks.model.decoder.layers[0], trainer.readers["score"]):
         assert sum(p.grad.abs().sum() for p in part.parameters() if p.grad is not None) > 0
-    assert np.isfinite(learn_to_keep_time(trainer, minutes=0.01, batch=4))
 
 
 def test_a_student_is_distilled_from_a_saved_teacher(trainer, folders, tmp_path):
