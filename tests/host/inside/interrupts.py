@@ -8,6 +8,7 @@ from collections.abc import Callable
 import comfy.model_management as mm
 import comfy.utils
 import torch
+from pack_under_test.acestep_core.checkpoints.silence import encoded_silence
 from pack_under_test.acestep_core.models.dit import Prepared
 from pack_under_test.acestep_core.models.model import AceStepModel
 from pack_under_test.acestep_core.models.oobleck import OobleckVAE
@@ -59,7 +60,8 @@ def check_while_loading(world: World) -> None:
 
 
 def check_while_silence_is_heard(world: World) -> None:
-    own = network_of(world.model).silence_latent[:, :8]
+    vae = world.vae.first_stage_model
+    own = encoded_silence(vae, vae.device, torch.float32)[:, :8]
     with world.without_silence() as hear, counted(world.vae.first_stage_model.encoder) as calls:
         mm.interrupt_current_processing()
         assert interrupted(hear)

@@ -9,6 +9,8 @@ from pack_under_test.acestep_core.errors import RequestError
 from .world import World, difference, shown
 
 FRAMES = 700
+# Of latents of several units in float32: with AVX2 a convolution's sums depend a little on the size of the tile.
+ROUNDING = 3e-5
 
 
 class SmallGpu:
@@ -46,7 +48,7 @@ def check_out_of_memory_goes_on_in_smaller_tiles(world: World) -> None:
     with SmallGpu(world, 130) as gpu:
         assert difference(world.decode(latents()), whole) <= 1e-5
         assert gpu.sizes[0] > 300 and gpu.sizes[-1] <= 130, gpu.sizes
-        assert difference(world.encode_audio(sound()), heard) <= 1e-5
+        assert difference(world.encode_audio(sound()), heard) <= ROUNDING
     said = [line for line in world.log.lines if "not enough memory" in line]
     assert len(said) == 4 and "5.12 s" in said[-1], said
     assert world.vae.patcher.model.network is world.vae.first_stage_model
@@ -80,5 +82,5 @@ def check_tiles_that_a_node_asks_for(world: World) -> None:
         assert difference(world.vae.decode_tiled(latents(), tile_x=1, overlap=0), decoded) <= 1e-5
         gpu.sizes.clear()
         again = world.vae.encode_tiled(sound().movedim(1, -1), tile_x=100 * 1920, overlap=64)
-        assert difference(again, encoded) <= 1e-5 and max(gpu.sizes) == 100
+        assert difference(again, encoded) <= ROUNDING and max(gpu.sizes) == 100
     assert decoded.shape == (1, FRAMES * 1920, 2) and encoded.shape == (1, 64, FRAMES)
