@@ -153,7 +153,7 @@ def default_placement(
     if not (offload or stream):
         return Resident(device)
     if device.type not in ("cuda", "xpu"):
-        (hooks or Hooks()).warn(f"offload and stream save nothing on {device.type}, which has no memory of its own")
+        (hooks or Hooks()).warn(f"offload and stream save nothing on {device.type}: it has no memory of its own")
         return Resident(device)
     if stream:
         from .streaming import Stream
