@@ -108,7 +108,8 @@ def load_model(
     vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, hooks=hooks)
     ensure_silence(network, vae_model, hooks)
     given = {
-        "model": name_or_path, "vae": vae, "text_encoder": text_encoder, "variant": variant, "storage": storage
+        "model": name_or_path, "vae": vae, "text_encoder": text_encoder, "variant": variant,
+        "storage": storage if kept else None,
     }  # fmt: skip
     return Model(
         network=network,

@@ -243,12 +243,12 @@ def pick_dtype(device: torch.device, component: str, asked: str | torch.dtype = 
 
 
 def pick_storage(device: torch.device, asked: str | None = None) -> torch.dtype | None:
-    """What the transformer's matrices are kept in ("int8", "fp8"), or None for the dtype that they compute in."""
-    if asked is None:
+    """What the transformer's matrices are kept in ("int8", "fp8"); None, for "none" too: the dtype they compute in."""
+    if asked is None or str(asked).strip().lower() == "none":
         return None
     storage = STORAGE.get(str(asked).strip().lower())
     if storage is None:
-        raise RequestError(f"storage {asked!r} is unknown; choose {' or '.join(STORAGE)}, or leave it open")
+        raise RequestError(f"storage {asked!r} is unknown; choose {', '.join(STORAGE)} or none")
     try:
         torch.zeros(1, device=device).to(storage).to(torch.float32)
     except (RuntimeError, TypeError, NotImplementedError) as error:
@@ -282,7 +282,9 @@ def _cpu_has_amx() -> bool:
 
 @contextmanager
 def phase(stage: str, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Logs one line when the work inside is done: time, device, dtype, memory."""
+    """Logs one line when the work inside is done: time, device, dtype, memory (on a CPU the peak so far)."""
+    if device.type in ("cuda", "xpu"):
+        getattr(torch, device.type).reset_peak_memory_stats(device)
     start = time.perf_counter()
     yield
     if device.type in ("cuda", "xpu"):

@@ -62,7 +62,7 @@ def load_planner(
         ops=nn if kept is None else stored_ops(kept),
         hooks=hooks,
     )
-    given = {"planner": name_or_path, "storage": storage}
+    given = {"planner": name_or_path, "storage": storage if kept else None}
     return Planner(
         network, vocabulary, placement, {name: str(value) for name, value in given.items() if value is not None}
     )

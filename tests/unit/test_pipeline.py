@@ -1,6 +1,3 @@
-import shutil
-import subprocess
-import sys
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,17 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core import load
-from acestep_core.checkpoints import loading
-from acestep_core.checkpoints.catalog import NANO
-from acestep_core.checkpoints.loading import load_vae
-from acestep_core.errors import Cancelled, CheckpointError, NonFiniteError, RequestError
+from acestep_core.errors import Cancelled, NonFiniteError, RequestError
 from acestep_core.models import dit
-from acestep_core.pipeline import Model, decode, encode, encode_audio, frames_of, generate, load_model, sample
-from acestep_core.runtime import Hooks, Precision
+from acestep_core.pipeline import Model, decode, encode, encode_audio, frames_of, generate, sample
+from acestep_core.runtime import Hooks
 from acestep_core.sampling.settings import BASE, SamplingSettings
 from acestep_core.song import Metadata, Song
-from acestep_core.text.prompts import ORIGINAL, STEMS
 from tests.support import tiny, tiny_checkpoint, tiny_text
 
 tiny_tokenizer_dir, tiny_encoder = tiny_text.tiny_tokenizer_dir, tiny_text.tiny_encoder
@@ -30,13 +22,6 @@ OTHER = Song("drum bass guitar", metadata=Metadata(duration=1.0))
 @pytest.fixture(scope="module")
 def model(tiny_encoder) -> Model:
     return Model(tiny.model(tiny_checkpoint.NETWORK), tiny_encoder, tiny.vae(tiny_checkpoint.VAE))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny_tokenizer_dir):
-    root = tmp_path_factory.mktemp("model")
-    tiny_checkpoint.write_tiny_checkpoint(root, tiny_tokenizer_dir)
-    return root
 
 
 # --- generate -------------------------------------------------------------------------------------------------------
@@ -293,112 +278,3 @@ def test_broken_numbers_name_the_stage(model):
         generate(replace(model, vae=vae), SONG, seed=1)
     with pytest.raises(NonFiniteError, match="decode: the latents contain NaN"):
         decode(model, torch.full((1, 4, 64), float("nan")))
-
-
-# --- load_model -----------------------------------------------------------------------------------------------------
-
-
-def test_a_loaded_folder_sings(folder):
-    model = load_model(folder, device="cpu", dtype="float32")
-    assert model.note == tiny_checkpoint.NOTE
-    assert model.origin == {"model": str(folder)}
-    assert model.defaults.is_turbo and model.defaults.steps == 8
-    assert generate(model, SONG, seed=7).waveform.abs().max() == pytest.approx(0.8912509)
-
-
-def test_precision_per_network(folder):
-    precision = Precision(torch.float16, torch.float32, torch.bfloat16, torch.float32)
-    model = load_model(folder, device="cpu", dtype=precision)
-    assert model.network.decoder.dtype == model.network.null_condition_emb.dtype == torch.float16
-    assert model.network.encoder.dtype == torch.float32
-    assert next(model.text_encoder.module.parameters()).dtype == torch.bfloat16
-    assert model.vae.dtype == torch.float32
-    wide = load_model(folder, device="cpu", dtype="float32")
-    low, high = (generate(each, SONG, seed=7).latents for each in (model, wide))
-    assert tiny.cosine(low, high) > 0.99
-
-
-def test_the_transformer_can_be_kept_in_one_byte(folder):
-    whole = load_model(folder, device="cpu", dtype="float32")
-    wanted = generate(whole, SONG, seed=7).latents
-    for storage, dtype, near in (("int8", torch.int8, 0.9999), ("fp8", torch.float8_e4m3fn, 0.999)):
-        model = load_model(folder, device="cpu", dtype="float32", storage=storage)
-        assert model.network.decoder.layers[0].mlp.up_proj.weight.dtype == dtype
-        assert model.network.decoder.dtype == torch.float32 and model.origin["storage"] == storage
-        assert near < tiny.cosine(generate(model, SONG, seed=7).latents, wanted) < 1
-    half = load_model(folder, device="cpu", dtype="float16", storage="int8")
-    assert half.network.encoder.dtype == torch.float32  # as without: its lyric encoder would overflow
-    assert tiny.cosine(generate(half, SONG, seed=7).latents, wanted) > 0.99
-
-
-def test_parts_and_variant_can_be_chosen(folder):
-    model = load_model(folder, device="cpu", dtype="float32", vae=folder / "vae", variant="base")
-    assert model.defaults.steps == 50 and not model.network.config.is_turbo
-    assert model.origin == {"model": str(folder), "vae": str(folder / "vae"), "variant": "base"}
-    own, _ = load_vae(folder / "vae")
-    assert torch.equal(own.decoder.conv2.weight, model.vae.decoder.conv2.weight)
-
-
-def test_a_missing_part_on_disk_says_where_it_was_looked_for(folder):
-    with pytest.raises(CheckpointError, match="no .*nowhere; looked for"):
-        load_model(folder, device="cpu", vae=folder / "nowhere", models_dir=str(folder))
-    with pytest.raises(CheckpointError, match="no scragvae; looked for .*scragvae"):
-        load_model(folder, device="cpu", vae="scragvae", models_dir=str(folder))
-
-
-@pytest.fixture
-def single_files(tmp_path, folder):
-    """ComfyUI's folder of models with the same weights, which brings no tokenizer."""
-    parts = {
-        "diffusion_models/acestep_v1.5_turbo": "acestep-v15-turbo/model",
-        "text_encoders/qwen_0.6b_ace15": "Qwen3-Embedding-0.6B/model",
-        "vae/ace_1.5_vae": "vae/diffusion_pytorch_model",
-    }
-    for name, source in parts.items():
-        (tmp_path / name).parent.mkdir()
-        shutil.copy(folder / f"{source}.safetensors", tmp_path / f"{name}.safetensors")
-    return tmp_path
-
-
-def test_single_files_sing_with_the_tokenizer_of_the_original(single_files, folder, monkeypatch):
-    choice = {"device": "cpu", "dtype": "float32", "models_dir": str(single_files)}
-    with monkeypatch.context() as nothing, pytest.raises(CheckpointError, match="`acestep download tokenizer` fetches"):
-        nothing.setattr(loading, "load_network", None)  # gigabytes later would be too late to say so
-        load_model("comfy-turbo", **choice)
-    words = single_files / "Qwen3-Embedding-0.6B"
-    words.mkdir()
-    shutil.copy(folder / "Qwen3-Embedding-0.6B" / "tokenizer.json", words)
-    model = load_model("comfy-turbo", **choice)
-    assert generate(model, SONG, seed=7).waveform.abs().max() == pytest.approx(0.8912509)
-    (single_files / "text_encoders" / "qwen_0.6b_ace15.safetensors").rename(single_files / "mine.safetensors")
-    model = load_model("comfy-turbo", text_encoder=single_files / "mine.safetensors", **choice)
-    assert encode(model, SONG).caption.shape[-1] == tiny_checkpoint.TEXT.hidden_size
-
-
-def test_a_text_encoder_of_another_model_is_refused(folder):
-    with pytest.raises(CheckpointError, match="gives 128 values a token, the diffusion model reads .*do not belong"):
-        load_model(folder, device="cpu", text_encoder=NANO / "Qwen3-Embedding-0.6B")
-
-
-def test_a_request_for_a_missing_device_loads_nothing(folder, monkeypatch):
-    monkeypatch.setattr(load, "default_placement", None)  # would fail if reached
-    with pytest.raises(RequestError, match="device 'cuda:99' is not available"):
-        load_model(folder, device="cuda:99")
-
-
-def test_importing_the_package_is_cheap():
-    code = (
-        "import sys, acestep_core, acestep_core.cli, acestep_core.song;"
-        "heavy = {'torch', 'transformers', 'numpy', 'soundfile', 'huggingface_hub'} & set(sys.modules);"
-        "assert not heavy, heavy;"
-        "assert callable(acestep_core.generate) and 'torch' in sys.modules;"
-        "assert not {'transformers', 'soundfile', 'huggingface_hub'} & set(sys.modules);"
-        "assert all(hasattr(acestep_core, name) for name in acestep_core.__all__)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_model_trained_on_stems_writes_its_own_prompts(folder):
-    model = load_model(folder, device="cpu", dtype="float32")
-    assert model.style == ORIGINAL
-    assert load.prompt_style(tiny.model(replace(tiny_checkpoint.NETWORK, is_lego_sft=True))) == STEMS

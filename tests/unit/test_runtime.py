@@ -106,10 +106,10 @@ def test_an_unknown_dtype_is_refused(asked):
 
 
 def test_storage_by_name():
-    assert runtime.pick_storage(CPU) is None
+    assert runtime.pick_storage(CPU) is None and runtime.pick_storage(CPU, "none") is None
     assert runtime.pick_storage(CPU, "int8") == torch.int8
     assert runtime.pick_storage(CPU, " FP8 ") == torch.float8_e4m3fn
-    with pytest.raises(RequestError, match="storage 'bfloat16' is unknown; choose int8 or fp8, or leave it open"):
+    with pytest.raises(RequestError, match="storage 'bfloat16' is unknown; choose int8, fp8 or none"):
         runtime.pick_storage(CPU, "bfloat16")
 
 
