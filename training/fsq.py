@@ -65,7 +65,7 @@ class FSQTrainer:
         self.model = AceStepModel(config)
         variance_preserving(self.model, torch.Generator().manual_seed(seed))
         self.model.to(self.device)
-        self.reader = ScoreReader(config.audio_acoustic_hidden_dim, patch=1, phases=False).to(self.device)
+        self.reader = ScoreReader(config.audio_acoustic_hidden_dim, patch=1, whole=False).to(self.device)
         parts = (self.model.tokenizer, self.model.detokenizer, self.reader)
         parameters = [parameter for part in parts for parameter in part.parameters()]
         self.optimiser = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)

@@ -33,8 +33,9 @@ def mel_filters(size: int, bands: int = 80, low: float = 30, high: float = 18_00
     return np.clip(np.minimum(rise, fall), 0, None)
 
 
-def log_mel(wave: np.ndarray, size: int = 2048, hop: int = 480, bands: int = 80) -> np.ndarray:
-    return np.log(spectrogram(wave, size, hop) @ mel_filters(size, bands) + 1e-3)
+def log_mel(wave: np.ndarray, size: int = 2048, hop: int = 480, bands: int = 80, floor: float = 1e-3) -> np.ndarray:
+    """Natural logarithms, `[frames, bands]`. A full-scale sine is about log(size / 4)."""
+    return np.log(spectrogram(wave, size, hop) @ mel_filters(size, bands) + floor)
 
 
 def onsets(wave: np.ndarray) -> np.ndarray:

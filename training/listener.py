@@ -14,11 +14,13 @@ from .synth import render
 
 STYLE_NAMES = tuple(STYLES)
 INSTRUMENTS = tuple(INSTRUMENT_NAMES)
+FLOOR = 1.0  # of a band, 54 dB below a full-scale sine: what is fainter, nobody hears beside the rest of the music
+FAR = 3.0  # deviations that no feature is taken to lie further away than
 
 
 def features(wave: np.ndarray) -> Tensor:
     """How the mel bands are filled and how they move, `[480]`, the level taken out."""
-    mel = log_mel(wave / (np.sqrt(np.mean(wave**2)) + 1e-6) * 0.1)
+    mel = log_mel(wave / (np.sqrt(np.mean(wave**2)) + 1e-6) * 0.1, floor=FLOOR)
     steps = np.diff(mel, axis=0)
     low, high = np.quantile(mel, (0.1, 0.9), axis=0)
     parts = (mel.mean(0), mel.std(0), low, high, np.abs(steps).mean(0), np.quantile(steps, 0.98, axis=0))
@@ -43,7 +45,7 @@ class Listener(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of style `[B, styles]` and of each instrument's presence `[B, instruments]`."""
-        hidden = self.body((x - self.mean) / self.scale)
+        hidden = self.body(((x - self.mean) / self.scale).clamp(-FAR, FAR))
         return self.style(hidden), self.instruments(hidden)
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 SCALES = (128, 256, 512, 1024, 2048, 4096)
 FLOOR = 1e-3
+TEXTURE = 1.0
 
 
 def _magnitudes(wave: Tensor, size: int) -> Tensor:
@@ -24,9 +25,11 @@ def _weights(size: int, rate: int, device) -> Tensor:
 
 
 def spectral_loss(made: Tensor, wanted: Tensor, rate: int = 48_000, scales: tuple[int, ...] = SCALES) -> Tensor:
-    """Multi-resolution STFT distance of `[B, 2, samples]`: relative magnitude error plus weighted log distance.
+    """Multi-resolution STFT distance of `[B, 2, samples]`: relative magnitude error, weighted log distance, texture.
 
     The error is relative to both channels together, so that a faint side signal does not count as much as the middle.
+    Texture is how loud each bin is and how much that varies in time: what the latents do not tell would otherwise be
+    played as the middle of all that it could be, which is a blur.
     """
     total = made.new_zeros(())
     for size in scales:
@@ -35,9 +38,16 @@ def spectral_loss(made: Tensor, wanted: Tensor, rate: int = 48_000, scales: tupl
         convergence = torch.linalg.vector_norm(a - b, dim=(1, 2, 3)) / (
             torch.linalg.vector_norm(b, dim=(1, 2, 3)) + 0.1
         )
-        logs = (a.clamp_min(FLOOR).log() - b.clamp_min(FLOOR).log()).abs()
-        total = total + convergence.mean() + (logs * weights).mean()
+        a, b = a.clamp_min(FLOOR).log(), b.clamp_min(FLOOR).log()
+        texture = sum((x - y).abs() for x, y in zip(_moments(a), _moments(b), strict=True))
+        total = total + convergence.mean() + ((a - b).abs() * weights).mean() + TEXTURE * (texture * weights).mean()
     return total / len(scales)
+
+
+def _moments(logs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation in time, each `[B, 2, bins, 1]`."""
+    mean = logs.mean(-1, keepdim=True)
+    return mean, ((logs - mean).square().mean(-1, keepdim=True) + 1e-4).sqrt()
 
 
 def wave_loss(made: Tensor, wanted: Tensor) -> Tensor:

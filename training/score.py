@@ -21,26 +21,31 @@ STROKES = (("kick",), ("snare", "rim"), ("hat", "open_hat", "shaker", "ride"), (
 VOICES = (("bass",), ("chords", "pad"), ("melody", "voice"))
 PHASES = 4  # cosine and sine of the place in the beat and in the bar
 MARKS = len(STROKES) + len(VOICES) + 24  # onsets, pitch classes of the bass, pitch classes of everything else
-ROW = PHASES + MARKS
+ROW = PHASES + MARKS  # what audio codes shall tell, the phases apart
+TIMBRES = len(INSTRUMENT_NAMES)  # which instruments sound
+WHOLE = ROW + TIMBRES
 ONSETS = 4.0  # weight of an onset, of a pitch class's: few of many, and the harder to hear
 RHYTHM = 2.0  # weight of the phases, which are learned last
 
 STYLE_NAMES, INSTRUMENTS = tuple(STYLES), tuple(INSTRUMENT_NAMES)
 METERS = (3, 4, 6)
 BPM = tuple(TEMPI)
+STROKE = 8  # frames that drums are taken to sound after a stroke
 
 
 @lru_cache(maxsize=20_000)
 def rows_of(seed: int) -> np.ndarray:
-    """The score of piece `seed` frame by frame, `[frames, ROW]` int8: phases times 100, then 0 or 1."""
+    """The score of piece `seed` frame by frame, `[frames, WHOLE]` int8: phases times 100, then 0 or 1."""
     piece = compose(seed)
     frames = piece.seconds * FRAME_RATE
-    out = np.zeros((frames, ROW), np.int8)
+    out = np.zeros((frames, WHOLE), np.int8)
     out[:, :PHASES] = 100 * phases_of(piece, np.arange(frames))
     for note in piece.notes:
         start = int(note.start * FRAME_RATE)
         if start >= frames:
             continue
+        length = STROKE if note.part == "drums" else max(1, int(note.seconds * FRAME_RATE))
+        out[start : start + length, ROW + INSTRUMENTS.index(piece.instruments[note.part])] = 1
         if note.part == "drums":
             kind = next(k for k, names in enumerate(STROKES) if DRUMS[note.pitch] in names)
             out[start, PHASES + kind] = 1
@@ -48,7 +53,7 @@ def rows_of(seed: int) -> np.ndarray:
         kind = next(k for k, names in enumerate(VOICES) if note.part in names)
         out[start, PHASES + len(STROKES) + kind] = 1
         chroma = PHASES + len(STROKES) + len(VOICES) + (0 if note.part == "bass" else 12)
-        out[start : start + max(1, int(note.seconds * FRAME_RATE)), chroma + note.pitch % 12] = 1
+        out[start : start + length, chroma + note.pitch % 12] = 1
     return out
 
 
@@ -60,30 +65,34 @@ def phases_of(piece: Piece, frames: np.ndarray) -> np.ndarray:
 
 
 class ScoreReader(nn.Module):
-    """Reads the score from hidden rows of the diffusion transformer: one linear map, for training alone."""
+    """Reads the score from hidden rows of the diffusion transformer: one linear map, for training alone.
 
-    def __init__(self, width: int, patch: int, phases: bool = True):
+    `whole`: phases and instruments too, for which audio codes have no room.
+    """
+
+    def __init__(self, width: int, patch: int, whole: bool = True):
         super().__init__()
-        self.patch, self.phases = patch, phases
+        self.patch, self.whole, self.size = patch, whole, WHOLE if whole else ROW
         self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, patch * ROW)
+        self.out = nn.Linear(width, patch * self.size)
         nn.init.zeros_(self.out.weight)
         nn.init.constant_(self.out.bias, -1.0)
 
     def read(self, hidden: Tensor) -> Tensor:
-        """What it makes of `hidden` `[B, P, width]`: `[B, P * patch, ROW]`."""
-        return self.out(self.norm(hidden.float())).unflatten(-1, (self.patch, ROW)).flatten(1, 2)
+        """What it makes of `hidden` `[B, P, width]`: `[B, P * patch, size]`."""
+        return self.out(self.norm(hidden.float())).unflatten(-1, (self.patch, self.size)).flatten(1, 2)
 
     def forward(self, hidden: Tensor, score: Tensor) -> Tensor:
-        """Error per item `[B]`; `hidden` `[B, P, width]`, `score` `[B, T, ROW]` as `rows_of` gives it."""
+        """Error per item `[B]`; `hidden` `[B, P, width]`, `score` `[B, T, WHOLE]` as `rows_of` gives it."""
         read = self.read(hidden)[:, : score.shape[1]]
-        wanted = score[..., PHASES:].float()
+        wanted = score[..., PHASES : self.size].float()
         errors = F.binary_cross_entropy_with_logits(read[..., PHASES:], wanted, reduction="none")
+        errors, timbres = errors[..., :MARKS], errors[..., MARKS:]
         marks = errors.mean((1, 2)) + (ONSETS - 1) * errors[..., : len(STROKES) + len(VOICES)].sum(-1).mean(1) / MARKS
-        if not self.phases:
+        if not self.whole:
             return marks
         phases = (read[..., :PHASES] - score[..., :PHASES].float() / 100).square().mean((1, 2))
-        return RHYTHM * phases + marks
+        return RHYTHM * phases + marks + timbres.mean((1, 2))
 
 
 def facts_of(pieces: list[Piece]) -> dict[str, Tensor]:
