@@ -1,0 +1,178 @@
+"""Everything that runs on a GPU, on one that is pretended: each tensor is where it has to be, and nothing is different.
+
+See `tests.support.pretend_cuda` for what that can tell and what not.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from acestep_core.edit import Edit, Morph
+from acestep_core.pipeline import Model, encode, encode_audio, generate, load_model, sample, tokenize
+from acestep_core.planner.decode import Row, Ways
+from acestep_core.planner.decode import generate as write
+from acestep_core.planner.functions import codes, plan
+from acestep_core.planner.loading import Planner, load_planner
+from acestep_core.planner.sampling import Sampling
+from acestep_core.planner.scoring import score
+from acestep_core.runtime import Resident
+from acestep_core.sampling.guidance import METHODS
+from acestep_core.sampling.settings import SamplingSettings
+from acestep_core.sampling.solvers import SOLVERS
+from acestep_core.song import Metadata, Song
+from acestep_core.source import extend
+from acestep_core.tasks import COMPLETE, COVER, LEGO, REPAINT
+from tests.support import tiny_checkpoint, tiny_planner, tiny_text
+from tests.support.pretend_cuda import Elsewhere, Pretended, pretend_cuda, record
+from tests.support.tiny import draw
+
+tiny_tokenizer_dir = tiny_text.tiny_tokenizer_dir
+
+FRAMES = 128
+SOURCE = draw(1, FRAMES, 64, seed=5)
+WAVE = draw(1, 2, FRAMES * 1920, seed=6) * 0.1
+SONG = Song(
+    "warm lo-fi piano", "[Verse]\nslow river", Metadata(bpm=90, key="C major", time_signature="3", duration=5.12)
+)
+FEW = SamplingSettings(steps=2)
+LONGER, ROOM = extend(SOURCE, after=1.0)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, tiny_tokenizer_dir):
+    made = {}
+    for name in ("turbo", "base"):
+        made[name] = tmp_path_factory.mktemp(name)
+        tiny_checkpoint.write_tiny_checkpoint(made[name], tiny_tokenizer_dir, turbo=name == "turbo")
+    made["planner"] = tiny_planner.write_tiny_planner(tmp_path_factory.mktemp("planner") / "acestep-5Hz-lm-tiny")
+    return made
+
+
+def song(model: Model, settings: SamplingSettings = FEW, edit: Edit | None = None, **options) -> torch.Tensor:
+    condition = encode(model, SONG) if edit is None else encode(model, SONG, edit.task, edit.tracks)
+    seconds = FRAMES / 25 if edit is None else None
+    return sample(model, condition, seconds=seconds, seeds=[7], settings=settings, edit=edit, **options)
+
+
+def whole(model: Model, **options) -> torch.Tensor:
+    return generate(model, SONG, seed=7, settings=FEW, **options).waveform
+
+
+def edited(task, model: Model, **options) -> torch.Tensor:
+    return song(model, edit=Edit(task, **({"source": SOURCE} | options)))
+
+
+def morphed(model: Model) -> torch.Tensor:
+    here, there = encode(model, SONG), encode(model, replace(SONG, caption="drums"))
+    return sample(model, there, seeds=[2], settings=FEW, morph=Morph(here, SOURCE))
+
+
+TURBO_WORK = {
+    "song": whole,
+    "batch": lambda m: generate(m, [SONG, replace(SONG, lyrics="")], seed=[1, 2], settings=FEW).latents,
+    "retake": lambda m: song(m, retake=(3, 0.4)),
+    "timbre": lambda m: song(m, timbre=[SOURCE]),
+    "timesteps": lambda m: song(m, SamplingSettings(timesteps=(1.0, 0.6, 0.3, 0.0))),
+    "cover": lambda m: edited(COVER, m, strength=0.5, noise_strength=0.3),
+    "cover of latents": lambda m: edited(COVER, m, use_codes=False, blend=0.3),
+    "codes": lambda m: edited(COVER, m, source=None, codes=((1, 2, 3, 4) * 7,)),
+    "repaint": lambda m: whole(m, edit=Edit(REPAINT, SOURCE, regions=[(1.0, 3.0)], waveform=WAVE)),
+    "repaint by a mask": lambda m: edited(REPAINT, m, mask=(torch.arange(FRAMES) > 70).float(), mode="aggressive"),
+    "extend": lambda m: edited(REPAINT, m, source=LONGER, regions=ROOM),
+    "audio": lambda m: encode_audio(m, WAVE, 48_000),
+    "tokens": lambda m: torch.tensor(tokenize(m, SOURCE)),
+}
+BASE_WORK = {
+    **{
+        f"{method}": lambda m, method=method: song(m, SamplingSettings(2, guidance_scale=4.0, guidance=method))
+        for method in METHODS
+    },
+    **{f"{solver}": lambda m, solver=solver: song(m, SamplingSettings(2, solver=solver)) for solver in SOLVERS},
+    "lego": lambda m: edited(LEGO, m, tracks=("drums",), regions=[(1.0, 3.0)]),
+    "complete": lambda m: edited(COMPLETE, m, tracks=("drums", "bass")),
+    "morph": morphed,
+}
+
+
+@pytest.fixture(scope="module")
+def models(folders) -> dict[str, tuple[Model, Model]]:
+    """Of each kind one on the processor and one on the pretended card."""
+    here = {kind: load_model(folders[kind], device="cpu", dtype="float32") for kind in ("turbo", "base")}
+    with pretend_cuda():
+        there = {kind: load_model(folders[kind], device="cuda", dtype="float32") for kind in here}
+    return {kind: (here[kind], there[kind]) for kind in here}
+
+
+@pytest.mark.parametrize(
+    ("kind", "work"),
+    [("turbo", work) for work in TURBO_WORK.values()] + [("base", work) for work in BASE_WORK.values()],
+    ids=[*TURBO_WORK, *BASE_WORK],
+)
+def test_it_works_there_as_on_the_processor(models, kind, work):
+    here, there = models[kind]
+    with pretend_cuda():
+        assert isinstance(there.network.decoder.layers[0].mlp.up_proj.weight, Pretended)
+        got = work(there)
+    assert not isinstance(got, Pretended) and torch.allclose(got.float(), work(here).float(), atol=2e-4)
+
+
+@pytest.mark.parametrize("options", [
+    {"dtype": "auto"}, {"dtype": "float16"}, {"storage": "int8", "offload": True}, {"storage": "fp8", "stream": True},
+], ids=str)  # fmt: skip
+def test_every_setting_for_memory_makes_the_song(folders, models, options):
+    wanted = whole(models["turbo"][0])
+    with pretend_cuda():
+        model = load_model(folders["turbo"], device="cuda", **options)
+        got = whole(model)
+        assert torch.equal(whole(model), got)
+        networks = (model.network, model.vae, model.text_encoder.module)
+        visits = not isinstance(model.placement, Resident)
+        assert all(isinstance(p, Pretended) != visits for network in networks for p in network.parameters())
+    assert torch.nn.functional.cosine_similarity(got.flatten(), wanted.flatten(), dim=0) > 0.97
+
+
+def planned(planner: Planner) -> tuple[list[object], float]:
+    (facts,) = plan(planner, replace(SONG, metadata=Metadata(duration=12.0)), [3], rewrite=False)
+    (found,) = codes(planner, replace(SONG, metadata=replace(SONG.metadata, duration=12.0)), [3])
+    (scored,) = score(planner, [found[:20]], SONG)
+    return [facts, found], scored.reward
+
+
+@pytest.mark.parametrize("options", [{}, {"offload": True, "storage": "int8"}], ids=str)
+def test_the_planner_writes_the_same_there(folders, options):
+    with pretend_cuda():
+        got, reward = planned(load_planner(folders["planner"], device="cuda", dtype="float32", **options))
+    storage = options.get("storage")
+    wanted = planned(load_planner(folders["planner"], device="cpu", dtype="float32", storage=storage))
+    assert got == wanted[0] and reward == pytest.approx(wanted[1], abs=1e-4)
+
+
+def test_the_code_loop_can_be_recorded_and_replayed(folders, caplog):
+    with pretend_cuda():
+        planner = load_planner(folders["planner"], device="cuda", dtype="float32")
+        rows = [Row(list(range(1, 30)), seed, codes=25, negative=[1, 2, 3]) for seed in (1, 2)]
+        sampling = Sampling(temperature=0.85, top_p=0.9, guidance=2.0)
+        both = [
+            write(planner.network, planner.vocabulary, rows, sampling=sampling, ways=Ways(graphs=graphs))
+            for graphs in (True, False)
+        ]
+    assert both[0] == both[1] and len(set(both[0][0])) > 5
+    assert "without CUDA graphs" not in caplog.text
+
+
+def test_what_is_pretended_is_as_strict_as_the_real_one():
+    with pretend_cuda(), torch.no_grad():
+        linear = torch.nn.Linear(3, 4, device="cuda")
+        with pytest.raises(Elsewhere, match="some on the CPU"):
+            linear(torch.zeros(2, 3))
+        with pytest.raises(TypeError, match="can't convert"):
+            linear.weight.numpy()
+        here = torch.ones(3, device="cuda")
+        with torch.cuda.graph(torch.cuda.CUDAGraph()), pytest.raises(RuntimeError, match="not permitted"):
+            bool(here.sum() > 0)
+        graph = torch.cuda.CUDAGraph()
+        with record(graph):
+            here.mul_(2)
+        graph.replay()
+        assert here.tolist() == [2.0, 2.0, 2.0]
