@@ -16,6 +16,7 @@ STYLE_NAMES = tuple(STYLES)
 INSTRUMENTS = tuple(INSTRUMENT_NAMES)
 FLOOR = 1.0  # of a band, 54 dB below a full-scale sine: what is fainter, nobody hears beside the rest of the music
 FAR = 3.0  # deviations that no feature is taken to lie further away than
+NOISE = 0.3  # deviations by which features are blurred in training
 
 
 def features(wave: np.ndarray) -> Tensor:
@@ -45,7 +46,8 @@ class Listener(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of style `[B, styles]` and of each instrument's presence `[B, instruments]`."""
-        hidden = self.body(((x - self.mean) / self.scale).clamp(-FAR, FAR))
+        x = ((x - self.mean) / self.scale).clamp(-FAR, FAR)
+        hidden = self.body(x + NOISE * torch.randn_like(x) if self.training else x)
         return self.style(hidden), self.instruments(hidden)
 
     @torch.no_grad()
