@@ -196,7 +196,7 @@ def test_verbose_logs_one_line_for_each_phase(acestep):
         (["-o", "missing/song.wav"], "the folder missing does not exist"),
         (["--device", "tpu"], "device 'tpu' is not available; available here: "),
         (["--dtype", "int8"], "dtype 'int8' is unknown"),
-        (["--storage", "int4"], "storage 'int4' is unknown; choose int8 or fp8"),
+        (["--storage", "int4"], "storage 'int4' is unknown; choose int8, fp8 or none"),
     ],
 )
 def test_a_bad_request_is_one_sentence_before_anything_is_loaded(acestep, monkeypatch, tmp_path, arguments, message):

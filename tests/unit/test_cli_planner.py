@@ -205,7 +205,7 @@ def test_a_planner_can_be_stored_small(acestep):
     found = [acestep("plan", *options, *storage)[1]["codes"] for storage in ((), ("--storage", "int8"))]
     assert found[0] != found[1]
     code, _, err = acestep("plan", *options, "--storage", "int4")
-    assert code == 2 and "storage 'int4' is unknown; choose int8 or fp8" in err
+    assert code == 2 and "storage 'int4' is unknown; choose int8, fp8 or none" in err
 
 
 def test_what_save_audio_codes_wrote_is_heard_and_planned_anew(acestep, asked, tmp_path):

@@ -80,7 +80,7 @@ TURBO_WORK = {
     "repaint": lambda m: whole(m, edit=Edit(REPAINT, SOURCE, regions=[(1.0, 3.0)], waveform=WAVE)),
     "repaint by a mask": lambda m: edited(REPAINT, m, mask=(torch.arange(FRAMES) > 70).float(), mode="aggressive"),
     "extend": lambda m: edited(REPAINT, m, source=LONGER, regions=ROOM),
-    "audio": lambda m: encode_audio(m, WAVE, 48_000),
+    "audio": lambda m: encode_audio(m, WAVE[..., : 30 * 1920], 48_000),
     "tokens": lambda m: torch.tensor(tokenize(m, SOURCE)),
 }
 BASE_WORK = {

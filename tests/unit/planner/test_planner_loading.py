@@ -218,5 +218,5 @@ def test_a_planner_in_half_the_memory_thinks_nearly_the_same(
 
 
 def test_a_storage_that_does_not_exist(tmp_path):
-    with pytest.raises(RequestError, match="storage 'int4' is unknown; choose int8 or fp8"):
+    with pytest.raises(RequestError, match="storage 'int4' is unknown; choose int8, fp8 or none"):
         load(tmp_path, storage="int4")
