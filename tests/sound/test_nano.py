@@ -36,12 +36,15 @@ def test_the_tempo_and_the_key_that_were_asked_for_are_heard(nano):
 
 
 def test_a_solo_has_less_of_a_beat_than_a_band(nano):
+    """Renders: 0.06 and 0.17; a model that is deaf to the words has as much in both."""
+
     def strength(caption: str) -> float:
         song = Song(caption, metadata=Metadata(bpm=110, duration=12))
         made = generate(nano, song, batch=3, seed=3).waveform.numpy()
-        return float(np.mean([_high(wave) for wave in made]))
+        return float(np.mean([_strokes(wave) for wave in made]))
 
-    assert strength("solo piano, calm, no drums") < strength("Energetic rock with electric guitar and drum kit") - 3
+    band = strength("Energetic rock with electric guitar and drum kit")
+    assert 2 * strength("solo piano, calm, no drums") < band and band > 0.12
 
 
 @pytest.mark.parametrize("seconds", [10, 20])
@@ -52,8 +55,9 @@ def test_it_lasts_as_long_as_asked_and_is_never_silent(nano, seconds):
     assert listen.quiet_share(wave) < 0.3 and ears.level(wave) > -40
 
 
-def _high(wave: np.ndarray) -> float:
-    """Level above 6 kHz against the whole, in dB: cymbals and snares live there."""
+def _strokes(wave: np.ndarray) -> float:
+    """How much the level above 6 kHz, where cymbals and snares live, rises from one hundredth of a second to the next;
+    steady hiss has none of it. Mean of the natural logarithms."""
     spectrum = listen.spectrogram(wave) ** 2
     first = int(6000 / ears.RATE * 2048)
-    return float(10 * np.log10(spectrum[:, first:].sum() / spectrum.sum()))
+    return float(np.maximum(np.diff(np.log(spectrum[:, first:].sum(1) + 1e-3)), 0).mean())
