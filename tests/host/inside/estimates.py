@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import comfy.model_management as mm
@@ -33,14 +34,28 @@ def within(estimate: int, measured: int, what: str) -> None:
     assert measured <= estimate <= 3 * measured, f"{what}: estimated {estimate}, took {measured}"
 
 
-def asked_and_taken(work: Callable[[], object]) -> tuple[int, int]:
-    """The most that ComfyUI was told at once, and the peak. Nothing is placed: on a CPU all lies where it is used."""
-    asked, placed = [], mm.load_models_gpu
-    mm.load_models_gpu = lambda models, memory_required=0, **_: asked.append(memory_required)
+@contextmanager
+def memory_asked_for(placing: bool = True) -> Iterator[list[int]]:
+    """How many bytes of room ComfyUI is asked for, each time that something is loaded meanwhile. Without `placing`
+    nothing is: on a CPU all lies where it is used."""
+    asked: list[int] = []
+    original = mm.load_models_gpu
+
+    def spied(models, memory_required=0, **options):
+        asked.append(memory_required)
+        return original(models, memory_required=memory_required, **options) if placing else None
+
+    mm.load_models_gpu = spied
     try:
-        taken = peak(work)
+        yield asked
     finally:
-        mm.load_models_gpu = placed
+        mm.load_models_gpu = original
+
+
+def asked_and_taken(work: Callable[[], object]) -> tuple[int, int]:
+    """The most that ComfyUI was told at once, and the peak."""
+    with memory_asked_for(placing=False) as asked:
+        taken = peak(work)
     return max(asked), taken
 
 
@@ -125,35 +140,20 @@ def check_silence_is_heard_in_one_small_tile(world: World) -> None:
 
 
 def check_the_samplers_of_comfyui_are_told_the_same(world: World) -> None:
-    asked = []
-    original = mm.load_models_gpu
-
-    def load(models, memory_required=0, **options):
-        asked.append(memory_required)
-        return original(models, memory_required=memory_required, **options)
-
-    mm.load_models_gpu = load
-    try:
+    with memory_asked_for() as asked:
         world.sample(steps=1)
         world.ksample(steps=1)
-    finally:
-        mm.load_models_gpu = original
     ours, theirs = asked
     assert ours <= theirs <= 3 * ours, asked  # they always reckon with guidance
 
 
 def check_a_tile_and_not_the_song(world: World) -> None:
-    asked = []
-    placed = mm.load_models_gpu
-    mm.load_models_gpu = lambda models, memory_required=0, **_: asked.append(memory_required)
-    try:
+    with memory_asked_for(placing=False) as asked:
         long = draw(1, 64, 700)
         sound = world.decode(long)
         world.encode_audio(sound)
         world.decode(long[..., :530])
         world.decode(long[..., :100])
-    finally:
-        mm.load_models_gpu = placed
     assert asked[0] == asked[1] == asked[2] > 4 * asked[3]
     vae, tile = world.vae.first_stage_model, world.vae.TILES[0]
     with torch.no_grad():

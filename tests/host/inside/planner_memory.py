@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import comfy.model_management as mm
@@ -12,28 +10,10 @@ from pack_under_test.acestep_core.codes import parse_codes
 from pack_under_test.acestep_core.models.layers import weight_and_bias
 from pack_under_test.acestep_core.models.ops import StoredLinear
 
-from .estimates import peak
+from .estimates import memory_asked_for, peak
 from .partial import keep_partly
 from .planner import CODES, codes, load, planner, write
 from .world import World, shown
-
-
-@contextmanager
-def memory_asked_for() -> Iterator[list[int]]:
-    """How many bytes of room ComfyUI is asked for, each time that something is loaded meanwhile."""
-    asked: list[int] = []
-    original = mm.load_models_gpu
-
-    def spied(models, memory_required=0, **options):
-        asked.append(memory_required)
-        return original(models, memory_required=memory_required, **options)
-
-    mm.load_models_gpu = spied
-    try:
-        yield asked
-    finally:
-        mm.load_models_gpu = original
-
 
 STORED = {"fp8_e4m3fn": (torch.float8_e4m3fn, 0.03), "int8": (torch.int8, 0.01)}  # and how far weights are off
 
