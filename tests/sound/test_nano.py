@@ -8,8 +8,9 @@ import torch
 
 from acestep_core import Metadata, Song, decode, generate
 from training import listen
-from training.composer import Wish, compose
+from training.composer import Piece, Wish, compose
 from training.examples import song_of
+from training.listener import train_listener
 from training.losses import mel_distance, si_sdr
 from training.pool import HELD_OUT
 
@@ -23,16 +24,32 @@ def test_the_autoencoder_gives_back_what_it_is_given(nano, sources):
         assert si_sdr(made, torch.from_numpy(wave)) > 3
 
 
-def test_the_tempo_and_the_key_that_were_asked_for_are_heard(nano):
-    """In most songs, and in many; by chance it would be in one of ten, and in one of twenty-four."""
+@pytest.fixture(scope="module")
+def songs(nano) -> list[tuple[Piece, np.ndarray]]:
+    """Requests that nano never heard, and what it made of them."""
     asked = [compose(HELD_OUT + 1000 + i, Wish(seconds=15, meter=4)) for i in range(12)]
-    tempi, keys = [], []
-    for piece in asked:
-        wave = generate(nano, song_of(piece), seed=piece.seed).waveform[0].numpy()
-        tempi.append(listen.same_tempo(listen.tempo(wave), piece.bpm)[0])
-        keys.append(listen.key(wave) == (piece.tonic, piece.mode))
+    return [(piece, generate(nano, song_of(piece), seed=piece.seed).waveform[0].numpy()) for piece in asked]
+
+
+def test_the_tempo_and_the_key_that_were_asked_for_are_heard(songs):
+    """In most songs, and in many; by chance it would be in one of ten, and in one of twenty-four."""
+    tempi = [listen.same_tempo(listen.tempo(wave), piece.bpm)[0] for piece, wave in songs]
+    keys = [listen.key(wave) == (piece.tonic, piece.mode) for piece, wave in songs]
     assert np.mean(tempi) >= 0.5, tempi
     assert np.mean(keys) >= 0.3, keys
+
+
+def test_the_instruments_that_were_asked_for_are_heard(songs):
+    """More of them than of those that were asked for in the other songs; and drums where they belong."""
+    listener = train_listener(pieces=150, seconds=10, epochs=120)
+    asked = [set(piece.instruments.values()) for piece, _ in songs]
+    heard = [listener.hear(wave)[1] for _, wave in songs]
+    found = np.array([[len(there & wanted) / len(wanted) for wanted in asked] for there in heard])
+    own = np.diag(found).mean()
+    others = (found.sum() - np.trace(found)) / (found.size - len(found))
+    assert own > others + 0.1, (own, others)
+    drums = [("drums" in there) == ("drums" in wanted) for there, wanted in zip(heard, asked, strict=True)]
+    assert np.mean(drums) >= 0.75, drums
 
 
 def test_a_solo_has_less_of_a_beat_than_a_band(nano):

@@ -167,6 +167,16 @@ def test_a_phase_logs_one_line(caplog):
     assert re.fullmatch(r"decode: \d+\.\d\d s, cpu, float32, .*", record.message)
 
 
+def test_the_peak_that_a_phase_logs_is_its_own(monkeypatch, caplog):
+    peak = [3 * 2**30]  # of what went before
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.__setitem__(0, 0))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak[0])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    with caplog.at_level(logging.INFO, "acestep"), phase("decode", CUDA, torch.float32):
+        peak[0] += 2**30
+    assert caplog.records[0].message.endswith("1.00 GiB peak")
+
+
 def test_hooks_report_and_cancel():
     seen = []
     Hooks(progress=seen.append).report("decode", 1, 2)
