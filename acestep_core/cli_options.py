@@ -61,7 +61,9 @@ def song_parser() -> argparse.ArgumentParser:
     _device_options(model)
     model.add_argument("--text-encoder-dtype", metavar="DTYPE", help="default: as --dtype")
     model.add_argument("--vae-dtype", metavar="DTYPE", help="default: as --dtype, but float32 on a CPU")
-    model.add_argument("--storage", metavar="KIND", help="int8 or fp8: the transformer in half the memory; none")
+    model.add_argument(
+        "--storage", metavar="KIND", help="int8 or fp8: the transformer in half the memory; default none"
+    )
     model.add_argument("--stream", action="store_true", help="of the transformer, too: slower, smallest")
     return parser
 
@@ -109,7 +111,7 @@ def _planner_parser(name: str, description: str) -> argparse.ArgumentParser:
     planner.add_argument("--planner", metavar="NAME|PATH", help="see acestep models; default nano")
     planner.add_argument("--tokenizer", metavar="DIR", help="for a single file that none is found beside")
     _device_options(planner)
-    planner.add_argument("--storage", metavar="KIND", help="int8 or fp8: the planner in half the memory; none")
+    planner.add_argument("--storage", metavar="KIND", help="int8 or fp8: the planner in half the memory; default none")
     choice = parser.add_argument_group("choice of words")
     choice.add_argument("--temperature", type=float, help="0 takes the likeliest; default 0.85, listening 0.3")
     choice.add_argument(

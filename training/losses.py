@@ -7,7 +7,7 @@ from torch import Tensor
 
 SCALES = (128, 256, 512, 1024, 2048, 4096)
 FLOOR = 1e-3
-TEXTURE = 1.0
+TEXTURE = 1.0  # weight, beside the log distance's 1: from it on instruments are known in what was decoded
 
 
 def _magnitudes(wave: Tensor, size: int) -> Tensor:
