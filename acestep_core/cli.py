@@ -149,6 +149,7 @@ def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
         storage=recipe.origin.get("storage"),
         offload=given.get("offload", False),
         stream=given.get("stream", False),
+        graphs=given.get("graphs", False),
         models_dir=given.get("models_dir"),
         hooks=hooks,
     )

@@ -22,6 +22,7 @@ from .runtime import (
     Resident,
     default_placement,
     pick_device,
+    pick_graphs,
     pick_storage,
 )
 from .sampling.settings import TURBO, VariantDefaults
@@ -41,6 +42,7 @@ class Model:
     origin: what it was loaded from, for `Recipe`.
     note: a sentence the checkpoint wants its user to read, or empty.
     style: how its prompts are written.
+    graphs: a step of the transformer is recorded and replayed as a CUDA graph.
     """
 
     network: AceStepModel | None = None
@@ -51,6 +53,7 @@ class Model:
     origin: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     style: PromptStyle = ORIGINAL
+    graphs: bool = False
 
 
 def load_model(
@@ -64,6 +67,7 @@ def load_model(
     storage: str | None = None,
     offload: bool = False,
     stream: bool = False,
+    graphs: bool = False,
     models_dir: str | None = None,
     hooks: Hooks | None = None,
 ) -> Model:
@@ -73,7 +77,9 @@ def load_model(
     variant: what the model is when its files do not say. storage: "int8" or "fp8", what the transformer's matrices are
     kept in, at half the memory of bfloat16; they compute in their dtype all the same. offload: networks visit the
     device one at a time. stream: so do the layers of the diffusion model. Both are for devices with memory of their
-    own. models_dir: where to look, instead of the default folders. Raises RequestError or CheckpointError.
+    own. graphs: a step of the transformer is one launch instead of a thousand, for CUDA devices that are quicker than
+    what launches them. models_dir: where to look, instead of the default folders.
+    Raises RequestError or CheckpointError.
     """
     from .checkpoints.catalog import Kind, default_roots
     from .checkpoints.dimensions import read_config
@@ -83,6 +89,7 @@ def load_model(
     device = pick_device(device)
     precision = dtype if isinstance(dtype, Precision) else Precision.pick(device, dit=dtype)
     placement = default_placement(device, offload, stream, hooks)
+    graphs = pick_graphs(device, graphs, stream, hooks)
     kept = pick_storage(device, storage)
     home = torch.device("cpu") if isinstance(placement, Offload) else device
     roots = default_roots(models_dir)
@@ -120,6 +127,7 @@ def load_model(
         origin={name: str(value) for name, value in given.items() if value is not None},
         note=read_config(parts.network).get("acestep_note", ""),
         style=prompt_style(network),
+        graphs=graphs,
     )
 
 

@@ -148,6 +148,7 @@ def sample(
         morph=morph,
         timbre=timbre,
         retake=retake,
+        graphs=model.graphs,
     )
     hooks = hooks or Hooks()
     for warning in (*request.check(network), *request.sampling.warnings):

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 
 from .errors import Cancelled, RequestError
+from .graphs import can_record
 
 log = logging.getLogger("acestep")
 
@@ -255,6 +256,16 @@ def pick_storage(device: torch.device, asked: str | None = None) -> torch.dtype 
         others = " or ".join(name for name in STORAGE if name != asked)
         raise RequestError(f"{device} cannot restore weights kept in {asked} ({error}); try {others}") from error
     return storage
+
+
+def pick_graphs(device: torch.device, asked: bool, stream: bool, hooks: Hooks | None = None) -> bool:
+    """Whether steps are recorded as CUDA graphs: where that is asked for and can be done."""
+    if asked and stream:
+        raise RequestError("graphs and stream exclude each other, as a recorded layer may not move: choose one")
+    if asked and not can_record(device):
+        (hooks or Hooks()).warn(f"graphs are ignored on {device}: only CUDA records them")
+        return False
+    return asked
 
 
 def has_bfloat16(device: torch.device) -> bool:

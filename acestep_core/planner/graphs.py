@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
 
-log = logging.getLogger("acestep")
+from ..graphs import can_record, recorded
 
 BUCKET = 256  # slots: a recorded step looks at a fixed number of them, so one recording serves this many tokens
 
@@ -21,8 +21,8 @@ class Runner(Protocol):
 
 
 def runner(step: Callable[[int], None], capacity: int, device: torch.device, graphs: bool) -> Runner:
-    """The fastest way to run `step(extent)` on that device. ROCm's graphs gain little and hang on some cards."""
-    if graphs and device.type == "cuda" and not torch.version.hip:
+    """The fastest way to run `step(extent)` on that device."""
+    if graphs and can_record(device):
         return Recorded(step, capacity)
     return step
 
@@ -30,9 +30,8 @@ def runner(step: Callable[[int], None], capacity: int, device: torch.device, gra
 class Recorded:
     """A step launches some five hundred kernels and takes most of its time to launch them; a recording is one launch.
 
-    The step must keep its state in tensors that it changes in place. It first runs plainly whenever its extent changes,
-    which warms up what a recording may not do, and is recorded the time after. Where recording fails (layers that
-    fetch their weights, say) it goes on plainly.
+    The step first runs plainly whenever its extent changes, and is recorded the time after. Where recording fails it
+    goes on plainly.
     """
 
     def __init__(self, step: Callable[[int], None], capacity: int):
@@ -49,22 +48,12 @@ class Recorded:
             self._step(extent)
             return
         if self._graph is None:
-            self._graph = self._record()
+            self._graph = recorded(partial(self._step, extent), "planner")
+            self._works = self._graph is not None
         if self._graph is None:
             self._step(extent)
         else:
             self._graph.replay()
-
-    def _record(self) -> torch.cuda.CUDAGraph | None:
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                self._step(self._extent)
-        except RuntimeError as error:
-            log.info("planner: without CUDA graphs, which this setup does not allow (%s)", str(error).splitlines()[0])
-            self._works = False
-            return None
-        return graph
 
 
 class Pace:

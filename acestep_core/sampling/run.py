@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What `pipeline.sample` was asked for, every default filled in. `retake` has one seed for each item."""
+    """What `pipeline.sample` was asked for, every default filled in.
+
+    `retake` has one seed for each item; `graphs` as in `Model`.
+    """
 
     conditions: Sequence[TextCondition]
     frames: int
@@ -40,6 +43,7 @@ class Request:
     morph: Morph | None = None
     timbre: Sequence[Tensor] | None = None
     retake: tuple[Sequence[int], float] | None = None
+    graphs: bool = False
 
     def other_seeds(self) -> Sequence[int]:
         """Those of a retake, else the items' own."""
@@ -98,7 +102,8 @@ class _Course:
 
     def velocity(self, texts: Sequence[TextCondition], seen: Tensor, guided: bool = True) -> Velocity:
         encoded = encode_conditions(self.network, texts, self.device, self.request.timbre)
-        return network_velocity(self.network, encoded, seen, guided=guided and self.sampling.guidance.enabled)
+        guided = guided and self.sampling.guidance.enabled
+        return network_velocity(self.network, encoded, seen, guided=guided, graphs=self.request.graphs)
 
     def seen(self) -> Tensor:
         """What the transformer sees of the source."""

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from ..graphs import can_record
 from ..models.condition import stack_conditions
 from ..models.model import AceStepModel
 from .loop import Velocity
+from .recorded import Recorded
 
 
 @torch.no_grad()
 def network_velocity(
-    network: AceStepModel, conditions: Sequence[torch.Tensor], context: torch.Tensor, *, guided: bool
+    network: AceStepModel, conditions: Sequence[Tensor], context: Tensor, *, guided: bool, graphs: bool = False
 ) -> Velocity:
     """A velocity function over `network`, with everything that does not depend on the step computed here, once.
 
     `conditions` holds one encoded condition [1, S_i, e] per item, of any length, or a single one for all items;
     `context` is [B, T, 128]. `guided` also prepares the null condition, without which `with_null` cannot be asked for.
-    Times reach the network in float32, whatever its dtype.
+    Times reach the network in float32, whatever its dtype. `graphs`: see `Recorded`; only where there are CUDA graphs.
     """
     if len(conditions) not in (1, len(context)):
         raise ValueError(f"{len(conditions)} conditions for a batch of {len(context)}: one per item, or one for all")
@@ -29,9 +32,15 @@ def network_velocity(
     null = network.null_condition_emb if guided else None
     prepared = network.decoder.prepare(context, condition, mask, null)
 
+    def step(x: Tensor, times: Tensor) -> Tensor:
+        return network(x, times, prepared)
+
+    if graphs and can_record(context.device):
+        step = Recorded(step)
+
     @torch.no_grad()
-    def velocity(x: torch.Tensor, t: float, with_null: bool) -> torch.Tensor:
+    def velocity(x: Tensor, t: float, with_null: bool) -> Tensor:
         times = torch.full((len(x),), t, dtype=torch.float32, device=x.device)
-        return network(torch.cat([x, x]) if with_null else x, times, prepared)
+        return step(torch.cat([x, x]) if with_null else x, times)
 
     return velocity

@@ -16,7 +16,7 @@ from acestep_core.planner.functions import codes, plan
 from acestep_core.planner.loading import Planner, load_planner
 from acestep_core.planner.sampling import Sampling
 from acestep_core.planner.scoring import score
-from acestep_core.runtime import Resident
+from acestep_core.runtime import Hooks, Resident
 from acestep_core.sampling.guidance import METHODS
 from acestep_core.sampling.settings import SamplingSettings
 from acestep_core.sampling.solvers import SOLVERS
@@ -130,6 +130,49 @@ def test_every_setting_for_memory_makes_the_song(folders, models, options):
         visits = not isinstance(model.placement, Resident)
         assert all(isinstance(p, Pretended) != visits for network in networks for p in network.parameters())
     assert torch.nn.functional.cosine_similarity(got.flatten(), wanted.flatten(), dim=0) > 0.97
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "replays", "recordings"),
+    [
+        ("turbo", SamplingSettings(steps=6), 5, 1),
+        ("turbo", SamplingSettings(steps=3, solver="heun"), 4, 1),
+        ("base", SamplingSettings(6, guidance_scale=4.0, guidance_interval=(0.3, 0.9)), 4, 2),
+    ],
+    ids=["euler", "heun", "guidance for a part of the way"],
+)
+def test_a_step_can_be_recorded_and_replayed(models, monkeypatch, caplog, kind, settings, replays, recordings):
+    _, there = models[kind]
+    replayed = []
+    with pretend_cuda():
+        replay = torch.cuda.CUDAGraph.replay
+        monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replayed.append(graph), replay(graph)))
+        wanted = song(there, settings)
+        assert not replayed
+        got = song(replace(there, graphs=True), settings)
+    assert torch.equal(got, wanted)
+    assert "without CUDA graphs" not in caplog.text
+    assert (len(replayed), len(set(replayed))) == (replays, recordings)
+
+
+def test_where_a_step_cannot_be_recorded_it_runs_plainly(models, monkeypatch, caplog):
+    def refuse(*_: object, **__: object):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    _, there = models["turbo"]
+    with pretend_cuda(), caplog.at_level("INFO", "acestep"):
+        wanted = song(there)
+        monkeypatch.setattr(torch.cuda, "graph", refuse)
+        assert torch.equal(song(replace(there, graphs=True), SamplingSettings(steps=2)), wanted)
+    assert caplog.text.count("sample: without CUDA graphs") == 1
+
+
+def test_graphs_are_asked_for_when_the_model_is_loaded(folders):
+    with pretend_cuda():
+        assert load_model(folders["turbo"], device="cuda", graphs=True, offload=True).graphs
+    heard = []
+    model = load_model(folders["turbo"], device="cpu", graphs=True, hooks=Hooks(warned=heard.append))
+    assert not model.graphs and "only CUDA" in heard[0]
 
 
 def planned(planner: Planner) -> tuple[list[object], float]:

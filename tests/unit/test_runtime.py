@@ -160,6 +160,18 @@ def test_offload_is_for_devices_with_their_own_memory():
     ]
 
 
+def test_graphs_are_for_cuda_alone_and_not_for_layers_that_travel(monkeypatch):
+    heard = []
+    assert runtime.pick_graphs(CUDA, True, stream=False) is True
+    assert runtime.pick_graphs(CUDA, False, stream=True) is runtime.pick_graphs(CPU, False, stream=False) is False
+    assert runtime.pick_graphs(CPU, True, stream=False, hooks=Hooks(warned=heard.append)) is False
+    assert heard == ["graphs are ignored on cpu: only CUDA records them"]
+    with pytest.raises(RequestError, match="graphs and stream exclude each other"):
+        runtime.pick_graphs(CUDA, True, stream=True)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert runtime.pick_graphs(CUDA, True, stream=False) is False
+
+
 def test_a_phase_logs_one_line(caplog):
     with caplog.at_level(logging.INFO, "acestep"), phase("decode", CPU, torch.float32):
         pass
