@@ -15,12 +15,12 @@ GREY, LIGHT = "#555", "#ddd"
 
 @dataclass(frozen=True)
 class Line:
-    """`points` are (x, y), both above zero. The label stands at the last of them."""
+    """`points` are (x, y), both above zero. The label stands at the last of them; `dashes` are SVG's, none: solid."""
 
     label: str
     points: Sequence[tuple[float, float]]
     colour: str
-    dashed: bool = False
+    dashes: str = ""
 
 
 def write_chart(path: Path, title: str, x_label: str, y_label: str, lines: Sequence[Line], ticks: Mapping[float, str]):
@@ -66,7 +66,7 @@ def _rule(x1: float, y1: float, x2: float, y2: float) -> str:
 
 def _curve(line: Line, points: Iterable[tuple[float, float]]) -> str:
     way = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dashes = ' stroke-dasharray="6 5"' if line.dashed else ""
+    dashes = f' stroke-dasharray="{line.dashes}"' if line.dashes else ""
     return f'<polyline points="{way}" fill="none" stroke="{line.colour}" stroke-width="2.2"{dashes}/>'
 
 

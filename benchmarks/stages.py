@@ -1,20 +1,23 @@
-"""Where the time of a song goes: encode, sample, decode against its length, ours and diffusers', in one run.
+"""Where the time of a song goes: encode, sample, decode against its length, ours, diffusers' and ComfyUI's, in one run.
 
     python -m benchmarks.stages --size small                 networks that fit into an hour of two CPU cores
+    COMFYUI_PATH=... python -m benchmarks.stages             with ComfyUI's own, where it has them (0.11.1 and later)
     python -m benchmarks.stages --device cuda --dtype bfloat16 --vae-dtype bfloat16 --seconds 30 120 240 600
     python -m benchmarks.stages --from output/stages.json    draws and prints what was measured before
 
-Encode is the text encoder (transformers' in both) and the condition encoder; sample eight steps without guidance and
-what they share; decode the autoencoder, tiled. Random weights, of the same shapes. Times are medians of alternating
-runs. On CUDA a second table has the peaks of device memory: what one more run of each allocates beside all weights.
-Writes the numbers to --save and a picture to --draw.
+Encode is the text encoder (transformers' in all) and the condition encoder; sample eight steps without guidance and
+what they share; decode the autoencoder, tiled. ComfyUI asks its condition encoder within each step, so it has no time
+of its own to encode, and decodes in one piece; it is left out above --native-seconds. Random weights, of the same
+shapes. Times are medians of alternating runs. On CUDA a second table has the peaks of device memory: what one more run
+of each allocates beside all weights. Writes the numbers to --save, after each length, and a picture to --draw.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.velocity import network_velocity
 from acestep_core.text.encoder import build_qwen3
 
+from . import native
 from .common import alternate, megabytes, table
 from .dit_step import SIZES
 from .picture import Line, write_chart
@@ -35,6 +39,7 @@ from .picture import Line, write_chart
 STEPS, CAPTION_ROWS, LYRIC_ROWS = 8, 60, 240
 STAGES = ("encode", "sample", "decode")
 COLOURS = {"encode": "#2a7f3f", "sample": "#1f5fb4", "decode": "#c2410c"}
+DASHES = {"ours": "", "diffusers": "7 5", native.NAME: "2 4"}
 SMALL_TEXT = TextEncoderConfig(vocab_size=4096, hidden_size=512, intermediate_size=1536, num_hidden_layers=8)
 SMALL_VAE = VAEConfig(encoder_hidden_size=32, decoder_channels=32)
 Found = dict[str, dict[str, dict[str, float]]]  # by seconds of music, stage and side
@@ -59,14 +64,14 @@ def size(name: str) -> Size:
 
 
 class Networks:
-    """Both sides' networks of one size."""
+    """All sides' networks of one size."""
 
-    def __init__(self, size: Size, device: str, dtype: torch.dtype, vae_dtype: torch.dtype):
+    def __init__(self, size: Size, device: str, dtype: torch.dtype, vae_dtype: torch.dtype, graphs: bool = False):
         from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
         from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
 
         self.config, text, vae = size.network, size.text, size.vae
-        self.device, self.dtype, self.vae_dtype = torch.device(device), dtype, vae_dtype
+        self.device, self.dtype, self.vae_dtype, self.graphs = torch.device(device), dtype, vae_dtype, graphs
         self.text = _drawn(build_qwen3(text, device, dtype))
         self.network = _drawn(AceStepModel(self.config, device=device, dtype=dtype))
         self.vae = _drawn(OobleckVAE(vae, device=device, dtype=vae_dtype))
@@ -80,6 +85,10 @@ class Networks:
                 sampling_rate=vae.sampling_rate,
             ).eval().to(vae_dtype)  # fmt: skip
         self.their_vae.enable_tiling()
+        self.native = self.native_vae = None
+        if native.folder():
+            self.native = _drawn(native.network(self.config, self.device, dtype))
+            self.native_vae = _drawn(native.autoencoder(vae, self.device, vae_dtype))
 
 
 def _drawn(module: torch.nn.Module) -> torch.nn.Module:
@@ -106,8 +115,8 @@ def _encoder_sizes(config: ModelConfig) -> dict[str, object]:
     }
 
 
-def stages(made: Networks, seconds: int) -> dict[str, dict[str, Callable[[], object]]]:
-    """For each stage the two things to time."""
+def stages(made: Networks, seconds: int, with_native: bool = True) -> dict[str, dict[str, Callable[[], object]]]:
+    """For each stage the things to time, by side."""
     device, dtype, frames = made.device, made.dtype, seconds * FRAME_RATE
     tokens = torch.zeros(1, CAPTION_ROWS, dtype=torch.long, device=device)
     lyrics = torch.randn(1, LYRIC_ROWS, made.config.text_hidden_dim, dtype=dtype, device=device)
@@ -129,7 +138,8 @@ def stages(made: Networks, seconds: int) -> dict[str, dict[str, Callable[[], obj
         )  # fmt: skip
 
     def sample() -> torch.Tensor:
-        return denoise(network_velocity(made.network, [condition], context, guided=False), noise, schedule)
+        velocity = network_velocity(made.network, [condition], context, guided=False, graphs=made.graphs)
+        return denoise(velocity, noise, schedule)
 
     def their_sample() -> torch.Tensor:
         x, seen = noise.to(dtype), context.to(dtype)
@@ -139,18 +149,31 @@ def stages(made: Networks, seconds: int) -> dict[str, dict[str, Callable[[], obj
             x = x + (then - now).to(x) * velocity
         return x
 
-    return {
+    def native_sample() -> torch.Tensor:
+        x, text = noise.to(dtype), read()
+        for now, then in zip(schedule[:-1], schedule[1:], strict=True):
+            velocity = native.velocity(made.native, x, now.to(device, dtype)[None], text, lyrics, timbre[0])
+            x = x + (then - now).to(x) * velocity
+        return x
+
+    found = {
         "encode": {"ours": lambda: made.network.encoder(read(), lyrics, timbre), "diffusers": their_encode},
         "sample": {"ours": sample, "diffusers": their_sample},
         "decode": {
             "ours": lambda: decode_tiled(made.vae, latents, device=device),
-            "diffusers": lambda: made.their_vae.decode(latents.transpose(1, 2).to(made.vae_dtype)).sample.float().cpu(),
+            "diffusers": lambda: made.their_vae.decode(latents.mT.to(made.vae_dtype)).sample.float().cpu(),
         },
     }
+    if made.native is not None and with_native:
+        found["sample"][native.NAME] = native_sample
+        found["decode"][native.NAME] = lambda: made.native_vae.decode(latents.mT.to(made.vae_dtype)).float().cpu()
+    return found
 
 
-def measure(made: Networks, lengths: list[int], runs: int, warmup: int) -> tuple[Found, Found]:
-    """Seconds, and bytes of the device beside the weights: none where it is no CUDA device."""
+def measure(
+    made: Networks, lengths: list[int], runs: int, warmup: int, native_seconds: int
+) -> Iterator[tuple[str, Found, Found]]:
+    """Of each length its seconds, and bytes of the device beside the weights: none where it is no CUDA device."""
     on_cuda = made.device.type == "cuda"
 
     def finished(run: Callable[[], object]) -> Callable[[], None]:
@@ -161,18 +184,19 @@ def measure(made: Networks, lengths: list[int], runs: int, warmup: int) -> tuple
 
         return whole
 
-    times, peaks = {}, {}
-    for seconds in lengths:
-        both = stages(made, seconds)
-        times[str(seconds)] = {
-            stage: alternate({name: finished(run) for name, run in sides.items()}, runs, warmup)
-            for stage, sides in both.items()
+    for index, seconds in enumerate(lengths):
+        sides = stages(made, seconds, seconds <= native_seconds)
+        times = {
+            stage: alternate({name: finished(run) for name, run in by_side.items()}, runs, 0 if index else warmup)
+            for stage, by_side in sides.items()
         }
+        peaks = {}
         if on_cuda:
-            peaks[str(seconds)] = {
-                stage: {name: peak(run, made.device) for name, run in sides.items()} for stage, sides in both.items()
+            peaks = {
+                stage: {name: peak(run, made.device) for name, run in by_side.items()}
+                for stage, by_side in sides.items()
             }
-    return times, peaks
+        yield str(seconds), times, peaks
 
 
 def peak(run: Callable[[], object], device: torch.device) -> int:
@@ -182,20 +206,20 @@ def peak(run: Callable[[], object], device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def peak_rows(peaks: Found) -> list[list[str]]:
-    return [
-        [f"{seconds} s", *(f"{side['diffusers'] / side['ours']:.2f}× ({megabytes(side['ours'])}, "
-                           f"{megabytes(side['diffusers'])})" for side in by_stage.values())]
-        for seconds, by_stage in peaks.items()
-    ]  # fmt: skip
-
-
-def rows(found: Found) -> list[list[str]]:
+def rows(
+    found: Found, shown: Callable[[float], str], together: Callable[[Iterable[float]], float] = sum
+) -> list[list[str]]:
+    """Of each length and stage, and of all stages together, how many times as much the others take, then ours."""
     result = []
     for seconds, by_stage in found.items():
-        whole = {side: sum(times[side] for times in by_stage.values()) for side in ("ours", "diffusers")}
-        cells = [f"{t['diffusers'] / t['ours']:.2f}× ({t['ours']:.3g} s, {t['diffusers']:.3g} s)"
-                 for t in (*by_stage.values(), whole)]  # fmt: skip
+        whole = {
+            side: together(numbers[side] for numbers in by_stage.values() if side in numbers)
+            for side in by_stage["sample"]
+        }
+        cells = []
+        for numbers in (*by_stage.values(), whole):
+            others = ", ".join(f"{name} {n / numbers['ours']:.2f}×" for name, n in numbers.items() if name != "ours")
+            cells.append(f"{others} ({shown(numbers['ours'])})")
         result.append([f"{seconds} s", *cells])
     return result
 
@@ -204,12 +228,13 @@ def draw(path: Path, found: Found, what: str) -> None:
     lines = [
         Line(
             f"{stage}, {side}",
-            [(float(seconds), by_stage[stage][side]) for seconds, by_stage in found.items()],
+            points,
             COLOURS[stage],
-            dashed=side != "ours",
+            dashes,
         )
         for stage in STAGES
-        for side in ("ours", "diffusers")
+        for side, dashes in DASHES.items()
+        if (points := [(float(s), of[stage][side]) for s, of in found.items() if side in of[stage]])
     ]
     ticks = {float(seconds): f"{seconds} s" for seconds in found}
     write_chart(path, f"Time per stage: {what}", "length of the song", "seconds", lines, ticks)
@@ -223,8 +248,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--vae-dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--graphs", action="store_true", help="record our steps as CUDA graphs")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--warmup", type=int, default=1, help="untimed runs, of the first length")
+    parser.add_argument("--native-seconds", type=int, default=240, help="the longest song that ComfyUI is given")
     parser.add_argument("--save", type=Path, default=Path("output/stages.json"))
     parser.add_argument("--draw", type=Path, default=Path("docs/time_per_stage.svg"))
     parser.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="numbers of an earlier run")
@@ -234,20 +261,23 @@ def main() -> None:
     else:
         kinds = [getattr(torch, name) for name in (args.dtype, args.vae_dtype)]
         with torch.inference_mode():
-            made = Networks(size(args.size), args.device, *kinds)
-            times, peaks = measure(made, args.seconds, args.runs, args.warmup)
-        where = torch.cuda.get_device_name(made.device) if made.device.type == "cuda" else "CPU"
-        what = f"{args.size} model, {args.dtype} (autoencoder {args.vae_dtype}), {where}"
-        kept = {"what": what, "seconds": times, "peaks": peaks}
-        args.save.parent.mkdir(parents=True, exist_ok=True)
-        args.save.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+            made = Networks(size(args.size), args.device, *kinds, args.graphs)
+            where = torch.cuda.get_device_name(made.device) if made.device.type == "cuda" else "CPU"
+            what = f"{args.size} model, {args.dtype} (autoencoder {args.vae_dtype}), {where}"
+            kept = {"what": what, "seconds": {}, "peaks": {}}
+            args.save.parent.mkdir(parents=True, exist_ok=True)
+            for length, times, peaks in measure(made, args.seconds, args.runs, args.warmup, args.native_seconds):
+                kept["seconds"][length] = times
+                if peaks:
+                    kept["peaks"][length] = peaks
+                args.save.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+                print(f"{length} s of music are measured.", file=sys.stderr)
     args.draw.parent.mkdir(parents=True, exist_ok=True)
     draw(args.draw, kept["seconds"], kept["what"])
-    header = ["music", *(f"{stage}: faster (ours, diffusers)" for stage in STAGES), "whole song"]
-    print(table(f"Time per stage: {kept['what']}", header, rows(kept["seconds"])))
+    header = ["music", *(f"{stage}: others' / ours (ours)" for stage in (*STAGES, "whole song"))]
+    print(table(f"Time per stage: {kept['what']}", header, rows(kept["seconds"], lambda t: f"{t:.3g} s")))
     if kept.get("peaks"):
-        header = ["music", *(f"{stage}: less (ours, diffusers)" for stage in STAGES)]
-        print(table(f"Device memory beside the weights: {kept['what']}", header, peak_rows(kept["peaks"])))
+        print(table(f"Device memory beside the weights: {kept['what']}", header, rows(kept["peaks"], megabytes, max)))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ import torch
 
 from acestep_core import pipeline
 from acestep_core.config import VAEConfig
+from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.tiling import TileLayout
-from benchmarks import dit_step, loading, memory, stages, vae
+from acestep_core.sampling.velocity import network_velocity
+from benchmarks import dit_step, loading, memory, native, stages, vae
 from tests.support import tiny
 from tests.support.tiny import draw, relative_error
 from tests.support.tiny_text import CONFIG as TEXT
@@ -80,7 +82,65 @@ def test_a_picture_is_drawn_again_from_what_was_kept(monkeypatch, capsys, tmp_pa
     peaks = {"10": {stage: {"ours": 2**20, "diffusers": 3 * 2**20} for stage in stages.STAGES}}
     kept.write_text(json.dumps({"what": "measured before", "seconds": TIMES, "peaks": peaks}))
     start(monkeypatch, "stages", "--from", str(kept), "--draw", str(picture))
-    assert "| 10 s | 3.00× (1 MB, 3 MB) |" in capsys.readouterr().out
+    assert f"| 10 s |{' diffusers 3.00× (1 MB) |' * 4}" in capsys.readouterr().out
+
+
+def test_comfyui_is_a_third_side_where_it_has_the_model(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    assert native.folder() is None
+    file = tmp_path / "comfy" / "ldm" / "ace" / "ace_step15.py"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert native.folder() == tmp_path
+    # Its networks are stood in for by others.
+    monkeypatch.setattr(native, "network", lambda *_: torch.nn.Identity())
+    monkeypatch.setattr(native, "velocity", lambda network, x, *_: network(x))
+    monkeypatch.setattr(native, "autoencoder", lambda config, device, dtype: Decoder(config))
+    monkeypatch.setattr(stages, "size", lambda _: stages.Size(CONFIG, TEXT, VAE))
+    kept, picture = tmp_path / "stages.json", tmp_path / "stages.svg"
+    start(monkeypatch, "stages", "--seconds", "1", "2", "--runs", "1", "--warmup", "0", "--save", str(kept),
+          "--draw", str(picture), "--native-seconds", "1")  # fmt: skip
+    found = json.loads(kept.read_text())["seconds"]
+    third = {
+        length: [stage for stage in stages.STAGES if "ComfyUI" in by_stage[stage]] for length, by_stage in found.items()
+    }
+    assert third == {"1": ["sample", "decode"], "2": []}
+    assert_is_drawn(picture, ["sample, ComfyUI", "decode, ComfyUI"])
+    lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert ["ComfyUI" in cell for cell in lines[1][2:6]] == [False, True, True, True]
+
+
+class Decoder(torch.nn.Module):
+    """Called as ComfyUI's autoencoder."""
+
+    def __init__(self, config: VAEConfig):
+        super().__init__()
+        self.vae = OobleckVAE(config)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.vae.decode(latents.mT)
+
+
+@pytest.mark.skipif(native.folder() is None, reason="COMFYUI_PATH names no ComfyUI with ACE-Step 1.5")
+def test_comfyui_does_the_same_work():
+    config = replace(
+        CONFIG, num_attention_heads=16, num_key_value_heads=8, encoder_num_attention_heads=16,
+        encoder_num_key_value_heads=8, head_dim=8, intermediate_size=144, encoder_intermediate_size=144,
+    )  # fmt: skip
+    ours, cpu = tiny.model(config), torch.device("cpu")
+    theirs = native.network(config, cpu, torch.float32)
+    theirs.load_state_dict(ours.state_dict())
+    text, lyrics, timbre = draw(1, 5, TEXT.hidden_size), draw(1, 7, TEXT.hidden_size), draw(1, 30, 64)
+    x, t = draw(1, 300, 64, seed=1), torch.tensor([0.7])
+    with torch.inference_mode():
+        codes = torch.zeros(1, 60, dtype=torch.long)
+        context = torch.cat((ours.detokenize(codes), torch.ones(1, 300, 64)), dim=2)
+        wanted = network_velocity(ours, [ours.encoder(text, lyrics, timbre[None])], context, guided=False)(
+            x, 0.7, False
+        )
+        assert relative_error(native.velocity(theirs, x, t, text, lyrics, timbre), wanted) < 1e-4
+        vae = native.autoencoder(VAE, cpu, torch.float32)
+        assert vae.decode(draw(1, 64, 4)).shape == (1, 2, 4 * VAE.hop)
 
 
 def assert_is_drawn(path: Path, ticks: list[str]) -> None:
