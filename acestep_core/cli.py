@@ -150,6 +150,7 @@ def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
         offload=given.get("offload", False),
         stream=given.get("stream", False),
         graphs=given.get("graphs", False),
+        compile=given.get("compile", False),
         models_dir=given.get("models_dir"),
         hooks=hooks,
     )

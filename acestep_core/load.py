@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .errors import CheckpointError
+from .models.compiling import compile_parts
 from .models.model import AceStepModel
 from .models.oobleck import OobleckVAE
 from .models.ops import CastOps, stored_ops
@@ -21,6 +22,7 @@ from .runtime import (
     Precision,
     Resident,
     default_placement,
+    pick_compile,
     pick_device,
     pick_graphs,
     pick_storage,
@@ -68,6 +70,7 @@ def load_model(
     offload: bool = False,
     stream: bool = False,
     graphs: bool = False,
+    compile: bool = False,
     models_dir: str | None = None,
     hooks: Hooks | None = None,
 ) -> Model:
@@ -78,7 +81,8 @@ def load_model(
     kept in, at half the memory of bfloat16; they compute in their dtype all the same. offload: networks visit the
     device one at a time. stream: so do the layers of the diffusion model. Both are for devices with memory of their
     own. graphs: a step of the transformer is one launch instead of a thousand, for CUDA devices that are quicker than
-    what launches them. models_dir: where to look, instead of the default folders.
+    what launches them. compile: on a GPU with Triton, layers and activations are compiled when they first run, which
+    takes a while. models_dir: where to look, instead of the default folders.
     Raises RequestError or CheckpointError.
     """
     from .checkpoints.catalog import Kind, default_roots
@@ -90,6 +94,7 @@ def load_model(
     precision = dtype if isinstance(dtype, Precision) else Precision.pick(device, dit=dtype)
     placement = default_placement(device, offload, stream, hooks)
     graphs = pick_graphs(device, graphs, stream, hooks)
+    compile = pick_compile(device, compile, hooks)
     kept = pick_storage(device, storage)
     home = torch.device("cpu") if isinstance(placement, Offload) else device
     roots = default_roots(models_dir)
@@ -114,6 +119,8 @@ def load_model(
     _check_widths(network, text_encoder_model)
     vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, hooks=hooks)
     ensure_silence(network, vae_model, hooks)
+    if compile:
+        compile_parts(network, vae_model)
     given = {
         "model": name_or_path, "vae": vae, "text_encoder": text_encoder, "variant": variant,
         "storage": storage if kept else None,

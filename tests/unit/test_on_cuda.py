@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from acestep_core import load
 from acestep_core.edit import Edit, Morph
 from acestep_core.pipeline import Model, encode, encode_audio, generate, load_model, sample, tokenize
 from acestep_core.planner.decode import Row, Ways
@@ -173,6 +174,16 @@ def test_graphs_are_asked_for_when_the_model_is_loaded(folders):
     heard = []
     model = load_model(folders["turbo"], device="cpu", graphs=True, hooks=Hooks(warned=heard.append))
     assert not model.graphs and "only CUDA" in heard[0]
+
+
+def test_compiling_is_asked_for_when_the_model_is_loaded(folders, monkeypatch):
+    found = []
+    monkeypatch.setattr(load, "compile_parts", lambda *networks: found.append(networks))
+    monkeypatch.setattr(load, "pick_compile", lambda device, asked, hooks: asked)
+    with pretend_cuda():
+        model = load_model(folders["turbo"], device="cuda", compile=True)
+        load_model(folders["turbo"], device="cuda")
+    assert found == [(model.network, model.vae)]
 
 
 def planned(planner: Planner) -> tuple[list[object], float]:

@@ -172,6 +172,18 @@ def test_graphs_are_for_cuda_alone_and_not_for_layers_that_travel(monkeypatch):
     assert runtime.pick_graphs(CUDA, True, stream=False) is False
 
 
+def test_compiling_is_for_gpus_with_triton(monkeypatch):
+    heard = []
+    assert runtime.pick_compile(CPU, True, Hooks(warned=heard.append)) is False
+    assert heard == ["compile is ignored on cpu: it would take longer than it saves"]
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name == "triton" or None)
+    assert runtime.pick_compile(CUDA, True) is True and runtime.pick_compile(CUDA, False) is False
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    assert runtime.pick_compile(CUDA, False) is False
+    with pytest.raises(RequestError, match="compile needs Triton on cuda:0"):
+        runtime.pick_compile(CUDA, True)
+
+
 def test_a_phase_logs_one_line(caplog):
     with caplog.at_level(logging.INFO, "acestep"), phase("decode", CPU, torch.float32):
         pass

@@ -1,0 +1,36 @@
+"""torch.compile on parts of the networks, with a compiler that changes nothing and counts."""
+
+import torch
+
+from acestep_core.models.compiling import compile_parts
+from acestep_core.sampling.velocity import network_velocity
+from tests.support import tiny
+from tests.support.tiny import draw, relative_error
+
+
+def test_layers_of_a_kind_are_compiled_once_and_do_the_same():
+    network, vae, compilations = tiny.model(), tiny.vae(), []
+
+    def compiler(graph, _):
+        compilations.append(graph)
+        return graph
+
+    names = [list(module.state_dict()) for module in (network, vae)]
+    condition, latents = draw(1, 9, 48), draw(1, 6, 8)
+    seen, x = draw(1, 40, 128), draw(1, 40, 64)
+
+    @torch.inference_mode()
+    def results():
+        velocity = network_velocity(network, [condition], seen, guided=False)
+        return velocity(x, 0.7, False), velocity(x, 0.2, False), vae.decode(latents)
+
+    wanted = results()
+    torch._dynamo.reset()
+    compile_parts(network, vae, backend=compiler)
+    got = results()
+    assert all(relative_error(one, other) < 1e-5 for one, other in zip(got, wanted, strict=True))
+    layers = [graph for graph in compilations if any("attention" in str(node.target) for node in graph.graph.nodes)]
+    assert network.config.num_hidden_layers == 4 and len(layers) == 2  # with a window and without
+    assert len(compilations) > 2  # activations
+    assert [list(module.state_dict()) for module in (network, vae)] == names
+    torch._dynamo.reset()
