@@ -65,7 +65,7 @@ def song_parser() -> argparse.ArgumentParser:
         "--storage", metavar="KIND", help="int8 or fp8: the transformer in half the memory; default none"
     )
     model.add_argument("--stream", action="store_true", help="of the transformer, too: slower, smallest")
-    model.add_argument("--compile", action="store_true", help="compile for the GPU: slow at first, for many songs")
+    model.add_argument("--compile", action="store_true", help="compile for the GPU: slow at first")
     model.add_argument("--graphs", action="store_true", help="record a step as a CUDA graph, for fast cards")
     return parser
 

@@ -2,8 +2,10 @@
 
     python -m benchmarks.dit_step                  small model, float32
     python -m benchmarks.dit_step --size 2b --dtype bfloat16 --seconds 30 120
+    python -m benchmarks.dit_step --size 2b --seconds 30 120 600 --once         where a step takes minutes
 
-Time: medians of alternating runs. Memory: growth of the resident set during one step, each in a fresh process.
+Time: medians of alternating runs; with --once of the step in a fresh process whose memory is measured, a short one
+having gone before. Memory: growth of the resident set during one step, each in a fresh process.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import time
 
 import torch
 
@@ -81,18 +84,21 @@ def their_step(config: ModelConfig, peer, seconds: int, dtype: torch.dtype):
     return lambda: peer(x, t, t, condition, context, return_dict=False)[0]
 
 
-def peak_of(candidate: str, size: str, seconds: int, dtype: torch.dtype) -> int:
+def alone(candidate: str, size: str, seconds: int, dtype: torch.dtype) -> dict[str, float]:
+    """Seconds and bytes of one step."""
     config = SIZES[size]
-    model = ours(config, dtype)
-    step = (
-        our_step(config, model, seconds, dtype)
-        if candidate == "ours"
-        else their_step(config, theirs(config, model), seconds, dtype)
-    )
-    gc.collect()
-    with torch.inference_mode(), PeakMemory() as memory:
-        step()
-    return memory.peak
+    network, step_of = ours(config, dtype), our_step
+    if candidate != "ours":
+        network, step_of = theirs(config, network), their_step
+    step = step_of(config, network, seconds, dtype)
+    with torch.inference_mode():
+        step_of(config, network, 1, dtype)()
+        gc.collect()
+        with PeakMemory() as memory:
+            started = time.perf_counter()
+            step()
+            taken = time.perf_counter() - started
+    return {"peak": memory.peak, "seconds": taken}
 
 
 def main() -> None:
@@ -101,30 +107,27 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 60, 120, 600])
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--peak", choices=["ours", "diffusers"], help=argparse.SUPPRESS)
+    parser.add_argument("--once", action="store_true", help="a single step of each, in a fresh process")
+    parser.add_argument("--alone", choices=["ours", "diffusers"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     dtype = getattr(torch, args.dtype)
-    if args.peak:
-        print(json.dumps({"peak": peak_of(args.peak, args.size, args.seconds[0], dtype)}))
+    if args.alone:
+        print(json.dumps(alone(args.alone, args.size, args.seconds[0], dtype)))
         return
 
     config = SIZES[args.size]
-    model = ours(config, dtype)
-    peer = theirs(config, model)
+    if not args.once:
+        model = ours(config, dtype)
+        peer = theirs(config, model)
     rows = []
     with torch.inference_mode():
         for seconds in args.seconds:
-            runs = {
-                "ours": our_step(config, model, seconds, dtype),
-                "diffusers": their_step(config, peer, seconds, dtype),
-            }
-            timed = alternate(runs, args.runs)
-            peaks = {
-                name: in_child(
-                    __spec__.name, "--peak", name, "--size", args.size, "--dtype", args.dtype, "--seconds", str(seconds)
-                )["peak"]
-                for name in runs
-            }
+            given = ["--size", args.size, "--dtype", args.dtype, "--seconds", str(seconds)]
+            found = {name: in_child(__spec__.name, "--alone", name, *given) for name in ("ours", "diffusers")}
+            peaks, timed = ({name: each[what] for name, each in found.items()} for what in ("peak", "seconds"))
+            if not args.once:
+                steps = (our_step(config, model, seconds, dtype), their_step(config, peer, seconds, dtype))
+                timed = alternate(dict(zip(found, steps, strict=True)), args.runs)
             rows.append(
                 [
                     f"{seconds} s",

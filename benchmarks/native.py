@@ -16,24 +16,28 @@ from torch import Tensor, nn
 from acestep_core.config import ModelConfig, VAEConfig
 
 NAME = "ComfyUI"
-FRAMES_A_CODE = 5
 
 
 def folder() -> Path | None:
     named = os.environ.get("COMFYUI_PATH")
-    return Path(named) if named and (Path(named) / "comfy/ldm/ace/ace_step15.py").is_file() else None
+    return Path(named).resolve() if named and (Path(named) / "comfy/ldm/ace/ace_step15.py").is_file() else None
+
+
+def offers(config: ModelConfig) -> bool:
+    """Whether there is one, and it knows models of this size: 0.11.1 has no XL."""
+    return folder() is not None and not config.is_xl
 
 
 def _module(name: str, device: torch.device) -> object:
-    """A module of ComfyUI, which is told on its first import whether it is on a CPU."""
+    """A module of ComfyUI, which asks on its first import whether it is on a CPU."""
     if str(folder()) not in sys.path:
-        sys.path.append(str(folder()))
-        importlib.import_module("comfy.cli_args").args.cpu = device.type == "cpu"
+        sys.path.insert(0, str(folder()))
+    importlib.import_module("comfy.cli_args").args.cpu = device.type == "cpu"
     return importlib.import_module(name)
 
 
 def network(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """All of it but the text encoder. Weights are unset."""
+    """Diffusion transformer and condition encoder, as `decoder` and `encoder`. Weights are unset."""
     ace, ops = (_module(f"comfy.{name}", device) for name in ("ldm.ace.ace_step15", "ops"))
     return ace.AceStepConditionGenerationModel(
         hidden_size=config.hidden_size,
@@ -55,13 +59,19 @@ def network(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn
 def autoencoder(config: VAEConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
     vae = _module("comfy.ldm.audio.autoencoder", device).AudioOobleckVAE(
         channels=config.decoder_channels,
+        latent_dim=config.decoder_input_channels,
         c_mults=list(config.channel_multiples),
         strides=list(config.downsampling_ratios),
     )
     return vae.to(device, dtype)
 
 
-def velocity(network: nn.Module, x: Tensor, t: Tensor, text: Tensor, lyrics: Tensor, timbre: Tensor) -> Tensor:
-    """What one step of its sampler asks for, [B, frames, 64]: it takes the condition anew from step to step."""
-    codes = torch.zeros(1, -(-x.shape[1] // FRAMES_A_CODE), dtype=torch.long, device=x.device)
-    return network(x.mT, t, text, lyric_embed=lyrics, refer_audio=timbre.mT, audio_codes=codes).mT
+def condition(network: nn.Module, text: Tensor, lyrics: Tensor, timbre: Tensor) -> Tensor:
+    """text [1, L, t], lyrics [1, M, t], timbre [1, F, 64] to rows [1, S, e]."""
+    order = torch.zeros(1, dtype=torch.long, device=text.device)
+    return network.encoder(text, None, lyrics, None, timbre, order)[0]
+
+
+def velocity(network: nn.Module, x: Tensor, t: Tensor, condition: Tensor, context: Tensor) -> Tensor:
+    """A step, [B, frames, 64]."""
+    return network.decoder(x, t, t, None, condition, None, context)

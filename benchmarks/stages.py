@@ -1,15 +1,16 @@
 """Where the time of a song goes: encode, sample, decode against its length, ours, diffusers' and ComfyUI's, in one run.
 
-    python -m benchmarks.stages --size small                 networks that fit into an hour of two CPU cores
-    COMFYUI_PATH=... python -m benchmarks.stages             with ComfyUI's own, where it has them (0.11.1 and later)
+    python -m benchmarks.stages --size small --once-above 60             half an hour of two CPU cores
+    COMFYUI_PATH=... python -m benchmarks.stages                         with ComfyUI's own (0.11.1 and later)
     python -m benchmarks.stages --device cuda --dtype bfloat16 --vae-dtype bfloat16 --seconds 30 120 240 600
-    python -m benchmarks.stages --from output/stages.json    draws and prints what was measured before
+    python -m benchmarks.stages --from output/stages.json                draws and prints what was measured before
 
 Encode is the text encoder (transformers' in all) and the condition encoder; sample eight steps without guidance and
-what they share; decode the autoencoder, tiled. ComfyUI asks its condition encoder within each step, so it has no time
-of its own to encode, and decodes in one piece; it is left out above --native-seconds. Random weights, of the same
-shapes. Times are medians of alternating runs. On CUDA a second table has the peaks of device memory: what one more run
-of each allocates beside all weights. Writes the numbers to --save, after each length, and a picture to --draw.
+what they share; decode the autoencoder, tiled. ComfyUI's nodes do more than is timed here (they ask the condition
+encoder and turn audio codes into latents anew in each step) and decode in one piece; they are left out above
+--native-seconds. Random weights, of the same shapes. Times are medians of alternating runs after an untimed one; songs
+above --once-above run a single time. On CUDA a second table has the peaks of device memory: what one more run of each
+allocates beside all weights. Writes the numbers to --save, after each length, and a picture to --draw.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Networks:
             ).eval().to(vae_dtype)  # fmt: skip
         self.their_vae.enable_tiling()
         self.native = self.native_vae = None
-        if native.folder():
+        if native.offers(self.config):
             self.native = _drawn(native.network(self.config, self.device, dtype))
             self.native_vae = _drawn(native.autoencoder(vae, self.device, vae_dtype))
 
@@ -150,9 +151,9 @@ def stages(made: Networks, seconds: int, with_native: bool = True) -> dict[str, 
         return x
 
     def native_sample() -> torch.Tensor:
-        x, text = noise.to(dtype), read()
+        x, seen = noise.to(dtype), context.to(dtype)
         for now, then in zip(schedule[:-1], schedule[1:], strict=True):
-            velocity = native.velocity(made.native, x, now.to(device, dtype)[None], text, lyrics, timbre[0])
+            velocity = native.velocity(made.native, x, now.to(device, dtype)[None], condition, seen)
             x = x + (then - now).to(x) * velocity
         return x
 
@@ -165,13 +166,14 @@ def stages(made: Networks, seconds: int, with_native: bool = True) -> dict[str, 
         },
     }
     if made.native is not None and with_native:
+        found["encode"][native.NAME] = lambda: native.condition(made.native, read(), lyrics, timbre[0])
         found["sample"][native.NAME] = native_sample
         found["decode"][native.NAME] = lambda: made.native_vae.decode(latents.mT.to(made.vae_dtype)).float().cpu()
     return found
 
 
 def measure(
-    made: Networks, lengths: list[int], runs: int, warmup: int, native_seconds: int
+    made: Networks, lengths: list[int], runs: int, warmup: int, once_above: int, native_seconds: int
 ) -> Iterator[tuple[str, Found, Found]]:
     """Of each length its seconds, and bytes of the device beside the weights: none where it is no CUDA device."""
     on_cuda = made.device.type == "cuda"
@@ -184,10 +186,11 @@ def measure(
 
         return whole
 
-    for index, seconds in enumerate(lengths):
+    for seconds in lengths:
         sides = stages(made, seconds, seconds <= native_seconds)
+        counts = (1, 0) if seconds > once_above else (runs, warmup)
         times = {
-            stage: alternate({name: finished(run) for name, run in by_side.items()}, runs, 0 if index else warmup)
+            stage: alternate({name: finished(run) for name, run in by_side.items()}, *counts)
             for stage, by_side in sides.items()
         }
         peaks = {}
@@ -250,7 +253,8 @@ def main() -> None:
     parser.add_argument("--vae-dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--graphs", action="store_true", help="record our steps as CUDA graphs")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--warmup", type=int, default=1, help="untimed runs, of the first length")
+    parser.add_argument("--warmup", type=int, default=1, help="untimed runs")
+    parser.add_argument("--once-above", type=int, default=600, metavar="SECONDS", help="longer songs run once")
     parser.add_argument("--native-seconds", type=int, default=240, help="the longest song that ComfyUI is given")
     parser.add_argument("--save", type=Path, default=Path("output/stages.json"))
     parser.add_argument("--draw", type=Path, default=Path("docs/time_per_stage.svg"))
@@ -264,9 +268,12 @@ def main() -> None:
             made = Networks(size(args.size), args.device, *kinds, args.graphs)
             where = torch.cuda.get_device_name(made.device) if made.device.type == "cuda" else "CPU"
             what = f"{args.size} model, {args.dtype} (autoencoder {args.vae_dtype}), {where}"
+            what += ", ours as CUDA graphs" if args.graphs else ""
             kept = {"what": what, "seconds": {}, "peaks": {}}
             args.save.parent.mkdir(parents=True, exist_ok=True)
-            for length, times, peaks in measure(made, args.seconds, args.runs, args.warmup, args.native_seconds):
+            for length, times, peaks in measure(
+                made, args.seconds, args.runs, args.warmup, args.once_above, args.native_seconds
+            ):
                 kept["seconds"][length] = times
                 if peaks:
                     kept["peaks"][length] = peaks

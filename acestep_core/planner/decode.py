@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..cuda_graphs import can_record
 from ..errors import NonFiniteError, RequestError
 from ..runtime import Hooks
 from .dice import Dice, exponential, rolls
 from .grammar import Grammar, State, free_text
-from .graphs import Pace, runner
+from .graphs import Pace, Recorded
 from .network import PREFILL, PlannerNetwork, logits
 from .sampling import Sampling, choose, guide
 from .vocabulary import Vocabulary
@@ -247,7 +248,9 @@ def _codes(run: Run, rows: Sequence[Row], guided: bool) -> list[list[int]]:
         loop = CodeLoop(run, batch, rows, guided, drawn)
         loop.require_finite()
         run.report(1, count, len(rows))
-        step = runner(loop.step, batch.cache.capacity, run.device, run.ways.graphs)
+        step = loop.step
+        if run.ways.graphs and can_record(run.device, run.network):
+            step = Recorded(step, batch.cache.capacity, run.device)
         length = max(batch.lengths)
         for i in range(1, count):
             run.check()

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import torch
 
-from ..graphs import can_record, recorded
+from ..cuda_graphs import recorded
+
+log = logging.getLogger("acestep")
 
 BUCKET = 256  # slots: a recorded step looks at a fixed number of them, so one recording serves this many tokens
 
 
-class Runner(Protocol):
-    """Runs the step of a row that has `length` tokens with the new one, in a cache of `capacity` slots."""
-
-    def __call__(self, length: int) -> None: ...
-
-
-def runner(step: Callable[[int], None], capacity: int, device: torch.device, graphs: bool) -> Runner:
-    """The fastest way to run `step(extent)` on that device."""
-    if graphs and can_record(device):
-        return Recorded(step, capacity)
-    return step
-
-
 class Recorded:
-    """A step launches some five hundred kernels and takes most of its time to launch them; a recording is one launch.
+    """Runs the step of a row that has `length` tokens with the new one, in a cache of `capacity` slots.
 
-    The step first runs plainly whenever its extent changes, and is recorded the time after. Where recording fails it
+    A step launches some five hundred kernels and takes most of its time to launch them; a recording is one launch. It
+    first runs plainly whenever its extent changes, and is recorded the time after. Where recording fails it
     goes on plainly.
     """
 
-    def __init__(self, step: Callable[[int], None], capacity: int):
+    def __init__(self, step: Callable[[int], None], capacity: int, device: torch.device):
         self._step = step
+        self._device = device
         self._capacity = capacity
         self._extent = 0
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -48,7 +39,7 @@ class Recorded:
             self._step(extent)
             return
         if self._graph is None:
-            self._graph = recorded(partial(self._step, extent), "planner")
+            self._graph = recorded(partial(self._step, extent), self._device, log.info)
             self._works = self._graph is not None
         if self._graph is None:
             self._step(extent)

@@ -8,52 +8,49 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..graphs import recorded
+from ..cuda_graphs import recorded
 
 Step = Callable[[Tensor, Tensor], Tensor]  # rows [N, T, 64] at times [N] to their velocities
 
 
 @dataclass
 class _Recording:
+    graph: torch.cuda.CUDAGraph
     given: tuple[Tensor, Tensor]
-    result: Tensor | None = None
-    graph: torch.cuda.CUDAGraph | None = None
+    result: Tensor
 
 
-class Recorded:
+class RecordedStep:
     """A step launches more than a thousand kernels, and in a short song waits for that more than for the kernels; a
     recording is one launch.
 
     For each number of rows the first step runs plainly, the second is recorded, and from then on it is replayed. Where
-    recording fails, all go on plainly. A recording holds its own memory: that of one step.
+    recording fails, all others run plainly, and `tell` gets a sentence. A recording holds the memory of one step.
     """
 
-    def __init__(self, step: Step):
-        self._step = step
-        self._recordings: dict[int, _Recording | None] = {}
+    def __init__(self, step: Step, device: torch.device, tell: Callable[[str], None]):
+        self._step, self._device, self._tell = step, device, tell
+        self._recordings: dict[int, _Recording] = {}
+        self._warm: set[int] = set()
         self._works = True
 
     def __call__(self, x: Tensor, times: Tensor) -> Tensor:
         rows = len(x)
-        if not self._works or rows not in self._recordings:
-            self._recordings[rows] = None
-            return self._step(x, times)
-        if self._recordings[rows] is None:
-            self._recordings[rows] = self._record(x, times)
-        recording = self._recordings[rows]
+        if rows not in self._recordings and rows in self._warm and self._works:
+            self._record(x, times)
+        recording = self._recordings.get(rows)
         if recording is None:
+            self._warm.add(rows)
             return self._step(x, times)
         for place, new in zip(recording.given, (x, times), strict=True):
             place.copy_(new)
         recording.graph.replay()
         return recording.result.clone()
 
-    def _record(self, x: Tensor, times: Tensor) -> _Recording | None:
-        recording = _Recording((x.clone(), times.clone()))
-
-        def step() -> None:
-            recording.result = self._step(*recording.given)
-
-        recording.graph = recorded(step, "sample")
-        self._works = recording.graph is not None
-        return recording if self._works else None
+    def _record(self, x: Tensor, times: Tensor) -> None:
+        given, results = (x.clone(), times.clone()), []
+        graph = recorded(lambda: results.append(self._step(*given)), self._device, self._tell)
+        if graph is None:
+            self._works = False
+        else:
+            self._recordings[len(x)] = _Recording(graph, given, *results)

@@ -103,7 +103,8 @@ class _Course:
     def velocity(self, texts: Sequence[TextCondition], seen: Tensor, guided: bool = True) -> Velocity:
         encoded = encode_conditions(self.network, texts, self.device, self.request.timbre)
         guided = guided and self.sampling.guidance.enabled
-        return network_velocity(self.network, encoded, seen, guided=guided, graphs=self.request.graphs)
+        graphs, hooks = self.request.graphs, self.hooks
+        return network_velocity(self.network, encoded, seen, guided=guided, graphs=graphs, hooks=hooks)
 
     def seen(self) -> Tensor:
         """What the transformer sees of the source."""

@@ -7,22 +7,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..graphs import can_record
+from ..cuda_graphs import can_record
 from ..models.condition import stack_conditions
 from ..models.model import AceStepModel
+from ..runtime import Hooks
 from .loop import Velocity
-from .recorded import Recorded
+from .recorded import RecordedStep
 
 
 @torch.no_grad()
 def network_velocity(
-    network: AceStepModel, conditions: Sequence[Tensor], context: Tensor, *, guided: bool, graphs: bool = False
+    network: AceStepModel,
+    conditions: Sequence[Tensor],
+    context: Tensor,
+    *,
+    guided: bool,
+    graphs: bool = False,
+    hooks: Hooks | None = None,
 ) -> Velocity:
     """A velocity function over `network`, with everything that does not depend on the step computed here, once.
 
     `conditions` holds one encoded condition [1, S_i, e] per item, of any length, or a single one for all items;
     `context` is [B, T, 128]. `guided` also prepares the null condition, without which `with_null` cannot be asked for.
-    Times reach the network in float32, whatever its dtype. `graphs`: see `Recorded`; only where there are CUDA graphs.
+    Times reach the network in float32, whatever its dtype. `graphs`: see `RecordedStep`; only where that can be done.
     """
     if len(conditions) not in (1, len(context)):
         raise ValueError(f"{len(conditions)} conditions for a batch of {len(context)}: one per item, or one for all")
@@ -35,8 +42,8 @@ def network_velocity(
     def step(x: Tensor, times: Tensor) -> Tensor:
         return network(x, times, prepared)
 
-    if graphs and can_record(context.device):
-        step = Recorded(step)
+    if graphs and can_record(context.device, network.decoder):
+        step = RecordedStep(step, context.device, (hooks or Hooks()).warn)
 
     @torch.no_grad()
     def velocity(x: Tensor, t: float, with_null: bool) -> Tensor:

@@ -21,6 +21,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from acestep_core import cuda_graphs
+
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 aten = torch.ops.aten
 TRAVELS = {aten._to_copy.default, aten.copy_.default, Tensor.copy_}  # from one device to another
@@ -98,7 +100,7 @@ class Graph:
 
 
 @contextmanager
-def record(graph: Graph) -> Iterator[None]:
+def record(graph: Graph, stream: object = None, capture_error_mode: str = "global") -> Iterator[None]:
     Graph.recording = graph
     try:
         yield
@@ -231,13 +233,15 @@ def pretend_cuda() -> Iterator[torch.device]:
         "get_device_name": "Pretended", "synchronize": None, "empty_cache": None, "reset_peak_memory_stats": None,
         "max_memory_allocated": 0, "memory_allocated": 0, "mem_get_info": (80 * 2**30, 80 * 2**30),
         "is_bf16_supported": True, "current_stream": _Still(),
+        "set_stream": None,
     }  # fmt: skip
     stand_ins = {name: mock.Mock(return_value=value) for name, value in answers.items()}
     stand_ins |= {"Event": _Still, "Stream": _Still, "CUDAGraph": Graph, "graph": record}
-    stand_ins |= {"stream": lambda lane: nullcontext()}
+    stand_ins |= {name: lambda _: nullcontext() for name in ("stream", "device")}
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:
         # A module that is moved gets new parameters: the old ones cannot take on tensors of another kind.
+        stack.callback(cuda_graphs._lane.cache_clear)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, before)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         for context in (

@@ -53,9 +53,17 @@ def test_both_sides_of_a_step_give_the_same(monkeypatch, capsys):
     assert relative_error(*results) < 1e-4
 
     monkeypatch.setitem(dit_step.SIZES, "small", CONFIG)
-    monkeypatch.setattr(dit_step, "in_child", lambda *_: {"peak": 2**20})
-    start(monkeypatch, "dit_step", "--seconds", "1", "2", "--runs", "1")
-    assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[-3:-1]] == ["1 s", "2 s"]
+    for once in ([], ["--once"]):
+        monkeypatch.setattr(dit_step, "in_child", in_this_process)
+        start(monkeypatch, "dit_step", "--seconds", "1", "2", "--runs", "1", *once)
+        assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[-3:-1]] == ["1 s", "2 s"]
+
+
+def in_this_process(module: str, *arguments: str) -> dict:
+    assert module == "benchmarks.dit_step" and arguments[0] == "--alone" and arguments[3] == "small"
+    found = dit_step.alone(arguments[1], "small", int(arguments[-1]), torch.float32)
+    assert found["seconds"] > 0 and found["peak"] >= 0
+    return {**found, "peak": 2**20}
 
 
 @pytest.mark.parametrize("config", [CONFIG, replace(tiny.XL, text_hidden_dim=TEXT.hidden_size)])
@@ -94,6 +102,7 @@ def test_comfyui_is_a_third_side_where_it_has_the_model(monkeypatch, capsys, tmp
     assert native.folder() == tmp_path
     # Its networks are stood in for by others.
     monkeypatch.setattr(native, "network", lambda *_: torch.nn.Identity())
+    monkeypatch.setattr(native, "condition", lambda network, text, *_: network(text))
     monkeypatch.setattr(native, "velocity", lambda network, x, *_: network(x))
     monkeypatch.setattr(native, "autoencoder", lambda config, device, dtype: Decoder(config))
     monkeypatch.setattr(stages, "size", lambda _: stages.Size(CONFIG, TEXT, VAE))
@@ -104,10 +113,11 @@ def test_comfyui_is_a_third_side_where_it_has_the_model(monkeypatch, capsys, tmp
     third = {
         length: [stage for stage in stages.STAGES if "ComfyUI" in by_stage[stage]] for length, by_stage in found.items()
     }
-    assert third == {"1": ["sample", "decode"], "2": []}
+    assert third == {"1": ["encode", "sample", "decode"], "2": []}
     assert_is_drawn(picture, ["sample, ComfyUI", "decode, ComfyUI"])
+    assert not native.offers(tiny.XL)
     lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert ["ComfyUI" in cell for cell in lines[1][2:6]] == [False, True, True, True]
+    assert ["ComfyUI" in cell for cell in lines[1][2:6]] == [True] * 4
 
 
 class Decoder(torch.nn.Module):
@@ -123,24 +133,32 @@ class Decoder(torch.nn.Module):
 
 @pytest.mark.skipif(native.folder() is None, reason="COMFYUI_PATH names no ComfyUI with ACE-Step 1.5")
 def test_comfyui_does_the_same_work():
-    config = replace(
-        CONFIG, num_attention_heads=16, num_key_value_heads=8, encoder_num_attention_heads=16,
-        encoder_num_key_value_heads=8, head_dim=8, intermediate_size=144, encoder_intermediate_size=144,
-    )  # fmt: skip
-    ours, cpu = tiny.model(config), torch.device("cpu")
-    theirs = native.network(config, cpu, torch.float32)
-    theirs.load_state_dict(ours.state_dict())
+    config, cpu = replace(CONFIG, encoder_intermediate_size=CONFIG.intermediate_size), torch.device("cpu")
+    ours, theirs = tiny.model(config), native.network(config, cpu, torch.float32)
+    state = ours.state_dict()
+    for part in ("encoder", "decoder"):
+        rest = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
+        getattr(theirs, part).load_state_dict(rest)
     text, lyrics, timbre = draw(1, 5, TEXT.hidden_size), draw(1, 7, TEXT.hidden_size), draw(1, 30, 64)
-    x, t = draw(1, 300, 64, seed=1), torch.tensor([0.7])
+    x, t, context = draw(1, 300, 64, seed=1), torch.tensor([0.7]), draw(1, 300, 128, seed=2)
     with torch.inference_mode():
-        codes = torch.zeros(1, 60, dtype=torch.long)
-        context = torch.cat((ours.detokenize(codes), torch.ones(1, 300, 64)), dim=2)
-        wanted = network_velocity(ours, [ours.encoder(text, lyrics, timbre[None])], context, guided=False)(
-            x, 0.7, False
-        )
-        assert relative_error(native.velocity(theirs, x, t, text, lyrics, timbre), wanted) < 1e-4
-        vae = native.autoencoder(VAE, cpu, torch.float32)
-        assert vae.decode(draw(1, 64, 4)).shape == (1, 2, 4 * VAE.hop)
+        condition = ours.encoder(text, lyrics, timbre[None])
+        assert relative_error(native.condition(theirs, text, lyrics, timbre), condition) < 1e-4
+        wanted = network_velocity(ours, [condition], context, guided=False)(x, 0.7, False)
+        assert relative_error(native.velocity(theirs, x, t, condition, context), wanted) < 1e-4
+
+        vae, its = tiny.vae(VAE), native.autoencoder(VAE, cpu, torch.float32)
+        for kind, names in (("stride", ("weight", "bias")), ("alpha", ("alpha", "beta"))):
+            pairs = ([each for each in side.decoder.modules() if hasattr(each, kind)] for side in (vae, its))
+            for mine, other in zip(*pairs, strict=True):
+                for name in names:
+                    value, place = getattr(mine, name), getattr(other, name)
+                    if isinstance(place, torch.nn.Parameter):
+                        place.data.copy_(value.data.view(place.shape))
+                    elif place is not None:  # made of two, by its weight norm
+                        setattr(other, name, value.data)
+        latents = draw(1, 4, 64)
+        assert relative_error(its.decode(latents.mT), vae.decode(latents)) < 1e-4
 
 
 def assert_is_drawn(path: Path, ticks: list[str]) -> None:

@@ -3,12 +3,13 @@
 See `tests.support.pretend_cuda` for what that can tell and what not.
 """
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 
-from acestep_core import load
+from acestep_core import cuda_graphs, load
 from acestep_core.edit import Edit, Morph
 from acestep_core.pipeline import Model, encode, encode_audio, generate, load_model, sample, tokenize
 from acestep_core.planner.decode import Row, Ways
@@ -120,6 +121,7 @@ def test_it_works_there_as_on_the_processor(models, kind, work):
 
 @pytest.mark.parametrize("options", [
     {"dtype": "auto"}, {"dtype": "float16"}, {"storage": "int8", "offload": True}, {"storage": "fp8", "stream": True},
+    {"storage": "int8", "offload": True, "graphs": True},
 ], ids=str)  # fmt: skip
 def test_every_setting_for_memory_makes_the_song(folders, models, options):
     wanted = whole(models["turbo"][0])
@@ -152,20 +154,31 @@ def test_a_step_can_be_recorded_and_replayed(models, monkeypatch, caplog, kind, 
         assert not replayed
         got = song(replace(there, graphs=True), settings)
     assert torch.equal(got, wanted)
-    assert "without CUDA graphs" not in caplog.text
+    assert "CUDA graphs are not used" not in caplog.text
     assert (len(replayed), len(set(replayed))) == (replays, recordings)
 
 
-def test_where_a_step_cannot_be_recorded_it_runs_plainly(models, monkeypatch, caplog):
-    def refuse(*_: object, **__: object):
+def test_where_a_step_cannot_be_recorded_it_runs_plainly(models, monkeypatch):
+    attempts, heard = [], []
+
+    @contextmanager
+    def refuse(graph, **options):
+        attempts.append(options)
+        with record(graph):
+            yield
         raise RuntimeError("operation not permitted when stream is capturing")
 
     _, there = models["turbo"]
-    with pretend_cuda(), caplog.at_level("INFO", "acestep"):
-        wanted = song(there)
+    settings = SamplingSettings(steps=5)
+    with pretend_cuda():
+        monkeypatch.setattr(cuda_graphs, "_refused", set())
+        wanted = song(there, settings)
         monkeypatch.setattr(torch.cuda, "graph", refuse)
-        assert torch.equal(song(replace(there, graphs=True), SamplingSettings(steps=2)), wanted)
-    assert caplog.text.count("sample: without CUDA graphs") == 1
+        for _ in range(2):
+            got = song(replace(there, graphs=True), settings, hooks=Hooks(warned=heard.append))
+            assert torch.equal(got, wanted)
+    assert len(attempts) == 1 and attempts[0]["capture_error_mode"] == "thread_local"
+    assert len(heard) == 1 and "CUDA graphs are not used" in heard[0]
 
 
 def test_graphs_are_asked_for_when_the_model_is_loaded(folders):
@@ -173,7 +186,7 @@ def test_graphs_are_asked_for_when_the_model_is_loaded(folders):
         assert load_model(folders["turbo"], device="cuda", graphs=True, offload=True).graphs
     heard = []
     model = load_model(folders["turbo"], device="cpu", graphs=True, hooks=Hooks(warned=heard.append))
-    assert not model.graphs and "only CUDA" in heard[0]
+    assert not model.graphs and "graphs are ignored on cpu" in heard[0]
 
 
 def test_compiling_is_asked_for_when_the_model_is_loaded(folders, monkeypatch):
@@ -212,7 +225,7 @@ def test_the_code_loop_can_be_recorded_and_replayed(folders, caplog):
             for graphs in (True, False)
         ]
     assert both[0] == both[1] and len(set(both[0][0])) > 5
-    assert "without CUDA graphs" not in caplog.text
+    assert "CUDA graphs are not used" not in caplog.text
 
 
 def test_what_is_pretended_is_as_strict_as_the_real_one():

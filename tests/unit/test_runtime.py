@@ -165,7 +165,8 @@ def test_graphs_are_for_cuda_alone_and_not_for_layers_that_travel(monkeypatch):
     assert runtime.pick_graphs(CUDA, True, stream=False) is True
     assert runtime.pick_graphs(CUDA, False, stream=True) is runtime.pick_graphs(CPU, False, stream=False) is False
     assert runtime.pick_graphs(CPU, True, stream=False, hooks=Hooks(warned=heard.append)) is False
-    assert heard == ["graphs are ignored on cpu: only CUDA records them"]
+    assert runtime.pick_graphs(CPU, True, stream=True, hooks=Hooks(warned=heard.append)) is False
+    assert heard == ["graphs are ignored on cpu: only cards of NVIDIA's record them"] * 2
     with pytest.raises(RequestError, match="graphs and stream exclude each other"):
         runtime.pick_graphs(CUDA, True, stream=True)
     monkeypatch.setattr(torch.version, "hip", "6.4")
@@ -175,12 +176,12 @@ def test_graphs_are_for_cuda_alone_and_not_for_layers_that_travel(monkeypatch):
 def test_compiling_is_for_gpus_with_triton(monkeypatch):
     heard = []
     assert runtime.pick_compile(CPU, True, Hooks(warned=heard.append)) is False
-    assert heard == ["compile is ignored on cpu: it would take longer than it saves"]
+    assert heard == ["compile is ignored on cpu: it is for GPUs with Triton"]
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name == "triton" or None)
     assert runtime.pick_compile(CUDA, True) is True and runtime.pick_compile(CUDA, False) is False
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
     assert runtime.pick_compile(CUDA, False) is False
-    with pytest.raises(RequestError, match="compile needs Triton on cuda:0"):
+    with pytest.raises(RequestError, match="compile on cuda:0 needs the package triton"):
         runtime.pick_compile(CUDA, True)
 
 
