@@ -53,17 +53,22 @@ def test_both_sides_of_a_step_give_the_same(monkeypatch, capsys):
     assert relative_error(*results) < 1e-4
 
     monkeypatch.setitem(dit_step.SIZES, "small", CONFIG)
+    monkeypatch.setattr(dit_step, "in_child", in_this_process)
     for once in ([], ["--once"]):
-        monkeypatch.setattr(dit_step, "in_child", in_this_process)
         start(monkeypatch, "dit_step", "--seconds", "1", "2", "--runs", "1", *once)
-        assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[-3:-1]] == ["1 s", "2 s"]
+        rows = [
+            [cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[-3:-1]
+        ]
+        assert [row[0] for row in rows] == ["1 s", "2 s"] and all(row[2] == "1.0×" for row in rows)
+        assert [row[3:5] == ["500000 ms"] * 2 for row in rows] == [bool(once)] * 2
 
 
 def in_this_process(module: str, *arguments: str) -> dict:
+    """Says of every step that it takes 500 s and a megabyte."""
     assert module == "benchmarks.dit_step" and arguments[0] == "--alone" and arguments[3] == "small"
     found = dit_step.alone(arguments[1], "small", int(arguments[-1]), torch.float32)
     assert found["seconds"] > 0 and found["peak"] >= 0
-    return {**found, "peak": 2**20}
+    return {"seconds": 500, "peak": 2**20}
 
 
 @pytest.mark.parametrize("config", [CONFIG, replace(tiny.XL, text_hidden_dim=TEXT.hidden_size)])
@@ -164,6 +169,22 @@ def test_comfyui_does_the_same_work():
 def assert_is_drawn(path: Path, ticks: list[str]) -> None:
     words = [text.text for text in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
     assert all(word in words for word in [*ticks, "decode, ours", "decode, diffusers"])
+
+
+def test_graphs_are_for_our_side(monkeypatch, tmp_path):
+    asked = []
+
+    def noted(*arguments, graphs, **options):
+        asked.append(graphs)
+        return network_velocity(*arguments, **options)
+
+    monkeypatch.setattr(stages, "network_velocity", noted)
+    monkeypatch.setattr(stages, "size", lambda _: stages.Size(CONFIG, TEXT, VAE))
+    for more in ([], ["--graphs"]):
+        start(monkeypatch, "stages", "--seconds", "1", "--runs", "1", "--warmup", "0", "--save", str(tmp_path / "kept"),
+              "--draw", str(tmp_path / "drawn"), *more)  # fmt: skip
+        assert ("ours as CUDA graphs" in json.loads((tmp_path / "kept").read_text())["what"]) == bool(more)
+    assert asked == [False, True]
 
 
 def test_sizes_fit_together():

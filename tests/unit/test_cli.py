@@ -219,6 +219,20 @@ def test_no_caption_is_a_usage_error(acestep):
     assert code == 2 and "say how the song shall sound" in err
 
 
+def test_how_it_runs_is_the_affair_of_the_model(acestep, monkeypatch):
+    asked = {}
+
+    def load(*_, **options):
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "load_model", load)
+    ways = ("offload", "stream", "graphs", "compile")
+    for way in ways:
+        acestep("piano", f"--{way}")
+        assert [other for other in ways if asked[other]] == [way]
+
+
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
