@@ -102,15 +102,17 @@ class AceStep15(model_class()):
     """The MODEL of KSampler and its friends: our network, its tensors under their original names."""
 
     def __init__(self, network: AceStepModel, defaults: VariantDefaults, storage: torch.dtype, compute: torch.dtype):
-        config = _ModelConfig({"disable_unet_model_creation": True})
+        config = _ModelConfig({})
         config.sampling_settings = {"shift": defaults.shift, "multiplier": 1.0}
         config.set_inference_dtype(storage, None if storage == compute else compute)
-        super().__init__(config, comfy.model_base.ModelType.FLOW)
         network.decoder.compute_dtype = compute
         for part in (network.encoder, network.tokenizer, network.detokenizer):
             if part is not None:
                 part.compute_dtype = encoder_dtype(compute)
-        self.diffusion_model = network
+        # Not through ComfyUI's own ACE-Step class, which would make another network. That one is to be left out can be
+        # told, too, but ComfyUI 0.8 to 0.11 then fail.
+        flow = comfy.model_base.ModelType.FLOW
+        comfy.model_base.BaseModel.__init__(self, config, flow, unet_model=lambda **_: network)
         self.defaults = defaults
 
     def get_dtype(self) -> torch.dtype:
