@@ -30,10 +30,6 @@ from .layers import (
     weight_and_bias,
 )
 
-# On a CPU what a layer does position by position is done for so many at a time: what lies between its steps then stays
-# in the cache, and needs no fresh memory from the system, which costs more than the arithmetic.
-CPU_ROWS = 512
-
 
 @dataclass(frozen=True)
 class TimeState:
@@ -126,9 +122,10 @@ class DiTLayer(nn.Module):
             return torch.addcmul(x, fed, mlp_gate.to(x))
 
         restored = self.mlp.up_proj.weight.dtype != x.dtype  # at each use, so the fewer of them the better
-        if x.device.type != "cpu" or restored or x.shape[1] <= CPU_ROWS:
+        turns = -(-x.shape[1] // rows_at_a_time(x.shape[2]))
+        if x.device.type != "cpu" or restored or turns == 1:
             return finish(x)
-        return torch.cat([finish(rows) for rows in x.split(CPU_ROWS, dim=1)], dim=1)
+        return torch.cat([finish(rows) for rows in x.chunk(turns, dim=1)], dim=1)
 
     def _cross(self, x: Tensor, cross: CrossState, mask: Tensor | None) -> Tensor:
         given = x[: len(cross.keys)]
@@ -220,6 +217,15 @@ class DiT(ComputeDtype, nn.Module):
         weight, bias = weight_and_bias(self.proj_out[1], hidden)
         out = F.linear(hidden, weight.permute(2, 1, 0).flatten(0, 1)).unflatten(-1, (-1, len(bias))) + bias
         return out.flatten(1, 2)[:, :frames]
+
+
+def rows_at_a_time(width: int) -> int:
+    """On a CPU what a layer does position by position is done for about so many.
+
+    What lies between its steps then stays in the cache, and needs no fresh memory from the system, which costs more
+    than the arithmetic. Wide matrices want more at a time, as each turn reads them anew.
+    """
+    return max(512, width // 2)
 
 
 def _patch_matrix(weight: Tensor) -> Tensor:

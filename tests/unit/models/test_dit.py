@@ -128,9 +128,10 @@ def velocity_of(decoder):
 def test_rows_at_a_time_are_all_rows(monkeypatch):
     decoder = tiny.model().decoder
     wanted, calls = velocity_of(decoder), Calls(decoder)
-    monkeypatch.setattr(dit, "CPU_ROWS", 8)
+    assert [dit.rows_at_a_time(width) for width in (48, 512, 2048)] == [512, 512, 1024]
+    monkeypatch.setattr(dit, "rows_at_a_time", lambda width: width // 6)
     assert relative_error(velocity_of(decoder), wanted) < 1e-6
-    assert calls.rows == [8, 8, 5] * len(decoder.layers)
+    assert calls.rows == [7, 7, 7] * len(decoder.layers)  # rather than 8, 8 and 5
 
 
 def test_weights_that_are_restored_at_each_use_are_restored_once(monkeypatch):
@@ -140,6 +141,6 @@ def test_weights_that_are_restored_at_each_use_are_restored_once(monkeypatch):
     decoder = tiny.randomise(DiT(tiny.STANDARD, ops=Cast)).half()
     decoder.compute_dtype, calls = torch.float32, Calls(decoder)
     decoder.proj_in.float(), decoder.proj_out.float()
-    monkeypatch.setattr(dit, "CPU_ROWS", 8)
+    monkeypatch.setattr(dit, "rows_at_a_time", lambda _: 8)
     assert velocity_of(decoder).isfinite().all()
     assert calls.rows == [21] * len(decoder.layers)
