@@ -15,7 +15,7 @@ GREY, LIGHT = "#555", "#ddd"
 
 @dataclass(frozen=True)
 class Line:
-    """`points` are (x, y), both above zero. The label stands at the last of them; `dashes` are SVG's, none: solid."""
+    """`points` are (x, y), both above zero; the label is beside the last. `dashes` are SVG's, none: solid."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -71,10 +71,9 @@ def _curve(line: Line, points: Iterable[tuple[float, float]]) -> str:
 
 
 def _labels(drawn: Sequence[tuple[Line, Sequence[tuple[float, float]]]]) -> list[str]:
-    """Each beside the end of its line, moved down where it would cover the one above."""
-    found, free = [], -math.inf
+    """To the right, each at the height of its line's end, with a piece of it; moved down where it would cover one."""
+    found, free, x = [], -math.inf, WIDTH - RIGHT + 10
     for line, points in sorted(drawn, key=lambda item: item[1][-1][1]):
-        x, y = points[-1]
-        free = max(y + 4, free + 15)
-        found.append(_text(x + 8, free, line.label, colour=line.colour))
+        free = max(points[-1][1], free + 15)
+        found += [_curve(line, [(x, free), (x + 24, free)]), _text(x + 30, free + 4, line.label, colour=line.colour)]
     return found

@@ -20,10 +20,13 @@ from torch import Tensor
 from acestep_core.config import FRAME_RATE, SAMPLE_RATE, VAEConfig
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.tiling import decode_tiled, encode_tiled
+from acestep_core.runtime import has_bfloat16
 
 from .common import PeakMemory, in_child, megabytes, table
 
-CANDIDATES = ("ours, tiled", "ours, whole", "diffusers, tiled", "diffusers, whole", "diffusers, bfloat16, whole")
+CANDIDATES = ["ours, tiled", "ours, whole", "diffusers, tiled", "diffusers, whole"]
+if has_bfloat16(torch.device("cpu")):  # elsewhere it takes minutes
+    CANDIDATES.append("diffusers, bfloat16, whole")
 
 
 def our_vae() -> OobleckVAE:
