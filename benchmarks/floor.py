@@ -27,14 +27,14 @@ from torch.utils.flop_counter import flop_registry
 from acestep_core.config import FRAME_RATE
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
-from acestep_core.models.tiling import TileLayout
+from acestep_core.models.tiling import TileLayout, decoder_reach
 from acestep_core.text.encoder import build_qwen3
 
 from .common import table
+from .memory import TILE_FRAMES
 from .stages import CAPTION_ROWS, LYRIC_ROWS, STEPS, Size, size
 
 H200 = (989.0, 4800.0)  # TFLOP/s in bfloat16 without sparsity, GB/s: NVIDIA's data sheet
-TILE, OVERLAP = 512, 9  # of pipeline.decode
 aten = torch.ops.aten
 SHAPES = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}  # no work at all
 SHAPES |= {aten.detach.default, aten._unsafe_view.default}
@@ -131,7 +131,7 @@ def sample(size: Size, dtype: torch.dtype, seconds: int, *limits: float) -> Work
 def decode(size: Size, dtype: torch.dtype, seconds: int, *limits: float) -> Work:
     vae, done = OobleckVAE(size.vae, device="meta", dtype=dtype), {}
     result = Work()
-    for tile in TileLayout(seconds * FRAME_RATE, TILE, OVERLAP):
+    for tile in TileLayout(seconds * FRAME_RATE, TILE_FRAMES, decoder_reach(size.vae)):
         frames = tile.last - tile.first
         if frames not in done:
             with counted(*limits) as counter:

@@ -109,8 +109,8 @@ class AceStep15(model_class()):
         for part in (network.encoder, network.tokenizer, network.detokenizer):
             if part is not None:
                 part.compute_dtype = encoder_dtype(compute)
-        # Not through ComfyUI's own ACE-Step class, which would make another network. That one is to be left out can be
-        # told, too, but ComfyUI 0.8 to 0.11 then fail.
+        # Not through ComfyUI's own ACE-Step class, which would make another network. BaseModel can be told to make none
+        # ("disable_unet_model_creation"), but that of ComfyUI 0.11.1 then fails: it looks at the network all the same.
         flow = comfy.model_base.ModelType.FLOW
         comfy.model_base.BaseModel.__init__(self, config, flow, unet_model=lambda **_: network)
         self.defaults = defaults
