@@ -24,7 +24,7 @@ from ..errors import CheckpointError
 from ..models.layers import Ops
 from ..models.model import AceStepModel
 from ..models.oobleck import OobleckVAE
-from ..models.ops import StoredLinear
+from ..models.ops import FewRowsOps, StoredLinear
 from ..runtime import Hooks
 from .catalog import Kind, Variant
 from .layouts import (
@@ -160,7 +160,7 @@ def load_planner_network(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     tokenizer: str | Path | None = None,
-    ops: Ops = nn,
+    ops: Ops = FewRowsOps,
     hooks: Hooks | None = None,
 ) -> tuple[PlannerNetwork, Vocabulary, LoadReport]:
     """The planner LM from its folder or a ComfyUI file, with its vocabulary. `tokenizer`: as for load_text_encoder."""

@@ -1,4 +1,4 @@
-"""Layers that compute in the dtype of their input, whatever their weights are stored in."""
+"""Layers that compute in the dtype of their input, whatever their weights are stored in, and fast for few rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import Ops
+
+# Up to so many rows oneDNN's product was faster than MKL's, which torch takes in float32: 1.3 to 2.4 times for 2 to 32
+# rows, 1.0 to 1.5 for 128; beyond that they are alike. See benchmarks/README.md.
+FEW_ROWS = 128
+PIECE = 2**20  # numbers of a restored weight that stay in the cache until they have been multiplied
+_BOTH = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+# Torch's own name for the product that its compiler uses; takes a weight as it is, without a copy in another order.
+_onednn_linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _BOTH else None
+
+
+def few_rows(x: Tensor) -> bool:
+    """Whether reading the weight, rather than multiplying it, will take the time on a CPU."""
+    return x.device.type == "cpu" and 0 < x.numel() <= FEW_ROWS * x.shape[-1]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """F.linear, for few rows in float32 on a CPU by the faster of torch's two libraries."""
+    if (
+        _onednn_linear is None
+        or not few_rows(x)
+        or not x.dtype == weight.dtype == torch.float32
+        or weight.device.type != "cpu"
+        or torch.is_grad_enabled()
+    ):
+        return F.linear(x, weight, bias)
+    return _onednn_linear(x, weight, bias, "none", [], "")
+
+
+class Linear(nn.Linear):
+    """nn.Linear, by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+class FewRowsOps:
+    """`ops` namespace for networks that see few rows at a time: the planner."""
+
+    Linear, Embedding = Linear, nn.Embedding
 
 
 class CastLinear(nn.Linear):
@@ -46,17 +85,30 @@ class StoredLinear(nn.Linear):
         values, self.scale = stored(weight, self.storage)
         self.weight = nn.Parameter(values, requires_grad=False)
 
+    def kept(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The weight as it is stored, and the bias, on the device of `like`."""
+        return self.weight.to(like.device), None if self.bias is None else self.bias.to(like)
+
     def weight_and_bias(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `layers.weight_and_bias`."""
-        return self.restored(self.weight, like), None if self.bias is None else self.bias.to(like)
-
-    def restored(self, values: Tensor, like: Tensor) -> Tensor:
-        """The weight that `values` stand for. Any is exact in bfloat16 and float16: it is rounded once, at the end."""
-        weight = values.to(like)  # a copy, because of the dtype
-        return weight if self.scale is None else weight.mul_(self.scale.to(like.device))
+        values, bias = self.kept(like)
+        return _restored(values, self.scale, like), bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, *self.weight_and_bias(x))
+        values, bias = self.kept(x)
+        rows = max(1, PIECE // values.shape[1])
+        if not few_rows(x) or len(values) <= rows:
+            return linear(x, _restored(values, self.scale, x), bias)
+        scales = [None] * -(-len(values) // rows) if self.scale is None else self.scale.split(rows)
+        pieces = zip(values.split(rows), scales, strict=True)
+        out = torch.cat([linear(x, _restored(piece, scale, x)) for piece, scale in pieces], dim=-1)
+        return out if bias is None else out.add_(bias)
+
+
+def _restored(values: Tensor, scale: Tensor | None, like: Tensor) -> Tensor:
+    """The weight that `values` stand for. Any is exact in bfloat16 and float16: it is rounded once, at the end."""
+    weight = values.to(like)  # a copy, because of the dtype
+    return weight if scale is None else weight.mul_(scale.to(like.device))
 
 
 def stored(weight: Tensor, storage: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from ..models.ops import stored_ops
+from ..models.ops import FewRowsOps, stored_ops
 from ..runtime import Hooks, Offload, Placement, Resident, default_placement, pick_device, pick_dtype, pick_storage
 from .network import PlannerNetwork
 from .vocabulary import Vocabulary
@@ -59,7 +58,7 @@ def load_planner(
         device="cpu" if isinstance(placement, Offload) else device,
         dtype=pick_dtype(device, "planner", dtype),
         tokenizer=tokenizer if tokenizer is not None else found,
-        ops=nn if kept is None else stored_ops(kept),
+        ops=FewRowsOps if kept is None else stored_ops(kept),
         hooks=hooks,
     )
     given = {"planner": name_or_path, "storage": storage if kept else None}

@@ -27,6 +27,7 @@ from ..models.layers import (
     rotate,
     weight_and_bias,
 )
+from ..models.ops import FewRowsOps, linear
 from .config import PlannerConfig
 
 # In float16 the MLPs leave its range: their inner product reaches 85 000 and their output 2 080 000 in the released
@@ -133,7 +134,7 @@ class PlannerNetwork(ComputeDtype, nn.Module):
     Computes in `dtype` (see ComputeDtype); in float16 the residual stream is float32, as massive activations need it.
     """
 
-    def __init__(self, config: PlannerConfig, ops: Ops = nn, device=None, dtype=None):
+    def __init__(self, config: PlannerConfig, ops: Ops = FewRowsOps, device=None, dtype=None):
         super().__init__()
         self.config = config
         self.embed_tokens = ops.Embedding(config.vocab_size, config.hidden_size, device=device, dtype=dtype)
@@ -184,7 +185,7 @@ class PlannerNetwork(ComputeDtype, nn.Module):
 
 def logits(hidden: Tensor, head: Tensor) -> Tensor:
     """Float32 logits [..., n] of hidden states [..., h] over n rows of the head."""
-    return F.linear(hidden, head).float()
+    return linear(hidden, head).float()
 
 
 def planner_bytes(config: PlannerConfig, rows: int, tokens: int, itemsize: int, stored: bool = False) -> int:

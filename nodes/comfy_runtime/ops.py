@@ -6,7 +6,7 @@ import comfy.model_management as mm
 import comfy.ops
 import torch
 
-from ...acestep_core.models.ops import StoredLinear
+from ...acestep_core.models.ops import StoredLinear, few_rows, linear
 from ..versions import embedding_with_weights, linear_with_weights
 
 
@@ -20,11 +20,8 @@ class _Castable:
 class _Stored(StoredLinear, comfy.ops.CastWeightBiasOp):
     """The core's layer of one byte a value. ComfyUI may leave its weight where it is and bring it for each use."""
 
-    def weight_and_bias(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        brought, bias = comfy.ops.cast_bias_weight(
-            self, dtype=self.weight.dtype, device=like.device, bias_dtype=like.dtype
-        )
-        return self.restored(brought, like), bias
+    def kept(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return comfy.ops.cast_bias_weight(self, dtype=self.weight.dtype, device=like.device, bias_dtype=like.dtype)
 
 
 def stored_layers(kept: torch.dtype) -> type:
@@ -46,7 +43,8 @@ def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) ->
 
     class Ops:
         class Linear(_Castable, linear_with_weights(base.Linear)):
-            pass
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return linear(x, *self.weight_and_bias(x)) if few_rows(x) else super().forward(x)
 
         class Embedding(_Castable, embedding_with_weights(base.Embedding)):
             pass

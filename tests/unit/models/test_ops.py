@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from acestep_core.checkpoints.loading import load_network
+from acestep_core.models import ops
 from acestep_core.models.layers import weight_and_bias
 from acestep_core.models.ops import StoredLinear, stored, stored_ops
 from acestep_core.pipeline import Model, sample
@@ -69,6 +70,24 @@ def test_a_layer_computes_in_the_dtype_of_its_input(storage, dtype):
     assert linear.weight.dtype == storage  # not restored for good
 
 
+@KINDS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_for_few_rows_a_weight_is_restored_piece_by_piece(storage, dtype, monkeypatch):
+    whole, x = layer(storage, bias=True), draw(2, 3, 64, seed=1).to(dtype)
+    wanted, sizes, restored = whole(x), [], ops._restored
+
+    def watched(values, scale, like):
+        sizes.append(len(values))
+        return restored(values, scale, like)
+
+    monkeypatch.setattr(ops, "PIECE", 5 * 64)
+    monkeypatch.setattr(ops, "_restored", watched)
+    torch.testing.assert_close(whole(x), wanted, atol=1e-5, rtol=1e-5 if dtype == torch.float32 else 0.02)
+    assert sizes == [5] * 6 + [2]
+    whole(draw(ops.FEW_ROWS + 1, 64, seed=1).to(dtype))
+    assert sizes[7:] == [32]
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     return layouts.save(tmp_path_factory.mktemp("stored") / "turbo.safetensors", tiny.model().state_dict())
@@ -100,8 +119,8 @@ def test_only_the_layers_of_the_transformer_are_stored(file, storage):
 @KINDS
 def test_a_song_differs_little(file, storage):
     songs = []
-    for ops in (nn, stored_ops(storage)):
-        network, _ = load_network(file, ops=ops)
+    for kind in (nn, stored_ops(storage)):
+        network, _ = load_network(file, ops=kind)
         network.silence_latent = draw(1, 60, 64, seed=1)
         condition = TextCondition(draw(1, 5, 24, seed=2), draw(1, 7, 24, seed=3), "", "")
         settings = SamplingSettings(steps=4, shift=1.0)
