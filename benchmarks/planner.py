@@ -3,7 +3,7 @@
     python -m benchmarks.planner                  0.6B, the dtype that the processor is fast in
     python -m benchmarks.planner --size 1.7b --codes 100 --songs 2
 
-Two peers: `generate` as it comes, whose guidance makes two forwards a token; and guided over one batch of prompts and
+Beside ours in the dtype asked for, in int8 and in two forwards, two peers: `generate` as it comes, whose guidance makes two forwards a token; and guided over one batch of prompts and
 negative prompts. Both choose among the audio codes alone, at temperature 0.85 and top-p 0.9, as ours does. Time is
 that of the whole call, prompts included; medians of alternating runs.
 
@@ -23,6 +23,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from acestep_core.models.ops import StoredLinear, stored_ops
 from acestep_core.planner import decode
 from acestep_core.planner.config import PlannerConfig
 from acestep_core.planner.decode import Row, Ways, generate
@@ -54,6 +55,17 @@ def ours(config: PlannerConfig, device: torch.device, dtype: torch.dtype) -> Pla
     for parameter in network.parameters():
         parameter.normal_(0, 0.02) if parameter.dim() > 1 else parameter.fill_(1)
     return network
+
+
+def stored(network: PlannerNetwork) -> PlannerNetwork:
+    """The same, its layers' matrices in int8; what is not one of these is shared."""
+    with torch.device("meta"):
+        copy = PlannerNetwork(network.config, stored_ops(torch.int8))
+    copy.load_state_dict(network.state_dict(), assign=True, strict=False)
+    for module in copy.modules():
+        if isinstance(module, StoredLinear):
+            module.store(module.weight)
+    return copy.eval()
 
 
 def theirs(network: PlannerNetwork):
@@ -247,8 +259,10 @@ def main() -> None:
         return
     peer, rows = theirs(network), some_rows(args.songs, args.codes)
     shared = (peer, config, rows[0].prompt, rows[0].negative, args.codes, args.songs)
+    small = stored(network)
     runs = {
         "ours": lambda: generate(network, vocabulary, rows, sampling=SAMPLING),
+        "ours, int8": lambda: generate(small, vocabulary, rows, sampling=SAMPLING),
         "ours, two forwards": lambda: generate(network, vocabulary, rows, sampling=SAMPLING, ways=Ways(together=False)),
         "transformers, batched": their_run(*shared, batched=True),
         "transformers": their_run(*shared, batched=False),

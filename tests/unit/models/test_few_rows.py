@@ -19,12 +19,13 @@ def assert_near(got, wanted, dtype):
 @pytest.mark.parametrize("shape", [(64,), (1, 64), (2, 1, 64), (ops.FEW_ROWS, 64), (ops.FEW_ROWS + 1, 64), (0, 64)])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_few_rows_are_multiplied_as_any(shape, bias, dtype):
+def test_few_rows_are_multiplied_as_any(shape, bias, dtype, monkeypatch):
     plain = torch.nn.Linear(64, 32, bias=bias, dtype=dtype).requires_grad_(False)
     x = draw(*shape, seed=1).to(dtype)
     turned = x.mT.contiguous().mT if x.dim() > 1 else x
     with torch.no_grad():
-        for each in (x, turned):
+        for each, piece in ((x, ops.PIECE), (turned, ops.PIECE), (x, 1), (turned, 1)):
+            monkeypatch.setattr(ops, "PIECE", piece)
             assert_near(ops.linear(each, plain.weight, plain.bias), plain(x), dtype)
 
 

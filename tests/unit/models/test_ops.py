@@ -82,7 +82,7 @@ def test_for_few_rows_a_weight_is_restored_piece_by_piece(storage, dtype, monkey
 
     monkeypatch.setattr(ops, "PIECE", 5 * 64)
     monkeypatch.setattr(ops, "_restored", watched)
-    torch.testing.assert_close(whole(x), wanted, atol=1e-5, rtol=1e-5 if dtype == torch.float32 else 0.02)
+    torch.testing.assert_close(whole(x), wanted, atol=1e-4 if dtype == torch.float32 else 0.2, rtol=0)
     assert sizes == [5] * 6 + [2]
     whole(draw(ops.FEW_ROWS + 1, 64, seed=1).to(dtype))
     assert sizes[7:] == [32]
