@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from .errors import CheckpointError
 from .models.compiling import compile_parts
 from .models.model import AceStepModel
 from .models.oobleck import OobleckVAE
-from .models.ops import CastOps, stored_ops
+from .models.ops import CastOps, PlainOps, stored_ops
 from .runtime import (
     Hooks,
     Offload,
@@ -109,7 +108,7 @@ def load_model(
         device=home,
         dtype=precision.dit,
         variant=variant,
-        ops=nn if kept is None else stored_ops(kept),
+        ops=PlainOps if kept is None else stored_ops(kept),
         encoder_ops=CastOps if precision.condition != precision.dit else None,
         hooks=hooks,
     )

@@ -3,9 +3,9 @@
     python -m benchmarks.planner                  0.6B, the dtype that the processor is fast in
     python -m benchmarks.planner --size 1.7b --codes 100 --songs 2
 
-Beside ours in the dtype asked for, in int8 and in two forwards, two peers: `generate` as it comes, whose guidance makes two forwards a token; and guided over one batch of prompts and
-negative prompts. Both choose among the audio codes alone, at temperature 0.85 and top-p 0.9, as ours does. Time is
-that of the whole call, prompts included; medians of alternating runs.
+Beside ours in the dtype asked for, in int8 and in two forwards a token, two peers: `generate` as it comes, whose
+guidance makes two forwards; and guided over one batch of prompts and negative prompts. All choose among the audio codes
+alone, at temperature 0.85 and top-p 0.9. Time is that of the whole call, prompts included; medians of alternating runs.
 
 A second table says what a token takes, for one song and for several: random numbers drawn in series and ahead, and on
 CUDA the whole token, how much of it the host is at work (rather than waiting), and its share of what the memory's

@@ -24,7 +24,7 @@ from ..errors import CheckpointError
 from ..models.layers import Ops
 from ..models.model import AceStepModel
 from ..models.oobleck import OobleckVAE
-from ..models.ops import FewRowsOps, StoredLinear
+from ..models.ops import PlainOps, StoredLinear
 from ..runtime import Hooks
 from .catalog import Kind, Variant
 from .layouts import (
@@ -86,7 +86,7 @@ def load_network(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     variant: str | None = None,
-    ops: Ops = nn,
+    ops: Ops = PlainOps,
     encoder_ops: Ops | None = None,
     hooks: Hooks | None = None,
 ) -> tuple[AceStepModel, LoadReport]:
@@ -117,7 +117,7 @@ def load_vae(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    ops: Ops = nn,
+    ops: Ops = PlainOps,
     hooks: Hooks | None = None,
 ) -> tuple[OobleckVAE, LoadReport]:
     """The VAE from its folder, a diffusers folder, a file in diffusers' or stable-audio-tools' names, or an all-in-one
@@ -160,7 +160,7 @@ def load_planner_network(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     tokenizer: str | Path | None = None,
-    ops: Ops = FewRowsOps,
+    ops: Ops = PlainOps,
     hooks: Hooks | None = None,
 ) -> tuple[PlannerNetwork, Vocabulary, LoadReport]:
     """The planner LM from its folder or a ComfyUI file, with its vocabulary. `tokenizer`: as for load_text_encoder."""

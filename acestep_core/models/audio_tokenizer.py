@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .layers import ComputeDtype, Encoder, Ops, weight_and_bias
+from .ops import PlainOps
 
 
 class FSQ(nn.Module):
@@ -78,7 +79,7 @@ class AttentionPooler(Encoder):
 
 
 class AudioTokenizer(ComputeDtype, nn.Module):
-    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None):
+    def __init__(self, config: ModelConfig, ops: Ops = PlainOps, device=None, dtype=None):
         super().__init__()
         self.window = config.pool_window_size
         width = config.encoder_hidden_size
@@ -106,7 +107,7 @@ class AudioTokenizer(ComputeDtype, nn.Module):
 class Detokenizer(ComputeDtype, Encoder):
     """Embeddings of codes back to latents: each becomes five rows, told apart by learned offsets."""
 
-    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None):
+    def __init__(self, config: ModelConfig, ops: Ops = PlainOps, device=None, dtype=None):
         width, window = config.encoder_hidden_size, config.pool_window_size
         super().__init__(width, config.num_attention_pooler_hidden_layers, config, ops, device, dtype)
         self.special_tokens = nn.Parameter(torch.zeros(1, window, width, device=device, dtype=dtype))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .layers import ComputeDtype, Encoder, Ops
+from .ops import PlainOps
 
 
 class TimbreEncoder(Encoder):
@@ -33,7 +34,7 @@ class TimbreEncoder(Encoder):
 class ConditionEncoder(ComputeDtype, nn.Module):
     """Encodes items unpadded: every row of an input is a real token. `stack_conditions` makes a batch of several."""
 
-    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None):
+    def __init__(self, config: ModelConfig, ops: Ops = PlainOps, device=None, dtype=None):
         super().__init__()
         width = config.encoder_hidden_size
         self.text_projector = ops.Linear(config.text_hidden_dim, width, bias=False, device=device, dtype=dtype)

@@ -29,6 +29,7 @@ from .layers import (
     rotary_tables,
     weight_and_bias,
 )
+from .ops import PlainOps
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class DiTLayer(nn.Module):
 class DiT(ComputeDtype, nn.Module):
     """Diffusion transformer over patches of two latent frames; even layers see a window, odd layers everything."""
 
-    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None):
+    def __init__(self, config: ModelConfig, ops: Ops = PlainOps, device=None, dtype=None):
         super().__init__()
         self.config = config
         width, patch, latent = config.hidden_size, config.patch_size, config.audio_acoustic_hidden_dim

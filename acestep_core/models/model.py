@@ -10,6 +10,7 @@ from .audio_tokenizer import AudioTokenizer, Detokenizer
 from .condition import ConditionEncoder
 from .dit import DiT, Prepared
 from .layers import Ops
+from .ops import PlainOps
 
 
 class AceStepModel(nn.Module):
@@ -21,7 +22,9 @@ class AceStepModel(nn.Module):
 
     silence_latent: Tensor | None = None  # [1, F, 64], what the VAE makes of silence; not part of the state dict
 
-    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None, encoder_ops: Ops | None = None):
+    def __init__(
+        self, config: ModelConfig, ops: Ops = PlainOps, device=None, dtype=None, encoder_ops: Ops | None = None
+    ):
         super().__init__()
         self.config = config
         encoder_ops = encoder_ops or ops

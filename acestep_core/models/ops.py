@@ -1,6 +1,11 @@
-"""Layers that compute in the dtype of their input, whatever their weights are stored in, and fast for few rows."""
+"""Layers that compute in the dtype of their input, whatever their weights are stored in, by the
+faster of torch's libraries."""
 
 from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -8,34 +13,41 @@ from torch import Tensor, nn
 
 from .layers import Ops
 
-# Up to so many rows oneDNN's product was faster than MKL's, which torch takes in float32: 1.3 to 2.4 times for 2 to 32
-# rows, 1.0 to 1.5 for 128; beyond that they are alike. See benchmarks/README.md.
-FEW_ROWS = 128
+FEW_ROWS = 128  # up to so many, reading a weight takes the time on a CPU, not multiplying it
 PIECE = 2**20  # numbers of a weight that stay in the cache until they have been multiplied
-_BOTH = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-# Torch's own name for the product that its compiler uses; takes a weight as it is, without a copy in another order.
-_onednn_linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _BOTH else None
 
 
-def few_rows(x: Tensor) -> bool:
-    """Whether reading the weight, rather than multiplying it, will take the time on a CPU."""
-    return x.device.type == "cpu" and 0 < x.numel() <= FEW_ROWS * x.shape[-1]
+def _onednn() -> Callable[..., Tensor] | None:
+    """oneDNN's product, where it is faster than MKL's, which torch takes in float32: measured on AMD's processors, see
+    benchmarks/README.md. On Intel's it has not been, and torch's choice stays."""
+    try:
+        vendor = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+    except OSError:
+        vendor = platform.processor()  # the vendor's name is in it on Windows
+    if "AuthenticAMD" not in vendor or not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+        return None
+    # Torch's own name for the product that its compiler uses. It takes a weight as it is, without a reordered copy.
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+ONEDNN = _onednn()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """F.linear, for few rows in float32 on a CPU by the faster of torch's two libraries."""
+    """F.linear, in float32 on a CPU by the faster of torch's two libraries."""
     if (
-        _onednn_linear is None
-        or not few_rows(x)
-        or not x.dtype == weight.dtype == torch.float32
+        ONEDNN is None
+        or x.device.type != "cpu"
         or weight.device.type != "cpu"
-        or torch.is_grad_enabled()
+        or not x.dtype == weight.dtype == torch.float32
+        or not x.numel()
+        or (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)))
     ):
         return F.linear(x, weight, bias)
     if x.numel() == 2 * x.shape[-1] and weight.numel() > PIECE:  # a weight is read twice by one row faster than by two
-        rows = [_onednn_linear(row, weight, bias, "none", [], "") for row in x.reshape(2, -1).split(1)]
+        rows = [ONEDNN(row, weight, bias, "none", [], "") for row in x.reshape(2, -1).split(1)]
         return torch.cat(rows).view(*x.shape[:-1], -1)
-    return _onednn_linear(x, weight, bias, "none", [], "")
+    return ONEDNN(x, weight, bias, "none", [], "")
 
 
 class Linear(nn.Linear):
@@ -45,10 +57,10 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-class FewRowsOps:
-    """`ops` namespace for networks that see few rows at a time: the planner."""
+class PlainOps:
+    """`ops` namespace for networks whose weights are in the dtype and on the device that they compute in."""
 
-    Linear, Embedding = Linear, nn.Embedding
+    Linear, Embedding, Conv1d, ConvTranspose1d = Linear, nn.Embedding, nn.Conv1d, nn.ConvTranspose1d
 
 
 class CastLinear(nn.Linear):
@@ -56,7 +68,7 @@ class CastLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x)
-        return F.linear(x, self.weight.to(x), bias)
+        return linear(x, self.weight.to(x), bias)
 
 
 class CastOps:
@@ -89,8 +101,8 @@ class StoredLinear(nn.Linear):
         self.weight = nn.Parameter(values, requires_grad=False)
 
     def kept(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The weight as it is stored, and the bias, on the device of `like`."""
-        return self.weight.to(like.device), None if self.bias is None else self.bias.to(like)
+        """The weight as it is stored, wherever that is, and the bias as `like` is."""
+        return self.weight, None if self.bias is None else self.bias.to(like)
 
     def weight_and_bias(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `layers.weight_and_bias`."""
@@ -100,7 +112,8 @@ class StoredLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         values, bias = self.kept(x)
         rows = max(1, PIECE // values.shape[1])
-        if not few_rows(x) or len(values) <= rows:
+        few = x.device.type == "cpu" and x.numel() <= FEW_ROWS * x.shape[-1]
+        if not few or len(values) <= rows:
             return linear(x, _restored(values, self.scale, x), bias)
         scales = [None] * -(-len(values) // rows) if self.scale is None else self.scale.split(rows)
         pieces = zip(values.split(rows), scales, strict=True)
@@ -136,8 +149,7 @@ def stored_ops(kept: torch.dtype) -> Ops:
         class Linear(StoredLinear):
             storage = kept
 
-    class StoredOps:
-        Linear, Embedding, Conv1d, ConvTranspose1d = nn.Linear, nn.Embedding, nn.Conv1d, nn.ConvTranspose1d
+    class StoredOps(PlainOps):
         layers = Layers
 
     return StoredOps

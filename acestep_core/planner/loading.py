@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..models.ops import FewRowsOps, stored_ops
+from ..models.ops import PlainOps, stored_ops
 from ..runtime import Hooks, Offload, Placement, Resident, default_placement, pick_device, pick_dtype, pick_storage
 from .network import PlannerNetwork
 from .vocabulary import Vocabulary
@@ -58,7 +58,7 @@ def load_planner(
         device="cpu" if isinstance(placement, Offload) else device,
         dtype=pick_dtype(device, "planner", dtype),
         tokenizer=tokenizer if tokenizer is not None else found,
-        ops=FewRowsOps if kept is None else stored_ops(kept),
+        ops=PlainOps if kept is None else stored_ops(kept),
         hooks=hooks,
     )
     given = {"planner": name_or_path, "storage": storage if kept else None}

@@ -27,7 +27,7 @@ from ..models.layers import (
     rotate,
     weight_and_bias,
 )
-from ..models.ops import FewRowsOps, linear
+from ..models.ops import PlainOps, linear
 from .config import PlannerConfig
 
 # In float16 the MLPs leave its range: their inner product reaches 85 000 and their output 2 080 000 in the released
@@ -134,7 +134,7 @@ class PlannerNetwork(ComputeDtype, nn.Module):
     Computes in `dtype` (see ComputeDtype); in float16 the residual stream is float32, as massive activations need it.
     """
 
-    def __init__(self, config: PlannerConfig, ops: Ops = FewRowsOps, device=None, dtype=None):
+    def __init__(self, config: PlannerConfig, ops: Ops = PlainOps, device=None, dtype=None):
         super().__init__()
         self.config = config
         self.embed_tokens = ops.Embedding(config.vocab_size, config.hidden_size, device=device, dtype=dtype)

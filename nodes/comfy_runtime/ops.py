@@ -6,7 +6,7 @@ import comfy.model_management as mm
 import comfy.ops
 import torch
 
-from ...acestep_core.models.ops import StoredLinear, few_rows, linear
+from ...acestep_core.models.ops import StoredLinear, linear
 from ..versions import embedding_with_weights, linear_with_weights
 
 
@@ -44,7 +44,10 @@ def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) ->
     class Ops:
         class Linear(_Castable, linear_with_weights(base.Linear)):
             def forward(self, x: torch.Tensor) -> torch.Tensor:
-                return linear(x, *self.weight_and_bias(x)) if few_rows(x) else super().forward(x)
+                if x.device.type != "cpu":
+                    return super().forward(x)
+                mm.throw_exception_if_processing_interrupted()  # as ComfyUI's own layers do
+                return linear(x, *self.weight_and_bias(x))
 
         class Embedding(_Castable, embedding_with_weights(base.Embedding)):
             pass

@@ -1,4 +1,4 @@
-"""Matrix products with few rows, in ComfyUI's layers."""
+"""Matrix products on a processor, in ComfyUI's layers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .world import World
 @contextmanager
 def products() -> Iterator[list[int]]:
     """How many rows each product by oneDNN has."""
-    usual, rows = ops._onednn_linear, []
+    usual, rows = ops.ONEDNN, []
 
     def watched(x, weight, bias, *rest):
         rows.append(x.numel() // x.shape[-1])
         return F.linear(x, weight, bias)
 
-    ops._onednn_linear = watched
+    ops.ONEDNN = watched
     try:
         yield rows
     finally:
-        ops._onednn_linear = usual
+        ops.ONEDNN = usual
 
 
 def check_the_planner_takes_the_faster_product(world: World) -> None:
@@ -39,7 +39,7 @@ def check_the_planner_takes_the_faster_product(world: World) -> None:
         assert rows.count(2) >= (matrices + 1) * (CODES - 1), (dtype, rows.count(2))  # a song and its negative
 
 
-def check_patches_act_on_few_rows_too(world: World) -> None:
+def check_patches_at_use_act_on_it_too(world: World) -> None:
     layer = comfy_ops(torch.bfloat16, torch.float32).Linear(64, 32, dtype=torch.bfloat16).requires_grad_(False)
     layer.weight.copy_(torch.randn(32, 64, generator=torch.Generator().manual_seed(1)))
     layer.bias.zero_()
