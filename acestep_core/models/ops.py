@@ -33,6 +33,11 @@ def _onednn() -> Callable[..., Tensor] | None:
 ONEDNN = _onednn()
 
 
+def fast_products() -> bool:
+    """Whether `linear` multiplies by oneDNN."""
+    return ONEDNN is not None
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """F.linear, in float32 on a CPU by the faster of torch's two libraries."""
     if (

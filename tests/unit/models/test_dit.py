@@ -128,7 +128,9 @@ def velocity_of(decoder):
 def test_rows_at_a_time_are_all_rows(monkeypatch):
     decoder = tiny.model().decoder
     wanted, calls = velocity_of(decoder), Calls(decoder)
-    assert [dit.rows_at_a_time(width) for width in (48, 512, 2048)] == [512, 512, 1024]
+    for fast, rows in ((True, [2048, 2048, 2048]), (False, [512, 512, 1024])):
+        monkeypatch.setattr(dit, "fast_products", lambda fast=fast: fast)
+        assert [dit.rows_at_a_time(width) for width in (48, 512, 2048)] == rows
     monkeypatch.setattr(dit, "rows_at_a_time", lambda width: width // 6)
     assert relative_error(velocity_of(decoder), wanted) < 1e-6
     assert calls.rows == [7, 7, 7] * len(decoder.layers)  # rather than 8, 8 and 5
