@@ -3,6 +3,7 @@
     python -m benchmarks.dit_step                  small model, float32
     python -m benchmarks.dit_step --size 2b --dtype bfloat16 --seconds 30 120
     python -m benchmarks.dit_step --size 2b --seconds 30 120 600 --once         where a step takes minutes
+    python -m benchmarks.dit_step --size 2b --seconds 30 120 600 --layers 2     in turn, in a twelfth of that time
 
 Time: medians of alternating runs; with --once of the step in a fresh process whose memory is measured, a short one
 having gone before. Memory: growth of the resident set during one step, each in a fresh process.
@@ -14,6 +15,7 @@ import argparse
 import gc
 import json
 import time
+from dataclasses import replace
 
 import torch
 
@@ -84,9 +86,8 @@ def their_step(config: ModelConfig, peer, seconds: int, dtype: torch.dtype):
     return lambda: peer(x, t, t, condition, context, return_dict=False)[0]
 
 
-def alone(candidate: str, size: str, seconds: int, dtype: torch.dtype) -> dict[str, float]:
+def alone(candidate: str, config: ModelConfig, seconds: int, dtype: torch.dtype) -> dict[str, float]:
     """Seconds and bytes of one step."""
-    config = SIZES[size]
     network, step_of = ours(config, dtype), our_step
     if candidate != "ours":
         network, step_of = theirs(config, network), their_step
@@ -108,14 +109,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 60, 120, 600])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--once", action="store_true", help="a single step of each, in a fresh process")
+    parser.add_argument("--layers", type=int, help="so many instead of all; an even number sees as far as all do")
     parser.add_argument("--alone", choices=["ours", "diffusers"], help=argparse.SUPPRESS)
     args = parser.parse_args()
-    dtype = getattr(torch, args.dtype)
+    dtype, config = getattr(torch, args.dtype), SIZES[args.size]
+    if args.layers:
+        config = replace(config, num_hidden_layers=args.layers)
     if args.alone:
-        print(json.dumps(alone(args.alone, args.size, args.seconds[0], dtype)))
+        print(json.dumps(alone(args.alone, config, args.seconds[0], dtype)))
         return
 
-    config = SIZES[args.size]
     if not args.once:
         model = ours(config, dtype)
         peer = theirs(config, model)
@@ -123,6 +126,7 @@ def main() -> None:
     with torch.inference_mode():
         for seconds in args.seconds:
             given = ["--size", args.size, "--dtype", args.dtype, "--seconds", str(seconds)]
+            given += ["--layers", str(args.layers)] if args.layers else []
             found = {name: in_child(__spec__.name, "--alone", name, *given) for name in ("ours", "diffusers")}
             peaks, timed = ({name: each[what] for name, each in found.items()} for what in ("peak", "seconds"))
             if not args.once:
@@ -141,7 +145,7 @@ def main() -> None:
             )
     print(
         table(
-            f"DiT step, {args.size} model, {args.dtype}",
+            f"DiT step, {args.size} model, {config.num_hidden_layers} layers, {args.dtype}",
             ["music", "faster than diffusers", "less memory", "ours", "diffusers", "ours, peak", "diffusers, peak"],
             rows,
         )

@@ -54,19 +54,23 @@ def test_both_sides_of_a_step_give_the_same(monkeypatch, capsys):
 
     monkeypatch.setitem(dit_step.SIZES, "small", CONFIG)
     monkeypatch.setattr(dit_step, "in_child", in_this_process)
-    for once in ([], ["--once"]):
-        start(monkeypatch, "dit_step", "--seconds", "1", "2", "--runs", "1", *once)
-        rows = [
-            [cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[-3:-1]
-        ]
+    for given, layers in (
+        ([], CONFIG.num_hidden_layers),
+        (["--once"], CONFIG.num_hidden_layers),
+        (["--layers", "1"], 1),
+    ):
+        start(monkeypatch, "dit_step", "--seconds", "1", "2", "--runs", "1", *given)
+        lines = capsys.readouterr().out.splitlines()
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[-3:-1]]
         assert [row[0] for row in rows] == ["1 s", "2 s"] and all(row[2] == "1.0×" for row in rows)
-        assert [row[3:5] == ["500000 ms"] * 2 for row in rows] == [bool(once)] * 2
+        assert [row[3:5] == ["500000 ms"] * 2 for row in rows] == [given == ["--once"]] * 2
+        assert f"small model, {layers} layers" in lines[0]
 
 
 def in_this_process(module: str, *arguments: str) -> dict:
     """Says of every step that it takes 500 s and a megabyte."""
     assert module == "benchmarks.dit_step" and arguments[0] == "--alone" and arguments[3] == "small"
-    found = dit_step.alone(arguments[1], "small", int(arguments[-1]), torch.float32)
+    found = dit_step.alone(arguments[1], CONFIG, int(arguments[arguments.index("--seconds") + 1]), torch.float32)
     assert found["seconds"] > 0 and found["peak"] >= 0
     return {"seconds": 500, "peak": 2**20}
 
