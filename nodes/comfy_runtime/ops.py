@@ -44,7 +44,7 @@ def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) ->
     class Ops:
         class Linear(_Castable, linear_with_weights(base.Linear)):
             def forward(self, x: torch.Tensor) -> torch.Tensor:
-                if x.device.type != "cpu":
+                if x.device.type != "cpu" or torch.compiler.is_compiling():
                     return super().forward(x)
                 mm.throw_exception_if_processing_interrupted()  # as ComfyUI's own layers do
                 return linear(x, *self.weight_and_bias(x))
