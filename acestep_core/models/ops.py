@@ -1,5 +1,5 @@
-"""Layers that compute in the dtype of their input, whatever their weights are stored in, by the
-faster of torch's libraries."""
+"""Layers that compute in the dtype of their input, whatever their weights are stored in, by the faster of torch's
+libraries."""
 
 from __future__ import annotations
 
