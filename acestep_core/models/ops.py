@@ -118,10 +118,9 @@ class StoredLinear(nn.Linear):
         values, bias = self.kept(x)
         rows = max(1, PIECE // values.shape[1])
         few = x.device.type == "cpu" and x.numel() <= FEW_ROWS * x.shape[-1]
-        if not few or len(values) <= rows:
+        if not few or self.scale is None or len(values) <= rows:
             return linear(x, _restored(values, self.scale, x), bias)
-        scales = [None] * -(-len(values) // rows) if self.scale is None else self.scale.split(rows)
-        pieces = zip(values.split(rows), scales, strict=True)
+        pieces = zip(values.split(rows), self.scale.split(rows), strict=True)
         out = torch.cat([linear(x, _restored(piece, scale, x)) for piece, scale in pieces], dim=-1)
         return out if bias is None else out.add_(bias)
 
