@@ -6,16 +6,17 @@
 The real code runs on the meta device, on shapes alone. Of each operation the floor is the longer of two times: its
 products at the device's peak, its inputs and results through the memory at full bandwidth. Their sum is the floor of
 the code as it is: what fuses operations, or keeps their results in a cache, can be below it; what launches them from
-Python can be above, so their number is told, too. Attention and RMSNorm count as one operation each, as they are on
-CUDA. Sampling is eight steps without guidance and what they share.
+Python can be above, so their number is told, too. Attention, RMSNorm and Snake count as one operation each, as they
+are on CUDA. Sampling is eight steps without guidance and what they share.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from acestep_core.config import FRAME_RATE
+from acestep_core.models import snake
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.tiling import TileLayout, decoder_reach
@@ -78,12 +80,16 @@ class Counter(TorchDispatchMode):
 
 @contextmanager
 def counted(peak: float, bandwidth: float):
-    """A Counter at work; attention and RMSNorm are single operations."""
-    attention, norm = F.scaled_dot_product_attention, F.rms_norm
+    """A Counter at work; attention, RMSNorm and Snake are single operations."""
 
     def fused_norm(x: Tensor, shape: object, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
         result = torch.empty_like(x)
         counter.add(0, (x, result) if weight is None else (x, weight, result))
+        return result
+
+    def fused_snake(*given: Tensor) -> Tensor:
+        result = torch.empty_like(given[0])
+        counter.add(0, (*given, result))
         return result
 
     def fused(query: Tensor, key: Tensor, value: Tensor, **_: object) -> Tensor:
@@ -92,15 +98,12 @@ def counted(peak: float, bandwidth: float):
         counter.add(2 * pairs * (query.shape[-1] + value.shape[-1]), (query, key, value, result))
         return result
 
-    F.scaled_dot_product_attention, F.rms_norm = fused, fused_norm
-    try:
-        with (
-            torch.no_grad(),
-            Counter(peak, bandwidth) as counter,
-        ):  # in inference mode convolutions are not seen as such
-            yield counter
-    finally:
-        F.scaled_dot_product_attention, F.rms_norm = attention, norm
+    made = [(F, "scaled_dot_product_attention", fused), (F, "rms_norm", fused_norm), (snake, "stepwise", fused_snake)]
+    with ExitStack() as stack:
+        for owner, name, function in made:
+            stack.enter_context(mock.patch.object(owner, name, function))
+        stack.enter_context(torch.no_grad())  # in inference mode convolutions are not seen as such
+        yield (counter := stack.enter_context(Counter(peak, bandwidth)))
 
 
 def encode(size: Size, dtype: torch.dtype, *limits: float) -> Work:

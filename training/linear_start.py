@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acestep_core.models.oobleck import OobleckVAE, ResidualUnit, Snake
+from acestep_core.models.oobleck import OobleckVAE, ResidualUnit
+from acestep_core.models.snake import Snake
 
 from .losses import middle_and_side
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from .dit import DiTLayer
-from .oobleck import Snake
+from .snake import Snake
 
 
 def compile_parts(*networks: nn.Module, **options: object) -> None:

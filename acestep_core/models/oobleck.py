@@ -9,21 +9,7 @@ from torch import Tensor, nn
 from ..config import VAEConfig
 from . import oobleck_cpu
 from .layers import ComputeDtype, Ops
-
-
-class Snake(nn.Module):
-    """x + sin(a x)^2 / b with a = exp(alpha), b = exp(beta) per channel."""
-
-    def __init__(self, channels: int, device, dtype):
-        super().__init__()
-        self.alpha = nn.Parameter(torch.zeros(1, channels, 1, device=device, dtype=dtype))
-        self.beta = nn.Parameter(torch.zeros(1, channels, 1, device=device, dtype=dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        frequency = self.alpha.float().exp().to(x)
-        strength = (self.beta.float().exp() + 1e-9).reciprocal().to(x)
-        # In place after the first product: at this size a fresh buffer costs more than the arithmetic.
-        return (x * frequency).sin_().square_().mul_(strength).add_(x)
+from .snake import Snake
 
 
 class ResidualUnit(nn.Module):

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from acestep_core.models.snake import Snake
 from benchmarks import floor
 from benchmarks.floor import Work, counted
 from benchmarks.stages import size
@@ -40,6 +41,11 @@ def test_attention_and_norms_are_one_operation():
     with counted(PEAK, BANDWIDTH) as counter:
         F.rms_norm(q, (8,), made(8), 1e-6)
     assert counter.work.launches == 1 and counter.work.bytes == 4 * (2 * q.numel() + 8)
+    activation = Snake(4, "meta", None)
+    with counted(PEAK, BANDWIDTH) as counter:
+        activation(made(1, 4, 240))
+    tables = 4 * 2 * 4  # exp twice, a sum and 1 / x, each reading and writing a number for each channel
+    assert counter.work.launches == 5 and counter.work.bytes == 4 * (2 * 4 * 240 + 2 * 4 + tables)
 
 
 def test_released_networks():
