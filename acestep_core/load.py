@@ -75,13 +75,13 @@ def load_model(
 ) -> Model:
     """The whole model of a name from the catalog ("nano", "turbo", …), or at a path in any of its layouts.
 
-    dtype: for all networks, or a `Precision` for each. vae, text_encoder: names or paths, instead of the model's own.
-    variant: what the model is when its files do not say. storage: "int8" or "fp8", what the transformer's matrices are
-    kept in, at half the memory of bfloat16; they compute in their dtype all the same. offload: networks visit the
-    device one at a time. stream: so do the layers of the diffusion model. Both are for devices with memory of their
-    own. graphs: a step of the transformer is one launch instead of a thousand, for CUDA devices that are quicker than
-    what launches them. compile: on a GPU with Triton, layers and activations are compiled when they first run, which
-    takes a while. models_dir: where to look, instead of the default folders.
+    dtype: for all networks (`Precision.pick`), or a `Precision` for each. vae, text_encoder: names or paths, instead of
+    the model's own. variant: what the model is when its files do not say. storage: "int8" or "fp8", what the
+    transformer's matrices are kept in, at half the memory of bfloat16; they compute in their dtype all the same.
+    offload: networks visit the device one at a time. stream: so do the layers of the diffusion model. Both are for
+    devices with memory of their own. graphs: a step of the transformer is one launch instead of a thousand, for CUDA
+    devices that are quicker than what launches them. compile: on a GPU with Triton, layers and activations are compiled
+    when they first run, which takes a while. models_dir: where to look, instead of the default folders.
     Raises RequestError or CheckpointError.
     """
     from .checkpoints.catalog import Kind, default_roots
@@ -117,7 +117,8 @@ def load_model(
     )
     _check_widths(network, text_encoder_model)
     vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, hooks=hooks)
-    ensure_silence(network, vae_model, hooks)
+    with placement.use(vae_model):
+        ensure_silence(network, vae_model, hooks)
     if compile:
         compile_parts(network, vae_model)
     given = {

@@ -374,7 +374,5 @@ def _part(part, name: str):
 
 
 def _require_finite(result: Tensor, stage: str, vae: OobleckVAE) -> None:
-    if is_finite(result):
-        return
-    dtype = str(vae.dtype).removeprefix("torch.")
-    raise NonFiniteError(f"{stage}: the VAE produced NaN or infinity in {dtype}; load it in float32 (vae dtype)")
+    if not is_finite(result):
+        raise NonFiniteError.of_vae(stage, vae.dtype)

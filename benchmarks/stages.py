@@ -2,7 +2,7 @@
 
     python -m benchmarks.stages --size small --once-above 60             half an hour of two CPU cores
     COMFYUI_PATH=... python -m benchmarks.stages                         with ComfyUI's own (0.11.1 and later)
-    python -m benchmarks.stages --device cuda --dtype bfloat16 --vae-dtype bfloat16 --seconds 30 120 240 600
+    python -m benchmarks.stages --device cuda --dtype bfloat16 --vae-dtype float16 --seconds 30 120 240 600
     python -m benchmarks.stages --from output/stages.json                draws and prints what was measured before
 
 Encode is the text encoder (transformers' in all) and the condition encoder; sample eight steps without guidance and
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 30, 60, 120, 240, 600])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--vae-dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--vae-dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--graphs", action="store_true", help="record our steps as CUDA graphs")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--warmup", type=int, default=1, help="untimed runs")

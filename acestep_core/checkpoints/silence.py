@@ -68,10 +68,7 @@ def encoded_silence(vae: Encoder, device: torch.device, dtype: torch.dtype) -> t
         waveform = torch.zeros(1, 2, ENCODED_FRAMES * HOP, device=device, dtype=dtype)
         latents = vae.encode(waveform).to(device="cpu", dtype=torch.float32)
     if not torch.isfinite(latents).all():
-        name = str(dtype).removeprefix("torch.")
-        raise NonFiniteError(
-            f"silence latent: the VAE produced NaN or infinity in {name}; load it in float32 (vae dtype)"
-        )
+        raise NonFiniteError.of_vae("silence latent", dtype)
     interior = latents[:, ENCODED_FRAMES // 2, None]
     return torch.cat([latents[:, :START_FRAMES], interior], dim=1)
 

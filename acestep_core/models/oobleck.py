@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..config import VAEConfig
 from . import oobleck_cpu
 from .layers import ComputeDtype, Ops
 from .snake import Snake
+
+log = logging.getLogger("acestep")
 
 
 class ResidualUnit(nn.Module):
@@ -22,7 +28,11 @@ class ResidualUnit(nn.Module):
         self.conv2 = ops.Conv1d(channels, channels, 1, **made)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.snake2(self.conv1(self.snake1(x)))).add_(x)
+        """x [B, C, N], of the dtype computed in; or a wider one, which the result then has and takes the place of."""
+        added = self.conv2(self.snake2(self.conv1(self.snake1(_narrowed(x, self.snake1)))))
+        if added.dtype == x.dtype:
+            return added.add_(x)
+        return x + added if torch.is_grad_enabled() else x.add_(added)
 
 
 class EncoderBlock(nn.Module):
@@ -37,12 +47,15 @@ class EncoderBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv1(self.snake1(self.res_unit3(self.res_unit2(self.res_unit1(x)))))
+        for unit in (self.res_unit1, self.res_unit2, self.res_unit3):
+            x = unit(x)
+        return self.conv1(self.snake1(_narrowed(x, self.snake1)))
 
 
 class DecoderBlock(nn.Module):
-    def __init__(self, channels: int, out_channels: int, stride: int, ops: Ops, device, dtype):
+    def __init__(self, channels: int, out_channels: int, stride: int, wide: bool, ops: Ops, device, dtype):
         super().__init__()
+        self.wide = wide
         self.snake1 = Snake(channels, device, dtype)
         self.conv_t1 = ops.ConvTranspose1d(
             channels, out_channels, 2 * stride, stride=stride, padding=(stride + 1) // 2, device=device, dtype=dtype
@@ -52,7 +65,12 @@ class DecoderBlock(nn.Module):
         self.res_unit3 = ResidualUnit(out_channels, 9, ops, device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.res_unit3(self.res_unit2(self.res_unit1(self.conv_t1(self.snake1(x)))))
+        x = self.conv_t1(self.snake1(_narrowed(x, self.snake1)))
+        if self.wide:
+            x = _widened(x)
+        for unit in (self.res_unit1, self.res_unit2, self.res_unit3):
+            x = unit(x)
+        return x
 
 
 class OobleckEncoder(nn.Module):
@@ -73,6 +91,7 @@ class OobleckEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
         for block in self.block:
+            x = _widened(x)
             x = block(x)
         return self.conv2(self.snake1(x))
 
@@ -86,8 +105,9 @@ class OobleckDecoder(nn.Module):
         strides = config.downsampling_ratios[::-1]
         self.conv1 = ops.Conv1d(config.decoder_input_channels, widths[0], 7, padding=3, **made)
         self.block = nn.ModuleList(
-            DecoderBlock(width, out, stride, ops, device, dtype)
-            for width, out, stride in zip(widths[:-1], widths[1:], strides, strict=True)
+            # Not the last two, which have most of the samples: there it would take memory and bring next to nothing.
+            DecoderBlock(width, out, stride, index < len(strides) - 2, ops, device, dtype)
+            for index, (width, out, stride) in enumerate(zip(widths[:-1], widths[1:], strides, strict=True))
         )
         self.snake1 = Snake(base, device, dtype)
         self.conv2 = ops.Conv1d(base, config.audio_channels, 7, padding=3, bias=False, **made)
@@ -99,11 +119,27 @@ class OobleckDecoder(nn.Module):
         return self.conv2(self.snake1(x))
 
 
+def _widened(x: Tensor) -> Tensor:
+    """Residual units add up in float32: in float16 with nano's weights that takes errors from -60 to -62 dB in the
+    decoder, from -57 to -64 dB in the encoder."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _narrowed(x: Tensor, snake: Snake) -> Tensor:
+    """x in the dtype of the weights, where it is in a wider one."""
+    dtype = snake.alpha.dtype
+    return x.to(dtype) if x.dtype.itemsize > dtype.itemsize else x
+
+
 class OobleckVAE(ComputeDtype, nn.Module):
-    """Waveform [B, 2, N] to latents [B, T, 64] and back, T = ceil(N / 1920). Results are float32."""
+    """Waveform [B, 2, N] to latents [B, T, 64] and back, T = ceil(N / 1920). Results are float32.
+
+    In float16 what goes beyond its range is done again in float32.
+    """
 
     def __init__(self, config: VAEConfig, ops: Ops = nn, device=None, dtype=None):
         super().__init__()
+        self._told = False
         self.config = config
         self.encoder = OobleckEncoder(config, ops, device, dtype)
         self.decoder = OobleckDecoder(config, ops, device, dtype)
@@ -115,9 +151,7 @@ class OobleckVAE(ComputeDtype, nn.Module):
     def posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents, each [B, T, 64]. Zeros fill the last frame up."""
         padded = F.pad(waveform, (0, -waveform.shape[-1] % self.config.hop))
-        padded = padded.to(self.dtype)
-        run = oobleck_cpu.encode if oobleck_cpu.applies(self.encoder, padded) else OobleckEncoder.__call__
-        mean, scale = run(self.encoder, padded).float().transpose(1, 2).chunk(2, dim=-1)
+        mean, scale = self._run(self.encoder, oobleck_cpu.encode, padded).transpose(1, 2).chunk(2, dim=-1)
         return mean, F.softplus(scale) + 1e-4
 
     def encode(self, waveform: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -126,9 +160,20 @@ class OobleckVAE(ComputeDtype, nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """[B, T, 64] to [B, 2, 1920 T]."""
-        latents = latents.transpose(1, 2).to(self.dtype)
-        run = oobleck_cpu.decode if oobleck_cpu.applies(self.decoder, latents) else OobleckDecoder.__call__
-        return run(self.decoder, latents).float()
+        return self._run(self.decoder, oobleck_cpu.decode, latents.transpose(1, 2))
+
+    def _run(self, network: nn.Module, fast: Callable[[nn.Module, Tensor], Tensor], x: Tensor) -> Tensor:
+        """The encoder or the decoder."""
+        given = x.to(self.dtype)
+        run = fast if oobleck_cpu.applies(network, given) else nn.Module.__call__
+        result = run(network, given).float()
+        if given.dtype != torch.float16 or given.is_meta or result.isfinite().all() or not x.isfinite().all():
+            return result
+        if not self._told:
+            log.warning("the VAE goes beyond float16: where it does, it is done again in float32, which takes longer")
+            self._told = True
+        weights = {name: parameter.float() for name, parameter in network.named_parameters()}
+        return functional_call(network, weights, (x.float(),))
 
 
 def sample_latents(mean: Tensor, std: Tensor, generator: torch.Generator | None) -> Tensor:

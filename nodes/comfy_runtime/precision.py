@@ -51,4 +51,5 @@ def text_encoder_dtype() -> torch.dtype:
 
 
 def vae_dtype() -> torch.dtype:
-    return mm.vae_dtype(mm.vae_device(), COMPUTE_DTYPES)
+    """float16 first, as ComfyUI has it for its own: see `acestep_core.runtime.pick_dtype`."""
+    return mm.vae_dtype(mm.vae_device(), [torch.float16, *COMPUTE_DTYPES])

@@ -46,9 +46,9 @@ def test_this_machine_has_a_device():
     assert str(pick_device("auto")) in runtime.available_devices()
 
 
-def test_auto_is_bfloat16_where_it_is_real_but_not_for_the_vae_on_a_cpu(bfloat16_everywhere):
-    bf16, fp32 = torch.bfloat16, torch.float32
-    assert Precision.pick(CUDA) == Precision(dit=bf16, condition=bf16, text_encoder=bf16, vae=bf16)
+def test_auto_is_bfloat16_where_it_is_real_but_for_the_vae(bfloat16_everywhere):
+    bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
+    assert Precision.pick(CUDA) == Precision(dit=bf16, condition=bf16, text_encoder=bf16, vae=fp16)
     assert Precision.pick(CPU) == Precision(dit=bf16, condition=bf16, text_encoder=bf16, vae=fp32)
 
 
@@ -97,6 +97,17 @@ def test_each_component_can_be_chosen(bfloat16_everywhere):
     chosen = Precision.pick(CPU, dit="float32", text_encoder=torch.bfloat16, vae="bfloat16")
     assert chosen == Precision(torch.float32, torch.float32, torch.bfloat16, torch.bfloat16)
     assert Precision.pick(CPU, dit="bf16").vae == torch.float32
+
+
+@pytest.mark.parametrize(("dit", "vae"), [("bf16", "float16"), ("fp16", "float16"), ("fp32", "float32")])
+def test_the_vae_has_its_own_best_dtype_unless_all_shall_be_exact(bfloat16_everywhere, dit, vae):
+    assert Precision.pick(CUDA, dit=dit).vae == getattr(torch, vae)
+    assert Precision.pick(CUDA, dit=dit, vae="bf16").vae == torch.bfloat16
+
+
+def test_float16_that_is_asked_for_is_the_vaes_too(bfloat16_nowhere):
+    assert Precision.pick(CUDA, dit="fp16").vae == torch.float16
+    assert Precision.pick(CPU, dit="fp16").vae == torch.float32
 
 
 @pytest.mark.parametrize("asked", ["int8", "", torch.float64])

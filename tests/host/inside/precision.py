@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import comfy.model_management as mm
 import torch
-from pack_under_test.nodes.comfy_runtime import network_dtypes, precision
+from pack_under_test.acestep_core.models.oobleck import OobleckVAE
+from pack_under_test.nodes.comfy_runtime import comfy_ops, network_dtypes, precision
 
 from .world import World, difference, network_of, similarity
 
@@ -53,3 +54,34 @@ def check_a_song_in_bfloat16_sounds_alike(world: World) -> None:
         for made, exact in ((world.sample(model), ours), (world.ksample(model), theirs)):
             assert similarity(made, exact) > 0.97
             assert not has or difference(made, exact) > 0
+
+
+def check_the_vae_is_in_float16_where_comfyui_has_it(world: World) -> None:
+    usual = mm.should_use_fp16, mm.should_use_bf16
+    try:
+        for half, brain, chosen in ((True, True, torch.float16), (False, True, BF16), (False, False, F32)):
+            mm.should_use_fp16, mm.should_use_bf16 = (lambda *_, has=has, **__: has for has in (half, brain))
+            assert precision.vae_dtype() == chosen
+    finally:
+        mm.should_use_fp16, mm.should_use_bf16 = usual
+
+
+def check_what_goes_beyond_float16_is_done_again_in_comfyuis_layers(world: World) -> None:
+    _, _, vae = world.load()
+    exact = vae.first_stage_model
+    latents = torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(0))
+    made = OobleckVAE(exact.config, ops=comfy_ops(torch.float16, torch.float16)).requires_grad_(False)
+    made.load_state_dict(exact.state_dict())
+    made.decoder.conv1.weight.mul_(1e5).clamp_(-6e4, 6e4)
+    made.half()
+    wanted = OobleckVAE(exact.config)
+    wanted.load_state_dict({name: value.float() for name, value in made.state_dict().items()})
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    for cast in (False, True):
+        for module in made.modules():
+            if hasattr(module, "comfy_cast_weights"):
+                module.comfy_cast_weights = cast
+        with torch.no_grad():
+            got = made.decode(latents)
+            assert torch.allclose(got, wanted.decode(latents), rtol=1e-3, atol=1e-3 * got.abs().max())
+        assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())

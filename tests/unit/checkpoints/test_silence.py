@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -40,13 +42,18 @@ def test_silence_is_plain_numbers(tmp_path, latent):
         stored_silence(tmp_path / "silence_latent.pt")
 
 
-def test_silence_that_overflows_is_refused():
+@pytest.mark.parametrize(("dtype", "told"), [
+    (torch.float16, "in float32 too; its file may be damaged"),
+    (torch.bfloat16, "in bfloat16; load it in float32 (vae dtype)"),
+    (torch.float32, "in float32; its file may be damaged"),
+], ids=str)  # fmt: skip
+def test_silence_that_overflows_is_refused(dtype, told):
     class Overflowing:
         def encode(self, waveform):
             return torch.full((1, ENCODED_FRAMES, 8), float("inf"))
 
-    with pytest.raises(NonFiniteError, match="the VAE produced NaN or infinity in float16"):
-        encoded_silence(Overflowing(), torch.device("cpu"), torch.float16)
+    with pytest.raises(NonFiniteError, match=re.escape(f"the VAE produced NaN or infinity {told}")):
+        encoded_silence(Overflowing(), torch.device("cpu"), dtype)
 
 
 def test_encoded_silence_is_what_a_long_encode_gives():
