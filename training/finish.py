@@ -14,7 +14,7 @@ from . import nano_config
 from .conditioning import nano_tokenizer
 from .dit import Networks
 from .export import FILE_LIMIT, silence_of, write_network, write_planner, write_text_encoder, write_vae
-from .planner import build
+from .planner import build, settle_levels, share_levels
 from .state import Average, load_state
 from .vae import trained
 
@@ -52,12 +52,14 @@ def write_planner_of(folder: Path, out: Path, tokenizer: Path) -> None:
     saved = load_state(folder, "planner")
     if saved is None:
         raise FileNotFoundError(f"no state of the planner in {folder}: train it first (python -m training.planner)")
-    rows = saved["network"]["model.embed_tokens.weight"].shape[0]
+    rows = saved["network"]["model.embed_tokens.parametrizations.weight.original"].shape[0]
     network = build(rows)
+    share_levels(network, rows - nano_config.CODES)
     network.load_state_dict(saved["network"])
     average = Average(network)
     average.load(saved["average"])
     average.swap()
+    settle_levels(network)
     write_planner(out, network.model, replace(nano_config.PLANNER, vocab_size=rows), tokenizer)
 
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from acestep_core.checkpoints.loading import load_network
 from acestep_core.models.model import AceStepModel
@@ -113,13 +115,55 @@ def _block(words: Vocabulary, piece: Piece, genres: bool) -> list[int]:
 
 
 @torch.no_grad()
-def codes_of_pool(pool: LatentPool, model: AceStepModel) -> list[tuple[int, list[int]]]:
-    """Seed and audio codes of every piece."""
+def codes_of_pool(pool: LatentPool, model: AceStepModel, shifts: int = 1) -> list[tuple[int, list[int]]]:
+    """Seed and audio codes of every piece, so many times, each time without one more of its first frames: other codes
+    for the same music. A code is five frames."""
     rows = []
     for pieces in pool.by_frames.values():
         for seed, latents in pieces:
-            rows.append((seed, model.tokenize(torch.from_numpy(latents.astype(np.float32))[None])[0].tolist()))
+            frames = torch.from_numpy(latents.astype(np.float32))
+            rows += [(seed, model.tokenize(frames[None, shift:])[0].tolist()) for shift in range(shifts)]
     return rows
+
+
+class SharedLevels(nn.Module):
+    """Rows of a table, of which those of audio codes are their own and a row for each of their levels.
+
+    A code is one level on each of a few axes. Alone, 2560 rows would have to be learned each by itself, of pieces that
+    use each of them some thirty times.
+    """
+
+    def __init__(self, table: Tensor, first: int):
+        super().__init__()
+        self.first, count = first, len(nano_config.LEVELS)
+        bases = [prod(nano_config.LEVELS[:axis]) for axis in range(count)]
+        starts = [sum(nano_config.LEVELS[:axis]) for axis in range(count)]
+        codes = torch.arange(nano_config.CODES)[:, None]
+        levels = codes // torch.tensor(bases) % torch.tensor(nano_config.LEVELS) + torch.tensor(starts)
+        self.register_buffer("levels", levels, persistent=False)  # [codes, axes], rows of `shared`
+        rows = table.detach()[first:]
+        sums = torch.zeros(sum(nano_config.LEVELS), rows.shape[1], device=rows.device)
+        sums.index_add_(0, levels.flatten().to(rows.device), rows.repeat_interleave(count, 0))
+        uses = levels.flatten().bincount().to(rows.device)[:, None]
+        self.shared = nn.Parameter(sums / uses - rows.mean(dim=0) * (1 - 1 / count))
+
+    def forward(self, own: Tensor) -> Tensor:
+        return torch.cat((own[: self.first], own[self.first :] + self.shared[self.levels].sum(dim=1)))
+
+    def right_inverse(self, table: Tensor) -> Tensor:
+        """What is a code's own begins with nothing: of a table, what its levels have in common is taken over."""
+        return torch.cat((table[: self.first], torch.zeros_like(table[self.first :])))
+
+
+def share_levels(network: nn.Module, first: int) -> None:
+    """From now on audio codes, rows from `first` on, share what they learn."""
+    table = network.model.embed_tokens
+    parametrize.register_parametrization(table, "weight", SharedLevels(table.weight, first), unsafe=True)
+
+
+def settle_levels(network: nn.Module) -> None:
+    """Undoes `share_levels`: a plain table of the same numbers."""
+    parametrize.remove_parametrizations(network.model.embed_tokens, "weight")
 
 
 def build(vocabulary: int) -> nn.Module:
@@ -154,6 +198,7 @@ class PlannerTrainer:
             self.network.model.embed_tokens.weight.mul_(self.network.config.hidden_size**-0.5)
         if start is not None:
             take_planner(self.network.model, start)
+        share_levels(self.network, words.audio_base)
         self.average = Average(self.network)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.05
@@ -202,7 +247,7 @@ class PlannerTrainer:
 
     def loss(self, ids: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Mean over the tokens to be learned; and that of words and of codes apart."""
-        with mixed(self.device):
+        with mixed(self.device), parametrize.cached():
             hidden = self.compute(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
             learned = wanted[:, 1:] != IGNORED
             logits = F.linear(hidden[learned], self.network.model.embed_tokens.weight)
@@ -270,11 +315,12 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     model = quantiser(args.fsq, args.vae, args.start)
-    pieces, held = (codes_of_pool(LatentPool(folder), model) for folder in (args.latents, args.held))
+    pieces = codes_of_pool(LatentPool(args.latents), model, model.tokenizer.window)
+    held = codes_of_pool(LatentPool(args.held), model)
     words = Vocabulary.of(nano_tokenizer(args.tokenizer), codes=nano_config.CODES)
     trainer = PlannerTrainer(Recipe(rows=args.rows), pieces, held, words, args.out, args.device, args.start)
     log.info(
-        "%.1f M parameters, %d pieces, %d codes",
+        "%.1f M parameters, %d examples of pieces, %d codes",
         sum(p.numel() for p in trainer.network.parameters()) / 1e6,
         len(pieces),
         sum(len(codes) for _, codes in pieces),

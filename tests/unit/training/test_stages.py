@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from acestep_core.planner.metas import read_block
 from acestep_core.planner.vocabulary import Vocabulary
 from acestep_core.song import Metadata, Song
 from tests.support import tiny
+from tests.support.tiny import draw
 from training import distill, dit, finish, fsq, nano_config, planner, random_nano, vae
 from training.adversary import Adversary
 from training.composer import Wish, compose
@@ -286,10 +289,48 @@ def test_the_planner_learns_and_is_read_by_the_core(folders, words, tmp_path, mo
     finish.write_planner_of(tmp_path / "planner", tmp_path, folders["tokenizer"])
     read = load_planner(tmp_path / "acestep-5Hz-lm-nano", device="cpu", dtype="float32")
     assert read.vocabulary.audio_base == words.audio_base and read.vocabulary.codes == nano_config.CODES
-    names = [name.removeprefix("model.") for name, _ in again.network.named_parameters()]
-    weights = read.network.state_dict()
-    for name, value in zip(names, load_state(tmp_path / "planner", "planner")["average"], strict=True):
-        assert torch.allclose(weights[name], value, rtol=0.01), name
+    trainer.average.load(load_state(tmp_path / "planner", "planner")["average"])
+    trainer.average.swap()
+    planner.settle_levels(trainer.network)
+    weights = trainer.network.model.state_dict()
+    for name, value in read.network.state_dict().items():
+        assert torch.allclose(value, weights[name], rtol=0.01, atol=1e-6), name
+
+
+def test_codes_share_what_their_levels_learn():
+    first, width = 3, 4
+    table = torch.nn.Embedding(first + nano_config.CODES, width)
+    network = SimpleNamespace(model=SimpleNamespace(embed_tokens=table))
+    by_level = [draw(count, width, seed=count + axis) for axis, count in enumerate(nano_config.LEVELS)]
+    levels = [
+        [code // math.prod(nano_config.LEVELS[:axis]) % nano_config.LEVELS[axis] for axis in range(4)]
+        for code in range(nano_config.CODES)
+    ]
+    rows = torch.stack([sum(by_level[axis][level] for axis, level in enumerate(each)) for each in levels])
+    with torch.no_grad():
+        table.weight[first:] = rows
+    before = table.weight.detach().clone()
+    planner.share_levels(network, first)
+    assert torch.allclose(table.weight, before, atol=1e-5), "a table that is sums of levels stays what it is"
+    table.weight[first].sum().backward()  # code 0 has the lowest level of each axis
+    shared = table.parametrizations.weight[0].shared
+    with torch.no_grad():
+        shared -= shared.grad
+    moved = (table.weight.detach() - before)[first:].mean(dim=1).round()
+    assert moved.tolist() == [-float(each.count(0)) for each in levels]
+    wanted = table.weight.detach().clone()
+    planner.settle_levels(network)
+    assert torch.equal(table.weight, wanted) and list(table.state_dict()) == ["weight"]
+
+
+def test_the_same_piece_has_other_codes_a_frame_later(folders):
+    model = planner.quantiser(None, NANO / "vae", NANO)
+    pool = LatentPool(folders["latents"])
+    pieces = planner.codes_of_pool(pool, model, 5)
+    assert pieces[::5] == planner.codes_of_pool(pool, model)
+    for index in range(0, len(pieces), 5):
+        seeds, codes = zip(*pieces[index : index + 5], strict=True)
+        assert len(set(seeds)) == 1 and len({tuple(each) for each in codes}) == 5
 
 
 def test_every_task_of_the_planner_is_taught_in_its_own_prompt(words):
@@ -338,7 +379,12 @@ def test_every_stage_can_begin_with_a_checkpoint(folders, tmp_path, monkeypatch)
     pieces = planner.codes_of_pool(pool, planner.quantiser(None, NANO / "vae", NANO))
     assert max(max(codes) for _, codes in pieces) < nano_config.CODES
     learner = planner.PlannerTrainer(planner.Recipe(), pieces, pieces, words, tmp_path / "planner", start=NANO)
-    assert _same(learner.network.model, load_planner("nano", device="cpu", dtype="float32").network)
+    planner.settle_levels(learner.network)
+    theirs = load_planner("nano", device="cpu", dtype="float32").network
+    with torch.no_grad():  # but for the codes, which begin with what their levels have in common
+        codes = slice(words.audio_base, None)
+        theirs.embed_tokens.weight[codes] = learner.network.model.embed_tokens.weight[codes]
+    assert _same(learner.network.model, theirs)
 
     with pytest.raises(ValueError, match="another shape"):
         take_planner(torch.nn.Module(), NANO)
