@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import asdict, dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from acestep_core.checkpoints.loading import load_network
+from acestep_core.models.audio_tokenizer import levels_of
 from acestep_core.models.model import AceStepModel
 from acestep_core.planner import prompts
 from acestep_core.planner.metas import write_block
@@ -136,15 +136,13 @@ class SharedLevels(nn.Module):
     def __init__(self, table: Tensor, first: int):
         super().__init__()
         self.first, count = first, len(nano_config.LEVELS)
-        bases = [prod(nano_config.LEVELS[:axis]) for axis in range(count)]
-        starts = [sum(nano_config.LEVELS[:axis]) for axis in range(count)]
-        codes = torch.arange(nano_config.CODES)[:, None]
-        levels = codes // torch.tensor(bases) % torch.tensor(nano_config.LEVELS) + torch.tensor(starts)
-        self.register_buffer("levels", levels, persistent=False)  # [codes, axes], rows of `shared`
         rows = table.detach()[first:]
+        starts = torch.tensor([sum(nano_config.LEVELS[:axis]) for axis in range(count)], device=rows.device)
+        levels = levels_of(torch.arange(nano_config.CODES, device=rows.device), nano_config.LEVELS) + starts
+        self.register_buffer("levels", levels, persistent=False)  # [codes, axes], rows of `shared`
         sums = torch.zeros(sum(nano_config.LEVELS), rows.shape[1], device=rows.device)
-        sums.index_add_(0, levels.flatten().to(rows.device), rows.repeat_interleave(count, 0))
-        uses = levels.flatten().bincount().to(rows.device)[:, None]
+        sums.index_add_(0, levels.flatten(), rows.repeat_interleave(count, 0))
+        uses = levels.flatten().bincount()[:, None]
         self.shared = nn.Parameter(sums / uses - rows.mean(dim=0) * (1 - 1 / count))
 
     def forward(self, own: Tensor) -> Tensor:

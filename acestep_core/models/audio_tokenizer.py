@@ -57,10 +57,14 @@ def codes_of(z: Tensor, levels: tuple[int, ...]) -> Tensor:
     return (level * _bases(levels, z)).sum(-1)
 
 
+def levels_of(codes: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """Each code's level on every axis, from 0 up, [..., 6]."""
+    return codes[..., None] // _bases(levels, codes) % torch.tensor(levels, device=codes.device)
+
+
 def values_of(codes: Tensor, levels: tuple[int, ...]) -> Tensor:
     """The six values in -1..1 that each code stands for, [..., 6]."""
-    level = codes[..., None] // _bases(levels, codes) % torch.tensor(levels, device=codes.device)
-    return 2 * level / _steps(levels, codes) - 1
+    return 2 * levels_of(codes, levels) / _steps(levels, codes) - 1
 
 
 class AttentionPooler(Encoder):

@@ -1,7 +1,7 @@
 """Snake, Oobleck's activation, on CUDA in one kernel.
 
-Operation by operation it goes five times through the memory, and there are two of it around each convolution: on a GPU
-that is most of a decode (`benchmarks/floor.py`).
+Operation by operation it goes five times through the memory, and there is one before each convolution: on a GPU that is
+most of a decode (`benchmarks/floor.py`).
 """
 
 from __future__ import annotations

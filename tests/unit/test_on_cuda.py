@@ -11,6 +11,7 @@ import torch
 
 from acestep_core import cuda_graphs, load
 from acestep_core.edit import Edit, Morph
+from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.pipeline import Model, encode, encode_audio, generate, load_model, sample, tokenize
 from acestep_core.planner.decode import Row, Ways
 from acestep_core.planner.decode import generate as write
@@ -133,6 +134,27 @@ def test_every_setting_for_memory_makes_the_song(folders, models, options):
         visits = not isinstance(model.placement, Resident)
         assert all(isinstance(p, Pretended) != visits for network in networks for p in network.parameters())
     assert torch.nn.functional.cosine_similarity(got.flatten(), wanted.flatten(), dim=0) > 0.97
+
+
+@pytest.mark.parametrize("options", [{}, {"offload": True}, {"stream": True}], ids=str)
+def test_silence_that_is_not_in_the_checkpoint_is_heard_on_the_card(tmp_path, tiny_tokenizer_dir, monkeypatch, options):
+    tiny_checkpoint.write_tiny_checkpoint(tmp_path, tiny_tokenizer_dir)
+    (missing,) = tmp_path.rglob("silence_latent.pt")
+    missing.unlink()
+    encode, heard = OobleckVAE.encode, []
+
+    def watched(vae, waveform, *rest):
+        heard.append((isinstance(waveform, Pretended), isinstance(vae.encoder.conv1.weight, Pretended)))
+        return encode(vae, waveform, *rest)
+
+    monkeypatch.setattr(OobleckVAE, "encode", watched)
+    with pretend_cuda():
+        model = load_model(tmp_path, device="cuda", dtype="float32", **options)
+        assert heard == [(True, True)]
+        assert isinstance(model.network.silence_latent, Pretended) == (not options)
+    here = load_model(tmp_path, device="cpu", dtype="float32").network.silence_latent
+    with pretend_cuda():
+        assert torch.allclose(model.network.silence_latent.cpu(), here, atol=1e-5)
 
 
 @pytest.mark.parametrize(
