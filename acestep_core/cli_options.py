@@ -79,7 +79,7 @@ def plan_parser() -> argparse.ArgumentParser:
     plan.add_argument("--no-codes", action="store_true", help="metadata only")
     plan.add_argument("--plan-each", action="store_true", help="other metadata for every song of a batch, too")
     plan.add_argument("--best-of", type=int, metavar="N", help="write codes N times and keep those that fit best")
-    plan.add_argument("--guidance", type=float, metavar="SCALE", help="of the codes; default 2, 1 is off")
+    plan.add_argument("--guidance", type=float, metavar="SCALE", help="of the codes; default 2, 1 or less is off")
     plan.add_argument("--negative", metavar="WORDS", help="what the codes shall stay away from")
     plan.add_argument("--first-layout", action="store_true", help="ask as the first release did, to compare")
     return parser

@@ -75,7 +75,8 @@ class PlanNode(io.ComfyNode):
                         max=10.0,
                         step=0.1,
                         round=0.01,
-                        tooltip="How strictly the melody follows caption and lyrics; 1 is off and twice as fast.",
+                        tooltip="How strictly the melody follows caption and lyrics; 1 or less is off and twice as "
+                        "fast.",
                     )
                 ),
                 advanced(
@@ -213,7 +214,7 @@ def write(
     from .comfy_runtime import watched
 
     asked = plans[0].asked
-    rows = len(seeds) * (1 if sampling.guidance == 1 else 2)
+    rows = len(seeds) * (2 if sampling.guided else 1)
     count = max(code_count(planned.song.metadata.duration) for planned in plans)
     ready = planner.ready(asked.caption, asked.lyrics, negative, rows=rows, more=count)
     with watched() as hooks:

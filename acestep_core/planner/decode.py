@@ -37,7 +37,7 @@ class Row:
     plain text.
 
     seed: decides every choice of this row, whatever other rows there are.
-    negative: the prompt to be guided away from, where `Sampling.guidance` is not 1.
+    negative: the prompt to be guided away from, where `Sampling.guidance` is above 1.
     limit: most tokens of free text.
     """
 
@@ -110,7 +110,7 @@ def generate(
     groups: dict[tuple[bool, bool], list[int]] = {}
     for index, row in enumerate(rows):
         _check(row, network)
-        guided = run.sampling.guidance != 1 and row.negative is not None
+        guided = run.sampling.guided and row.negative is not None
         groups.setdefault((row.codes is not None, guided), []).append(index)
     done: dict[int, list[int]] = {}
     for (codes, guided), indices in groups.items():

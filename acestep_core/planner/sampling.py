@@ -30,7 +30,8 @@ class Sampling:
     temperature: below 1 bolder choices are rarer; 0 always takes the likeliest.
     top_p: only the likeliest tokens that together have this probability; 1 means all.
     top_k: only the k likeliest tokens; 0 means all.
-    guidance: how far to go from what the negative prompt says towards the prompt, and beyond; 1 means no guidance.
+    guidance: how far to go from what the negative prompt says beyond the prompt; 1 or less means no guidance, as in the
+        official engine.
     """
 
     temperature: float = 1.0
@@ -46,6 +47,10 @@ class Sampling:
                 raise RequestError(f"{name} must be a number {allowed}, got {value!r}")
         if math.inf in (self.temperature, self.guidance) or self.top_k != int(self.top_k):
             raise RequestError(f"sampling needs finite numbers and a whole top_k, got {self}")
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance > 1
 
 
 def guide(given: Tensor, negative: Tensor, scale: float) -> Tensor:

@@ -123,12 +123,13 @@ def test_seeds_differ_and_repeat(vocabulary, planner):
     assert one == again != other
 
 
-def test_guidance_of_one_is_no_guidance_and_costs_nothing(vocabulary, planner, monkeypatch):
+@pytest.mark.parametrize("off", [1.0, 0.5, 0.0])
+def test_guidance_of_one_or_less_is_no_guidance_and_costs_nothing(vocabulary, planner, monkeypatch, off):
     rows, plain = code_rows(vocabulary), code_rows(vocabulary, negative=None)
     free = Sampling(0.85, 0.9)
     wanted = generate(planner, vocabulary, plain, sampling=replace(free, guidance=2.0))
     shapes = count_forwards(planner, monkeypatch)
-    assert generate(planner, vocabulary, rows, sampling=free) == wanted
+    assert generate(planner, vocabulary, rows, sampling=replace(free, guidance=off)) == wanted
     assert shapes[-1] == (3, 1)
     assert generate(planner, vocabulary, rows, sampling=replace(free, guidance=2.0)) != wanted
     assert shapes[-1] == (6, 1)
