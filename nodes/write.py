@@ -7,7 +7,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..acestep_core.config import MAX_SECONDS
-from ..acestep_core.song import Metadata, Song
+from ..acestep_core.song import Metadata
 from ..acestep_core.text.languages import LANGUAGES
 from .sample import MAX_SEED
 from .sockets import AUTO, PLANNER, PlannerSocket, SongSocket
@@ -85,16 +85,11 @@ class WriteNode(io.ComfyNode):
                 idea,
                 [seed],
                 instrumental=instrumental,
-                facts=Metadata(language=None if language == AUTO else language),
+                facts=Metadata(language=None if language == AUTO else language, duration=duration or None),
                 sampling=replace(WRITING, temperature=temperature),
                 hooks=hooks,
             )
-        song = written.song
-        return io.NodeOutput(lasting(song, duration) if duration else song)
-
-
-def lasting(song: Song, seconds: float) -> Song:
-    return replace(song, metadata=replace(song.metadata, duration=seconds))
+        return io.NodeOutput(written.song)
 
 
 class PolishNode(io.ComfyNode):

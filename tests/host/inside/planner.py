@@ -105,6 +105,7 @@ def check_planning_fills_gaps_and_nothing_else(world: World) -> None:
 def check_codes_cover_the_song_and_every_input_matters(world: World) -> None:
     usual = codes()
     assert len(parse_codes(usual)) == CODES and codes() == usual
+    assert codes(guidance=0.0) == codes(guidance=1.0)  # off
     first, second = codes(batch_size=2).splitlines()
     assert (first, second) == (usual, codes(seed=6))
     others = [codes(**change) for change in (
@@ -169,7 +170,8 @@ def check_one_line_becomes_a_song(world: World) -> None:
     all_differ(written, *(write(**change) for change in ({"idea": "night"}, {"seed": 4}, {"temperature": 0.2})))
     assert write(language="French").metadata.language == "fr"
     assert not re.search(r"^[^\[]", write(instrumental=True).lyrics, re.MULTILINE)
-    assert write(duration=7.5) == replace(written, metadata=replace(meta, duration=7.5))
+    lasting = write(duration=12.5)
+    assert lasting.metadata.duration == 12.5 and lasting.lyrics != written.lyrics  # the planner was told
 
 
 def check_polishing_keeps_what_the_user_set(world: World) -> None:
