@@ -163,7 +163,7 @@ class SampleNode(io.ComfyNode):
         import torch
 
         from ..acestep_core.sampling.noise import batch_seeds
-        from .comfy_runtime import song_model, watched
+        from .comfy_runtime import not_followed, song_model, watched
         from .conditioning import entries, unheard
 
         settings = SamplingSettings(
@@ -178,7 +178,8 @@ class SampleNode(io.ComfyNode):
         seconds = common_length(songs, latent)
         groups = together(songs)
         counts = [batch_size * songs_in(group) for group in groups]
-        ignored = [*unheard(conditioning), *what_is_ignored(songs, latent, solver, retake_variance, retake_seed)]
+        ignored = what_is_ignored(songs, latent, solver, retake_variance, retake_seed)
+        ignored = [*not_followed(model), *unheard(conditioning), *ignored]
         seeds, other_seeds = (iter(batch_seeds(first, sum(counts))) for first in (seed, retake_seed))
         made, edits = [], []
         with watched(song_model(model).latent_format, notes=ignored) as hooks:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .layers import (
+    Attend,
     Attention,
     Band,
     ComputeDtype,
@@ -110,15 +111,16 @@ class DiTLayer(nn.Module):
         band: Band | None,
         cross: CrossState,
         mask: Tensor | None,
+        by: Attend | None = None,
     ) -> Tensor:
         """x [B, P, h], modulation [B, 6, h]. Rows of x beyond the condition's batch are unconditional."""
         modulation = self.scale_shift_table.to(modulation) + modulation
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.split(1, dim=1)
-        attended = self.self_attn(self.self_attn_norm.modulated(x, shift, scale), rotary, band)
+        attended = self.self_attn(self.self_attn_norm.modulated(x, shift, scale), rotary, band, by)
         x = torch.addcmul(x, attended, gate.to(x))
 
         def finish(x: Tensor) -> Tensor:
-            x = self._cross(x, cross, mask)
+            x = self._cross(x, cross, mask, by)
             fed = self.mlp(self.mlp_norm.modulated(x, mlp_shift, mlp_scale))
             return torch.addcmul(x, fed, mlp_gate.to(x))
 
@@ -128,9 +130,9 @@ class DiTLayer(nn.Module):
             return finish(x)
         return torch.cat([finish(rows) for rows in x.chunk(turns, dim=1)], dim=1)
 
-    def _cross(self, x: Tensor, cross: CrossState, mask: Tensor | None) -> Tensor:
+    def _cross(self, x: Tensor, cross: CrossState, mask: Tensor | None, by: Attend | None) -> Tensor:
         given = x[: len(cross.keys)]
-        given = given + self.cross_attn.cross(self.cross_attn_norm(given), cross.keys, cross.values, mask)
+        given = given + self.cross_attn.cross(self.cross_attn_norm(given), cross.keys, cross.values, mask, by)
         if len(given) == len(x):
             return given
         return torch.cat((given, x[len(given) :] + cross.null))
@@ -142,7 +144,12 @@ class DiTLayer(nn.Module):
 
 
 class DiT(ComputeDtype, nn.Module):
-    """Diffusion transformer over patches of two latent frames; even layers see a window, odd layers everything."""
+    """Diffusion transformer over patches of two latent frames; even layers see a window, odd layers everything.
+
+    attention: what a host wants attention by instead of torch's, where nothing is masked.
+    """
+
+    attention: Attend | None = None
 
     def __init__(self, config: ModelConfig, ops: Ops = PlainOps, device=None, dtype=None):
         super().__init__()
@@ -202,7 +209,8 @@ class DiT(ComputeDtype, nn.Module):
         hidden = (hidden.unflatten(0, (-1, len(prepared.patches))) + prepared.patches).flatten(0, 1)
         for index, layer in enumerate(self.layers.in_turn()):
             band = prepared.band if index % 2 == 0 else None
-            hidden = layer(hidden, modulation, prepared.rotary, band, prepared.cross[index], prepared.mask)
+            seen = band, prepared.cross[index], prepared.mask
+            hidden = layer(hidden, modulation, prepared.rotary, *seen, self.attention)
         return self._unpatch(hidden, time.state.repeat(times, 1, 1), prepared.frames)
 
     def _patch(self, x: Tensor) -> Tensor:

@@ -24,6 +24,8 @@ from ..config import ModelConfig
 # layers of the DiT or the planner.
 Ops: TypeAlias = "ModuleType | type[Any]"
 Rotary: TypeAlias = "tuple[Tensor, Tensor]"  # cosines and sines, each [P, D / 2]
+# Attention of q [B, K, P, D] to all of k, v [B, K, S, D], giving q's shape: a host's own, in place of torch's.
+Attend: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
 
 
 def weight_and_bias(module: nn.Module, like: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -134,12 +136,14 @@ def make_band(length: int, window: int, groups: int, like: Tensor) -> Band | Non
     )
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention of q [B, K, G, P, D] to k, v [B, K, S, D]; returns q's shape.
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, by: Attend | None = None) -> Tensor:
+    """Attention of q [B, K, G, P, D] to k, v [B, K, S, D]; returns q's shape. `by`: where nothing is masked.
 
     The query groups are folded into the query length, so keys and values are never repeated and every backend of
     scaled_dot_product_attention qualifies. `mask` broadcasts to [B, K, G * P, S].
     """
+    if by is not None and mask is None:
+        return by(q.flatten(2, 3), k, v).view(q.shape)
     return F.scaled_dot_product_attention(q.flatten(2, 3), k, v, attn_mask=mask).view(q.shape)
 
 
@@ -180,16 +184,16 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(head_dim, eps, device, dtype)
         self.k_norm = RMSNorm(head_dim, eps, device, dtype)
 
-    def forward(self, x: Tensor, rotary: Rotary, band: Band | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotary, band: Band | None, by: Attend | None = None) -> Tensor:
         """Self-attention, [B, P, width]. Everything is visible where `band` is None."""
         q = rotate(self.queries(x), rotary)
         k, v = self.keys_values(x)
         k = rotate(k, rotary)
-        return self.merge(attend(q, k, v) if band is None else attend_banded(q, k, v, band))
+        return self.merge(attend(q, k, v, by=by) if band is None else attend_banded(q, k, v, band))
 
-    def cross(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def cross(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, by: Attend | None = None) -> Tensor:
         """Attention of x [B, P, width] to keys and values from `keys_values`, without positions."""
-        return self.merge(attend(self.queries(x), k, v, mask))
+        return self.merge(attend(self.queries(x), k, v, mask, by))
 
     def queries(self, x: Tensor) -> Tensor:
         """[B, K, G, P, D]"""

@@ -4,6 +4,7 @@ interrupt. What differs between ComfyUI versions is in `nodes/versions.py`.
 
 from .model import AceStep15, placed_network, song_model, tokenized, wrap_network
 from .ops import comfy_ops
+from .patches import not_followed
 from .placement import homes, intermediate_device
 from .planner import LYRICS_TOKENS, PlacedPlanner, load_planner
 from .precision import encoder_dtype, network_dtypes, text_encoder_dtype, vae_dtype
@@ -24,6 +25,7 @@ __all__ = [
     "intermediate_device",
     "load_planner",
     "network_dtypes",
+    "not_followed",
     "placed_network",
     "show_note",
     "show_on_node",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.latent_formats
@@ -13,8 +14,7 @@ import comfy.model_patcher
 import comfy.model_sampling
 import comfy.supported_models_base
 import torch
-from comfy.patcher_extension import WrapperExecutor, WrappersMP
-from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 
 from ...acestep_core import pipeline
 from ...acestep_core.codes import Codes
@@ -28,6 +28,7 @@ from ...acestep_core.sampling.preview import picture
 from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
 from ..conditioning import BATCH, EDIT, LYRICS, MORPH, TIMBRE, condition_rows, references, text_condition
 from ..versions import is_native, model_class
+from . import patches
 from .estimates import MAX_CONDITION_ROWS, sampling_bytes, tokenizing_bytes
 from .placement import ComfyPlacement
 from .precision import COMPUTE_DTYPES, encoder_dtype
@@ -127,7 +128,7 @@ class AceStep15(model_class()):
         if caption is None or caption.count_nonzero():
             text = text_condition(caption, kwargs.get(LYRICS), network.config.text_hidden_dim)
             (encoded,) = pipeline.encode_conditions(network, [text], device, references(kwargs.get(TIMBRE)))
-            _say_what_is_not_followed(edit, kwargs["noise"].shape[-1])
+            _say_what_is_not_followed(edit, kwargs["noise"].shape[-1], self.current_patcher)
         else:  # ConditioningZeroOut
             encoded = network.null_condition_emb.to(device)
         if edit is not None:
@@ -138,10 +139,18 @@ class AceStep15(model_class()):
         return {"song": SongCondition(encoded, seen)}
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):
-        prepared = conds["song"].prepared(self.diffusion_model, len(x), _hooked(self.current_patcher))
+        prepared, options = conds["song"].prepared, transformer_options or {}
+        prepared = prepared(self.diffusion_model, len(x), _hooked(self.current_patcher))
+        # As every network of ComfyUI's calls what is around it, options last: EasyCache and its kind.
+        around = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        run = WrapperExecutor.new_class_executor(self._velocity, self.diffusion_model, around)
         # Sigma is the flow's own time, whatever multiplier a ModelSampling node has set.
-        velocity = self.diffusion_model(x.movedim(1, -1), t.float(), prepared)
-        return self.model_sampling.calculate_denoised(t, velocity.movedim(-1, 1), x)
+        return self.model_sampling.calculate_denoised(t, run.execute(x, t.float(), prepared, options), x)
+
+    def _velocity(self, x: torch.Tensor, t: torch.Tensor, prepared: Prepared, options: Mapping) -> torch.Tensor:
+        """[B, 64, T], of latents x [B, 64, T]."""
+        with patches.attention(self.diffusion_model, options):
+            return self.diffusion_model(x.movedim(1, -1), t, prepared).movedim(-1, 1)
 
     def extra_conds_shapes(self, **kwargs: Any) -> dict[str, list[int]]:
         """What `SongCondition.size` will say, before there is one, and what it takes to make it."""
@@ -185,12 +194,14 @@ def _check_followed(entry: Mapping[str, Any]) -> None:
         raise RequestError("KSampler would mix the songs of a batch: connect this conditioning to Sample Song")
 
 
-def _say_what_is_not_followed(edit: Edit | None, frames: int) -> None:
+def _say_what_is_not_followed(edit: Edit | None, frames: int, model: comfy.model_patcher.ModelPatcher | None) -> None:
+    notes = patches.without_place(model) if model is not None else []
     unheard = edit.beyond_context() if edit is not None else []
     if edit is not None and frames != edit.frames:
         unheard.append("the length of the source")
     if unheard:
-        show_note(f"KSampler does not follow {', '.join(unheard)}; Sample Song does")
+        notes.append(f"KSampler does not follow {', '.join(unheard)}; Sample Song does")
+    show_note("\n".join(notes))
 
 
 def _hooked(patcher: comfy.model_patcher.ModelPatcher | None) -> tuple:
@@ -238,6 +249,15 @@ def song_model(model: object) -> AceStep15:
     return inner
 
 
+@dataclass(frozen=True)
+class _SongPlacement(ComfyPlacement):
+    @contextmanager
+    def use(self, module: torch.nn.Module) -> Iterator[torch.device]:
+        network, options = self.patcher.model.diffusion_model, patches.options_of(self.patcher)
+        with super().use(module) as device, patches.attention(network, options):
+            yield device
+
+
 def placed_network(
     model: comfy.model_patcher.ModelPatcher,
     settings: SamplingSettings,
@@ -263,7 +283,7 @@ def placed_network(
     halves = 2 if settings.resolve(defaults).guidance.enabled else 1
     shape = [halves * songs, LATENT_CHANNELS, frames_to_run(frames)]
     memory = inner.memory_required(shape, {name: [size] for name, size in inner.shapes(rows, voices, edit).items()})
-    return pipeline.Model(network=_compiled(model), defaults=defaults, placement=ComfyPlacement(model, memory))
+    return pipeline.Model(network=patches.compiled(model), defaults=defaults, placement=_SongPlacement(model, memory))
 
 
 def tokenized(model: comfy.model_patcher.ModelPatcher, latents: torch.Tensor) -> tuple[Codes, ...]:
@@ -274,9 +294,3 @@ def tokenized(model: comfy.model_patcher.ModelPatcher, latents: torch.Tensor) ->
     part = pipeline.Model(network=inner.diffusion_model, placement=ComfyPlacement(model, memory))
     with watched() as hooks:
         return pipeline.tokenize(part, latents, hooks)
-
-
-def _compiled(model: comfy.model_patcher.ModelPatcher) -> AceStepModel:
-    """The network, or what TorchCompileModel has made of it: its wrapper puts that in place for one call."""
-    wrappers = model.get_wrappers(WrappersMP.APPLY_MODEL, COMPILE_KEY)
-    return WrapperExecutor.new_class_executor(lambda: model.model.diffusion_model, model.model, wrappers).execute()
