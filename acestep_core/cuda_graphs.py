@@ -31,20 +31,19 @@ def recorded(
     in place. Before torch 2.12 its allocator may not recover from a failure: memory it no longer needs then stays its.
     """
     graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
-    try:
-        # Other threads of a host may go on asking for memory meanwhile.
-        with (
-            torch.cuda.device(device),
-            torch.cuda.graph(graph, stream=_lane(device), capture_error_mode="thread_local"),
-        ):
-            step()
-    except RuntimeError as error:
-        _refused.add(device)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        tell(f"CUDA graphs are not used: a step could not be recorded ({reason})")
-        return None
-    finally:
-        torch.cuda.set_stream(before)  # torch stays on the other where a recording fails
+    with torch.cuda.device(device):  # around everything: choosing a stream chooses its card, too
+        try:
+            # Other threads of a host may go on asking for memory meanwhile.
+            with torch.cuda.graph(graph, stream=_lane(device), capture_error_mode="thread_local"):
+                step()
+        except RuntimeError as error:
+            if not isinstance(error, torch.cuda.OutOfMemoryError):  # there may be more of it the next time
+                _refused.add(device)
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            tell(f"CUDA graphs are not used: a step could not be recorded ({reason})")
+            return None
+        finally:
+            torch.cuda.set_stream(before)  # torch stays on the other where a recording fails
     return graph
 
 

@@ -21,7 +21,7 @@ from ..errors import NonFiniteError, RequestError
 from ..runtime import Hooks
 from .dice import Dice, exponential, rolls
 from .grammar import Grammar, State, free_text
-from .graphs import Pace, Recorded
+from .graphs import Pace, Recorded, in_buckets
 from .network import PREFILL, PlannerNetwork, logits
 from .sampling import Sampling, choose, guide
 from .vocabulary import Vocabulary
@@ -173,13 +173,17 @@ class Batch:
         network, cache = self._run.network, self.cache
         return torch.cat([network(tokens[part], starts[part], cache.rows(part), extent) for part in self._parts])
 
+    def extent(self, length: int) -> int:
+        """How many slots to look at for so many tokens; those beyond a row's own are masked."""
+        return length if self._run.device.type == "cpu" else in_buckets(length, self.cache.capacity)
+
     def feed(self, tokens: list[list[int]]) -> None:
         """Appends to each row its own number of tokens; an empty list leaves a row alone, its state meaningless."""
         device, longest = self._run.device, max(map(len, tokens))
         extent = max(self.lengths) + longest
         self.cache.reserve(extent)
         padded = torch.tensor([new + [0] * (longest - len(new)) for new in tokens], device=device)
-        hidden = self.forward(padded, torch.tensor(self.lengths, device=device), extent)
+        hidden = self.forward(padded, torch.tensor(self.lengths, device=device), self.extent(extent))
         last = torch.tensor([max(len(new), 1) - 1 for new in tokens], device=device)
         self.hidden = hidden[torch.arange(len(tokens), device=device), last]
         self.lengths = [length + len(new) for length, new in zip(self.lengths, tokens, strict=True)]
@@ -250,12 +254,12 @@ def _codes(run: Run, rows: Sequence[Row], guided: bool) -> list[list[int]]:
         run.report(1, count, len(rows))
         step = loop.step
         if run.ways.graphs and can_record(run.device, run.network):
-            step = Recorded(step, batch.cache.capacity, run.device)
+            step = Recorded(step, run.device)
         length = max(batch.lengths)
         for i in range(1, count):
             run.check()
             loop.roll()
-            step(length + i)
+            step(batch.extent(length + i))
             pace()
             run.report(i + 1, count, sum(min(each, i + 1) for each in counts))
             if i % LOOK_EVERY == 0:

@@ -13,27 +13,31 @@ from ..cuda_graphs import recorded
 
 log = logging.getLogger("acestep")
 
-BUCKET = 256  # slots: a recorded step looks at a fixed number of them, so one recording serves this many tokens
+BUCKET = 256  # slots
+
+
+def in_buckets(length: int, capacity: int) -> int:
+    """How many of a cache's slots to look at for so many tokens: one of few numbers, as an accelerator pays for each:
+    with a recording of the step, or with a plan for its attention (cuDNN's take up to half a second)."""
+    return min(-(-length // BUCKET) * BUCKET, capacity)
 
 
 class Recorded:
-    """Runs the step of a row that has `length` tokens with the new one, in a cache of `capacity` slots.
+    """Runs a step that looks at `extent` slots.
 
     A step launches some five hundred kernels and takes most of its time to launch them; a recording is one launch. It
     first runs plainly whenever its extent changes, and is recorded the time after. Where recording fails it
     goes on plainly.
     """
 
-    def __init__(self, step: Callable[[int], None], capacity: int, device: torch.device):
+    def __init__(self, step: Callable[[int], None], device: torch.device):
         self._step = step
         self._device = device
-        self._capacity = capacity
         self._extent = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._works = True
 
-    def __call__(self, length: int) -> None:
-        extent = min(-(-length // BUCKET) * BUCKET, self._capacity)
+    def __call__(self, extent: int) -> None:
         if not self._works or extent != self._extent:
             self._extent, self._graph = extent, None
             self._step(extent)
@@ -58,8 +62,9 @@ class Pace:
         if self._device.type == "mps":
             torch.mps.synchronize()
         elif self._device.type in ("cuda", "xpu"):
-            event = getattr(torch, self._device.type).Event()
-            event.record()
+            backend = getattr(torch, self._device.type)
+            event = backend.Event()
+            event.record(backend.current_stream(self._device))  # by itself it takes that of the first card
             self._events.append(event)
             if len(self._events) > 1:
                 self._events.popleft().synchronize()

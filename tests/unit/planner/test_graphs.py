@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acestep_core import cuda_graphs
-from acestep_core.planner.graphs import BUCKET, Pace, Recorded
+from acestep_core.planner.graphs import BUCKET, Pace, Recorded, in_buckets
 
 
 class Card:
@@ -53,9 +53,9 @@ CUDA = torch.device("cuda")
 
 def test_every_step_runs_once_over_enough_slots(card):
     lengths = range(BUCKET - 3, BUCKET + 6)
-    run = Recorded(card.step, BUCKET + 100, CUDA)
+    run = Recorded(card.step, CUDA)
     for length in lengths:
-        run(length)
+        run(in_buckets(length, BUCKET + 100))
     assert len(card.ran) == len(lengths) and card.recordings == 2
     assert all(length <= extent <= BUCKET + 100 for length, (_, extent) in zip(lengths, card.ran, strict=True))
     assert [how for how, _ in card.ran] == ["plainly", *["replayed"] * 3, "plainly", *["replayed"] * 4]
@@ -68,31 +68,33 @@ def test_where_recording_fails_steps_run_plainly(card, monkeypatch, caplog):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch.cuda, "graph", graph)
-    run = Recorded(lambda extent: card.ran.append(("plainly", extent)), BUCKET, CUDA)
-    run(1)
+    run = Recorded(lambda extent: card.ran.append(("plainly", extent)), CUDA)
+    run(BUCKET)
     attempts = len(card.ran)
     with caplog.at_level("INFO", "acestep"):
-        run(2)
+        run(BUCKET)
     assert "CUDA graphs are not used" in caplog.text
     before = len(card.ran)
-    run(3)
+    run(BUCKET)
     # The attempt ran nothing on a real device; after it the step was made plainly.
     assert attempts == 1 and before == 3 and len(card.ran) == 4
 
 
 def test_the_host_is_at_most_one_token_ahead(monkeypatch):
-    waited, made = [], []
+    waited, made, streams = [], [], []
 
     class Event:
-        def record(self):
+        def record(self, stream):
             made.append(self)
+            streams.append(stream)
 
         def synchronize(self):
             waited.append(self)
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    pace = Pace(CUDA)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"that of {device}")
+    pace = Pace(torch.device("cuda", 1))
     for _ in range(4):
         pace()
-    assert waited == made[:3]
+    assert waited == made[:3] and set(streams) == {"that of cuda:1"}
     Pace(torch.device("cpu"))()
