@@ -234,7 +234,8 @@ def _fill(module: nn.Module, source: Source, device: torch.device, dtype: torch.
     # In the order of the file, for the sake of spinning disks. A host may call this in inference mode, which must not
     # mark the weights for ever; the threads do not inherit it.
     order = sorted(wanted, key=lambda name: (str(weights[name].value.file), weights[name].value.start))
-    with ThreadPoolExecutor(READERS, "acestep-load") as pool, torch.inference_mode(False):
+    threads = 1 if device.type == "mps" else READERS  # Metal does not bear several
+    with ThreadPoolExecutor(threads, "acestep-load") as pool, torch.inference_mode(False):
         futures = {
             pool.submit(_place, module, name, weights[name], wanted[name], dtype, device): name for name in order
         }

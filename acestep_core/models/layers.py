@@ -27,6 +27,8 @@ Rotary: TypeAlias = "tuple[Tensor, Tensor]"  # cosines and sines, each [P, D / 2
 # Attention of q [B, K, P, D] to all of k, v [B, K, S, D], giving q's shape: a host's own, in place of torch's.
 Attend: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
 
+SCORES = 2**28  # of queries and keys, at a time, where they are held in memory: 1 GiB in float32
+
 
 def weight_and_bias(module: nn.Module, like: Tensor) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of one of the `ops` layers in the dtype and on the device of `like`.
@@ -144,7 +146,21 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, by: Atte
     """
     if by is not None and mask is None:
         return by(q.flatten(2, 3), k, v).view(q.shape)
-    return F.scaled_dot_product_attention(q.flatten(2, 3), k, v, attn_mask=mask).view(q.shape)
+    attention = _attention_in_parts if q.device.type == "mps" else F.scaled_dot_product_attention
+    return attention(q.flatten(2, 3), k, v, attn_mask=mask).view(q.shape)
+
+
+def _attention_in_parts(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
+    """Attention of q [B, K, P, D], so many queries at a time that what all of them see of the keys stays small.
+
+    Metal's holds it in memory at once, and more than 4 GiB of it end the process without an error (pytorch#149261).
+    """
+    rows = max(1, SCORES // (q.shape[0] * q.shape[1] * k.shape[2]))
+    parts = q.split(rows, dim=2)
+    shared = attn_mask is None or attn_mask.shape[-2] == 1
+    masks = [attn_mask] * len(parts) if shared else attn_mask.split(rows, dim=-2)
+    each = zip(parts, masks, strict=True)
+    return torch.cat([F.scaled_dot_product_attention(part, k, v, attn_mask=mask) for part, mask in each], dim=2)
 
 
 def attend_banded(q: Tensor, k: Tensor, v: Tensor, band: Band) -> Tensor:

@@ -22,6 +22,8 @@ def network_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
     if asked != "auto" and asked not in STORAGE_DTYPES:
         raise RequestError(f"unknown dtype {asked!r}: allowed are auto, {', '.join(STORAGE_DTYPES)}")
     device = mm.get_torch_device()
+    if asked == "fp8_e4m3fn" and not mm.supports_cast(device, torch.float8_e4m3fn):
+        raise RequestError(f"{device} cannot restore weights kept in fp8: choose auto, bfloat16 or float32")
     if asked == "bfloat16" and has_bfloat16(device) and not mm.FORCE_FP32:
         return torch.bfloat16, torch.bfloat16
     storage = mm.unet_dtype(device, supported_dtypes=COMPUTE_DTYPES) if asked == "auto" else STORAGE_DTYPES[asked]

@@ -10,6 +10,7 @@ import torch
 from pack_under_test.acestep_core.models.oobleck import OobleckVAE
 from pack_under_test.nodes.comfy_runtime import comfy_ops, network_dtypes, precision
 
+from .odd_inputs import refusal
 from .world import World, difference, network_of, similarity
 
 BF16, F32, FP8 = torch.bfloat16, torch.float32, torch.float8_e4m3fn
@@ -31,6 +32,15 @@ def check_bfloat16_is_computed_in_where_the_hardware_has_it(world: World) -> Non
             assert network_dtypes("bfloat16") == (BF16, compute)
             assert network_dtypes("float32") == network_dtypes("auto") == (F32, F32)
             assert network_dtypes("fp8_e4m3fn") == (FP8, F32)
+
+
+def check_fp8_is_refused_where_it_cannot_be_restored(world: World) -> None:
+    usual, mm.supports_cast = mm.supports_cast, lambda device, dtype: dtype != FP8
+    try:
+        assert "cannot restore weights kept in fp8: choose auto" in refusal(lambda: network_dtypes("fp8_e4m3fn"))
+        assert network_dtypes("float32") == (F32, F32)
+    finally:
+        mm.supports_cast = usual
 
 
 def check_force_fp32_stands(world: World) -> None:

@@ -102,6 +102,25 @@ def test_attention_ignores_masked_keys():
     assert torch.allclose(got[1:], layers.attend(q[1:], k[1:, :, :5], v[1:, :, :5]), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["nothing", "keys", "both"])
+def test_attention_in_parts_is_attention(monkeypatch, kind):
+    """What Metal gets, whose attention holds all scores at once."""
+    q, k, v = heads(9, groups=2)
+    q = q.flatten(2, 3)
+    mask = None if kind == "nothing" else draw(2, 1, 1 if kind == "keys" else 18, 9)
+    whole, sizes = torch.nn.functional.scaled_dot_product_attention, []
+    wanted = whole(q, k, v, attn_mask=mask)
+
+    def watched(q, k, v, attn_mask):
+        sizes.append(q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2])
+        return whole(q, k, v, attn_mask=attn_mask)
+
+    monkeypatch.setattr(layers.F, "scaled_dot_product_attention", watched)
+    monkeypatch.setattr(layers, "SCORES", 5 * q.shape[0] * q.shape[1] * 9)
+    assert torch.allclose(layers._attention_in_parts(q, k, v, attn_mask=mask), wanted, atol=1e-6)
+    assert len(sizes) == 4 and max(sizes) <= layers.SCORES
+
+
 def test_rotary_positions_turn_pairs_of_the_two_halves():
     x, theta = draw(1, 3, 7, 10), 1_000_000.0
     frequencies = theta ** (-torch.arange(5, dtype=torch.float64) / 5)
