@@ -129,7 +129,7 @@ def _original(name: str) -> Release:
     repo, files = f"ACE-Step/{folder}", _NETWORK_FILES
     if name == "turbo":
         repo, files = MAIN_REPO, _inside(folder, _NETWORK_FILES)
-    size = 9_974_000_000 if variant.xl else 4_788_000_000
+    size = 19_950_000_000 if variant.xl else 4_788_000_000  # the large ones are kept in float32
     return Release(name, Kind.NETWORK, repo, files, folder, size, True, variant.about, variant, _PARTS)
 
 
@@ -274,14 +274,19 @@ def _user_data() -> Path:
     return home / ".local" / "share"
 
 
-_WORDS = re.compile(r"[a-z0-9]+")
+# Words, also where they are run together: AceStep15Base, xlsft.
+_WORDS = re.compile(r"xl(?=turbo|base|sft)|[A-Z]*[a-z]+|[A-Z]+")
+_SPECIAL = ("shift1", "shift3", "continuous")
 
 
 def variant_named(text: str) -> Variant | None:
-    """The variant that a file or folder name speaks of, by its words: `acestep_v1.5_xl_base_bf16` is xl-base."""
-    words = set(_WORDS.findall(text.lower()))
-    family = next((family for family in Family if family.value in words), None)
-    special = next((word for word in ("shift1", "shift3", "continuous") if word in words), None)
+    """The variant that a file or folder name speaks of, by its words: `acestep_v1.5_xl_base_bf16` is xl-base.
+
+    Beside another family, as in the names of merged models, turbo is not meant: it would rule guidance out.
+    """
+    words = _words(text)
+    special = next((word for word in _SPECIAL if word in text.lower()), None)
+    family = next((family for family in (Family.SFT, Family.BASE, Family.TURBO) if family.value in words), None)
     if family is None and special:
         family = Family.TURBO
     if family is None:
@@ -289,6 +294,10 @@ def variant_named(text: str) -> Variant | None:
     if family is Family.TURBO and special and "xl" not in words:
         return VARIANTS[f"turbo-{special}"]
     return variant_of(family, "xl" in words)
+
+
+def _words(text: str) -> set[str]:
+    return {word.lower() for word in _WORDS.findall(text)}
 
 
 def variant_of(family: Family, xl: bool) -> Variant:
@@ -299,10 +308,12 @@ def variant_of(family: Family, xl: bool) -> Variant:
 def pick_variant(stated: Family | None, name: str, xl: bool) -> tuple[Variant, bool]:
     """The variant from what a checkpoint states about itself and, where that leaves a choice, from its name.
 
-    Returns the variant and whether it is only a guess: nothing spoke, so turbo, the most common, is assumed.
+    Returns the variant and whether it is only a guess: nothing spoke, so turbo, the most common, is assumed; or the
+    name is that of a merged model.
     """
     named = variant_named(name)
     family = stated or (named.family if named else None)
+    merged = stated is None and family is not Family.TURBO and Family.TURBO.value in _words(name)
     if named and named.family is family and named.xl == xl:
-        return named, False
-    return variant_of(family or Family.TURBO, xl), family is None
+        return named, merged
+    return variant_of(family or Family.TURBO, xl), merged or family is None

@@ -16,7 +16,7 @@ from ..config import HOP, ModelConfig, TextEncoderConfig, VAEConfig
 from ..errors import CheckpointError, RequestError
 from ..planner.config import RELEASED_ROWS, PlannerConfig
 from . import keymaps
-from .catalog import VARIANTS, Family, Kind, Variant, pick_variant
+from .catalog import VARIANTS, Family, Kind, Variant, pick_variant, variant_named
 from .dimensions import (
     merge_diffusers_configs,
     network_config,
@@ -33,6 +33,15 @@ from .shards import weight_files
 Config = TypeVar("Config", ModelConfig, VAEConfig, TextEncoderConfig, PlannerConfig)
 
 TEXT_ENCODER_ROWS = 151_669  # vocabulary of Qwen3-Embedding-0.6B
+QWEN3_LAYER = {
+    f"{name}.weight"
+    for name in (
+        *(f"self_attn.{part}" for part in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")),
+        *(f"mlp.{part}" for part in ("gate_proj", "up_proj", "down_proj")),
+        "input_layernorm",
+        "post_attention_layernorm",
+    )
+}
 PLAIN_QWEN_ROWS = 151_936  # vocabulary of every Qwen3 that is not the embedding model
 STABLE_AUDIO_HOP = 2048
 
@@ -205,7 +214,10 @@ def _network(
     config = network_config(_shapes(weights), stated)
     snapshot = path.parents[1].name if path.parent.name == "snapshots" else ""  # of the hub's own cache
     family = _stated_family(stated) or _stated_family(metadata)
-    variant, guessed = pick_variant(family, f"{path.name} {snapshot}", config.is_xl)
+    name = f"{path.name} {snapshot}"
+    if path.is_file() and variant_named(name) is None:  # model.safetensors, in a folder that may say it
+        name = path.absolute().parent.name
+    variant, guessed = pick_variant(family, name, config.is_xl)
     silence_file = folder / "silence_latent.pt"
     return NetworkSource(
         kind=Kind.NETWORK,
@@ -286,6 +298,11 @@ def open_text_encoder(path: Path) -> Source[TextEncoderConfig]:
     weights = collected.weights()
     rows = weights["embed_tokens.weight"].value.shape[0]
     stated = read_config(path) if path.is_dir() else {}
+    if not _is_qwen3(weights):
+        raise CheckpointError(
+            f"{path} is another language model, with {rows} rows in its vocabulary; the text encoder, "
+            f"Qwen3-Embedding-0.6B, has {TEXT_ENCODER_ROWS}"
+        )
     if rows in (RELEASED_ROWS, PLAIN_QWEN_ROWS) or "audio_codes" in stated:
         kind = "a plain Qwen3 model" if rows == PLAIN_QWEN_ROWS else "a planner LM"
         raise CheckpointError(
@@ -296,6 +313,13 @@ def open_text_encoder(path: Path) -> Source[TextEncoderConfig]:
     in_all = prefix.startswith(("text_encoders.", "qwen3_"))
     layout = Layout.COMFY_ALL_IN_ONE if in_all else Layout.ORIGINAL if path.is_dir() else Layout.COMFY_SPLIT
     return Source(Kind.TEXT_ENCODER, path, layout, config, weights, tuple(collected.dropped))
+
+
+def _is_qwen3(names: Iterable[str]) -> bool:
+    """Told by the first layer: the text encoders of other models (Qwen 2.5, Llama, Gemma) have biases or more norms
+    there, or none of queries."""
+    first = {name.removeprefix("layers.0.") for name in names if name.startswith("layers.0.")}
+    return "self_attn.q_norm.weight" in first and first <= QWEN3_LAYER
 
 
 def open_planner(path: Path) -> Source[PlannerConfig]:

@@ -96,9 +96,12 @@ def load_network(
     as `model_version`. `ops`, `encoder_ops`: as for AceStepModel. `silence_latent` lies on `device` in float32; it is
     None where the checkpoint has none: call `ensure_silence`. Raises CheckpointError.
     """
-    source = open_network(Path(path), variant)
+    source, hooks = open_network(Path(path), variant), hooks or Hooks()
     if source.guessed:
-        log.warning("%s does not say which variant it is; taken for %s", path, source.variant.name)
+        hooks.warn(
+            f"{source.path.name} does not say which variant it is; taken for {source.variant.name}: name its variant "
+            "where that is wrong"
+        )
     silence = None
     if source.silence is not None:
         silence = stored_silence(source.silence, source.config.audio_acoustic_hidden_dim)
@@ -106,7 +109,7 @@ def load_network(
         model = AceStepModel(_named(source), ops, "meta", dtype, encoder_ops)
     for part in source.without:
         setattr(model, part, None)
-    report = _fill(model, source, torch.device(device), dtype, hooks or Hooks())
+    report = _fill(model, source, torch.device(device), dtype, hooks)
     if silence is not None:
         model.silence_latent = silence.to(device)
     return model, report

@@ -182,6 +182,19 @@ def test_planner_as_text_encoder(tmp_path, tiny_encoder, tiny_tokenizer_dir, row
     assert f"is {kind}: its vocabulary has {rows} rows" in message
 
 
+@pytest.mark.parametrize("what", ["biases", "no norms", "more norms"])
+def test_another_models_text_encoder(tmp_path, tiny_encoder, tiny_tokenizer_dir, what):
+    """Qwen 2.5, Llama and Gemma have an embedding and layers, too."""
+    state = dict(tiny_encoder.module.state_dict())
+    if what == "no norms":
+        state = {name: value for name, value in state.items() if not name.endswith(("q_norm.weight", "k_norm.weight"))}
+    else:
+        name = "self_attn.q_proj.bias" if what == "biases" else "pre_feedforward_layernorm.weight"
+        state[f"layers.0.{name}"] = torch.zeros(2)
+    file = layouts.save(tmp_path / "vl.safetensors", layouts.prefixed("model.", state))
+    assert "is another language model, with" in refused(load_text_encoder, file, tokenizer=tiny_tokenizer_dir)
+
+
 def test_text_encoder_without_tokenizer(tmp_path, tiny_encoder):
     file = layouts.save(tmp_path / "text.safetensors", tiny_encoder.module.state_dict())
     assert "holds no tokenizer; name a folder" in refused(load_text_encoder, file)

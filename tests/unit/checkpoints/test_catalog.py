@@ -61,10 +61,12 @@ def test_sizes_are_those_of_the_networks():
     def bfloat16(names):
         return 2 * sum(map(prod, names.values()))
 
+    assert RELEASES["comfy-xl-sft"].size == pytest.approx(bfloat16(manifest.network(manifest.XL)), rel=0.01)
     sizes = {"turbo": manifest.network(manifest.TWO_B), "xl-sft": manifest.network(manifest.XL), "vae": manifest.vae()}
     for name, names in sizes.items():
         assert RELEASES[name].approximate
-        assert RELEASES[name].size == pytest.approx(bfloat16(names), rel=0.01)
+        kept_as_float32 = name == "xl-sft"
+        assert RELEASES[name].size == pytest.approx((1 + kept_as_float32) * bfloat16(names), rel=0.01)
 
 
 def test_nothing_but_data_is_ever_fetched():
@@ -81,6 +83,12 @@ def test_nothing_but_data_is_ever_fetched():
         ("acestep-v15-turbo-fix-inst-shift3", "turbo-shift3"),
         ("acestep-v15-turbo-rl", "turbo"),
         ("models--ACE-Step--acestep-v15-xl-sft", "xl-sft"),
+        ("aceStep15_sftV10.safetensors", "sft"),
+        ("acestepV15Base_fp8.safetensors", "base"),
+        ("ace_step_v1_5_xlsft.safetensors", "xl-sft"),
+        ("ACE-Step-v1.5-XL-Turbo", "xl-turbo"),
+        ("acestep_v1.5_merge_sft_turbo_ta_0.5.safetensors", "sft"),
+        ("xl_merge_base_turbo.safetensors", "xl-base"),
         ("database.safetensors", None),
         ("model.safetensors", None),
     ],
@@ -94,6 +102,12 @@ def test_what_a_checkpoint_states_beats_its_name():
     assert pick_variant(Family.SFT, "turbo", False) == (VARIANTS["sft"], False)
     assert pick_variant(None, "xl_turbo", False) == (VARIANTS["turbo"], False)
     assert pick_variant(None, "model", True) == (VARIANTS["xl-turbo"], True)
+
+
+def test_a_merged_model_keeps_its_guidance_and_is_a_guess():
+    assert pick_variant(None, "merge_sft_turbo_ta_0.5", False) == (VARIANTS["sft"], True)
+    assert pick_variant(None, "merge_base_turbo", True) == (VARIANTS["xl-base"], True)
+    assert pick_variant(Family.TURBO, "merge_sft_turbo", False) == (VARIANTS["turbo"], False)
 
 
 def test_presence(tmp_path):

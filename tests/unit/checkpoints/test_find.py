@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from acestep_core.checkpoints.catalog import NANO, Kind
 from acestep_core.checkpoints.find import find_checkpoint
@@ -131,6 +132,14 @@ def test_comfyui_files_by_other_names_in_sub_folders(comfy):
     for asked in (comfy, network):
         found = find_checkpoint(asked)
         assert (found.network, found.vae, found.variant.name) == (network, vae, "sft")
+
+
+def test_text_encoders_of_other_models_are_passed_over(comfy, tiny_encoder):
+    own = comfy / "text_encoders" / "qwen_0.6b_ace15.safetensors"
+    other = {**tiny_encoder.module.state_dict(), "layers.0.self_attn.q_proj.bias": torch.zeros(2)}
+    layouts.save(own.with_name("a_qwen_2.5_vl_7b.safetensors"), layouts.prefixed("model.", other))
+    renamed = own.rename(own.with_name("z.safetensors"))
+    assert find_checkpoint(comfy).text_encoder == renamed
 
 
 def test_tokenizer_beside_a_single_file(comfy, tiny_tokenizer_dir):

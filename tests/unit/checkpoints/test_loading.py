@@ -177,6 +177,13 @@ def test_report(tmp_path, model, caplog):
 def test_a_guessed_variant_is_said(tmp_path, model, caplog):
     load_network(layouts.save(tmp_path / "mystery.safetensors", model.state_dict()))
     assert "does not say which variant it is; taken for turbo" in caplog.text
+    (tmp_path / "acestep-v15-sft").mkdir()
+    file = layouts.save(tmp_path / "acestep-v15-sft" / "model.safetensors", model.state_dict())
+    warned = []
+    _, report = load_network(file, hooks=Hooks(warned=warned.append))
+    assert (report.variant.name, warned) == ("sft", [])
+    load_network(layouts.save(tmp_path / "mystery.safetensors", model.state_dict()), hooks=Hooks(warned=warned.append))
+    assert len(warned) == 1
 
 
 def test_progress_counts_the_bytes(folder):
