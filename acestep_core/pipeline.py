@@ -234,14 +234,15 @@ def encode_audio(
 ) -> Tensor:
     """Audio `[batch, channels, samples]` of any rate to latents `[batch, frames, 64]`, float32 on the CPU.
 
-    Zeros fill the last frame up. Raises RequestError for empty, silent or broken audio.
+    Zeros fill the last frame up; what goes beyond −1…1 is cut off. Raises RequestError for empty, silent or broken
+    audio.
     """
     vae = _part(model.vae, "VAE")
     check_waveform(waveform, sample_rate)
     hooks = hooks or Hooks()
     for sentence in unheard_channels(waveform):
         hooks.warn(sentence)
-    waveform = resample(to_stereo(waveform), sample_rate)
+    waveform = resample(to_stereo(waveform), sample_rate).clamp(-1, 1)  # as the original's, and the VAE's training
     with model.placement.use(vae) as device, phase("encode audio", device, vae.dtype):
         tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
         latents = encode_tiled(vae, waveform, tile_frames, overlap_frames, hooks, device)

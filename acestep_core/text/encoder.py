@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -92,10 +92,12 @@ class TextEncoder:
             caption_prompt=caption.text,
             lyric_prompt=lyrics.text,
             warnings=tuple(warnings),
-            plain=None if task is TEXT2MUSIC else self._plain(caption_prompt(song, TEXT2MUSIC, style, **stems), style),
+            plain=None if task is TEXT2MUSIC else self._plain(song, style),
         )
 
-    def _plain(self, caption: Prompt, style: PromptStyle) -> torch.Tensor:
+    def _plain(self, song: Song, style: PromptStyle) -> torch.Tensor:
+        """Of the song as one from text alone, which names no stems in any model."""
+        caption = caption_prompt(song, TEXT2MUSIC, replace(style, stem_caption=False))
         return self._hidden_states(self.tokenizer.encode_prompt(caption)[0], style.attend_end)
 
     def _tensor(self, ids: list[int]) -> torch.Tensor:

@@ -390,3 +390,5 @@ def test_the_prompt_says_what_the_edit_is(model, monkeypatch):
     generate(stems, Song("x"), seed=1, settings=STEPS, edit=Edit(COVER, SOURCE, auto_mask=True))
     assert "# Caption\nGlobal: \nLocal: x\nMask Control: false\n" in seen[1].caption_prompt
     assert seen[0].plain is not None and encode(model, SONG).plain is None
+    wanted = encode(model, Song("x", metadata=Metadata(duration=FRAMES / 25))).caption
+    assert torch.equal(seen[1].plain, wanted)  # of text alone, in any model

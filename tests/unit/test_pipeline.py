@@ -197,6 +197,7 @@ def test_audio_of_any_rate_becomes_latents(model):
     stereo = torch.cat([tone, tone], dim=1)
     assert torch.equal(latents, encode_audio(model, stereo, 44100))
     assert encode_audio(model, stereo[..., :1], 48000).shape == (1, 1, 64)
+    assert torch.equal(encode_audio(model, 3 * tone, 48000), encode_audio(model, (3 * tone).clamp(-1, 1), 48000))
 
 
 def test_channels_that_are_not_heard_are_said(model, caplog):
