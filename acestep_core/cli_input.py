@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from .song_file import FACTS, KeptSong, load_codes, load_songs, read_text
 
 if TYPE_CHECKING:
     from .recipe import Recipe
+    from .song import Song
 
 log = logging.getLogger("acestep")
 
@@ -44,7 +45,10 @@ def read_recipes(given: Mapping[str, Any]) -> list[Recipe]:
         told = [{**song, "codes": item.codes, "duration": None} for song, item in zip(told, written, strict=True)]
     lyrics = {"lyrics": read_text(given["lyrics"], "lyrics file")} if "lyrics" in given else {}
     options = {name: value for name, value in given.items() if name != "codes" or value is None}
-    return [_recipe({**options, **lyrics}, song) for song in told]
+    recipes = [_recipe({**options, **lyrics}, song) for song in told]
+    if "from" in given and is_song_file(given["from"]):  # what was made without words has none in its tags either
+        _check_words(given["from"], [recipe.song for recipe in recipes if not recipe.codes], empty=not recipes)
+    return recipes
 
 
 def _told(path: str) -> list[dict[str, Any]]:
@@ -119,12 +123,18 @@ def read_songs(given: Mapping[str, Any]) -> list[KeptSong]:
         facts = replace(song.metadata, **{name: given[name] for name in FACTS if name in given})
         caption = given.get("caption", song.caption)
         song = replace(song, caption=caption, lyrics=song.lyrics if lyrics is None else lyrics, metadata=facts)
-        if path is not None and not song.caption.strip() and not song.lyrics.strip():
-            raise RequestError(f"{path} holds no words of a song: say how it shall sound")
         songs.append(replace(item, song=song))
-    if not songs:
-        raise RequestError(f"{path} holds no songs: it is empty")
+    if path is not None:
+        _check_words(path, [item.song for item in songs], empty=not songs)
     return songs
+
+
+def _check_words(path: str, songs: Sequence[Song], empty: bool) -> None:
+    """Raises RequestError where a file says nothing of what to make."""
+    if empty:
+        raise RequestError(f"{path} holds no songs: it is empty")
+    if not all(song.caption.strip() or song.lyrics.strip() for song in songs):
+        raise RequestError(f"{path} holds no words of a song: say how it shall sound")
 
 
 def _kept(path: str) -> list[KeptSong]:

@@ -143,4 +143,7 @@ def _device_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.replace(",", " ").split())
+    try:
+        return tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"numbers from 1 down to 0 such as 1,0.7,0.4, got {text!r}") from None

@@ -12,12 +12,14 @@ from .errors import RequestError
 
 OpenRegions = tuple[tuple[float, float | None], ...]  # an end of None is the end of the song
 
-_RANGE = re.compile(r"(\d+(?:\.\d+)?)?\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)?")
+BETWEEN = re.compile(r"[,;，；、\n]")  # what stands between several of anything, on a Chinese keyboard, too
+_TIME = r"((?:\d+:)?\d+(?:\.\d+)?)?"  # seconds, or minutes and seconds
+_RANGE = re.compile(_TIME + r"\s*(?:-|–|to)\s*" + _TIME)
 
 
 def parse_regions(text: str) -> OpenRegions:
-    """Regions such as "10-15, 40-" in seconds. Raises RequestError for what is none."""
-    parts = [part.strip() for part in re.split(r"[,;\n]", text) if part.strip()]
+    """Regions such as "10-15, 1:20-" in seconds, or in minutes and seconds. Raises RequestError for what is none."""
+    parts = [part.strip() for part in BETWEEN.split(text) if part.strip()]
     return tuple(_region(part) for part in parts)
 
 
@@ -26,7 +28,12 @@ def _region(text: str) -> tuple[float, float | None]:
     if match is None or not any(match.groups()):
         raise RequestError(f"a range is two numbers of seconds such as 10-15, or 40- for all from there, got {text!r}")
     start, end = match.groups()
-    return float(start or 0), None if end is None else float(end)
+    return _seconds(start or "0"), None if end is None else _seconds(end)
+
+
+def _seconds(time: str) -> float:
+    minutes, _, seconds = time.rpartition(":")
+    return 60 * int(minutes or 0) + float(seconds)
 
 
 def widen(regions: tuple[tuple[float, float], ...], overlap: float, seconds: float) -> tuple[tuple[float, float], ...]:

@@ -97,11 +97,12 @@ class StemsNode(io.ComfyNode):
         mask=None,
     ) -> io.NodeOutput:
         from ..acestep_core.edit import Edit
+        from ..acestep_core.regions import BETWEEN
         from ..acestep_core.tasks import COMPLETE, LEGO, find_task
 
         task = find_task(OPERATIONS[operation])
         source = need_source(audio, vae, latent, in_part=task is LEGO and mask is None)
-        more = tuple(name.strip().lower().replace(" ", "_") for name in more_tracks.split(",") if name.strip())
+        more = tuple(name.strip().lower().replace(" ", "_") for name in BETWEEN.split(more_tracks) if name.strip())
         made, ignored = parts(source, mask, start, end, more_ranges, whole=True) if task is LEGO else ({}, [])
         if more and task is not COMPLETE:
             ignored.append(f"more tracks are ignored: {operation} works on one")

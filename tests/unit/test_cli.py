@@ -77,6 +77,31 @@ def test_a_song_is_made_again_from_its_file(acestep, models, tmp_path):
     assert (changed["solver"], changed["duration"]) == (kept["solver"], kept["duration"]) == ("sde", 1.0)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"songs": []}', "holds no songs: it is empty"),
+        ("", "holds no songs: it is empty"),
+        ("{}", "holds no words of a song: say how it shall sound"),
+        ('{"songs": [{"caption": "piano"}, {"bpm": 90}]}', "holds no words of a song"),
+    ],
+)
+def test_a_file_that_says_nothing_is_refused(acestep, tmp_path, content, message):
+    (tmp_path / "s.json").write_text(content)
+    code, _, err = acestep("--from", "s.json")
+    assert code == 2 and f"s.json {message}" in err
+
+
+def test_words_may_come_from_the_command_line(tmp_path):
+    (tmp_path / "s.json").write_text('{"bpm": 90}')
+    song = read({"from": str(tmp_path / "s.json"), "caption": "piano"}).song
+    assert (song.caption, song.metadata.bpm) == ("piano", 90)
+
+
+def test_times_that_are_no_numbers_are_refused(acestep):
+    assert "numbers from 1 down to 0 such as 1,0.7,0.4, got '1,a'" in acestep("piano", "--timesteps", "1,a")[2]
+
+
 def test_the_storage_is_part_of_what_makes_a_song(acestep, models, tmp_path):
     for name, options in (("a", ["--storage", "int8", "--stream"]), ("b", [])):
         assert acestep("piano", "--duration", 1, "--seed", 7, "--steps", 2, *options, "-o", f"{name}.wav")[0] == 0

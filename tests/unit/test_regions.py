@@ -8,6 +8,7 @@ from acestep_core.regions import frames_mask, noise_mask, parse_regions, widen
 def test_ranges_are_read():
     assert parse_regions("10-15, 40-") == ((10, 15), (40, None))
     assert parse_regions("-5; 7.5 – 8\n9 to 10.25,") == ((0, 5), (7.5, 8), (9, 10.25))
+    assert parse_regions("0:01-0:02.5；1:20-，90-10:00、-2") == ((1, 2.5), (80, None), (90, 600), (0, 2))
     assert parse_regions(" ") == ()
 
 
