@@ -41,7 +41,7 @@ class AudioCodesNode(io.ComfyNode):
         from .comfy_runtime import show_note, tokenized
 
         source = need_source(audio, vae, latent)
-        show_note("\n".join(source.notes))
+        show_note(*source.notes)
         return io.NodeOutput(format_songs(tokenized(model, source.latents)))
 
 

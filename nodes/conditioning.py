@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,7 @@ TIMBRE = "reference_audio_timbre_latents"  # as ComfyUI's ReferenceTimbreAudio h
 
 # What ComfyUI's nodes may add to an entry and only its own samplers act on.
 KSAMPLER_ONLY = {"area", "control", "end_percent", "hooks", "mask", "start_percent", "strength"}
-# What only its own ACE-Step 1.5 acts on: codes that its text encoder has planned the song with.
-NATIVE_ONLY = {"audio_codes"}
+NATIVE_CODES = "audio_codes"  # those that ComfyUI's own text encoder has planned the song with: a list of lists
 
 Conditioning = list[list[Any]]  # entries of [caption states [1, L, 1024], dict]
 
@@ -107,23 +106,26 @@ def entries(conditioning: Conditioning, width: int) -> list[Entry]:
 def unheard(conditioning: Conditioning) -> list[str]:
     """Which options of a CONDITIONING Sample Song does not follow, as sentences."""
     options = {name for _, data in conditioning for name in data}
-    sentences = []
-    if options & KSAMPLER_ONLY:
-        names = ", ".join(sorted(options & KSAMPLER_ONLY))
-        sentences.append(f"Sample Song does not follow {names} of its conditioning; KSampler does")
-    if options & NATIVE_ONLY:
-        sentences.append(
-            "the audio codes that ComfyUI's own text encoder has planned are not followed, only its own model does "
-            "that: turn generate_audio_codes off there"
-        )
-    return sentences
+    names = ", ".join(sorted(options & KSAMPLER_ONLY))
+    return [f"Sample Song does not follow {names} of its conditioning; KSampler does"] if names else []
+
+
+def edit_of(data: Mapping[str, Any]) -> Edit | None:
+    """What an entry makes the song of; the codes that ComfyUI's own text encoder planned are a cover of them."""
+    from ..acestep_core.edit import Edit
+    from ..acestep_core.tasks import TEXT2MUSIC
+
+    codes = data.get(NATIVE_CODES)
+    if data.get(EDIT) is not None or not codes:
+        return data.get(EDIT)
+    return Edit(TEXT2MUSIC, codes=tuple(map(tuple, codes)))
 
 
 def _entry(caption: torch.Tensor | None, data: dict[str, Any], width: int) -> Entry:
     if caption is not None and not caption.count_nonzero():
         raise RequestError("this conditioning is empty: Sample Song makes the unconditional half of guidance by itself")
     text = text_condition(caption, data.get(LYRICS), width, data.get(PLAIN))
-    return Entry(text, data.get(SONG), data.get(EDIT), data.get(MORPH), tuple(data.get(TIMBRE) or ()))
+    return Entry(text, data.get(SONG), edit_of(data), data.get(MORPH), tuple(data.get(TIMBRE) or ()))
 
 
 def references(timbre: Sequence[torch.Tensor] | None) -> list[torch.Tensor]:

@@ -89,10 +89,10 @@ def heard_codes(model, audio, vae, latent, codes: str | None) -> Codes:
     from .comfy_runtime import show_note, tokenized
 
     notes: list[str] = []
-    if codes is not None:
-        songs = parse_songs(codes)
-        if not songs:
-            raise RequestError("there is nothing to listen to: the codes are empty")
+    songs = parse_songs(codes or "")
+    if codes is not None and not songs and audio is None and latent is None:
+        raise RequestError("there is nothing to listen to: the codes are empty")
+    if songs:
         if audio is not None or latent is not None:
             notes.append("audio and latent are ignored: the codes are listened to")
     else:
@@ -103,5 +103,5 @@ def heard_codes(model, audio, vae, latent, codes: str | None) -> Codes:
         songs = tokenized(model, source.latents)
     if len(songs) > 1:
         notes.append(f"only the first of the {len(songs)} songs is listened to")
-    show_note("\n".join(notes))
+    show_note(*notes)
     return songs[0]

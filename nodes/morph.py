@@ -79,5 +79,5 @@ class MorphNode(io.ComfyNode):
         source = need_source(audio, vae, latent)
         lasting = source.latents.shape[1] / FRAME_RATE
         lengths = [note for _, data in target for note in length_notes(data.get(SONG), lasting)]
-        show_note("\n".join(dict.fromkeys([*source.notes, *lengths])))
+        show_note(*dict.fromkeys([*source.notes, *lengths]))
         return io.NodeOutput(with_morph(target, origin, source.latents, settings))

@@ -96,6 +96,8 @@ def parts(
     if mask is None and source.noise_mask is None:
         ranges = parse_regions(more_ranges)
         return {"regions": ranges if whole and not (start or end) else ((start, end or None), *ranges)}, []
+    if mask is not None and mask.ndim == 2:  # one picture, as some nodes give it
+        mask = mask[None]
     made = noise_mask(source.noise_mask, frames) if mask is None else frames_mask(mask, frames)
     notes = ["start, end and more ranges are ignored: the mask says what is made"] if given else []
     return {"mask": made}, notes
@@ -105,5 +107,5 @@ def task_output(edit: Edit, source: SourceSong | None, ignored: Sequence[str] = 
     """The task for its socket; what the node has ignored is said on it."""
     from .comfy_runtime import show_note
 
-    show_note("\n".join([*(source.notes if source else ()), *ignored, *edit.ignored()]))
+    show_note(*(source.notes if source else ()), *ignored, *edit.ignored())
     return io.NodeOutput(edit)

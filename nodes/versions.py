@@ -71,6 +71,24 @@ def is_native(model: object) -> bool:
     return type(model).__name__ == NATIVE
 
 
+def temporal_ratio() -> int:
+    """What a latent format has to say that its latents are as long as ComfyUI's own of ACE-Step 1.5.
+
+    Later versions stretch an empty latent by how this differs from what the node that made it says.
+    """
+    import comfy.latent_formats
+
+    own = getattr(comfy.latent_formats, "ACEAudio15", None)
+    return getattr(own, "temporal_downscale_ratio", 1)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Later versions know more kinds of it."""
+    import comfy.model_management as mm
+
+    return mm.is_oom(error) if hasattr(mm, "is_oom") else isinstance(error, mm.OOM_EXCEPTION)
+
+
 def vae_rates(vae: object) -> tuple[int, int]:
     """The sample rates that a `comfy.sd.VAE` encodes from and decodes to.
 
@@ -92,11 +110,12 @@ def check_comfyui() -> None:
         raise RuntimeError(f"ACE-Step 1.5 needs ComfyUI {oldest} or newer, and this is {version}: update ComfyUI")
 
 
-def running_node() -> str | None:
-    """The id of the node that runs in this thread. None where ComfyUI is used as a library, or does not tell."""
+def running_node() -> tuple[str, str] | None:
+    """The ids of the prompt and of its node that runs in this thread. None where ComfyUI is used as a library, or does
+    not tell."""
     try:
         from comfy_execution.utils import get_executing_context
     except ImportError:
         return None
     context = get_executing_context()
-    return None if context is None else context.node_id
+    return None if context is None else (context.prompt_id, context.node_id)

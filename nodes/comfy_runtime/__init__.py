@@ -8,7 +8,7 @@ from .patches import not_followed
 from .placement import homes, intermediate_device
 from .planner import LYRICS_TOKENS, PlacedPlanner, load_planner
 from .precision import encoder_dtype, network_dtypes, text_encoder_dtype, vae_dtype
-from .progress import show_note, show_on_node, watched
+from .progress import show_note, watched
 from .text_encoder import BUNDLED_TOKENIZER, PlacedTextEncoder
 from .vae import SongVAE, song_vae
 
@@ -28,7 +28,6 @@ __all__ = [
     "not_followed",
     "placed_network",
     "show_note",
-    "show_on_node",
     "song_model",
     "song_vae",
     "text_encoder_dtype",

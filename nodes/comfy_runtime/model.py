@@ -18,7 +18,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 
 from ...acestep_core import pipeline
 from ...acestep_core.codes import Codes
-from ...acestep_core.config import LATENT_CHANNELS
+from ...acestep_core.config import FRAMES_PER_CODE, LATENT_CHANNELS
 from ...acestep_core.edit import Edit
 from ...acestep_core.errors import RequestError
 from ...acestep_core.models.dit import Prepared
@@ -26,8 +26,8 @@ from ...acestep_core.models.model import AceStepModel
 from ...acestep_core.sampling.context import CODES_AT_ONCE, codes_seen, context, frames_to_run
 from ...acestep_core.sampling.preview import picture
 from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
-from ..conditioning import BATCH, EDIT, LYRICS, MORPH, TIMBRE, condition_rows, references, text_condition
-from ..versions import is_native, model_class
+from ..conditioning import BATCH, LYRICS, MORPH, TIMBRE, condition_rows, edit_of, references, text_condition
+from ..versions import is_native, model_class, temporal_ratio
 from . import patches
 from .estimates import MAX_CONDITION_ROWS, sampling_bytes, tokenizing_bytes
 from .placement import ComfyPlacement
@@ -50,6 +50,7 @@ class AceStepLatents(comfy.latent_formats.LatentFormat):
 
     latent_channels = LATENT_CHANNELS
     latent_dimensions = 1
+    temporal_downscale_ratio = temporal_ratio()
     latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     latent_rgb_factors_reshape = staticmethod(_drawn)
 
@@ -124,7 +125,7 @@ class AceStep15(model_class()):
         network, device, caption = self.diffusion_model, kwargs["device"], kwargs.get("cross_attn")
         _check_latent(kwargs["noise"])
         _check_followed(kwargs)
-        edit = kwargs.get(EDIT)
+        edit = edit_of(kwargs)
         if caption is None or caption.count_nonzero():
             text = text_condition(caption, kwargs.get(LYRICS), network.config.text_hidden_dim)
             (encoded,) = pipeline.encode_conditions(network, [text], device, references(kwargs.get(TIMBRE)))
@@ -159,7 +160,7 @@ class AceStep15(model_class()):
             return {}  # refused by extra_conds
         voices = len(kwargs.get(TIMBRE) or ())
         rows = condition_rows(caption, lyrics, voices) if lyrics is not None else caption.shape[1]
-        return self.shapes(rows, voices, kwargs.get(EDIT))
+        return self.shapes(rows, voices, edit_of(kwargs))
 
     def shapes(self, rows: int, voices: int, edit: Edit | None) -> dict[str, list[int]]:
         """Of a condition, of the references that are heard for it, and of the audio codes that its edit goes through;
@@ -197,11 +198,12 @@ def _check_followed(entry: Mapping[str, Any]) -> None:
 def _say_what_is_not_followed(edit: Edit | None, frames: int, model: comfy.model_patcher.ModelPatcher | None) -> None:
     notes = patches.without_place(model) if model is not None else []
     unheard = edit.beyond_context() if edit is not None else []
-    if edit is not None and frames != edit.frames:
+    tolerance = FRAMES_PER_CODE - 1 if edit is not None and edit.source is None else 0  # codes end where they can
+    if edit is not None and abs(frames - edit.frames) > tolerance:
         unheard.append("the length of the source")
     if unheard:
         notes.append(f"KSampler does not follow {', '.join(unheard)}; Sample Song does")
-    show_note("\n".join(notes))
+    show_note(*notes)
 
 
 def _hooked(patcher: comfy.model_patcher.ModelPatcher | None) -> tuple:

@@ -24,6 +24,35 @@ log = logging.getLogger("acestep")
 SHOWN_EVERY = 0.25  # seconds: often enough to be read, seldom enough not to slow the planner down
 
 
+class _Board:
+    """What stands below the widgets of the running node: its notes, then what it is at. All that a node says in one
+    run stays there, as what is shown takes the place of what was."""
+
+    def __init__(self) -> None:
+        self._node: tuple[str, str] | None = None
+        self._notes: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        if sentence not in self._of(running_node()):
+            self._notes.append(sentence)
+            self.show()
+
+    def show(self, status: str = "") -> None:
+        node, server = running_node(), sys.modules.get("server")  # not there when ComfyUI is used as a library
+        if node is not None and server is not None:
+            lines = [*self._of(node), *([status] if status else [])]
+            server.PromptServer.instance.send_progress_text("\n".join(lines), node[1])
+
+    def _of(self, node: tuple[str, str] | None) -> list[str]:
+        """The notes of a node, which are none where it is another than before."""
+        if node is None or node != self._node:
+            self._node, self._notes = node, []
+        return self._notes
+
+
+_board = _Board()  # one, as there is one screen
+
+
 class _Pace:
     """How many tokens the planner has written, and how many it writes a second."""
 
@@ -35,7 +64,7 @@ class _Pace:
         rate, now = self._rate(tokens), time.perf_counter()
         if done or now - self._shown >= SHOWN_EVERY:
             self._shown = now
-            show_on_node(f"{tokens} tokens, {rate:.0f} tokens/s")
+            _board.show(f"{tokens} tokens, {rate:.0f} tokens/s")
 
 
 class _NodeProgress:
@@ -72,31 +101,18 @@ def watched(previewed: comfy.latent_formats.LatentFormat | None = None, notes: S
     """Hooks for one node's work, drawing latents of the format `previewed`. `notes`, and what the core warns of, are
     shown on the node. A stop by the user leaves this block as ComfyUI's own interrupt."""
     previewer = None if previewed is None else _previewer(previewed)
-    said = list(notes)
-    show_note("\n".join(said))
-
-    def add(sentence: str) -> None:
-        if sentence not in said:
-            said.append(sentence)
-            show_on_node("\n".join(said))
-
+    for note in notes:
+        show_note(note)
     try:
-        yield Hooks(progress=_NodeProgress(previewer), cancelled=mm.processing_interrupted, warned=add)
+        yield Hooks(progress=_NodeProgress(previewer), cancelled=mm.processing_interrupted, warned=_board.note)
     except Cancelled:
         mm.throw_exception_if_processing_interrupted()  # clears the flag, too
         raise mm.InterruptProcessingException() from None
 
 
-def show_note(note: str) -> None:
-    """One line in the log and on the running node."""
-    if note:
-        log.warning(note)
-        show_on_node(note)
-
-
-def show_on_node(text: str) -> None:
-    """Below the widgets of the running node."""
-    server = sys.modules.get("server")  # not there when ComfyUI is used as a library
-    node_id = running_node()
-    if server is not None and node_id is not None:
-        server.PromptServer.instance.send_progress_text(text, node_id)
+def show_note(*notes: str) -> None:
+    """In the log and on the running node, a line each; empty ones are none."""
+    for note in notes:
+        if note:
+            log.warning(note)
+            _board.note(note)

@@ -20,6 +20,7 @@ from ...acestep_core.errors import RequestError
 from ...acestep_core.models.model import AceStepModel
 from ...acestep_core.models.oobleck import OobleckVAE
 from ...acestep_core.runtime import Hooks
+from ..versions import is_out_of_memory
 from .estimates import tile_bytes
 from .native_vae import NativeVAE, is_song_vae
 from .placement import ComfyPlacement, Container
@@ -80,8 +81,10 @@ class SongVAE:
             placement = ComfyPlacement(self.patcher, memory, whole=True)
             try:
                 return work(pipeline.Model(vae=self.first_stage_model, placement=placement), size)
-            except mm.OOM_EXCEPTION:
-                pass  # what the work held is free once its traceback is: after this block
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Here, where the traceback is gone, and with it what the work held.
             mm.soft_empty_cache()
             if smaller is not None:
                 show_note(

@@ -30,6 +30,7 @@ SETTLE = 500  # milliseconds until the canvas is drawn anew
 TITLE = re.compile(r"\[\d+%\]\[(\d+)%\] (.*)")  # "[14%][50%] Sample Song": of the graph, of the node that runs
 
 LEAF = ".node-lib-node-container"
+OLD_LIBRARY = "Comfy.NodeLibrary.NewDesign"  # later frontends have another, unless told otherwise
 
 READ_NODES = """() => app.graph.nodes.map(node => ({
     id: node.id, type: node.type, title: node.getTitle(), box: [...node.getBounding()],
@@ -130,7 +131,9 @@ class Frontend:
 
     def open(self, language: str = "en") -> None:
         """A blank canvas, with what greets a new user already answered."""
-        self.server.request("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": language})
+        self.server.request(
+            "/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": language, OLD_LIBRARY: False}
+        )
         self.page.goto(f"http://127.0.0.1:{self.server.port}/")
         self.page.wait_for_function("window.app?.vueAppReady && app.graph")
         banner = self.page.locator(".icon-\\[lucide--rocket\\]").locator("xpath=ancestor::div[2]/button")
@@ -215,7 +218,8 @@ class Frontend:
     def add_node(self, label: str, x: float, y: float) -> Node:
         """Drags a node from the library so that its title bar comes to (x, y)."""
         known = {node.id for node in self.nodes()}
-        leaf = self.library(label).filter(has=self.page.get_by_text(label, exact=True)).first
+        named = re.compile(rf"^\s*{re.escape(label)}( \(FLAC\))?\s*$")  # Save Audio was called so
+        leaf = self.library(label).filter(has=self.page.get_by_text(named)).first
         leaf.wait_for()
         box = leaf.bounding_box()
         self.drag((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (x, y))
@@ -243,7 +247,8 @@ class Frontend:
 
     def press_run(self) -> None:
         self.page.evaluate(WATCH_TITLE)
-        self.page.get_by_role("button", name="Run", exact=True).click()
+        run = self.page.get_by_role("button", name="Run", exact=True)
+        self.page.get_by_test_id("queue-button").or_(run).first.click()  # later there are two of that name
 
     def progress_seen(self) -> list[tuple[int, str]]:
         """(percent, node) of the titles that the tab has had since Run was pressed."""

@@ -82,7 +82,8 @@ def assert_at_home(server: ComfyServer, folder: str) -> None:
     ours = {name: node for name, node in info.items() if name.startswith("AS15_")}
     assert ours
     assert {node["python_module"] for node in ours.values()} == {f"custom_nodes.{folder}"}
-    assert "IMPORT FAILED" not in server.log
+    failed = [line for line in server.log.splitlines() if "IMPORT FAILED" in line]
+    assert not [line for line in failed if line.endswith(folder)]  # of ComfyUI's own some may lack what they need
 
     assert "text_to_music" in server.get("/workflow_templates")[folder]
     assert server.get("/i18n")["zh"]["nodeDefs"].keys() == ours.keys()

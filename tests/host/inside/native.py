@@ -6,14 +6,18 @@ import asyncio
 import inspect
 from types import SimpleNamespace
 
+import comfy.latent_formats
 import comfy.lora
 import comfy.model_base
 import comfy.model_management as mm
 import comfy.model_patcher
+import comfy.sample
 import comfy.sd
 import comfyui_version
 import torch
 from pack_under_test.acestep_core.audio import resample
+from pack_under_test.acestep_core.edit import Edit
+from pack_under_test.acestep_core.tasks import TEXT2MUSIC
 from pack_under_test.nodes import AceStepExtension, versions
 
 from .odd_inputs import refusal, with_data
@@ -47,7 +51,7 @@ def native_vae(world: World, rate: int | None = 48_000, hop: int = 1920) -> comf
     vae.process_input = vae.process_output = lambda sound: sound
     vae.latent_channels, vae.latent_dim, vae.output_channels = 64, 1, 2
     vae.upscale_ratio = vae.downscale_ratio = hop
-    vae.disable_offload, vae.not_video, vae.crop_input = True, False, True
+    vae.disable_offload, vae.not_video, vae.crop_input, vae.format_encoded = True, False, True, None
     vae.extra_1d_channel, vae.pad_channel_value, vae.size = None, "replicate", None
     if rate is not None:  # older versions have no such thing
         vae.audio_sample_rate = rate
@@ -131,7 +135,7 @@ def check_a_rate_of_nothing_is_refused(world: World) -> None:
 
 
 def check_its_conditioning_is_followed(world: World) -> None:
-    """It has no song, so the length comes from a latent; codes for its own model are said to be unheard."""
+    """It has no song, so the length comes from a latent, or from the codes that its text encoder has planned."""
     ((caption, data),) = world.conditioning
     native = [[caption, {"pooled_output": None, "conditioning_lyrics": data["conditioning_lyrics"]}]]
     latent = {"samples": torch.zeros(1, 64, FRAMES)}
@@ -139,10 +143,24 @@ def check_its_conditioning_is_followed(world: World) -> None:
     with shown() as notes:
         assert difference(world.sample(conditioning=native, latent=latent), whole) == 0
     assert notes == []
-    native[0][1]["audio_codes"] = [[1, 2, 3]]
+    codes = list(range(FRAMES // 5))
+    planned = with_data(world, audio_codes=[codes], acestep_song=None)
+    ours = with_data(world, acestep_edit=Edit(TEXT2MUSIC, codes=[codes]), acestep_song=None)
     with shown() as notes:
-        world.sample(conditioning=native, latent=latent)
-    assert len(notes) == 1 and "generate_audio_codes" in notes[0]
+        for work in (world.sample, world.ksample):
+            assert difference(work(conditioning=planned), work(conditioning=ours)) == 0
+            assert difference(work(conditioning=planned), work()) > 0.1
+    assert notes == []
+
+
+def check_an_empty_latent_of_its_own_is_not_stretched(world: World) -> None:
+    """Later versions bring it to the length that a model's latent format asks for."""
+    own = getattr(comfy.latent_formats, "ACEAudio15", None)
+    ratio = getattr(own, "temporal_downscale_ratio", 1)
+    assert world.model.model.latent_format.temporal_downscale_ratio == ratio
+    fix, name = comfy.sample.fix_empty_latent_channels, "downscale_ratio_temporal"
+    told = {name: ratio} if name in inspect.signature(fix).parameters else {}
+    assert fix(world.model, torch.zeros(1, 64, FRAMES), **told).shape[-1] == FRAMES
 
 
 def check_what_only_ksampler_follows_is_said_on_the_node(world: World) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from types import SimpleNamespace
 
 import comfy.model_management as mm
@@ -83,11 +84,14 @@ class World:
         inputs = {**usual, **{"conditioning": self.conditioning, "seed": SEED, "batch_size": batch, "steps": steps}}
         return SampleNode.execute(model or self.model, **{**inputs, **changes}).args[0]
 
-    def ksample(self, model=None, *, steps: int = 4, cfg: float = 1.0, callback=None, latent=None) -> torch.Tensor:
+    def ksample(
+        self, model=None, *, steps: int = 4, cfg: float = 1.0, callback=None, latent=None, conditioning=None
+    ) -> torch.Tensor:
         """Latents [1, 64, T] of ComfyUI's, by the function that its KSampler node calls."""
+        conditioning = conditioning or self.conditioning
         empty = torch.zeros(1, 64, FRAMES) if latent is None else latent
         noise = comfy.sample.prepare_noise(empty, SEED)
-        zeroed = [[torch.zeros_like(caption), data] for caption, data in self.conditioning]
+        zeroed = [[torch.zeros_like(caption), data] for caption, data in conditioning]
         return comfy.sample.sample(
             model or self.model,
             noise,
@@ -95,7 +99,7 @@ class World:
             cfg,
             "euler",
             "simple",
-            self.conditioning,
+            conditioning,
             zeroed,
             empty,
             seed=SEED,
@@ -143,6 +147,9 @@ class World:
         return our_conditioning.text_condition(caption, data[our_conditioning.LYRICS], caption.shape[-1])
 
 
+_prompts = count(1)
+
+
 @contextmanager
 def shown() -> Iterator[list[str]]:
     """What is written on the running node meanwhile."""
@@ -152,7 +159,7 @@ def shown() -> Iterator[list[str]]:
     server = SimpleNamespace(send_progress_text=lambda text, node_id: texts.append(text) if node_id == "17" else None)
     sys.modules["server"] = SimpleNamespace(PromptServer=SimpleNamespace(instance=server))
     try:
-        with CurrentNodeContext("prompt", "17"):
+        with CurrentNodeContext(f"prompt {next(_prompts)}", "17"):
             yield texts
     finally:
         del sys.modules["server"]
