@@ -115,7 +115,7 @@ def load_model(
     text_encoder_model, _ = load_text_encoder(
         text_path, device=home, dtype=precision.text_encoder, tokenizer=words, hooks=hooks
     )
-    _check_widths(network, text_encoder_model)
+    check_widths(network, text_encoder_model)
     vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, hooks=hooks)
     with placement.use(vae_model):
         ensure_silence(network, vae_model, hooks)
@@ -143,7 +143,8 @@ def prompt_style(network: AceStepModel) -> PromptStyle:
     return STEMS if network.config.is_lego_sft else ORIGINAL
 
 
-def _check_widths(network: AceStepModel, text_encoder: TextEncoder) -> None:
+def check_widths(network: AceStepModel, text_encoder: TextEncoder) -> None:
+    """Raises CheckpointError where the one cannot read what the other gives."""
     width = text_encoder.module.config.hidden_size
     if width != network.config.text_hidden_dim:
         raise CheckpointError(

@@ -88,6 +88,10 @@ class CoverNode(io.ComfyNode):
         source, songs = find_source(audio, vae, latent), parse_songs(codes)
         if source is None and not songs:
             raise RequestError("there is nothing to cover: connect audio and vae, a latent, or codes")
+        if songs and not through_codes:
+            raise RequestError("codes are connected, and through_codes is off: turn it on, or leave the codes out")
+        if source is None and keep_sound:
+            raise RequestError("keep_sound needs sound beside the codes: connect audio and vae, or a latent")
         blended = blend and strength > 0  # at 0 nothing of the song is to be heard, and a blend still sees it
         edit = Edit(
             task=COVER,

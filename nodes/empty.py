@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .sockets import SAMPLING, SongSocket
+from .song import duration_of
 
 
 class EmptyLatentNode(io.ComfyNode):
@@ -39,5 +40,5 @@ class EmptyLatentNode(io.ComfyNode):
         from .comfy_runtime import intermediate_device
         from .latents import to_latent
 
-        frames = frames_of(song.metadata.duration)
+        frames = frames_of(duration_of(song))
         return io.NodeOutput(to_latent(torch.zeros(batch_size, frames, LATENT_CHANNELS, device=intermediate_device())))

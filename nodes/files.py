@@ -27,6 +27,7 @@ SINGLE_FILES = {
     Kind.PLANNER: ("text_encoders", "checkpoints"),
 }
 SUFFIXES = (".safetensors", ".sft")
+READ = (*SUFFIXES, ".pt", ".json", ".txt")  # what a model folder is read from
 HINTS = {  # shown as the only other entry while there are none
     Kind.NETWORK: "(more: put model folders into models/acestep, single files into models/diffusion_models)",
     Kind.TEXT_ENCODER: "(more: put text encoders into models/text_encoders)",
@@ -108,11 +109,11 @@ def path_of(choice: str) -> Path:
 
 
 def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:
-    """Changes when one of the files does."""
+    """Changes when one of the files does, or one is added, that a model is read from."""
     paths = {path for path in parts if path is not None}
     # A diffusers folder keeps its weights one level down.
     files = [file for path in sorted(paths) for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return [_stamp(file) for file in files]
+    return [_stamp(file) for file in files if file in paths or (file.suffix in READ and file.is_file())]
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:

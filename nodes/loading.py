@@ -6,7 +6,7 @@ from ..acestep_core import pipeline
 from ..acestep_core.checkpoints.dimensions import read_config
 from ..acestep_core.checkpoints.find import Checkpoint
 from ..acestep_core.checkpoints.loading import load_network, load_text_encoder, load_vae
-from ..acestep_core.load import prompt_style
+from ..acestep_core.load import check_widths, prompt_style
 from . import comfy_runtime as runtime
 
 
@@ -36,6 +36,7 @@ def load_parts(
             tokenizer=tokenizer,
             hooks=hooks,
         )
+        check_widths(network, encoder)
         vae, _ = load_vae(
             parts.vae, device=home.vae, dtype=vae_dtype, ops=runtime.comfy_ops(vae_dtype, vae_dtype), hooks=hooks
         )

@@ -174,7 +174,13 @@ class PlanNode(io.ComfyNode):
         from ..acestep_core.codes import format_songs
         from ..acestep_core.planner.functions import CODING, PLANNING
         from ..acestep_core.sampling.noise import batch_seeds
+        from .comfy_runtime import show_note
 
+        notes = what_is_ignored(
+            song, write_codes, batch_size, rewrite_caption, choose_duration, guidance, best_of, negative, first_layout,
+            plan_each,
+        )  # fmt: skip
+        show_note(*notes)
         if choose_duration:
             song = replace(song, metadata=replace(song.metadata, duration=None))
         choice = {"temperature": temperature, "top_p": top_p}
@@ -189,6 +195,37 @@ class PlanNode(io.ComfyNode):
         if plan_each:
             return io.NodeOutput([plans[i].song for i in chosen], [format_songs([written[i]]) for i in chosen])
         return io.NodeOutput([plans[0].song], [format_songs(written[i] for i in chosen)])
+
+
+def what_is_ignored(
+    song: Song,
+    write_codes: bool,
+    batch_size: int,
+    rewrite_caption: bool,
+    choose_duration: bool,
+    guidance: float,
+    best_of: int,
+    negative: str,
+    first_layout: bool,
+    plan_each: bool,
+) -> list[str]:
+    """Sentences for the user about inputs that change nothing beside the others."""
+    notes, facts = [], song.metadata
+    of_codes = {
+        "batch_size": batch_size > 1 and not plan_each,
+        "best_of": best_of > 1,
+        "negative": bool(negative.strip()),
+        "first_layout": first_layout,
+    }
+    ignored = [name for name, given in of_codes.items() if given]
+    if not write_codes and ignored:
+        notes.append(f"without codes these change nothing: {', '.join(ignored)}")
+    elif negative.strip() and guidance <= 1:
+        notes.append("negative is ignored: it needs guidance above 1")
+    whole = None not in (facts.bpm, facts.key, facts.time_signature, facts.duration) and not choose_duration
+    if rewrite_caption and whole:
+        notes.append("the caption stays as it is: the song has all its facts, so there is nothing to think out")
+    return notes
 
 
 def think(planner: PlacedPlanner, song: Song, seeds: Sequence[int], rewrite: bool, sampling: Sampling) -> list[Planned]:

@@ -15,6 +15,7 @@ from ..acestep_core.sampling.settings import SamplingSettings
 from ..acestep_core.sampling.solvers import SOLVERS
 from .latents import from_latent, to_latent
 from .sockets import SAMPLING
+from .song import duration_of
 from .versions import advanced
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .conditioning import Entry
 
 MAX_SEED = 2**64 - 1
+FIRST_SIGMA = 0.9  # schedules made for pure noise begin above it: ACE-Step's own tables at 0.97 or 1
 
 
 class SampleNode(io.ComfyNode):
@@ -178,7 +180,7 @@ class SampleNode(io.ComfyNode):
         seconds = common_length(songs, latent)
         groups = together(songs)
         counts = [batch_size * songs_in(group) for group in groups]
-        ignored = what_is_ignored(songs, latent, solver, retake_variance, retake_seed)
+        ignored = what_is_ignored(songs, latent, batch_size, sigmas, solver, retake_variance, retake_seed)
         ignored = [*not_followed(model), *unheard(conditioning), *ignored]
         seeds, other_seeds = (iter(batch_seeds(first, sum(counts))) for first in (seed, retake_seed))
         made, edits = [], []
@@ -255,10 +257,23 @@ def common_length(songs: Sequence[Entry], latent: dict | None) -> float:
 
 
 def what_is_ignored(
-    songs: Sequence[Entry], latent: dict | None, solver: str, retake_variance: float, retake_seed: int
+    songs: Sequence[Entry],
+    latent: dict | None,
+    batch_size: int,
+    sigmas: torch.Tensor | None,
+    solver: str,
+    retake_variance: float,
+    retake_seed: int,
 ) -> list[str]:
     """Sentences for the user, besides those of the core."""
     ignored = []
+    if sigmas is not None and 0 < sigmas[0] < FIRST_SIGMA and not any(song.edit or song.morph for song in songs):
+        ignored.append(
+            f"the sigmas begin at {sigmas[0]:.2f}, but sampling begins with nothing but noise: to keep some of a song "
+            "use Cover's keep_sound, or KSampler"
+        )
+    if latent is not None and len(latent["samples"]) > batch_size and not any(s.edit or s.morph for s in songs):
+        ignored.append("of the latent only its length counts: batch_size makes several takes")
     if latent is not None and any(song.edit or song.morph for song in songs):
         ignored.append("the latent is ignored: the song is as long as the one it is made from")
     if solver != "euler" and any(song.morph for song in songs):
@@ -283,4 +298,4 @@ def seconds_of(entry: Entry, latent: dict | None) -> float:
             "this conditioning does not say how long the song is: connect the one from Encode Song, or a latent of "
             "that length"
         )
-    return entry.song.metadata.duration
+    return duration_of(entry.song)

@@ -95,3 +95,10 @@ class SongNode(io.ComfyNode):
             duration=duration,
         )
         return io.NodeOutput(Song(caption, lyrics, metadata))
+
+
+def duration_of(song: Song) -> float:
+    """In seconds, where it cannot be left open any longer."""
+    if song.metadata.duration is None:
+        raise RequestError("this song has no duration: set one in Song, or let Plan Song choose it")
+    return song.metadata.duration

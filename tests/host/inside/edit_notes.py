@@ -41,6 +41,8 @@ def check_bad_input_is_refused_in_one_sentence(world: World) -> None:
         (RepaintNode, {"start": 3.0, "end": 9.0}, "reaches out of the song, which is 6 seconds long"),
         (RepaintNode, {"more_ranges": "soon"}, "a range is two numbers of seconds"),
         (RepaintNode, {"mask": torch.zeros(1, 8, 8)}, "the mask is empty"),
+        (CoverNode, {"codes": "1 2 3", "through_codes": False}, "codes are connected, and through_codes is off"),
+        (CoverNode, {"codes": "1 2 3", "keep_sound": 0.5, "latent": None}, "keep_sound needs sound beside the codes"),
         (RepaintNode, {"mode": "wild"}, "unknown mode 'wild'"),
         (ExtendNode, {"after": 0.0}, "nothing to extend"),
         (ExtendNode, {"overlap": 10.0}, "an overlap of 10 seconds leaves nothing of the song, which is 6 seconds long"),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import comfy.model_sampling
 import torch
-from pack_under_test.acestep_core.errors import RequestError
-from pack_under_test.nodes import comfy_runtime, loading
+from pack_under_test.acestep_core.errors import CheckpointError, RequestError
+from pack_under_test.acestep_core.song import Song
+from pack_under_test.nodes import comfy_runtime, files, loading
 from pack_under_test.nodes.codes import LoadCodesNode
+from pack_under_test.nodes.empty import EmptyLatentNode
 from pack_under_test.nodes.load import LoadModelNode
 from pack_under_test.nodes.load_planner import LoadPlannerNode
 
-from .world import World, difference, network_of, similarity
+from .world import FRAMES, World, difference, network_of, shown, similarity
 
 
 def refusal(work) -> str:
@@ -48,6 +53,50 @@ def check_conditioning_without_text_is_refused(world: World) -> None:
         assert "connect the one from Encode Song" in refusal(world.sample)
     finally:
         world.conditioning = whole
+
+
+def check_sampling_from_noise_is_said_where_something_else_was_meant(world: World) -> None:
+    cases = [
+        ({"sigmas": torch.tensor([0.5, 0.25, 0.0])}, "the sigmas begin at 0.50, but sampling begins with nothing but"),
+        ({"latent": {"samples": torch.ones(4, 64, FRAMES)}}, "of the latent only its length counts: batch_size makes"),
+    ]
+    for inputs, said in cases:
+        with shown() as texts:
+            world.sample(**inputs)
+        assert texts[-1].startswith(said), texts
+    with shown() as texts:
+        world.sample(sigmas=torch.tensor([0.97, 0.5, 0.0]), latent={"samples": torch.ones(1, 64, FRAMES)})
+    assert not any(said[:12] in text for text in texts for _, said in cases), texts
+
+
+def check_a_song_without_a_duration_is_refused(world: World) -> None:
+    song = Song("slow jazz")
+    sentence = "this song has no duration: set one in Song, or let Plan Song choose it"
+    assert refusal(lambda: EmptyLatentNode.execute(song, 1)) == sentence
+    assert refusal(lambda: world.sample(conditioning=with_data(world, acestep_song=song))) == sentence
+
+
+def check_a_text_encoder_of_another_width_is_refused(world: World) -> None:
+    parts = files.resolve(files.EMBEDDED, "auto", "auto")
+    try:
+        loading.load_parts(replace(parts, text_encoder=Path.cwd() / "models" / "text-encoder"), "float32", None)
+    except CheckpointError as error:
+        assert "they do not belong together" in str(error)
+    else:
+        raise AssertionError("it was not refused")
+
+
+def check_a_model_stays_what_it_is_beside_other_files(world: World) -> None:
+    folder = Path.cwd() / "fingerprints"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"1")
+    before = files.fingerprint(folder)
+    (folder / ".DS_Store").write_bytes(b"1")
+    (folder / "notes.md").write_bytes(b"1")
+    (folder / "gone.safetensors").symlink_to(folder / "nowhere")
+    assert files.fingerprint(folder) == before != []
+    (folder / "config.json").write_bytes(b"{}")
+    assert files.fingerprint(folder) != before
 
 
 def check_a_foreign_schedule_is_refused(world: World) -> None:

@@ -195,9 +195,13 @@ def check_listening_tells_what_a_recording_is(world: World) -> None:
     found, same = listen(codes=written)
     assert same == written and found.caption and found.metadata.bpm and found.metadata.duration == SECONDS
     all_differ(found, listen(codes=written, seed=1)[0], listen(codes=codes(seed=6))[0])
+    two = f"{written}\n{codes(seed=6)}"
     with shown() as notes:
-        assert listen(codes=f"{written}\n{codes(seed=6)}") == (found, written)
-    assert "only the first of the 2 songs is listened to" in notes
+        assert listen(codes=two) == (found, written)
+    note, pace = notes[-1].splitlines()  # what it writes meanwhile does not take the note's place
+    assert note == "only the first of the 2 songs is listened to" and pace.endswith(" tokens/s")
+    nothing = {"codes": "", "model": world.model, "audio": SOURCE, "vae": world.vae}  # from a plan without codes
+    assert "from 0 to 299 in this planner" in refusal(lambda: listen(**nothing))
     assert "the codes are empty" in refusal(lambda: listen(codes=" "))
     assert "these are no audio codes" in refusal(lambda: listen(codes="<audio 7>"))
     assert "from 0 to 299 in this planner, got 63999" in refusal(lambda: listen(codes="1, 63999"))
@@ -209,6 +213,25 @@ def check_a_recording_is_heard_through_the_models_codes(world: World) -> None:
     """Nano's codes go beyond those of this planner, which only shows that they arrive."""
     sentence = refusal(lambda: listen(model=world.model, audio=SOURCE, vae=world.vae))
     assert "from 0 to 299 in this planner" in sentence
+
+
+def check_what_a_plan_ignores_is_said(world: World) -> None:
+    whole = song(bpm=90, key="C major", time_signature="4")
+    cases = [
+        ({"negative": "drums", "guidance": 1.0}, "negative is ignored: it needs guidance above 1"),
+        ({"wanted": whole}, "the caption stays as it is: the song has all its facts, so there is nothing to think out"),
+        (
+            {"write_codes": False, "batch_size": 2, "best_of": 2, "negative": "drums", "first_layout": True},
+            "without codes these change nothing: batch_size, best_of, negative, first_layout",
+        ),
+    ]
+    for inputs, said in cases:
+        with shown() as texts:
+            plans(**inputs)
+        assert texts[-1].splitlines()[0] == said, texts[-1]
+    with shown() as texts:
+        plans(negative="drums", write_codes=True)
+    assert "\n" not in texts[-1]
 
 
 def check_show_song_shows_and_passes_on(world: World) -> None:
@@ -279,7 +302,7 @@ def check_where_and_how_fast_is_said(world: World) -> None:
     try:
         with shown() as texts:
             codes(batch_size=2)
-        assert re.fullmatch(rf"{2 * CODES} tokens, \d+ tokens/s", texts[-1])
+        assert re.fullmatch(rf"{2 * CODES} tokens, \d+ tokens/s", texts[-1].splitlines()[-1])
         with shown() as texts:
             plan(write_codes=False)
     finally:
