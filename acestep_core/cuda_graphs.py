@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable
 
 import torch
@@ -51,3 +52,23 @@ def recorded(
 def _lane(device: torch.device) -> torch.cuda.Stream:
     """One for all recordings of a card, as each stream has memory of its own."""
     return torch.cuda.Stream(device)
+
+
+class Pace:
+    """Holds the host back to one step (a token, one of sampling) ahead of an accelerator: progress is true, and a stop
+    is prompt."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._events: deque = deque()
+
+    def __call__(self) -> None:
+        if self._device.type == "mps":
+            torch.mps.synchronize()
+        elif self._device.type in ("cuda", "xpu"):
+            backend = getattr(torch, self._device.type)
+            event = backend.Event()
+            event.record(backend.current_stream(self._device))  # by itself it takes that of the first card
+            self._events.append(event)
+            if len(self._events) > 1:
+                self._events.popleft().synchronize()

@@ -23,12 +23,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from acestep_core.cuda_graphs import Pace
 from acestep_core.models.ops import StoredLinear, stored_ops
 from acestep_core.planner import decode
 from acestep_core.planner.config import PlannerConfig
 from acestep_core.planner.decode import Row, Ways, generate
 from acestep_core.planner.dice import rolls
-from acestep_core.planner.graphs import Pace
 from acestep_core.planner.network import PlannerNetwork
 from acestep_core.planner.sampling import Sampling
 from acestep_core.planner.vocabulary import Vocabulary

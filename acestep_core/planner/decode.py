@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cuda_graphs import can_record
+from ..cuda_graphs import Pace, can_record
 from ..errors import NonFiniteError, RequestError
 from ..runtime import Hooks
 from .dice import Dice, exponential, rolls
 from .grammar import Grammar, State, free_text
-from .graphs import Pace, Recorded, in_buckets
+from .graphs import Recorded, in_buckets
 from .network import PREFILL, PlannerNetwork, logits
 from .sampling import Sampling, choose, guide
 from .vocabulary import Vocabulary

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -49,22 +48,3 @@ class Recorded:
             self._step(extent)
         else:
             self._graph.replay()
-
-
-class Pace:
-    """Holds the host back to one token ahead of an accelerator, so that progress is true and a stop is prompt."""
-
-    def __init__(self, device: torch.device):
-        self._device = device
-        self._events: deque = deque()
-
-    def __call__(self) -> None:
-        if self._device.type == "mps":
-            torch.mps.synchronize()
-        elif self._device.type in ("cuda", "xpu"):
-            backend = getattr(torch, self._device.type)
-            event = backend.Event()
-            event.record(backend.current_stream(self._device))  # by itself it takes that of the first card
-            self._events.append(event)
-            if len(self._events) > 1:
-                self._events.popleft().synchronize()

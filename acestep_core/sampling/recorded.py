@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cuda_graphs import recorded
+from ..cuda_graphs import Pace, recorded
 
 Step = Callable[[Tensor, Tensor], Tensor]  # rows [N, T, 64] at times [N] to their velocities
 
@@ -33,6 +33,7 @@ class RecordedStep:
         self._recordings: dict[int, _Recording] = {}
         self._warm: set[int] = set()
         self._works = True
+        self._pace = Pace(device)
 
     def __call__(self, x: Tensor, times: Tensor) -> Tensor:
         rows = len(x)
@@ -45,6 +46,7 @@ class RecordedStep:
         for place, new in zip(recording.given, (x, times), strict=True):
             place.copy_(new)
         recording.graph.replay()
+        self._pace()
         return recording.result.clone()
 
     def _record(self, x: Tensor, times: Tensor) -> None:

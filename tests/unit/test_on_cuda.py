@@ -168,7 +168,8 @@ def test_silence_that_is_not_in_the_checkpoint_is_heard_on_the_card(tmp_path, ti
 )
 def test_a_step_can_be_recorded_and_replayed(models, monkeypatch, caplog, kind, settings, replays, recordings):
     _, there = models[kind]
-    replayed = []
+    replayed, paced = [], []
+    monkeypatch.setattr(cuda_graphs.Pace, "__call__", lambda self: paced.append(self))
     with pretend_cuda():
         replay = torch.cuda.CUDAGraph.replay
         monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replayed.append(graph), replay(graph)))
@@ -177,7 +178,7 @@ def test_a_step_can_be_recorded_and_replayed(models, monkeypatch, caplog, kind, 
         got = song(replace(there, graphs=True), settings)
     assert torch.equal(got, wanted)
     assert "CUDA graphs are not used" not in caplog.text
-    assert (len(replayed), len(set(replayed))) == (replays, recordings)
+    assert (len(replayed), len(set(replayed)), len(paced)) == (replays, recordings, replays)
 
 
 def test_where_a_step_cannot_be_recorded_it_runs_plainly(models, monkeypatch):

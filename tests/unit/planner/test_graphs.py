@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from acestep_core import cuda_graphs
-from acestep_core.planner.graphs import BUCKET, Pace, Recorded, in_buckets
+from acestep_core.cuda_graphs import Pace
+from acestep_core.planner.graphs import BUCKET, Recorded, in_buckets
 
 
 class Card:
