@@ -3,9 +3,10 @@
     python -m benchmarks.planner                  0.6B, the dtype that the processor is fast in
     python -m benchmarks.planner --size 1.7b --codes 100 --songs 2
 
-Beside ours in the dtype asked for, in int8 and in two forwards a token, two peers: `generate` as it comes, whose
-guidance makes two forwards; and guided over one batch of prompts and negative prompts. All choose among the audio codes
-alone, at temperature 0.85 and top-p 0.9. Time is that of the whole call, prompts included; medians of alternating runs.
+Beside ours in the dtype asked for, in int8, in fp8 and in two forwards a token, two peers: `generate` as it comes,
+whose guidance makes two forwards; and guided over one batch of prompts and negative prompts. All choose among the
+audio codes alone, at temperature 0.85 and top-p 0.9. Time is that of the whole call, prompts included; medians of
+alternating runs.
 
 A second table says what a token takes, for one song and for several: random numbers drawn in series and ahead, and on
 CUDA the whole token, how much of it the host is at work (rather than waiting), and its share of what the memory's
@@ -57,10 +58,10 @@ def ours(config: PlannerConfig, device: torch.device, dtype: torch.dtype) -> Pla
     return network
 
 
-def stored(network: PlannerNetwork) -> PlannerNetwork:
-    """The same, its layers' matrices in int8; what is not one of these is shared."""
+def stored(network: PlannerNetwork, kind: torch.dtype) -> PlannerNetwork:
+    """The same, its layers' matrices in that dtype; what is not one of these is shared."""
     with torch.device("meta"):
-        copy = PlannerNetwork(network.config, stored_ops(torch.int8))
+        copy = PlannerNetwork(network.config, stored_ops(kind))
     copy.load_state_dict(network.state_dict(), assign=True, strict=False)
     for module in copy.modules():
         if isinstance(module, StoredLinear):
@@ -259,10 +260,11 @@ def main() -> None:
         return
     peer, rows = theirs(network), some_rows(args.songs, args.codes)
     shared = (peer, config, rows[0].prompt, rows[0].negative, args.codes, args.songs)
-    small = stored(network)
+    in_int8, in_fp8 = (stored(network, kind) for kind in (torch.int8, torch.float8_e4m3fn))
     runs = {
         "ours": lambda: generate(network, vocabulary, rows, sampling=SAMPLING),
-        "ours, int8": lambda: generate(small, vocabulary, rows, sampling=SAMPLING),
+        "ours, int8": lambda: generate(in_int8, vocabulary, rows, sampling=SAMPLING),
+        "ours, fp8": lambda: generate(in_fp8, vocabulary, rows, sampling=SAMPLING),
         "ours, two forwards": lambda: generate(network, vocabulary, rows, sampling=SAMPLING, ways=Ways(together=False)),
         "transformers, batched": their_run(*shared, batched=True),
         "transformers": their_run(*shared, batched=False),

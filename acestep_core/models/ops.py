@@ -127,13 +127,28 @@ class StoredLinear(nn.Linear):
 
 
 def _restored(values: Tensor, scale: Tensor | None, like: Tensor) -> Tensor:
-    """The weight that `values` stand for. Any is exact in bfloat16 and float16: it is rounded once, at the end."""
-    if values.dtype == torch.int8 and scale is not None and like.device.type != "cpu" and not is_compiling():
-        # Half of the way through memory that casting first takes. On a CPU it is slower.
-        weight = torch.empty(values.shape, dtype=like.dtype, device=like.device)
-        return torch.mul(values.to(like.device), scale.to(like.device), out=weight)
-    weight = values.to(like)  # a copy, because of the dtype
-    return weight if scale is None else weight.mul_(scale.to(like.device))
+    """The weight that `values` stand for, rounded once, at the end: they are exact in any dtype they go through."""
+    if scale is None:
+        return values.to(like)  # a copy, because of the dtype
+    if values.device.type == like.device.type == "cpu":  # where float32 is what is multiplied and cast fastest
+        if values.dtype == torch.float8_e4m3fn:
+            values, scale = _256th(values), 256 * scale
+        return values.float().mul_(scale).to(like.dtype)
+    scale = scale.to(like.device)
+    if values.dtype == torch.int8 and values.device == like.device and not is_compiling():
+        # Half of the way through memory that casting first takes.
+        return torch.mul(values, scale, out=torch.empty(values.shape, dtype=like.dtype, device=like.device))
+    return values.to(like).mul_(scale)
+
+
+def _256th(values: Tensor) -> Tensor:
+    """fp8 (e4m3fn) divided by 256, in float16, exact; torch's own cast takes twenty times as long on a CPU.
+
+    The bits are the same ones in both, exponents being 8 apart: sign, then those of the exponent and the mantissa, here
+    with a zero between them. Only NaN, which no stored weight is, would become a number.
+    """
+    bits = values.view(torch.int8).to(torch.int16).bitwise_left_shift_(7)  # the sign comes twice
+    return bits.bitwise_and_(~(1 << 14)).view(torch.float16)
 
 
 def stored(weight: Tensor, storage: torch.dtype) -> tuple[Tensor, Tensor]:

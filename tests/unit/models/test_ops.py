@@ -69,6 +69,15 @@ def test_a_layer_computes_in_the_dtype_of_its_input(storage, dtype):
     assert linear.weight.dtype == storage  # not restored for good
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_every_fp8_number_is_restored_as_torch_does(dtype):
+    values = torch.arange(256, dtype=torch.uint8).view(FP8)[None]
+    values = values[~values.float().isnan()][None]
+    scale, like = torch.tensor([[0.5]]), torch.zeros(1, dtype=dtype)
+    assert torch.equal(ops._restored(values, scale, like), values.to(dtype) * 0.5)
+    assert (ops._256th(values).float() * 256 == values.float()).all()
+
+
 @KINDS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_for_few_rows_a_weight_is_restored_piece_by_piece(storage, dtype, monkeypatch):
