@@ -6,6 +6,7 @@ A ComfyUI that has none (before 0.11.1) is left out of the tables.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -39,7 +40,14 @@ def _module(name: str, device: torch.device) -> object:
 def network(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Diffusion transformer and condition encoder, as `decoder` and `encoder`. Weights are unset."""
     ace, ops = (_module(f"comfy.{name}", device) for name in ("ldm.ace.ace_step15", "ops"))
-    return ace.AceStepConditionGenerationModel(
+    model = ace.AceStepConditionGenerationModel
+    of_encoder = {
+        "encoder_hidden_size": config.encoder_hidden_size,
+        "encoder_intermediate_size": config.encoder_intermediate_size,
+        "encoder_num_heads": config.encoder_num_attention_heads,
+    }
+    known = inspect.signature(model).parameters  # older ones have the transformer's sizes for both
+    return model(
         hidden_size=config.hidden_size,
         text_hidden_dim=config.text_hidden_dim,
         num_dit_layers=config.num_hidden_layers,
@@ -53,6 +61,7 @@ def network(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn
         dtype=dtype,
         device=device,
         operations=ops.disable_weight_init,
+        **{name: value for name, value in of_encoder.items() if name in known},
     )
 
 
