@@ -68,6 +68,14 @@ def test_after_a_failure_all_is_as_before_and_no_other_attempt_is_made(card, err
     assert not can_record(SECOND) and can_record(FIRST)
 
 
+def test_where_memory_ran_out_it_is_tried_again(card):
+    card.fails = torch.cuda.OutOfMemoryError("out of memory")
+    assert recorded(lambda: None, SECOND, lambda _: None) is None
+    assert can_record(SECOND)
+    card.fails = None
+    assert recorded(lambda: None, SECOND, pytest.fail) is not None
+
+
 def test_other_errors_are_not_hidden(card):
     card.fails = ValueError("a bug")
     with pytest.raises(ValueError, match="a bug"):

@@ -17,6 +17,7 @@ from acestep_core.planner.decode import Row, Ways
 from acestep_core.planner.decode import generate as write
 from acestep_core.planner.functions import codes, plan
 from acestep_core.planner.loading import Planner, load_planner
+from acestep_core.planner.network import PlannerNetwork
 from acestep_core.planner.sampling import Sampling
 from acestep_core.planner.scoring import score
 from acestep_core.runtime import Hooks, Resident
@@ -249,6 +250,25 @@ def test_the_code_loop_can_be_recorded_and_replayed(folders, caplog):
         ]
     assert both[0] == both[1] and len(set(both[0][0])) > 5
     assert "CUDA graphs are not used" not in caplog.text
+
+
+def test_the_planner_looks_at_few_different_numbers_of_slots(folders, monkeypatch):
+    """On a card: each costs a plan for its attention."""
+    looked, forward = {}, PlannerNetwork.forward
+
+    def watched(network, tokens, starts, cache, extent):
+        looked.setdefault(tokens.shape[1] == 1, set()).add((extent, cache.capacity))
+        return forward(network, tokens, starts, cache, extent)
+
+    monkeypatch.setattr(PlannerNetwork, "forward", watched)
+    for device in ("cuda", "cpu"):
+        looked.clear()
+        with pretend_cuda():
+            planner = load_planner(folders["planner"], device=device, dtype="float32")
+            row = Row(list(range(1, 250)), 1, codes=20, negative=[1, 2, 3])
+            write(planner.network, planner.vocabulary, [row], ways=Ways(graphs=False), sampling=Sampling(guidance=2.0))
+        extents = {extent for extent, _ in looked[True]}
+        assert len(extents) == (2 if device == "cuda" else 19), (device, looked)
 
 
 def test_what_is_pretended_is_as_strict_as_the_real_one():

@@ -180,6 +180,7 @@ def check_a_mask_is_as_good_as_seconds(world: World) -> None:
     mask[..., 50:100] = 1
     by_mask = latents_of(world, RepaintNode, mask=mask)
     assert difference(by_mask, latents_of(world, RepaintNode)) == 0
+    assert difference(latents_of(world, RepaintNode, mask=mask[0].expand(4, -1)), by_mask) == 0  # [height, width]
     latent = {**latent_of(world), "noise_mask": mask[:, None]}
     assert difference(latents_of(world, RepaintNode, latent=latent), by_mask) == 0
 

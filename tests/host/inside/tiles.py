@@ -54,6 +54,33 @@ def check_out_of_memory_goes_on_in_smaller_tiles(world: World) -> None:
     assert world.vae.patcher.model.network is world.vae.first_stage_model
 
 
+def check_what_later_versions_count_as_out_of_memory_does(world: World) -> None:
+    class Other(RuntimeError):
+        pass
+
+    def fails(model, size: int) -> int:
+        if size > 130:
+            raise Other("a kind that OOM_EXCEPTION is not")
+        return size
+
+    usual = getattr(mm, "is_oom", None)
+    try:
+        mm.is_oom = lambda error: isinstance(error, Other)
+        assert world.vae._in_tiles(fails, 512, FRAMES) <= 130
+        mm.is_oom = lambda error: False
+        try:
+            world.vae._in_tiles(fails, 512, FRAMES)
+        except Other:
+            pass
+        else:
+            raise AssertionError("another error was taken for a lack of memory")
+    finally:
+        if usual is None:
+            del mm.is_oom
+        else:
+            mm.is_oom = usual
+
+
 def check_the_note_stands_on_the_node(world: World) -> None:
     with SmallGpu(world, 300), shown() as texts:
         world.decode(latents())
