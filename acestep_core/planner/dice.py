@@ -51,8 +51,10 @@ def rolls(
             yield alone[0]
         return
     size = max(1, min(AHEAD_TOKENS, AHEAD_BYTES // (4 * count * len(dice))))
-    # One to read from, one to draw, and one that the device may still be copying from.
-    rooms = deque(torch.empty(size, len(dice), count, pin_memory=pinned) for _ in range(3))
+    # One to read from, one to draw, and one that the device may still be copying from. A host may be in inference mode,
+    # which the threads do not inherit: without it they could not write into what was made in it.
+    with torch.inference_mode(False):
+        rooms = deque([torch.empty(size, len(dice), count, pin_memory=pinned) for _ in range(3)])
     with ThreadPoolExecutor(min(len(dice), os.cpu_count() or 1), "acestep-dice") as pool:
 
         def order(left: int) -> tuple[Tensor, list[Future]]:

@@ -56,5 +56,13 @@ def test_other_threads_draw_ahead_and_end(monkeypatch):
     assert drawn_by[-5:] == [current_thread().name] * 5
 
 
+def test_numbers_are_drawn_ahead_in_a_host_that_runs_in_inference_mode():
+    """As ComfyUI does; its other threads do not."""
+    plain = [rolled.clone() for rolled in rolls([1, 2], 40, 30)]
+    with torch.inference_mode():
+        hosted = [rolled.clone() for rolled in rolls([1, 2], 40, 30, ahead=True)]
+    assert torch.equal(torch.stack(hosted), torch.stack(plain))
+
+
 def test_no_dice_no_numbers():
     assert [(*rolled.shape,) for rolled in rolls([], 10, 2, ahead=True)] == [(0, 10)] * 2
