@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import nn
-
-_refused: set[torch.device] = set()  # where a recording has failed
 
 
 def can_record(device: torch.device, *networks: nn.Module) -> bool:
@@ -17,7 +16,7 @@ def can_record(device: torch.device, *networks: nn.Module) -> bool:
 
     ROCm has graphs, too, but they gain little there and hang on some cards.
     """
-    if device.type != "cuda" or torch.version.hip or device in _refused:
+    if device.type != "cuda" or torch.version.hip:
         return False
     tensors = (tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
     return all(tensor.device.type == "cuda" for tensor in tensors)
@@ -26,26 +25,39 @@ def can_record(device: torch.device, *networks: nn.Module) -> bool:
 def recorded(
     step: Callable[[], None], device: torch.device, tell: Callable[[str], None]
 ) -> torch.cuda.CUDAGraph | None:
-    """`step`, recorded and not run; or None where that fails, with a sentence for `tell`, and for good.
+    """`step`, recorded and not run; or None where that fails, with a sentence for `tell`.
 
     It must have run before, as a first run does what no recording may, and keep its state in tensors that it changes
-    in place. Before torch 2.12 its allocator may not recover from a failure: memory it no longer needs then stays its.
+    in place.
     """
     graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
     with torch.cuda.device(device):  # around everything: choosing a stream chooses its card, too
+        pool = torch.cuda.graph_pool_handle()
         try:
             # Other threads of a host may go on asking for memory meanwhile.
-            with torch.cuda.graph(graph, stream=_lane(device), capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool=pool, stream=_lane(device), capture_error_mode="thread_local"):
                 step()
         except RuntimeError as error:
-            if not isinstance(error, torch.cuda.OutOfMemoryError):  # there may be more of it the next time
-                _refused.add(device)
+            _leave(pool)
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             tell(f"CUDA graphs are not used: a step could not be recorded ({reason})")
             return None
         finally:
             torch.cuda.set_stream(before)  # torch stays on the other where a recording fails
     return graph
+
+
+def _leave(pool: tuple[int, int]) -> None:
+    """Ends what torch leaves open before 2.12 where a recording fails (pytorch/pytorch#180395): its allocator would
+    neither give memory back nor record ever again."""
+    end = getattr(torch._C, "_cuda_endAllocateToPool", None)  # the other name is that of torch before 2.8
+    end = end or getattr(torch._C, "_cuda_endAllocateCurrentStreamToPool", None)
+    if end is None:
+        return
+    with suppress(RuntimeError):  # it was not left open
+        device = torch.cuda.current_device()
+        end(device, pool)
+        torch._C._cuda_releasePool(device, pool)
 
 
 @functools.cache

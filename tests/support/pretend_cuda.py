@@ -100,7 +100,7 @@ class Graph:
 
 
 @contextmanager
-def record(graph: Graph, stream: object = None, capture_error_mode: str = "global") -> Iterator[None]:
+def record(graph: Graph, capture_error_mode: str = "global", **_: object) -> Iterator[None]:
     Graph.recording = graph
     try:
         yield
@@ -233,7 +233,7 @@ def pretend_cuda() -> Iterator[torch.device]:
         "get_device_name": "Pretended", "synchronize": None, "empty_cache": None, "reset_peak_memory_stats": None,
         "max_memory_allocated": 0, "memory_allocated": 0, "mem_get_info": (80 * 2**30, 80 * 2**30),
         "is_bf16_supported": True, "current_stream": _Still(),
-        "set_stream": None,
+        "set_stream": None, "graph_pool_handle": (0, 1),
     }  # fmt: skip
     stand_ins = {name: mock.Mock(return_value=value) for name, value in answers.items()}
     stand_ins |= {"Event": _Still, "Stream": _Still, "CUDAGraph": Graph, "graph": record}

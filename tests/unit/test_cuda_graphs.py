@@ -11,9 +11,15 @@ from acestep_core.cuda_graphs import can_record, recorded
 FIRST, SECOND = torch.device("cuda", 0), torch.device("cuda", 1)
 
 
+class NeverOpen(list):
+    def append(self, pool):
+        pass
+
+
 class Card:
     def __init__(self):
         self.device, self.stream, self.asked = FIRST, "usual", []
+        self.open, self.released = [], []  # pools of the allocator
         self.fails: Exception | None = None
 
     @contextmanager
@@ -23,13 +29,20 @@ class Card:
         self.device = before
 
     @contextmanager
-    def graph(self, graph, stream, capture_error_mode):
+    def graph(self, graph, pool, stream, capture_error_mode):
         self.asked.append((self.device, stream, capture_error_mode))
+        self.open.append((self.device.index, pool))
         self.stream = stream
         yield
         if self.fails:
-            raise self.fails  # and the stream stays, as torch has it
+            raise self.fails  # and the stream and the pool stay, as torch has it before 2.12
+        self.open.clear()
         self.stream = "usual"
+
+    def end(self, *pool):
+        if pool not in self.open:
+            raise RuntimeError("not currently recording to mempool_id")
+        self.open.remove(pool)
 
     def set_stream(self, stream):
         self.stream = stream
@@ -39,11 +52,13 @@ class Card:
 def card(monkeypatch):
     card = Card()
     stand_ins = {"device": card.on, "graph": card.graph, "CUDAGraph": object, "set_stream": card.set_stream,
-                 "current_stream": lambda _: card.stream, "Stream": lambda device: f"lane of {device}"}  # fmt: skip
+                 "current_stream": lambda _: card.stream, "Stream": lambda device: f"lane of {device}",
+                 "graph_pool_handle": lambda: (0, 7), "current_device": lambda: card.device.index}  # fmt: skip
     for name, value in stand_ins.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch.version, "hip", None)
-    monkeypatch.setattr(cuda_graphs, "_refused", set())
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", card.end, raising=False)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *pool: card.released.append(pool), raising=False)
     cuda_graphs._lane.cache_clear()
     yield card
     cuda_graphs._lane.cache_clear()
@@ -59,21 +74,30 @@ def test_a_step_is_recorded_on_the_card_that_it_runs_on(card):
 @pytest.mark.parametrize(("error", "reason"), [
     (RuntimeError("operation not permitted\nmore"), "operation not permitted"), (RuntimeError(), "RuntimeError"),
 ])  # fmt: skip
-def test_after_a_failure_all_is_as_before_and_no_other_attempt_is_made(card, error, reason):
+def test_after_a_failure_all_is_as_before(card, error, reason):
     card.fails, heard = error, []
-    assert can_record(SECOND)
     assert recorded(lambda: None, SECOND, heard.append) is None
     assert heard == [f"CUDA graphs are not used: a step could not be recorded ({reason})"]
     assert card.stream == "usual"
-    assert not can_record(SECOND) and can_record(FIRST)
-
-
-def test_where_memory_ran_out_it_is_tried_again(card):
-    card.fails = torch.cuda.OutOfMemoryError("out of memory")
-    assert recorded(lambda: None, SECOND, lambda _: None) is None
-    assert can_record(SECOND)
+    assert card.open == [] and card.released == [(1, (0, 7))]
     card.fails = None
     assert recorded(lambda: None, SECOND, pytest.fail) is not None
+
+
+def test_a_pool_that_torch_has_left_itself_is_not_left_twice(card, monkeypatch):
+    card.fails = RuntimeError("operation not permitted")
+    monkeypatch.setattr(card, "open", NeverOpen())
+    assert recorded(lambda: None, SECOND, lambda _: None) is None
+    assert card.released == []
+
+
+@pytest.mark.parametrize("older", ["_cuda_endAllocateCurrentStreamToPool", "none"])
+def test_other_versions_of_torch_are_left_as_far_as_they_can_be(card, monkeypatch, older):
+    monkeypatch.delattr(torch._C, "_cuda_endAllocateToPool")
+    monkeypatch.setattr(torch._C, older, card.end, raising=False)
+    card.fails = RuntimeError("operation not permitted")
+    assert recorded(lambda: None, SECOND, lambda _: None) is None
+    assert len(card.released) == (older != "none")
 
 
 def test_other_errors_are_not_hidden(card):

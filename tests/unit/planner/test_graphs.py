@@ -41,10 +41,10 @@ def card(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     for name in ("current_stream", "set_stream", "Stream"):
         monkeypatch.setattr(torch.cuda, name, lambda _: None)
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
-    monkeypatch.setattr(cuda_graphs, "_refused", set())
     yield card
     cuda_graphs._lane.cache_clear()
 
