@@ -27,7 +27,7 @@ Rotary: TypeAlias = "tuple[Tensor, Tensor]"  # cosines and sines, each [P, D / 2
 # Attention of q [B, K, P, D] to all of k, v [B, K, S, D], giving q's shape: a host's own, in place of torch's.
 Attend: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
 
-SCORES = 2**28  # of queries and keys, at a time, where they are held in memory: 1 GiB in float32
+SCORES = 2**26  # of queries and keys, at a time, where they are held in memory: 256 MiB in float32
 
 
 def weight_and_bias(module: nn.Module, like: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -146,14 +146,21 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, by: Atte
     """
     if by is not None and mask is None:
         return by(q.flatten(2, 3), k, v).view(q.shape)
-    attention = _attention_in_parts if q.device.type == "mps" else F.scaled_dot_product_attention
+    attention = _attention_in_parts if holds_scores(q.device) else F.scaled_dot_product_attention
     return attention(q.flatten(2, 3), k, v, attn_mask=mask).view(q.shape)
+
+
+def holds_scores(device: torch.device) -> bool:
+    """Whether torch's attention may hold what every query sees of every key: Metal's does, and that of those cards of
+    AMD's and Intel's for which torch has no better one."""
+    return device.type in ("mps", "xpu") or (device.type == "cuda" and torch.version.hip is not None)
 
 
 def _attention_in_parts(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
     """Attention of q [B, K, P, D], so many queries at a time that what all of them see of the keys stays small.
 
-    Metal's holds it in memory at once, and more than 4 GiB of it end the process without an error (pytorch#149261).
+    More than 4 GiB of it at once end a process on Metal without an error (pytorch#149261), and are more than a card of
+    Intel's gives.
     """
     rows = max(1, SCORES // (q.shape[0] * q.shape[1] * k.shape[2]))
     parts = q.split(rows, dim=2)

@@ -7,6 +7,7 @@ of, weights have to leave the GPU for.
 from __future__ import annotations
 
 from ...acestep_core.config import LATENT_CHANNELS, ModelConfig, VAEConfig
+from ...acestep_core.models.layers import SCORES
 from ...acestep_core.sampling.preview import HEIGHT, WIDTH
 
 MARGIN = 1.2  # what convolutions and attention kernels use as scratch
@@ -22,10 +23,12 @@ def sampling_bytes(
     itemsize: int,
     references: int = 1,
     codes: int = 0,
+    scores: bool = False,
 ) -> int:
     """Sampling `rows` sequences of latents at once (a guided song is two). `condition_rows` are those of all the
     conditions whose keys and values are kept; `itemsize` is that of the dtype computed in. `references` are the
-    timbres that a song has, `codes` the audio codes that its source goes through."""
+    timbres that a song has, `codes` the audio codes that its source goes through. `scores`: attention holds what it
+    computes, see `holds_scores`."""
     patches = -(-frames // config.patch_size)
     width, attended = config.hidden_size, config.num_attention_heads * config.head_dim
     known = config.num_key_value_heads * config.head_dim
@@ -34,6 +37,8 @@ def sampling_bytes(
     layer = max(attention, mlp) * itemsize
     last = width * (itemsize + 3 * 4)  # the last norm, in float32
     step = rows * patches * max(layer, last)
+    if scores:  # in float32, before and after the softmax, and as they are multiplied
+        step += 3 * 4 * min(SCORES, rows * config.num_attention_heads * patches**2)
     latents = 8 * config.patch_size * LATENT_CHANNELS * 4
     kept = rows * patches * (width * itemsize + latents)  # with the context half of the patch embedding
     keys_and_values = 2 * config.num_hidden_layers * condition_rows * known * itemsize

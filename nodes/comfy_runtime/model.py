@@ -22,6 +22,7 @@ from ...acestep_core.config import FRAMES_PER_CODE, LATENT_CHANNELS
 from ...acestep_core.edit import Edit
 from ...acestep_core.errors import RequestError
 from ...acestep_core.models.dit import Prepared
+from ...acestep_core.models.layers import holds_scores
 from ...acestep_core.models.model import AceStepModel
 from ...acestep_core.sampling.context import CODES_AT_ONCE, codes_seen, context, frames_to_run
 from ...acestep_core.sampling.preview import picture
@@ -184,6 +185,7 @@ class AceStep15(model_class()):
             # Every condition is made by itself.
             references=max((shape[0] for shape in voices), default=1),
             codes=max((shape[1] for shape in codes), default=0),
+            scores=holds_scores(mm.get_torch_device()),
         )
 
 

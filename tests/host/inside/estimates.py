@@ -9,12 +9,16 @@ from dataclasses import replace
 import comfy.model_management as mm
 import torch
 from pack_under_test.acestep_core import pipeline
+from pack_under_test.acestep_core.models import layers
 from pack_under_test.acestep_core.runtime import Resident
 from pack_under_test.nodes.codes import AudioCodesNode
+from pack_under_test.nodes.comfy_runtime import model as model_module
 from pack_under_test.nodes.conditioning import with_timbre
 from pack_under_test.nodes.cover import CoverNode
 
 from .world import World
+
+STEPS = pipeline.SamplingSettings(steps=3)
 
 
 def peak(work: Callable[[], object]) -> int:
@@ -95,12 +99,25 @@ def check_guided_sampling(world: World) -> None:
     base, _, _ = world.load(variant="base")
     model = world.placed(base, 1, 1500)
     assert model.placement.memory > 1.5 * world.placed(world.model, 1, 1500).placement.memory
-    work = pipeline.SamplingSettings(steps=3)
     within(
         model.placement.memory,
-        peak(lambda: pipeline.sample(on_cpu(model), world.text(), seconds=60.0, seeds=[1], settings=work)),
+        peak(lambda: pipeline.sample(on_cpu(model), world.text(), seconds=60.0, seeds=[1], settings=STEPS)),
         "a guided song",
     )
+
+
+def check_the_scores_of_attention_count_where_they_are_held(world: World) -> None:
+    """As on Metal, and on cards for which torch has no attention that does without."""
+    usual = model_module.holds_scores, layers.holds_scores
+    model_module.holds_scores = layers.holds_scores = lambda device: True
+    try:
+        model = world.placed(world.model, 1, 6000)
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            taken = peak(lambda: pipeline.sample(on_cpu(model), world.text(), seconds=240.0, seeds=[1], settings=STEPS))
+        within(model.placement.memory, taken, "a song whose scores are held")
+    finally:
+        model_module.holds_scores, layers.holds_scores = usual
+    assert model.placement.memory > 1.5 * world.placed(world.model, 1, 6000).placement.memory
 
 
 def check_every_timbre_reference_counts(world: World) -> None:

@@ -121,6 +121,13 @@ def test_attention_in_parts_is_attention(monkeypatch, kind):
     assert len(sizes) == 4 and max(sizes) <= layers.SCORES
 
 
+def test_where_attention_may_hold_its_scores_it_is_made_in_parts(monkeypatch):
+    kinds = ("cpu", "cuda", "xpu", "mps")
+    assert [layers.holds_scores(torch.device(kind)) for kind in kinds] == [False, False, True, True]
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert [layers.holds_scores(torch.device(kind)) for kind in kinds] == [False, True, True, True]
+
+
 def test_rotary_positions_turn_pairs_of_the_two_halves():
     x, theta = draw(1, 3, 7, 10), 1_000_000.0
     frequencies = theta ** (-torch.arange(5, dtype=torch.float64) / 5)
