@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..acestep_core import pipeline
 from ..acestep_core.checkpoints.dimensions import read_config
 from ..acestep_core.checkpoints.find import Checkpoint
+from ..acestep_core.checkpoints.layouts import open_network
 from ..acestep_core.checkpoints.loading import load_network, load_text_encoder, load_vae
 from ..acestep_core.load import check_widths, prompt_style
 from . import comfy_runtime as runtime
@@ -15,7 +16,7 @@ def load_parts(
 ) -> tuple[object, runtime.PlacedTextEncoder, runtime.SongVAE]:
     """MODEL, text encoder and VAE, each read to where ComfyUI keeps what is not in use. What the checkpoint wants its
     user to know is shown on the node."""
-    storage, compute = runtime.network_dtypes(dtype)
+    storage, compute = runtime.network_dtypes(dtype, open_network(parts.network, variant).parameters)
     has_tokenizer = parts.tokenizer is not None or parts.text_encoder.is_dir()
     tokenizer = parts.tokenizer if has_tokenizer else runtime.BUNDLED_TOKENIZER
     vae_dtype, home = runtime.vae_dtype(), runtime.homes()

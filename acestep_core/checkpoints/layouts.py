@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from math import prod
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -78,6 +79,10 @@ class Source(Generic[Config]):
     config: Config
     weights: Mapping[str, Weight]
     dropped: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(prod(weight.value.shape) for weight in self.weights.values())
 
 
 @dataclass(frozen=True)

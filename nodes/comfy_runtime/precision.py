@@ -14,10 +14,11 @@ PLANNER_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32
 PLANNER_STORAGE = {"int8": "int8", "fp8_e4m3fn": "fp8"}  # by the core's names
 
 
-def network_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
-    """(storage, compute) dtype of the diffusion model: for "auto" by ComfyUI's policy and flags.
+def network_dtypes(asked: str, parameters: int) -> tuple[torch.dtype, torch.dtype]:
+    """(storage, compute) dtype of a diffusion model of so many parameters: for "auto" by ComfyUI's policy and flags.
 
-    Its policy never computes in bfloat16 on a CPU. Where the hardware does, it is done when asked for.
+    Its policy never computes in bfloat16 on a CPU. Where the hardware does, it is done when asked for. On a card that
+    has no bfloat16 it keeps a model in it that would not fit in float32.
     """
     if asked != "auto" and asked not in STORAGE_DTYPES:
         raise RequestError(f"unknown dtype {asked!r}: allowed are auto, {', '.join(STORAGE_DTYPES)}")
@@ -26,7 +27,10 @@ def network_dtypes(asked: str) -> tuple[torch.dtype, torch.dtype]:
         raise RequestError(f"{device} cannot restore weights kept in fp8: choose auto, bfloat16 or float32")
     if asked == "bfloat16" and has_bfloat16(device) and not mm.FORCE_FP32:
         return torch.bfloat16, torch.bfloat16
-    storage = mm.unet_dtype(device, supported_dtypes=COMPUTE_DTYPES) if asked == "auto" else STORAGE_DTYPES[asked]
+    if asked == "auto":
+        storage = mm.unet_dtype(device, parameters, COMPUTE_DTYPES)
+    else:
+        storage = STORAGE_DTYPES[asked]
     return storage, mm.unet_manual_cast(storage, device, COMPUTE_DTYPES) or storage
 
 

@@ -113,7 +113,7 @@ def check_what_only_ksampler_follows_is_said(world: World) -> None:
 
 def check_float16_keeps_the_condition_encoder_in_float32(world: World) -> None:
     usual = comfy_runtime.network_dtypes
-    loading.runtime.network_dtypes = lambda asked: (torch.float16, torch.float16)  # as --fp16-unet makes it
+    loading.runtime.network_dtypes = lambda *_: (torch.float16, torch.float16)  # as --fp16-unet makes it
     try:
         model, _, _ = world.load("auto")
     finally:

@@ -13,6 +13,7 @@ from pack_under_test.nodes.comfy_runtime import comfy_ops, network_dtypes, preci
 from .odd_inputs import refusal
 from .world import World, difference, network_of, similarity
 
+MANY = 2_400_000_000
 BF16, F32, FP8 = torch.bfloat16, torch.float32, torch.float8_e4m3fn
 
 
@@ -29,16 +30,29 @@ def hardware(bfloat16: bool) -> Iterator[None]:
 def check_bfloat16_is_computed_in_where_the_hardware_has_it(world: World) -> None:
     for has, compute in ((True, BF16), (False, F32)):
         with hardware(has):
-            assert network_dtypes("bfloat16") == (BF16, compute)
-            assert network_dtypes("float32") == network_dtypes("auto") == (F32, F32)
-            assert network_dtypes("fp8_e4m3fn") == (FP8, F32)
+            assert network_dtypes("bfloat16", MANY) == (BF16, compute)
+            assert network_dtypes("float32", MANY) == network_dtypes("auto", MANY) == (F32, F32)
+            assert network_dtypes("fp8_e4m3fn", MANY) == (FP8, F32)
+
+
+def check_what_would_not_fit_in_float32_is_kept_in_bfloat16(world: World) -> None:
+    """On an older card of 8 GB, by what ComfyUI says of it."""
+    usual, mm.should_use_bf16 = (
+        mm.should_use_bf16,
+        lambda device=None, model_params=0, manual_cast=False, **_: manual_cast and 4 * model_params > 6e9,
+    )
+    try:
+        assert network_dtypes("auto", MANY) == (BF16, F32)
+        assert network_dtypes("auto", 10_000_000) == (F32, F32)
+    finally:
+        mm.should_use_bf16 = usual
 
 
 def check_fp8_is_refused_where_it_cannot_be_restored(world: World) -> None:
     usual, mm.supports_cast = mm.supports_cast, lambda device, dtype: dtype != FP8
     try:
-        assert "cannot restore weights kept in fp8: choose auto" in refusal(lambda: network_dtypes("fp8_e4m3fn"))
-        assert network_dtypes("float32") == (F32, F32)
+        assert "cannot restore weights kept in fp8: choose auto" in refusal(lambda: network_dtypes("fp8_e4m3fn", MANY))
+        assert network_dtypes("float32", MANY) == (F32, F32)
     finally:
         mm.supports_cast = usual
 
@@ -47,7 +61,7 @@ def check_force_fp32_stands(world: World) -> None:
     usual, mm.FORCE_FP32 = mm.FORCE_FP32, True
     try:
         with hardware(bfloat16=True):
-            assert network_dtypes("bfloat16") == (BF16, F32)
+            assert network_dtypes("bfloat16", MANY) == (BF16, F32)
     finally:
         mm.FORCE_FP32 = usual
 
