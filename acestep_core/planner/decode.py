@@ -22,7 +22,7 @@ from ..runtime import Hooks
 from .dice import Dice, exponential, rolls
 from .grammar import Grammar, State, free_text
 from .graphs import Recorded, in_buckets
-from .network import PREFILL, PlannerNetwork, logits
+from .network import PREFILL, ROOM, PlannerNetwork, logits
 from .sampling import Sampling, choose, guide
 from .vocabulary import Vocabulary
 
@@ -310,7 +310,7 @@ def _texts(run: Run, rows: Sequence[Row], guided: bool) -> list[list[int]]:
     prompts = [row.prompt for row in rows] + [row.negative for row in rows if guided]
     prompts = [prompt + writer.written for prompt, writer in zip(prompts, writers * (1 + guided), strict=True)]
     total, started = max(writer.most for writer in writers), time.perf_counter()
-    batch = Batch(run, prompts, 1 + guided, room=PREFILL // 2)
+    batch = Batch(run, prompts, 1 + guided, room=ROOM)
     head = run.network.head(slice(0, run.vocabulary.text_rows), run.device)
     prefilled, count = time.perf_counter(), len(rows)
     while not all(writer.done for writer in writers):

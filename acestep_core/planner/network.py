@@ -34,46 +34,51 @@ from .config import PlannerConfig
 # 1.7B planner. Both are computed this many times smaller. A power of two, so no digit is lost.
 FLOAT16_SCALE = 128
 PREFILL = 512  # positions of a prompt computed at a time: bounds working memory, and how long a stop has to wait
+ROOM = 256  # slots by which the cache of a text grows
 
 
 class Cache:
-    """Keys and values of every layer for B rows, in two tensors [layers, B, K, S, D]; row b fills from slot 0 on.
+    """Keys and values of every layer for B rows, each [B, K, S, D]; row b fills from slot 0 on.
 
     A token's slot is its position. What lies beyond a row's length is never read, so it need not be cleared.
     """
 
     def __init__(self, config: PlannerConfig, rows: int, capacity: int, device: torch.device, dtype: torch.dtype):
-        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, capacity, config.head_dim)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros_like(self.keys)
+        shape = (rows, config.num_key_value_heads, capacity, config.head_dim)
+        self.keys, self.values = (
+            [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)] for _ in range(2)
+        )
         self._theta = config.rope_theta
         self._set_rotary()
 
     def _set_rotary(self) -> None:
-        self.rotary = rotary_tables(self.capacity, self.keys.shape[-1], self._theta, self.keys)
+        self.rotary = rotary_tables(self.capacity, self.keys[0].shape[-1], self._theta, self.keys[0])
 
     @property
     def capacity(self) -> int:
-        return self.keys.shape[3]
+        return self.keys[0].shape[2]
 
     def rows(self, part: slice) -> Cache:
         """Some of the rows, sharing memory."""
         view = object.__new__(Cache)
-        view.keys, view.values, view.rotary = self.keys[:, part], self.values[:, part], self.rotary
+        view.keys, view.values = ([layer[part] for layer in layers] for layers in (self.keys, self.values))
+        view.rotary = self.rotary
         return view
 
     def copy_rows(self, sources: list[int], length: int) -> None:
-        """Row b becomes what row sources[b] was, in the first `length` slots; layer by layer, to need little room."""
-        for tensor in (self.keys, self.values):
-            for layer in tensor:
-                layer[:, :, :length] = layer[sources, :, :length]
+        """Row b becomes what row sources[b] was, in the first `length` slots."""
+        for layer in (*self.keys, *self.values):
+            layer[:, :, :length] = layer[sources, :, :length]
 
     def reserve(self, capacity: int) -> None:
-        """Makes room for `capacity` slots, and more, so that growing slot by slot copies seldom."""
+        """Makes room for `capacity` slots, and some more, so that growing slot by slot copies seldom; layer by layer,
+        so that it needs little beside what it makes."""
         if capacity <= self.capacity:
             return
-        more = max(capacity, self.capacity * 5 // 4) - self.capacity
-        self.keys, self.values = (F.pad(tensor, (0, 0, 0, more)) for tensor in (self.keys, self.values))
+        more = max(capacity - self.capacity, ROOM)
+        for layers in (self.keys, self.values):
+            for i, layer in enumerate(layers):
+                layers[i] = F.pad(layer, (0, 0, 0, more))
         self._set_rotary()
 
 
@@ -197,4 +202,4 @@ def planner_bytes(config: PlannerConfig, rows: int, tokens: int, itemsize: int, 
     choosing = 6 * 4 * config.vocab_size  # logits, guided, probabilities, sorted with their places, sums
     prefill = PREFILL * (4 * config.intermediate_size + 8 * config.hidden_size) * itemsize
     restored = config.hidden_size * config.intermediate_size * itemsize if stored else 0
-    return rows * (tokens * cached + choosing) + prefill + restored
+    return rows * ((tokens + ROOM) * cached + choosing) + prefill + restored

@@ -1,11 +1,12 @@
 from dataclasses import replace
+from weakref import ref
 
 import pytest
 import torch
 import torch.nn.functional as F
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from acestep_core.planner.network import PlannerNetwork, logits, planner_bytes
+from acestep_core.planner.network import ROOM, PlannerNetwork, logits, planner_bytes
 from tests.support import tiny_planner
 from tests.support.tiny import relative_error
 
@@ -93,7 +94,7 @@ def test_a_cache_keeps_what_it_holds_when_it_grows_or_rows_are_copied():
     run(network, tokens, cache.rows(slice(0, 1)))
     cache.copy_rows([0, 0, 0], 9)
     cache.reserve(12)
-    assert cache.capacity >= 12
+    assert cache.capacity == 9 + ROOM
     more = ids(1, 3, seed=1)
     got = run(network, more.expand(3, -1), cache, 9)
     wanted = run(network, torch.cat((tokens, more), dim=1))[:, -3:]
@@ -145,13 +146,27 @@ def test_float16_survives_massive_activations():
 def test_bfloat16_is_computed_in_bfloat16():
     network = tiny_planner.network(CONFIG).bfloat16()
     cache = network.cache(1, 8, CPU)
-    assert cache.keys.dtype == torch.bfloat16
+    assert cache.keys[0].dtype == torch.bfloat16
     assert relative_error(run(network, ids(1, 8)).float(), run(tiny_planner.network(CONFIG), ids(1, 8))) < 0.05
+
+
+def test_a_cache_grows_layer_by_layer(monkeypatch):
+    """Beside what there is and what is made of it only one layer is held twice."""
+    cache, alive = tiny_planner.network(CONFIG).cache(1, 9, CPU), []
+    old, original = [ref(layer) for layer in (*cache.keys, *cache.values)], torch.nn.functional.pad
+
+    def watched(*given):
+        alive.append(sum(layer() is not None for layer in old))
+        return original(*given)
+
+    monkeypatch.setattr(torch.nn.functional, "pad", watched)
+    cache.reserve(10)
+    assert alive == list(range(len(old), 0, -1))
 
 
 def test_the_estimate_holds_the_cache():
     cache = tiny_planner.network(CONFIG).cache(4, 100, CPU)
-    held = cache.keys.nbytes + cache.values.nbytes
+    held = sum(layer.nbytes for layer in (*cache.keys, *cache.values))
     assert planner_bytes(CONFIG, 4, 100, 4) - planner_bytes(CONFIG, 4, 0, 4) == held
     assert planner_bytes(CONFIG, 4, 0, 4) > 4 * 4 * CONFIG.vocab_size
     # One matrix is restored at a time.
