@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -279,6 +281,14 @@ def pick_compile(device: torch.device, asked: bool, hooks: Hooks | None = None) 
         return False
     if asked and not importlib.util.find_spec("triton"):
         raise RequestError(f"compile on {device} needs the package triton, or triton-windows on Windows: install it")
+    if asked and device.type == "cuda" and not torch.version.hip:
+        capability = torch.cuda.get_device_capability(device)
+        if capability < (7, 0):
+            given = ".".join(map(str, capability))
+            raise RequestError(f"compile needs a card of compute capability 7.0 or more, {device} has {given}")
+    # Triton compiles its launchers; the one for Windows brings a compiler.
+    if asked and os.name != "nt" and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        raise RequestError(f"compile on {device} needs a C compiler: install gcc or clang")
     return asked
 
 

@@ -189,7 +189,19 @@ def test_compiling_is_for_gpus_with_triton(monkeypatch):
     assert runtime.pick_compile(CPU, True, Hooks(warned=heard.append)) is False
     assert heard == ["compile is ignored on cpu: it is for GPUs with Triton"]
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name == "triton" or None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(runtime.shutil, "which", lambda name: name == "clang" or None)
     assert runtime.pick_compile(CUDA, True) is True and runtime.pick_compile(CUDA, False) is False
+    with monkeypatch.context() as without:
+        without.delenv("CC", raising=False)
+        without.setattr(runtime.shutil, "which", lambda name: None)
+        with pytest.raises(RequestError, match="compile on cuda:0 needs a C compiler: install gcc or clang"):
+            runtime.pick_compile(CUDA, True)
+        without.setattr(runtime.os, "name", "nt")  # where Triton brings one
+        assert runtime.pick_compile(CUDA, True) is True
+        without.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1))
+        with pytest.raises(RequestError, match=r"capability 7.0 or more, cuda:0 has 6.1"):
+            runtime.pick_compile(CUDA, True)
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
     assert runtime.pick_compile(CUDA, False) is False
     with pytest.raises(RequestError, match="compile on cuda:0 needs the package triton"):

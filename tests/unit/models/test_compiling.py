@@ -34,3 +34,22 @@ def test_layers_of_a_kind_are_compiled_once_and_do_the_same():
     assert len(compilations) > 2  # activations
     assert [list(module.state_dict()) for module in (network, vae)] == names
     torch._dynamo.reset()
+
+
+def test_songs_of_many_lengths_run_compiled():
+    network, frames = tiny.model(), []
+
+    @torch.inference_mode()
+    def velocity(length: int, guided: bool) -> torch.Tensor:
+        seen, condition = draw(1, length, 128), draw(1, 9, 48)
+        return network_velocity(network, [condition], seen, guided=guided)(draw(1, length, 64), 0.7, guided)
+
+    lengths = [(length, guided) for guided in (False, True) for length in (24, 37, 60, 90, 150, 300)]
+    wanted = [velocity(*each) for each in lengths]
+    torch._dynamo.reset()
+    compile_parts(network, backend=lambda graph, _: frames.append(graph) or graph)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        got = [velocity(*each) for each in lengths]
+    assert all(relative_error(one, other) < 1e-5 for one, other in zip(got, wanted, strict=True))
+    assert len(frames) > 8
+    torch._dynamo.reset()
