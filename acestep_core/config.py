@@ -19,6 +19,10 @@ MAX_FRAMES = MAX_SECONDS * FRAME_RATE  # length of the released silence_latent: 
 MIN_FRAMES = 128  # the original pads shorter songs with silence up to this length
 
 
+def samples_of(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Diffusion transformer, condition encoder, audio tokenizer and detokenizer."""

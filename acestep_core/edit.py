@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .codes import check_codes, seconds_of
-from .config import FRAME_RATE, FRAMES_PER_CODE, SAMPLE_RATE, ModelConfig
+from .config import FRAME_RATE, FRAMES_PER_CODE, SAMPLE_RATE, ModelConfig, samples_of
 from .errors import RequestError
 from .sampling.morph import MorphSettings
 from .source import Regions, check_latents, check_mask, check_source_waveform, frame_of, spans
@@ -149,7 +149,7 @@ class Edit:
             )
         # A recording may end within its last frame. Who asks for all of its samples means that frame, too: what would
         # be left of it to keep has no sound.
-        last = round(end * SAMPLE_RATE) >= round(self.seconds * SAMPLE_RATE)
+        last = samples_of(end) >= samples_of(self.seconds)
         return start, longest if last else end
 
     def _check_items(self) -> None:
@@ -243,6 +243,11 @@ class Edit:
         latents are, too, so that an edit of latents keeps its source as well.
         """
         return self.in_part and self.freedom < 1 and not bool(self.generated().all())
+
+    @property
+    def puts_back(self) -> bool:
+        """Whether the source's sound itself comes back there; without its waveform it is decoded like the rest."""
+        return self.waveform is not None and self.keeps
 
     @property
     def lets_go(self) -> bool:

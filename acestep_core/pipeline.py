@@ -185,9 +185,9 @@ def decode(
     """Latents `[batch, frames, 64]` to a waveform `[batch, 2, 1920 · frames]`, float32 on the CPU, within −1…1.
 
     `normalize` brings each item's peak to −1 dBFS; without it only items that clip are scaled, down to 1.
-    `edit` is the one that the latents were sampled with. Where it keeps parts of its source, these stay as loud as
-    they are, be it beyond full scale, and only what was made is kept from clipping; with its waveform they are put back
-    sample for sample, and the result has its length.
+    `edit` is the one that the latents were sampled with. Where it keeps parts of its source and has its waveform, these
+    are put back sample for sample, as loud as they are, be it beyond full scale: only what was made is fitted to them
+    and kept from clipping, and the result has the source's length.
     `tile_frames` bounds the memory: more is not decoded at once.
     """
     vae = _part(model.vae, "VAE")
@@ -202,7 +202,7 @@ def decode(
         tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
         waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, hooks, device)
     _require_finite(waveform, "decode", vae)
-    if edit is not None and edit.keeps:
+    if edit is not None and edit.puts_back:
         waveform = _with_kept_parts(waveform, edit, hooks or Hooks())
         if not is_finite(waveform):
             raise NonFiniteError("decode: putting the source back gave NaN or infinity; decode without the edit")
@@ -215,7 +215,7 @@ def _with_kept_parts(waveform: Tensor, edit: Edit, hooks: Hooks) -> Tensor:
     if math.ceil(waveform.shape[-1] / HOP) != edit.frames or edit.items not in (1, len(waveform)):
         hooks.warn("these latents are of another length or number than their edit: its source is not put back")
         return anti_clip(waveform)
-    sources = waveform if edit.waveform is None else edit.waveform  # its latents alone are in these already
+    sources = edit.waveform
     items = [
         put_back(item[None], sources[i % len(sources), None], edit.regions_of(i), edit.crossfade_seconds)
         for i, item in enumerate(waveform)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .audio import check_waveform, resample, to_stereo
-from .config import FRAME_RATE, HOP, LATENT_CHANNELS, MAX_FRAMES, MAX_SECONDS, SAMPLE_RATE
+from .config import FRAME_RATE, HOP, LATENT_CHANNELS, MAX_FRAMES, MAX_SECONDS, SAMPLE_RATE, samples_of
 from .errors import RequestError
 
 Regions = tuple[tuple[float, float], ...]
@@ -115,7 +115,7 @@ def check_mask(mask: Tensor, frames: int) -> Tensor:
 
 def frame_of(seconds: float) -> int:
     """The latent frame that a time lies in."""
-    return round(seconds * SAMPLE_RATE) // HOP
+    return samples_of(seconds) // HOP
 
 
 def spans(made: Tensor) -> list[tuple[int, int]]:

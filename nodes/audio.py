@@ -50,8 +50,8 @@ class DecodeNode(io.ComfyNode):
 
 
 def notes_on(edits: Edits, latent: dict, normalize: bool) -> list[str]:
-    keeps = any(edit is not None for edit, _ in edits)
-    kept_before = any(edit is not None and edit.keeps for edit, _ in latent.get(EDITS) or ())
+    keeps = any(edit is not None and edit.puts_back for edit, _ in edits)
+    kept_before = any(edit is not None and edit.puts_back for edit, _ in latent.get(EDITS) or ())
     if kept_before and not keeps:
         return ["the kept part is decoded like the rest: the latent was changed since Sample Song made it"]
     if keeps and normalize:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..config import SAMPLE_RATE
+from ..config import SAMPLE_RATE, samples_of
 from .splice import soft_mask, splice
 
 LOUDEST = 2.0  # no autoencoder is further off than this
@@ -23,9 +23,9 @@ def put_back(
     made; the source is left as it is, whatever its level.
     """
     length = min(generated.shape[-1], source.shape[-1])
-    spans = [(int(start * SAMPLE_RATE), int(end * SAMPLE_RATE)) for start, end in regions]
+    spans = [(samples_of(start), samples_of(end)) for start, end in regions]
     made = generated * _gain(generated[..., :length], source[..., :length], soft_mask(length, spans, 0) == 0)
-    near = soft_mask(length, spans, int(crossfade * SAMPLE_RATE)) > 0
+    near = soft_mask(length, spans, samples_of(crossfade)) > 0
     peak = made[..., :length][..., near].abs().amax(dim=(1, 2), keepdim=True)
     return splice(made / peak.clamp(min=1), source, regions, crossfade)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..config import SAMPLE_RATE
+from ..config import samples_of
 
 Spans = Sequence[tuple[int, int]]
 
@@ -22,10 +22,10 @@ def splice(
     source.
     """
     length = min(generated.shape[-1], source.shape[-1])
-    spans = [(int(start * SAMPLE_RATE), min(int(end * SAMPLE_RATE), length)) for start, end in regions]
+    spans = [(samples_of(start), min(samples_of(end), length)) for start, end in regions]
     if any(start <= 0 and end >= length for start, end in spans):
         return generated
-    weight = soft_mask(length, spans, int(crossfade * SAMPLE_RATE)).to(generated)
+    weight = soft_mask(length, spans, samples_of(crossfade)).to(generated)
     generated, source = generated[..., :length], source[..., :length].to(generated).expand(len(generated), -1, -1)
     blended = weight * generated + (1 - weight) * source
     return torch.where(weight == 0, source, torch.where(weight == 1, generated, blended))

@@ -138,6 +138,16 @@ def check_sample_song_says_what_it_ignores(world: World) -> None:
         assert all(line.startswith(part) for line, part in zip(lines, said, strict=True)), (said, lines)
 
 
+def check_decode_song_normalises_what_has_no_recording_to_agree_with(world: World) -> None:
+    """And says so where it cannot."""
+    for given, said in (({"audio": SOURCE, "vae": world.vae}, ["normalize is ignored: the kept part"]), ({}, [])):
+        made = world.sample_latent(steps=2, conditioning=world.encode(task(world, RepaintNode, **given)))
+        sounds = []
+        lines = said_on_the_node(lambda made=made, sounds=sounds: sounds.append(world.decode_latent(made))).splitlines()
+        assert len(lines) == len(said) and all(line.startswith(part) for line, part in zip(lines, said, strict=True))
+        assert (abs(float(sounds[0].abs().max()) - 10 ** (-1 / 20)) < 1e-4) == (not said)
+
+
 def check_a_morph_takes_the_noise_of_its_retake_seed(world: World) -> None:
     """As the sentence on the node says: at any variance, and at 0 that of its own seed."""
     morph = {"start": 0.0, "end": 1.0, "draws": 1, "latent": latent_of(world)}

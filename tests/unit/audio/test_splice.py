@@ -39,6 +39,14 @@ def test_the_whole_song_is_left_as_it_was_made():
     assert splice(MADE, SOURCE[..., :RATE], [(0.0, 1.5)], 0.05) is MADE
 
 
+def test_every_frame_ends_at_a_sample():
+    """29 frames of 40 ms are 1.16 s, which is 55 680 samples though the product of floats is less."""
+    whole = 29 * 1920
+    assert splice(MADE[..., :whole], SOURCE[..., :whole], [(0.0, 29 / 25)], 0.0).equal(MADE[..., :whole])
+    result = splice(MADE, SOURCE, [(29 / 25, 2.0)], 0.0)
+    assert torch.equal(result[..., :whole], SOURCE[..., :whole].expand(2, -1, -1))
+
+
 def test_the_shorter_one_sets_the_length():
     short = SOURCE[..., : 3 * RATE]
     result = splice(MADE, short, [(1.0, 9.0)], 0.05)
