@@ -154,16 +154,22 @@ def _model_folders(kind: Kind) -> Iterator[str]:
     """Folders below models/acestep with a network of that kind: `model`, or `bundle/model`."""
     for root in map(Path, folder_paths.get_folder_paths(MODELS)):
         for folder in (*_folders_in(root), *(inner for outer in _folders_in(root) for inner in _folders_in(outer))):
-            # The time of the folder itself stands still while a file in it is written.
-            files = tuple(_stamp(path) for path in sorted(folder.iterdir()) if path.is_file())
+            try:
+                # The time of the folder itself stands still while a file in it is written.
+                files = tuple(_stamp(path) for path in sorted(folder.iterdir()) if path.is_file())
+            except OSError:  # not ours to read, or a download that is done just now
+                continue
             if kind in _kinds(str(folder), files):
                 yield folder.relative_to(root).as_posix()
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    if not folder.is_dir() or (folder / "model_index.json").is_file():  # a diffusers folder is one model
+    try:
+        if not folder.is_dir() or (folder / "model_index.json").is_file():  # a diffusers folder is one model
+            return []
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 @lru_cache(maxsize=256)

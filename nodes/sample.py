@@ -168,6 +168,8 @@ class SampleNode(io.ComfyNode):
         from .comfy_runtime import not_followed, song_model, watched
         from .conditioning import entries, unheard
 
+        if sigmas is not None and not len(sigmas):
+            raise RequestError("the sigmas are empty, as a scheduler makes them for a denoise of 0: nothing to sample")
         settings = SamplingSettings(
             steps=steps or None,
             shift=shift or None,

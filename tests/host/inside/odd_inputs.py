@@ -55,6 +55,10 @@ def check_conditioning_without_text_is_refused(world: World) -> None:
         world.conditioning = whole
 
 
+def check_sigmas_of_nothing_are_refused(world: World) -> None:
+    assert "the sigmas are empty" in refusal(lambda: world.sample(sigmas=torch.FloatTensor([])))
+
+
 def check_sampling_from_noise_is_said_where_something_else_was_meant(world: World) -> None:
     cases = [
         ({"sigmas": torch.tensor([0.5, 0.25, 0.0])}, "the sigmas begin at 0.50, but sampling begins with nothing but"),

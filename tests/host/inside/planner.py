@@ -251,6 +251,23 @@ def check_the_list_has_planners_and_no_text_encoder(world: World) -> None:
     assert not [name for name in files.offered(Kind.PLANNER) if "Qwen3-Embedding" in name]
 
 
+def check_a_folder_that_cannot_be_read_costs_no_other(world: World) -> None:
+    usual, closed = Path.iterdir, Path.cwd() / "models" / "lost+found"
+
+    def iterdir(folder: Path):
+        if folder == closed:
+            raise PermissionError(13, "Permission denied", folder)
+        return usual(folder)
+
+    closed.mkdir()
+    Path.iterdir = iterdir
+    try:
+        assert NAME in files.offered(Kind.PLANNER)
+    finally:
+        Path.iterdir = usual
+        closed.rmdir()
+
+
 def check_stop_ends_within_one_token(world: World) -> None:
     whole = codes()
     network = planner().network
