@@ -19,6 +19,7 @@ from ..runtime import Hooks
 from .guidance import Guidance, GuidanceMethod
 from .loop import STAGE, Velocity, require_finite
 from .noise import draw_step_noise
+from .schedule import steps_in
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def morph(
     source = source.float()
     here, there = _Guided(from_velocity, guidance, hooks), _Guided(to_velocity, guidance, hooks)
     steps = list(pairwise(schedule.tolist()))
-    first, last = int(len(steps) * settings.start), int(len(steps) * settings.end)
+    first, last = steps_in(settings.start, len(steps)), steps_in(settings.end, len(steps))
 
     def noised(draw: int, t: float) -> torch.Tensor:
         noise = draw_step_noise(seeds, draw, *source.shape[1:]).to(source.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from .context import context, frames_to_run, padded, silent_context
 from .loop import Adjust, Later, Velocity, denoise
 from .morph import morph
 from .noise import draw_noise, retake_noise
+from .schedule import steps_in
 from .settings import ResolvedSampling
 from .velocity import network_velocity
 
@@ -144,7 +144,7 @@ class _Course:
         """What is followed first, and from which step on what else."""
         if self.edit is None or not self.edit.lets_go or self.edit.strength == 1:
             return self.asked, None
-        turn = math.floor(steps * self.edit.strength + 1e-9)  # 0.29 of 100 steps are 29
+        turn = steps_in(self.edit.strength, steps)
         return (self.asked, (turn, self.plain)) if turn else (self.plain, None)
 
     def blended(self) -> Adjust | None:

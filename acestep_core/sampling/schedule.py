@@ -53,3 +53,8 @@ def custom_schedule(timesteps: Sequence[float]) -> torch.Tensor:
         if later >= earlier:
             raise RequestError(f"timesteps must go down at every step, got {earlier:.6g} followed by {later:.6g}")
     return schedule
+
+
+def steps_in(share: float, steps: int) -> int:
+    """How many whole steps a share of them is: 0.29 of 100 are 29, though their product in floats is less."""
+    return math.floor(steps * share + 1e-9)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from acestep_core.errors import RequestError
-from acestep_core.sampling.schedule import custom_schedule, make_schedule
+from acestep_core.sampling.schedule import custom_schedule, make_schedule, steps_in
 
 # Tables that ship with the turbo models, 8 steps.
 TURBO_TABLES = {
@@ -75,3 +75,8 @@ def test_custom_timesteps_are_verbatim_with_or_without_the_final_zero():
 def test_bad_timesteps_are_refused(timesteps):
     with pytest.raises(RequestError, match="timesteps"):
         custom_schedule(timesteps)
+
+
+def test_a_share_of_the_steps_is_whole_steps():
+    assert all(steps_in(part / 100, 100) == part for part in range(101))
+    assert [steps_in(share, 8) for share in (0, 0.124, 0.125, 0.5, 0.99, 1)] == [0, 0, 1, 4, 7, 8]
