@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli_input import read_recipes
+from .cli_input import check_counts, read_recipes
 from .cli_options import song_parser
 from .cli_planner import listen_to_song, plan_song, write_song
 from .errors import AceStepError, RequestError
@@ -52,9 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, MemoryError) as error:
         if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
             raise
+        other, offload = (
+            (", a shorter --duration", "--offload or --stream") if command is make_songs else ("", "--offload")
+        )
         terminal.line(
-            "acestep: out of memory; try --storage int8, a shorter --duration, smaller --batch or --dtype bfloat16, on "
-            f"a GPU also --offload or --stream ({str(error).splitlines()[0] if str(error) else 'no memory left'})"
+            f"acestep: out of memory; try --storage int8{other}, smaller --batch or --dtype bfloat16, on a GPU also "
+            f"{offload} ({str(error).splitlines()[0] if str(error) else 'no memory left'})"
         )
         return 1
     finally:
@@ -80,6 +83,7 @@ def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
     from .runtime import Hooks
 
     recipes, batch = read_recipes(given), given.get("batch", 1)
+    check_counts(given, "batch")
     paths = [check_writable(path) for path in output_paths(given.get("output"), batch * len(recipes))]
     hooks = Hooks() if given.get("quiet") else Hooks(progress=terminal.progress)
     model = _load(recipes[0], given, hooks)
@@ -160,8 +164,6 @@ def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
 
 def output_paths(output: str | None, count: int) -> list[Path]:
     """Where to write: exactly where asked (song-1, song-2, … for a batch), or else under the next free numbers here."""
-    if count < 1:
-        raise RequestError(f"--batch must be at least 1, got {count}")
     if output is not None:
         path = Path(output)
         numbered = [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]

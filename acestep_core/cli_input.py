@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
@@ -20,6 +19,13 @@ log = logging.getLogger("acestep")
 # What belongs to a variant, and to a model: not carried over from a file to another one.
 OF_THE_VARIANT = ("steps", "shift", "guidance_scale", "timesteps")
 OF_THE_MODEL = (*OF_THE_VARIANT, "variant", "vae", "text_encoder")
+
+
+def check_counts(given: Mapping[str, Any], *names: str) -> None:
+    """Raises RequestError for an option that says how many, and none."""
+    for name in names:
+        if given.get(name, 1) < 1:
+            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, got {given[name]}")
 
 
 def is_song_file(path: str) -> bool:
@@ -43,7 +49,7 @@ def read_recipes(given: Mapping[str, Any]) -> list[Recipe]:
         told = told * len(written) if len(told) == 1 else told
         # They say how long the song is.
         told = [{**song, "codes": item.codes, "duration": None} for song, item in zip(told, written, strict=True)]
-    lyrics = {"lyrics": read_text(given["lyrics"], "lyrics file")} if "lyrics" in given else {}
+    lyrics = {"lyrics": _lyrics(given)} if "lyrics" in given else {}
     options = {name: value for name, value in given.items() if name != "codes" or value is None}
     recipes = [_recipe({**options, **lyrics}, song) for song in told]
     if "from" in given and is_song_file(given["from"]):  # what was made without words has none in its tags either
@@ -116,7 +122,7 @@ def read_songs(given: Mapping[str, Any]) -> list[KeptSong]:
     """The songs of the file of `--from`, or a new one, with what the options say of them."""
     path = given.get("from")
     kept = [KeptSong()] if path is None else _kept(path)
-    lyrics = read_text(given["lyrics"], "lyrics file") if "lyrics" in given else None
+    lyrics = _lyrics(given) if "lyrics" in given else None
     songs = []
     for item in kept:
         song = item.song
@@ -127,6 +133,13 @@ def read_songs(given: Mapping[str, Any]) -> list[KeptSong]:
     if path is not None:
         _check_words(path, [item.song for item in songs], empty=not songs)
     return songs
+
+
+def _lyrics(given: Mapping[str, Any]) -> str:
+    names = [name for name in ("from", "codes", "lyrics") if given.get(name) == "-"]
+    if len(names) > 1:
+        raise RequestError(f"{' and '.join(f'--{name}' for name in names)} cannot both be read from standard input")
+    return read_text(given["lyrics"], "lyrics file")
 
 
 def _check_words(path: str, songs: Sequence[Song], empty: bool) -> None:
@@ -145,11 +158,3 @@ def _kept(path: str) -> list[KeptSong]:
 
     recipe = Recipe.from_dict({"seed": 0, **read_settings(path)})
     return [KeptSong(recipe.song, recipe.codes)]
-
-
-def check_folder(path: str | Path) -> Path:
-    """The path, when there is a folder to write it into."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise RequestError(f"cannot write {path}: the folder {path.parent} does not exist")
-    return path

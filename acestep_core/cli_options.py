@@ -60,7 +60,9 @@ def song_parser() -> argparse.ArgumentParser:
     model.add_argument("--variant", metavar="NAME", help="what the model is, if its files do not say: turbo, sft, base")
     _device_options(model)
     model.add_argument("--text-encoder-dtype", metavar="DTYPE", help="default: as --dtype")
-    model.add_argument("--vae-dtype", metavar="DTYPE", help="default: float16 on a GPU, float32 on a CPU")
+    model.add_argument(
+        "--vae-dtype", metavar="DTYPE", help="default: float16 on a GPU that has bfloat16, too, else float32"
+    )
     model.add_argument(
         "--storage", metavar="KIND", help="int8 or fp8: the transformer in half the memory; default none"
     )

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .cli_input import check_folder, is_song_file, read_songs
+from .cli_input import check_counts, is_song_file, read_songs
 from .cli_options import listen_parser, plan_parser, write_parser
 from .errors import RequestError
+from .places import check_place
 from .song import Metadata
 from .song_file import FACTS, KeptSong, load_codes, to_json, write_text
 from .terminal import Terminal
@@ -38,20 +39,19 @@ def plan_song(arguments: Sequence[str], terminal: Terminal) -> None:
     given = vars(parser.parse_args(arguments))
     if "caption" not in given and "from" not in given:
         parser.error('say how the song shall sound, such as: acestep plan "warm lo-fi piano"')
-    for name in ("batch", "best_of"):
-        if given.get(name, 1) < 1:
-            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, got {given[name]}")
+    check_counts(given, "batch", "best_of")
     songs = read_songs(given)
 
     def make(planner: Planner, seeds: Sequence[int], hooks: Hooks) -> list[KeptSong]:
         return [made for song in songs for made in _planned(planner, song, seeds, given, hooks)]
 
-    _run(given, terminal, make, seeds=max(given.get("batch", 1), given.get("best_of", 1)))
+    tries = 1 if given.get("no_codes") else given.get("best_of", 1)
+    _run(given, terminal, make, seeds=max(given.get("batch", 1), tries))
 
 
 def _planned(planner: Planner, kept: KeptSong, seeds: Sequence[int], given: Given, hooks: Hooks) -> list[KeptSong]:
     """One song, as often as the batch is large."""
-    from .planner.functions import CODING, PLANNING, plan
+    from .planner.functions import CODING, PLANNING, ignored, plan
     from .planner.functions import codes as write_codes
     from .planner.scoring import best_codes
 
@@ -59,6 +59,12 @@ def _planned(planner: Planner, kept: KeptSong, seeds: Sequence[int], given: Give
     each = given.get("plan_each") or given.get("no_codes")  # without codes there is nothing else to tell them apart
     sampling = _sampling(PLANNING, given)
     rewrite = not given.get("no_rewrite")
+    of_codes = [name for name in ("best_of", "guidance", "negative", "first_layout") if name in given]
+    guidance = given.get("guidance", CODING.guidance)
+    without = [f"--{name.replace('_', '-')}" for name in of_codes] if given.get("no_codes") else []
+    for sentence in ignored(kept.song, rewrite=rewrite, negative=given.get("negative", ""), guidance=guidance,
+                            without_codes=without):  # fmt: skip
+        hooks.warn(sentence)
     plans = plan(planner, kept.song, seeds if each else seeds[:1], rewrite=rewrite, sampling=sampling, hooks=hooks)
     if given.get("no_codes"):
         made = [KeptSong(item.song, genres=kept.genres, seed=seed) for item, seed in zip(plans, seeds, strict=True)]
@@ -108,6 +114,8 @@ def _compose(given: Given, terminal: Terminal) -> None:
 
 
 def _polish(given: Given, terminal: Terminal) -> None:
+    if given.get("instrumental"):
+        raise RequestError("--instrumental is for an idea; a song that is there already is one if it has no lyrics")
     songs = [kept.song for kept in read_songs(given)]
 
     def make(planner: Planner, seeds: Sequence[int], hooks: Hooks) -> list[KeptSong]:
@@ -183,11 +191,10 @@ def _run(
     from .runtime import Hooks
     from .sampling.noise import batch_seeds
 
-    if seeds < 1:
-        raise RequestError(f"--batch must be at least 1, got {seeds}")
+    check_counts(given, "batch")
     all_seeds = batch_seeds(given.get("seed", random_seed()), seeds)
     _sampling(Sampling(), given, "guidance")  # checks them
-    output = check_folder(given["output"]) if "output" in given else None
+    output = check_place(given["output"]) if "output" in given else None
     hooks = Hooks() if given.get("quiet") else Hooks(progress=terminal.progress)
     options = _given(given, "device", "dtype", "storage", "tokenizer", "models_dir", "offload")
     with log_lines(terminal, given):

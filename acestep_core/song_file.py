@@ -19,6 +19,7 @@ from typing import Any
 
 from .codes import CODE_COUNT, CODE_RATE, Codes, check_codes, format_codes, parse_codes, parse_songs, seconds_of
 from .errors import RequestError
+from .places import beside
 from .song import Metadata, Song
 
 FORMAT = "acestep-audio-codes"
@@ -151,14 +152,16 @@ def read_text(path: str | Path, what: str) -> str:
         # Bytes, because Windows decodes its standard input as an old code page.
         content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
         return content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RequestError(f"the {what} {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise RequestError(f"the {what} {path} cannot be read as UTF-8 text: {error}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Writes a file as UTF-8, replacing it when all is written."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = beside(path, "partial")
     try:
         partial.write_text(text, encoding="utf-8", newline="\n")
         os.replace(partial, path)

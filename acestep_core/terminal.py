@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .runtime import Progress
 
 WIDTH = 30
+SPEED = len(" 10000 tokens/s")  # its room, so that nothing is left of a longer one
 
 
 class Terminal:
@@ -44,9 +45,9 @@ class Terminal:
         bar = "█" * round(part * WIDTH)
         count = f"{report.step}/{report.total}" if report.total < 10_000 else f"{part:.0%}"  # more are bytes
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
-        start = "\r" if self._live else ""
-        text = f"{start}{report.stage:<20} {bar:·<{WIDTH}} {count:>9} {minutes}:{seconds:02}{speed}"
-        self._write(text + ("\n" if done else ""))
+        text = f"{report.stage:<20} {bar:·<{WIDTH}} {count:>9} {minutes}:{seconds:02}{speed:<{SPEED}}"
+        self._write(f"\r{text}" if self._live else text.rstrip())
+        self._write("\n" if done else "")
         self._open = not done
 
     def line(self, text: str) -> None:

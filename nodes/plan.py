@@ -176,13 +176,12 @@ class PlanNode(io.ComfyNode):
         from ..acestep_core.sampling.noise import batch_seeds
         from .comfy_runtime import show_note
 
-        notes = what_is_ignored(
-            song, write_codes, batch_size, rewrite_caption, choose_duration, guidance, best_of, negative, first_layout,
-            plan_each,
-        )  # fmt: skip
-        show_note(*notes)
         if choose_duration:
             song = replace(song, metadata=replace(song.metadata, duration=None))
+        notes = what_is_ignored(
+            song, write_codes, batch_size, rewrite_caption, guidance, best_of, negative, first_layout, plan_each
+        )
+        show_note(*notes)
         choice = {"temperature": temperature, "top_p": top_p}
         seeds = batch_seeds(seed, max(batch_size, best_of if write_codes else 1))
         plans = think(planner, song, seeds if plan_each else seeds[:1], rewrite_caption, replace(PLANNING, **choice))
@@ -202,7 +201,6 @@ def what_is_ignored(
     write_codes: bool,
     batch_size: int,
     rewrite_caption: bool,
-    choose_duration: bool,
     guidance: float,
     best_of: int,
     negative: str,
@@ -210,22 +208,16 @@ def what_is_ignored(
     plan_each: bool,
 ) -> list[str]:
     """Sentences for the user about inputs that change nothing beside the others."""
-    notes, facts = [], song.metadata
+    from ..acestep_core.planner.functions import ignored
+
     of_codes = {
         "batch_size": batch_size > 1 and not plan_each,
         "best_of": best_of > 1,
         "negative": bool(negative.strip()),
         "first_layout": first_layout,
     }
-    ignored = [name for name, given in of_codes.items() if given]
-    if not write_codes and ignored:
-        notes.append(f"without codes these change nothing: {', '.join(ignored)}")
-    elif negative.strip() and guidance <= 1:
-        notes.append("negative is ignored: it needs guidance above 1")
-    whole = None not in (facts.bpm, facts.key, facts.time_signature, facts.duration) and not choose_duration
-    if rewrite_caption and whole:
-        notes.append("the caption stays as it is: the song has all its facts, so there is nothing to think out")
-    return notes
+    without = [] if write_codes else [name for name, given in of_codes.items() if given]
+    return ignored(song, rewrite=rewrite_caption, negative=negative, guidance=guidance, without_codes=without)
 
 
 def think(planner: PlacedPlanner, song: Song, seeds: Sequence[int], rewrite: bool, sampling: Sampling) -> list[Planned]:

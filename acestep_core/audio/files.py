@@ -14,6 +14,7 @@ import torch
 
 from ..config import SAMPLE_RATE
 from ..errors import RequestError
+from ..places import beside, check_place
 from .level import to_stereo, unheard_channels
 from .resample import resample
 
@@ -32,9 +33,13 @@ TAG = "acestep"
 
 def read_audio(path: str | Path) -> torch.Tensor:
     """Reads a file of any rate and channel count as `[1, 2, samples]`, float32, 48 kHz."""
+    import soundfile
+
     with _open(path) as file:
-        samples = file.read(dtype="float32", always_2d=True)
-        sample_rate = file.samplerate
+        try:
+            samples, sample_rate = file.read(dtype="float32", always_2d=True), file.samplerate
+        except soundfile.LibsndfileError as error:
+            raise RequestError(f"{path} cannot be read as audio to its end: {error.error_string}") from error
     if len(samples) == 0:
         raise RequestError(f"{path} is empty: it has no samples")
     waveform = torch.from_numpy(samples).T[None]
@@ -44,20 +49,11 @@ def read_audio(path: str | Path) -> torch.Tensor:
 
 
 def check_writable(path: str | Path) -> Path:
-    """The path, when its suffix names a format that can be written and a file can be made in its folder."""
+    """The path, when its suffix names a format that can be written and a file can be made there."""
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise RequestError(f"cannot write {path.name!r}: the name must end in {', '.join(FORMATS)}")
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "it is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
-        raise RequestError(f"cannot write {path}: {problem}")
-    trial = _beside(path, "attempt")  # the only way to know that works everywhere
-    try:
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+    return check_place(path)
 
 
 def write_audio(
@@ -74,7 +70,7 @@ def write_audio(
     container, encoding, compression = FORMATS[path.suffix.lower()]
     samples = waveform.detach().reshape(waveform.shape[-2:]).T
     comment = json.dumps({TAG: settings}, ensure_ascii=True)
-    partial = _beside(path, "partial")
+    partial = beside(path, "partial")
     try:
         with soundfile.SoundFile(
             partial,
@@ -111,10 +107,6 @@ def read_settings(path: str | Path) -> dict:
     return settings
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(f".{path.name}.{suffix}")
-
-
 def _open(path: str | Path):
     import soundfile
 
@@ -146,10 +138,14 @@ def _wav_comment(path: str | Path) -> str:
         while len(header := file.read(8)) == 8:
             size = int.from_bytes(header[4:], "little")
             size += size % 2
-            body = file.read(size) if header[:4] == b"LIST" else b""
-            if body[:8] == b"INFOICMT":
-                length = int.from_bytes(body[8:12], "little")
-                return body[12 : 12 + length].rstrip(b"\0").decode("ascii", "replace")
             if header[:4] != b"LIST":
                 file.seek(size, os.SEEK_CUR)
+                continue
+            body = file.read(size)
+            entry = 4 if body[:4] == b"INFO" else len(body)
+            while entry < len(body):  # other programs put theirs in front
+                length = int.from_bytes(body[entry + 4 : entry + 8], "little")
+                if body[entry : entry + 4] == b"ICMT":
+                    return body[entry + 8 : entry + 8 + length].rstrip(b"\0").decode("ascii", "replace")
+                entry += 8 + length + length % 2
     return ""

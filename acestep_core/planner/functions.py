@@ -100,6 +100,21 @@ def plan(
     return planned
 
 
+def ignored(
+    song: Song, *, rewrite: bool, negative: str = "", guidance: float = 1.0, without_codes: Sequence[str] = ()
+) -> list[str]:
+    """Sentences for the user about wishes for a plan that change nothing. `without_codes`: those for its codes, where
+    it shall have none."""
+    said = []
+    if without_codes:
+        said.append(f"without codes these change nothing: {', '.join(without_codes)}")
+    elif negative.strip() and guidance <= 1:
+        said.append("negative is ignored: it needs guidance above 1")
+    if rewrite and _has_all_facts(song.metadata):
+        said.append("the caption stays as it is: the song has all its facts, so there is nothing to think out")
+    return said
+
+
 def codes(
     planner: Planner,
     songs: Song | Planned | Sequence[Song | Planned],

@@ -337,6 +337,17 @@ def test_the_bar_of_a_planner_shows_how_fast_it_writes(monkeypatch):
     assert "tokens" not in screen.getvalue().splitlines()[-1]
 
 
+def test_nothing_is_left_of_a_longer_rate(monkeypatch):
+    clock = iter([0.0, 0.1, 10.0])
+    monkeypatch.setattr("acestep_core.rate.time.perf_counter", lambda: next(clock))
+    screen = Screen()
+    terminal = Terminal(screen)
+    for tokens in (1, 101, 111):
+        terminal.progress(Progress("codes", tokens, 1000, tokens=tokens))
+    first, second, third = screen.getvalue().split("\r")[1:]
+    assert "1000 tokens/s" in second and len(third) >= len(second)
+
+
 def test_bytes_are_shown_as_a_share():
     stream = io.StringIO()
     Terminal(stream).progress(Progress("load", 4_000_000_000, 4_000_000_000))

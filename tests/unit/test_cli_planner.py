@@ -80,6 +80,19 @@ def test_a_plan_may_leave_things_out_or_choose_the_best(acestep):
     assert best["codes"] in found and 0 < best["score"] < 1
 
 
+def test_wishes_for_codes_are_said_to_be_in_vain_without_them(acestep, monkeypatch):
+    planned, original = [], functions.plan
+    monkeypatch.setattr(functions, "plan", lambda *given, **more: planned.append(given[2]) or original(*given, **more))
+    wishes = ("--best-of", 3, "--guidance", 1.5, "--negative", "noise", "--first-layout")
+    _, out, err = acestep("plan", "warm piano", *OPTIONS, "--no-codes", *wishes)
+    assert len(planned[0]) == 1 and out["caption"]
+    assert "without codes these change nothing: --best-of, --guidance, --negative, --first-layout" in err
+    _, _, err = acestep("plan", "warm piano", *OPTIONS, "--negative", "noise", "--guidance", 1)
+    assert "negative is ignored: it needs guidance above 1" in err
+    _, _, err = acestep("plan", "warm piano", *OPTIONS, "--time-signature", "3", "--no-codes")
+    assert "the caption stays as it is" in err
+
+
 def test_one_command_reads_what_another_wrote(acestep, tmp_path):
     code, out, _ = acestep("write", "a sea shanty", "--seed", 5, "--language", "de", "-q", "-o", "song.json")
     assert (code, out) == (0, "song.json\n")
@@ -235,6 +248,9 @@ def test_a_song_that_sounds_can_be_planned_anew(acestep, asked, tmp_path):
         (["plan", "x", "--best-of", "0"], "--best-of must be at least 1, got 0"),
         (["plan", "x", "--seed=-1"], "a seed is a whole number from 0"),
         (["plan", "x", "-o", "missing/song.json"], "the folder missing does not exist"),
+        (["plan", "x", "-o", "."], "cannot write .: it is a folder"),
+        (["plan", "--from", "-", "--lyrics", "-"], "--from and --lyrics cannot both be read from standard input"),
+        (["write", "--from", "list.json", "--instrumental"], "--instrumental is for an idea; a song that is there"),
         (["plan", "--from", "missing.json"], "the song file missing.json cannot be read"),
         (["plan", "--from", "list.json"], "list.json holds no words of a song: say how it shall sound"),
         (

@@ -62,6 +62,17 @@ def test_a_wav_with_an_odd_chunk_before_the_settings_is_read(tmp_path):
     assert read_settings(path) == {"seed": 1}
 
 
+def test_settings_behind_the_tags_of_other_programs_are_found(tmp_path):
+    path = tmp_path / "song.wav"
+    write_audio(path, song(), settings={"seed": 1})
+    data = path.read_bytes()
+    title = b"INAM" + (5).to_bytes(4, "little") + b"Name\0\0"
+    at = data.index(b"LIST")
+    size = int.from_bytes(data[at + 4 : at + 8], "little") + len(title)
+    path.write_bytes(data[:at] + b"LIST" + size.to_bytes(4, "little") + b"INFO" + title + data[at + 12 :])
+    assert read_settings(path) == {"seed": 1}
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("comment", [None, "nice song", json.dumps([1]), json.dumps({"acestep": 3})])
 def test_a_file_without_settings_says_so(tmp_path, suffix, comment):
@@ -83,6 +94,14 @@ def test_unreadable_files_are_refused(tmp_path):
     soundfile.write(tmp_path / "empty.wav", song()[:, :0].T.numpy(), 48000)
     with pytest.raises(RequestError, match="empty"):
         read_audio(tmp_path / "empty.wav")
+
+
+def test_a_damaged_recording_is_refused(tmp_path):
+    soundfile.write(tmp_path / "whole.flac", torch.rand(48000, 2).numpy() - 0.5, 48000)
+    whole = (tmp_path / "whole.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RequestError, match="cut.flac cannot be read as audio to its end"):
+        read_audio(tmp_path / "cut.flac")
 
 
 def test_unwritable_names_are_refused(tmp_path):
