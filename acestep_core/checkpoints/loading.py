@@ -27,6 +27,7 @@ from ..models.oobleck import OobleckVAE
 from ..models.ops import PlainOps, StoredLinear
 from ..runtime import Hooks
 from .catalog import Kind, Variant
+from .keymaps import to_stable_audio
 from .layouts import (
     Layout,
     NetworkSource,
@@ -328,6 +329,20 @@ def fold_weight_norm(direction: torch.Tensor, gain: torch.Tensor) -> torch.Tenso
     convolution and the input channel of a transposed one."""
     norm = torch.linalg.vector_norm(direction, dim=tuple(range(1, direction.dim())), keepdim=True)
     return direction * (gain / norm)
+
+
+@torch.no_grad()
+def stable_audio_state(vae: OobleckVAE) -> dict[str, torch.Tensor]:
+    """The tensors of a VAE as stable-audio-tools names and shapes them, weight norm included: what ComfyUI reads."""
+    state: dict[str, torch.Tensor] = {}
+    for name, tensor in vae.state_dict().items():
+        name = to_stable_audio(name, len(vae.config.downsampling_ratios))
+        if name.endswith(".weight"):
+            state[f"{name}_g"] = torch.linalg.vector_norm(tensor.float(), dim=(1, 2), keepdim=True).to(tensor)
+            state[f"{name}_v"] = tensor
+        else:
+            state[name] = tensor.flatten()
+    return state
 
 
 def _factor(entry: Entry, value: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from ...acestep_core import pipeline
 from ...acestep_core.audio import check_waveform
-from ...acestep_core.checkpoints.loading import ensure_silence
+from ...acestep_core.checkpoints.loading import ensure_silence, stable_audio_state
 from ...acestep_core.checkpoints.silence import ENCODED_FRAMES
 from ...acestep_core.config import FRAME_RATE, HOP, LATENT_CHANNELS, SAMPLE_RATE
 from ...acestep_core.edit import Edit
@@ -123,7 +123,8 @@ class SongVAE:
         return self.TILES[0] if asked is None else max(asked, self.TILES[-1])
 
     def get_sd(self) -> dict[str, torch.Tensor]:
-        return self.first_stage_model.state_dict()
+        """What VAESave writes: as ComfyUI's own loaders read it, and ours."""
+        return stable_audio_state(self.first_stage_model)
 
     def throw_exception_if_invalid(self) -> None:
         return None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from comfy.ldm.audio.autoencoder import AudioOobleckVAE
+from pack_under_test.acestep_core.checkpoints.loading import load_vae
 from pack_under_test.acestep_core.config import VAEConfig
 from pack_under_test.acestep_core.models import oobleck_cpu
 from pack_under_test.acestep_core.models.oobleck import OobleckVAE
 from pack_under_test.nodes.comfy_runtime import SongVAE, comfy_ops
+from safetensors.torch import save_file
 
 from .world import World, difference
 
@@ -31,6 +35,23 @@ def wide_vae() -> SongVAE:
             inputs = 2 * len(noise) if "conv_t1" in name else noise[0].numel()
             parameter.copy_(0.5 * noise / inputs**0.5)
     return SongVAE(network)
+
+
+def check_a_saved_vae_is_comfyuis_and_ours(world: World) -> None:
+    """As VAESave writes it. ComfyUI's network is made as wide as nano's; its loader only knows the released size."""
+    state = world.vae.get_sd()
+    config, latents = world.vae.first_stage_model.config, torch.randn(1, 64, FRAMES)
+    theirs = AudioOobleckVAE(channels=config.decoder_channels, strides=list(config.downsampling_ratios)).eval()
+    missing = theirs.load_state_dict(state)
+    assert not missing.missing_keys and not missing.unexpected_keys
+    file = Path.cwd() / "saved_vae.safetensors"
+    save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, file)
+    ours, _ = load_vae(file)
+    file.unlink()
+    with torch.no_grad():
+        wanted = world.vae.first_stage_model.decode(latents.movedim(1, -1))
+        assert difference(theirs.decode(latents), wanted) < LIMIT
+        assert difference(ours.decode(latents.movedim(1, -1)), wanted) < LIMIT
 
 
 @contextmanager
