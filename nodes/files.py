@@ -68,7 +68,7 @@ def resolve(network: str, text_encoder: str, vae: str) -> Checkpoint:
     """The paths behind three dropdown entries. Raises RequestError or CheckpointError."""
     from ..acestep_core.checkpoints.find import find_checkpoint
 
-    parts = find_checkpoint(EMBEDDED if network == EMBEDDED else path_of(network), _roots())
+    parts = find_checkpoint(EMBEDDED if network == EMBEDDED else path_of(network, "model"), _roots())
     own_text_encoder = text_encoder == AUTO and parts.text_encoder is not None
     return replace(
         parts,
@@ -85,27 +85,28 @@ def resolve_planner(choice: str) -> tuple[Path, Path | None]:
     """
     from ..acestep_core.checkpoints.find import find_planner
 
-    return find_planner(EMBEDDED if choice == EMBEDDED else path_of(choice), _roots())
+    return find_planner(EMBEDDED if choice == EMBEDDED else path_of(choice, "planner"), _roots())
 
 
-def path_of(choice: str) -> Path:
-    """The file or folder of a dropdown entry."""
+def path_of(choice: str, what: str) -> Path:
+    """The file or folder of a dropdown entry. `what`: which one it is, for the one who chose, as ComfyUI puts the
+    sentence to every entry of the node."""
     if not isinstance(choice, str):  # another node may give anything
-        raise RequestError(f"{choice!r} is not one of the models in the list: choose one from it")
+        raise RequestError(f"{what}: {choice!r} is not in the list: choose one from it")
     if choice in HINTS.values():
         raise RequestError(f"that entry only says where models go: {choice[7:-1]}, then press R and choose one")
     category, _, name = choice.partition("/")
     inside = PureWindowsPath(name)  # understands both kinds of slash
     if inside.drive or inside.root or ".." in inside.parts or not inside.parts:
-        raise RequestError(f"{choice!r} does not name a model inside ComfyUI's model folders: choose one from the list")
+        raise RequestError(f"{what}: {choice!r} names nothing inside ComfyUI's model folders: choose one from the list")
     if category not in {MODELS, *(category for group in SINGLE_FILES.values() for category in group)}:
-        raise RequestError(f"{choice!r} is not one of the models in the list: choose one from it")
+        raise RequestError(f"{what}: {choice!r} is not in the list: choose one from it")
     folders = folder_paths.get_folder_paths(category)
     for folder in folders:
         path = Path(folder, *inside.parts)
         if path.exists():
             return path
-    raise RequestError(f"the model {name!r} is not there; looked in {', '.join(folders)}")
+    raise RequestError(f"{what}: {name!r} is not there; looked in {', '.join(folders)}")
 
 
 def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:
@@ -124,13 +125,13 @@ def _stamp(file: Path) -> tuple[str, int, int]:
 def _part(parts: Checkpoint, kind: Kind, found: Path | None, choice: str) -> Path:
     """The chosen part; for "auto" the one found with the model, else any released one that is here."""
     if choice != AUTO:
-        return path_of(choice)
+        return path_of(choice, kind.value)
     if found is not None:
         return found
     category = SINGLE_FILES[kind][0]
     names = [Path(item.target).name for item in RELEASES.values() if item.kind is kind and item.is_file]
     files = (folder_paths.get_full_path(category, name) for name in names)  # extra_model_paths may name any folder
-    folders = (path_of(f"{MODELS}/{name}") for name in sorted(_model_folders(kind)))
+    folders = (path_of(f"{MODELS}/{name}", kind.value) for name in sorted(_model_folders(kind)))
     path = next((Path(file) for file in files if file), None) or next(folders, None)
     if path is None and kind in parts.broken:
         raise CheckpointError(f"the {kind.value} for {parts.network.name} cannot be used: {parts.broken[kind]}")

@@ -55,6 +55,6 @@ def from_latent(latent: dict) -> torch.Tensor:
     if samples.ndim != 3 or samples.shape[1] != LATENT_CHANNELS:
         raise RequestError(
             f"this latent is not a song: it has the shape {list(samples.shape)}, a song has [batch, {LATENT_CHANNELS}, "
-            "frames]"
+            "frames]; connect one from Sample Song, Encode Audio or Empty Song"
         )
     return samples.movedim(1, -1)

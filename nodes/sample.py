@@ -170,6 +170,11 @@ class SampleNode(io.ComfyNode):
 
         if sigmas is not None and not len(sigmas):
             raise RequestError("the sigmas are empty, as a scheduler makes them for a denoise of 0: nothing to sample")
+        if sigmas is not None and sigmas.max() > 1:
+            raise RequestError(
+                f"sigmas lie between 0 and 1 for this model, got {sigmas.max():.4g}: the scheduler is for others, "
+                "connect BasicScheduler"
+            )
         settings = SamplingSettings(
             steps=steps or None,
             shift=shift or None,

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..acestep_core.config import MAX_SECONDS
 from ..acestep_core.errors import RequestError
-from ..acestep_core.song import MAX_BPM, Metadata, Song
+from ..acestep_core.song import MAX_BPM, MIN_BPM, Metadata, Song
 from ..acestep_core.text.languages import LANGUAGES
 from .sockets import AUTO, SONG, SongSocket
 
@@ -77,12 +77,12 @@ class SongNode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, duration) -> bool | str:
-        """Says it in our own words; the other inputs are checked when the song is made."""
-        try:
-            Metadata(duration=duration)
-        except RequestError as error:
-            return str(error)
+    def validate_inputs(cls, duration, bpm) -> bool | str:
+        """Says before the run, in the words of the widgets, what no song can have; None is what another node gives."""
+        if duration is not None and not 0 < duration <= MAX_SECONDS:
+            return f"duration is above 0 and at most {MAX_SECONDS} seconds, got {duration:g}"
+        if bpm and not MIN_BPM <= bpm <= MAX_BPM:
+            return f"bpm is 0, for auto, or from {MIN_BPM} to {MAX_BPM}, got {bpm}"
         return True
 
     @classmethod

@@ -14,6 +14,7 @@ from pack_under_test.nodes.codes import LoadCodesNode
 from pack_under_test.nodes.empty import EmptyLatentNode
 from pack_under_test.nodes.load import LoadModelNode
 from pack_under_test.nodes.load_planner import LoadPlannerNode
+from pack_under_test.nodes.song import SongNode
 
 from .world import FRAMES, World, difference, network_of, shown, similarity
 
@@ -55,8 +56,16 @@ def check_conditioning_without_text_is_refused(world: World) -> None:
         world.conditioning = whole
 
 
-def check_sigmas_of_nothing_are_refused(world: World) -> None:
+def check_sigmas_of_nothing_or_of_other_models_are_refused(world: World) -> None:
     assert "the sigmas are empty" in refusal(lambda: world.sample(sigmas=torch.FloatTensor([])))
+    foreign = torch.tensor([14.6146, 3.0, 0.0])
+    assert "sigmas lie between 0 and 1 for this model, got 14.61" in refusal(lambda: world.sample(sigmas=foreign))
+
+
+def check_facts_that_no_song_has_are_refused_before_the_run(world: World) -> None:
+    assert SongNode.validate_inputs(10.0, 0) is SongNode.validate_inputs(None, None) is True
+    assert SongNode.validate_inputs(0.0, 90) == "duration is above 0 and at most 600 seconds, got 0"
+    assert SongNode.validate_inputs(10.0, 10) == "bpm is 0, for auto, or from 30 to 300, got 10"
 
 
 def check_sampling_from_noise_is_said_where_something_else_was_meant(world: World) -> None:
@@ -136,13 +145,14 @@ def check_what_another_node_gives_for_a_file_need_not_be_one(world: World) -> No
         sentence = f"there is no file of audio codes {given!r} in ComfyUI's input folder: choose one from the list"
         assert refusal(lambda given=given: LoadCodesNode.execute(given)) == sentence
     for given in (None, 7):
-        loads = (
-            lambda given=given: LoadModelNode.execute(given, "auto", "auto", "auto", "auto"),
-            lambda given=given: LoadModelNode.execute("nano", given, "auto", "auto", "auto"),
-            lambda given=given: LoadPlannerNode.execute(given, "auto"),
-        )
-        for load in loads:
-            assert refusal(load) == f"{given!r} is not one of the models in the list: choose one from it"
+        loads = {
+            "model": lambda given=given: LoadModelNode.execute(given, "auto", "auto", "auto", "auto"),
+            "text encoder": lambda given=given: LoadModelNode.execute("nano", given, "auto", "auto", "auto"),
+            "VAE": lambda given=given: LoadModelNode.execute("nano", "auto", given, "auto", "auto"),
+            "planner": lambda given=given: LoadPlannerNode.execute(given, "auto"),
+        }
+        for what, load in loads.items():
+            assert refusal(load) == f"{what}: {given!r} is not in the list: choose one from it"
 
 
 def check_stored_weights_can_be_trained(world: World) -> None:
