@@ -19,7 +19,7 @@ from .config import FRAME_RATE, FRAMES_PER_CODE, SAMPLE_RATE, ModelConfig, sampl
 from .errors import RequestError
 from .sampling.morph import MorphSettings
 from .source import Regions, check_latents, check_mask, check_source_waveform, frame_of, spans
-from .tasks import COVER, TEXT2MUSIC, Region, Source, Task, instruction, untrained
+from .tasks import COVER, TEXT2MUSIC, Region, Source, Task, find_task, instruction, untrained
 
 if TYPE_CHECKING:
     from .text.encoder import TextCondition
@@ -34,7 +34,8 @@ AUTO_MASK = 2.0  # the mask's third value: the model decides
 class Edit:
     """One edit of one source, or of as many as there are songs in the batch. Raises RequestError.
 
-    task: a row of `tasks.TASKS`. A song from text with `codes` is a cover.
+    task: a row of `tasks.TASKS`, or its name: cover, repaint, extract, lego, complete. A song from text with `codes` is
+        a cover.
     source: latents [1 or B, T, 64] of the source, padded by `extend` where the song is to go on.
     codes: for a cover, one tuple of audio codes per song or one for all, instead of those that the source has. A song
         without any has an empty tuple, and is one from text. Where there is a source too, that gives the length; else
@@ -54,7 +55,7 @@ class Edit:
     allow_untrained: go on with a model that was not trained for the task.
     """
 
-    task: Task
+    task: Task | str
     source: Tensor | None = None
     codes: tuple[tuple[int, ...], ...] = ()
     regions: Sequence[tuple[float, float | None]] = ()
@@ -71,6 +72,7 @@ class Edit:
     allow_untrained: bool = False
 
     def __post_init__(self) -> None:
+        self._set("task", find_task(self.task))
         codes = tuple(check_codes(item) for item in _each(self.codes))
         if self.task is TEXT2MUSIC and any(codes):
             self._set("task", COVER)

@@ -33,7 +33,7 @@ from .sampling.run import Request, run
 from .sampling.settings import SamplingSettings
 from .song import Song
 from .source import check_latents
-from .tasks import TEXT2MUSIC, Task
+from .tasks import TEXT2MUSIC, Task, find_task
 from .text.prompts import DEFAULT_SECONDS
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Result:
 def encode(
     model: Model,
     song: Song,
-    task: Task = TEXT2MUSIC,
+    task: Task | str = TEXT2MUSIC,
     tracks: Sequence[str] = (),
     *,
     whole_caption: str = "",
@@ -97,13 +97,14 @@ def encode(
     For an `Edit` these are its task and tracks, and a song whose duration is the edit's. The rest is for models trained
     on stems alone: what the whole song is, and whether the edit's mask says what to make (`not edit.auto_mask`).
     """
+    _check_song(song)
     text_encoder = _part(model.text_encoder, "text encoder")
     hooks = hooks or Hooks()
     hooks.check("encode")
     module = text_encoder.module
     with model.placement.use(module) as device, phase("encode", device, next(module.parameters()).dtype):
         condition = text_encoder.encode(
-            song, task, model.style, tracks, whole_caption=whole_caption, explicit_mask=explicit_mask
+            song, find_task(task), model.style, tracks, whole_caption=whole_caption, explicit_mask=explicit_mask
         )
     for warning in condition.warnings:  # they are in the log
         hooks.warned(warning)
@@ -135,9 +136,13 @@ def sample(
     """
     network = _part(model.network, "diffusion model")
     conditions = list(conditions) if isinstance(conditions, Sequence) else [conditions]
+    if not isinstance(seeds, Sequence):
+        raise RequestError(f"seeds are a list of whole numbers, one for each song, got {seeds!r}")
     if not seeds or len(conditions) not in (1, len(seeds)):
         raise RequestError(f"got {len(conditions)} conditions for {len(seeds)} seeds; give one for all or one for each")
     if retake is not None:
+        if not isinstance(retake, Sequence) or len(retake) != 2:
+            raise RequestError(f"a retake is its seed and its variance, such as (5, 0.2), got {retake!r}")
         retake = (batch_seeds(retake[0], len(seeds)), retake[1])
     request = Request(
         conditions=conditions,
@@ -270,7 +275,9 @@ def generate(
     duration lasts 30 seconds, or as long as the source of the edit or morph. These are for all songs, or have one part
     for each of them; `timbre` and `retake` as for `sample`.
     """
-    songs = list(song) if isinstance(song, Sequence) else [song]
+    songs = list(song) if isinstance(song, Sequence) and not isinstance(song, str) else [song]
+    for item in songs:
+        _check_song(item)
     if not isinstance(batch, int) or batch < 1 or not songs:
         raise RequestError(f"batch must be a whole number of at least 1, got {batch!r} for {len(songs)} songs")
     songs = [_lasting(item, edit, morph) for item in songs]
@@ -310,6 +317,11 @@ def generate(
         codes=() if edit is None else edit.codes,
         besides=besides(edit, morph, timbre, retake),
     )
+
+
+def _check_song(song: object) -> None:
+    if not isinstance(song, Song):
+        raise RequestError(f'a song to make is a Song, such as Song("warm piano"), got {song!r}')
 
 
 def _encoded(model: Model, song: Song, edit: Edit | None, item: int, hooks: Hooks | None) -> TextCondition:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from .codes import Codes, check_codes, parse_codes
+from .errors import RequestError
 from .sampling.settings import SamplingSettings
 from .song import Metadata, Song
 
@@ -69,9 +70,11 @@ class Recipe:
         metadata = Metadata(**{name: values[name] for name in _METADATA if name in values})
         settings = {name: values[name] for name in _SETTINGS if name in values}
         for name in ("guidance_interval", "timesteps"):
-            if settings.get(name) is not None:
-                settings[name] = tuple(settings[name])
-        codes, besides = values.get("codes") or (), values.get("besides")
+            if (given := _listed(settings, name)) is not None:
+                settings[name] = tuple(given)
+        if "seed" not in values:
+            raise RequestError("these settings have no seed, so nothing can be made of them again")
+        codes, besides = _listed(values, "codes", str) or (), values.get("besides")
         return cls(
             song=Song(values.get("caption", ""), values.get("lyrics", ""), metadata),
             seed=values["seed"],
@@ -81,6 +84,14 @@ class Recipe:
             codes=parse_codes(codes) if isinstance(codes, str) else check_codes(codes),
             besides=tuple(map(str, besides)) if isinstance(besides, (list, tuple)) else (),
         )
+
+
+def _listed(values: Mapping[str, Any], name: str, *also: type) -> Any:
+    """A value that is a list, or one of some other types."""
+    given = values.get(name)
+    if given is not None and not isinstance(given, (list, tuple, *also)):
+        raise RequestError(f"{name} is a list of numbers, got {given!r}")
+    return given
 
 
 def besides(edit: Edit | None, morph: object, timbre: Sequence | None, retake: object) -> tuple[str, ...]:

@@ -46,6 +46,11 @@ def extend(source: Tensor, before: float = 0.0, after: float = 0.0) -> tuple[Ten
     if not first and not last:
         raise RequestError("nothing to extend: give seconds before the source, after it, or both")
     latents = source.ndim == 3 and source.shape[2] == LATENT_CHANNELS
+    if source.ndim != 3 or 0 in source.shape:
+        raise RequestError(
+            "a source to extend is a waveform [batch, channels, samples] or latents [batch, frames, "
+            f"{LATENT_CHANNELS}], got a tensor of shape {list(source.shape)}"
+        )
     axis, unit, rate = (1, 1, FRAME_RATE) if latents else (2, HOP, SAMPLE_RATE)
     length = source.shape[axis] / rate
     total = length + (first + last) / FRAME_RATE

@@ -108,11 +108,13 @@ COMPLETE = Task(
 TASKS: dict[str, Task] = {task.name: task for task in (TEXT2MUSIC, COVER, REPAINT, EXTRACT, LEGO, COMPLETE)}
 
 
-def find_task(name: str) -> Task:
-    """The task of that name; RequestError if there is none."""
-    if name not in TASKS:
-        raise RequestError(f"unknown task {name!r}; allowed are {', '.join(TASKS)}")
-    return TASKS[name]
+def find_task(task: Task | str) -> Task:
+    """A task, or the one of that name; RequestError if there is none."""
+    if isinstance(task, Task):
+        return task
+    if not isinstance(task, str) or task not in TASKS:
+        raise RequestError(f"unknown task {task!r}; allowed are {', '.join(TASKS)}")
+    return TASKS[task]
 
 
 def instruction(task: Task, tracks: Sequence[str] = ()) -> str:

@@ -66,6 +66,11 @@ def write_audio(
     """
     import soundfile
 
+    if waveform.ndim not in (2, 3) or (waveform.ndim == 3 and len(waveform) != 1):
+        raise RequestError(
+            f"a file holds one song, [channels, samples], got a tensor of shape {list(waveform.shape)}: write songs one "
+            "by one"
+        )
     path = check_writable(path)
     container, encoding, compression = FORMATS[path.suffix.lower()]
     samples = waveform.detach().reshape(waveform.shape[-2:]).T

@@ -50,6 +50,8 @@ def plain_conditions(conditions: Sequence[TextCondition]) -> list[TextCondition]
 
 def check_references(timbre: Sequence[Tensor], channels: int) -> None:
     """Raises RequestError for what is no timbre reference."""
+    if isinstance(timbre, Tensor):
+        raise RequestError("timbre references are a list of latents, each of one recording, got a tensor")
     for latents in timbre:
         if not isinstance(latents, Tensor) or latents.ndim != 3 or 0 in latents.shape or latents.shape[2] != channels:
             given = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__

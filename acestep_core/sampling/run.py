@@ -74,7 +74,7 @@ class Request:
             warnings.append(
                 "the retake variance is ignored: a morph draws all of its noise from the retake seed, whatever it is"
             )
-        check_references(self.timbre or (), network.config.timbre_hidden_dim)
+        check_references(() if self.timbre is None else self.timbre, network.config.timbre_hidden_dim)
         return warnings
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from acestep_core import Edit, extend, find_task, generate
+from acestep_core import Edit, extend, generate
 from training.examples import song_of
 
 from . import ears
@@ -28,8 +28,7 @@ def test_a_cover_keeps_its_source(nano, sources, use_codes, rhythm, harmony):
     for index, (piece, wave, latents) in enumerate(sources):
         other = sources[index - 1][2]
         own, foreign = (
-            _made(nano, piece, Edit(find_task("cover"), source=source, use_codes=use_codes))
-            for source in (latents, other)
+            _made(nano, piece, Edit("cover", source=source, use_codes=use_codes)) for source in (latents, other)
         )
         gained["rhythm"].append(ears.likeness_of_rhythm(own, wave) - ears.likeness_of_rhythm(foreign, wave))
         gained["harmony"].append(ears.likeness_of_harmony(own, wave) - ears.likeness_of_harmony(foreign, wave))
@@ -41,17 +40,17 @@ def test_the_strength_of_a_cover_goes_from_the_words_alone_to_the_whole_source(n
     piece, wave, latents = sources[0]
 
     def cover(strength: float) -> np.ndarray:
-        return _made(nano, piece, Edit(find_task("cover"), source=latents, strength=strength))
+        return _made(nano, piece, Edit("cover", source=latents, strength=strength))
 
     assert np.array_equal(cover(0.0), _made(nano, piece))
-    assert np.array_equal(cover(1.0), _made(nano, piece, Edit(find_task("cover"), source=latents)))
+    assert np.array_equal(cover(1.0), _made(nano, piece, Edit("cover", source=latents)))
     half = cover(0.5)
     assert not np.array_equal(half, cover(0.0)) and not np.array_equal(half, cover(1.0))
 
 
 def test_what_a_repaint_keeps_is_the_source_and_what_it_makes_is_not(nano, sources):
     piece, wave, latents = sources[1]
-    edit = Edit(find_task("repaint"), source=latents, regions=[(4, 8)], waveform=torch.from_numpy(wave)[None])
+    edit = Edit("repaint", source=latents, regions=[(4, 8)], waveform=torch.from_numpy(wave)[None])
     made = _made(nano, piece, edit)
     rest = int(0.1 * RATE)
     kept = np.r_[0 : 4 * RATE - rest, 8 * RATE + rest : wave.shape[1]]
@@ -69,7 +68,7 @@ def extended(nano, sources) -> list[np.ndarray]:
     for piece, wave, latents in sources:
         longer, regions = extend(torch.from_numpy(wave)[None], after=4)
         frames, _ = extend(latents, after=4)
-        edit = Edit(find_task("repaint"), source=frames, regions=regions, waveform=longer)
+        edit = Edit("repaint", source=frames, regions=regions, waveform=longer)
         made += [*generate(nano, song_of(piece), batch=2, seed=5, edit=edit).waveform.numpy()]
     return made
 
@@ -126,9 +125,9 @@ def test_the_codes_of_a_song_are_a_song_of_the_same_length(nano, sources):
 
     piece, wave, latents = sources[3]
     codes = tokenize(nano, latents)
-    made = _made(nano, piece, Edit(find_task("text2music"), codes=codes))
+    made = _made(nano, piece, Edit("text2music", codes=codes))
     assert made.shape == wave.shape
-    other = _made(nano, piece, Edit(find_task("text2music"), codes=(codes[0][::-1],)))
+    other = _made(nano, piece, Edit("text2music", codes=(codes[0][::-1],)))
     assert not np.array_equal(made, other)
 
 

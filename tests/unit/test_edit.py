@@ -15,6 +15,13 @@ SOUND = 0.1 * draw(1, 2, 100 * 1920 - 7)
 TEXT = TextCondition(draw(1, 3, 8), draw(1, 3, 8), "", "")
 
 
+def test_a_task_may_be_told_by_its_name():
+    assert Edit("cover", SOURCE).task is COVER
+    for wrong in ("remix", 5, None):
+        with pytest.raises(RequestError, match="unknown task .*; allowed are text2music, "):
+            Edit(wrong, SOURCE)
+
+
 def repaint(**options) -> Edit:
     return Edit(REPAINT, SOURCE, **({"regions": [(1, 2)]} | options))
 

@@ -73,11 +73,26 @@ def test_results_may_be_changed_by_the_caller(model):
         (SONG, 0, "batch must be a whole number of at least 1, got 0"),
         ([], 1, "batch must be .* for 0 songs"),
         ([SONG, Song("x", metadata=Metadata(duration=2.0))], 1, "one duration, got 1, 2 seconds"),
+        ("piano", 1, "a song to make is a Song, such as Song\\(\"warm piano\"\\), got 'piano'"),
+        ([SONG, None], 1, "a song to make is a Song, .* got None"),
     ],
 )
 def test_impossible_batches_are_refused(model, songs, batch, message):
     with pytest.raises(RequestError, match=message):
         generate(model, songs, batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seeds": 1}, "seeds are a list of whole numbers, one for each song, got 1"),
+        ({"retake": 5}, r"a retake is its seed and its variance, such as \(5, 0.2\), got 5"),
+        ({"timbre": torch.ones(1, 750, 64)}, "timbre references are a list of latents, .* got a tensor"),
+    ],
+)
+def test_what_is_no_list_is_refused(model, wrong, message):
+    with pytest.raises(RequestError, match=message):
+        sample(model, encode(model, SONG), **{"seconds": 1.0, "seeds": [1], **wrong})
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,11 @@ def test_bad_values_are_refused():
         Recipe.from_dict(FULL.to_dict() | {"bpm": 9})
     with pytest.raises(RequestError, match="from 0 to 63999"):
         Recipe.from_dict(FULL.to_dict() | {"codes": [64000]})
+    for name in ("codes", "timesteps", "guidance_interval"):
+        with pytest.raises(RequestError, match=f"{name} is a list of numbers, got 5"):
+            Recipe.from_dict(FULL.to_dict() | {name: 5})
+    with pytest.raises(RequestError, match="these settings have no seed"):
+        Recipe.from_dict({"caption": "x"})
     assert Recipe.from_dict(FULL.to_dict() | {"codes": "<|audio_code_7|>", "besides": 3}).codes == (7,)
 
 

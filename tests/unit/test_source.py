@@ -101,3 +101,9 @@ def test_frames_and_spans():
     assert [frame_of(seconds) for seconds in (0, 0.0399, 0.04, 1.16, 10.01)] == [0, 0, 1, 29, 250]
     assert spans(torch.tensor([True, False, True, True])) == [(0, 1), (2, 4)]
     assert spans(torch.tensor([False, False])) == []
+
+
+@pytest.mark.parametrize("shape", [(2, 100), (1, 2, 0), (100,)])
+def test_what_is_no_source_cannot_be_extended(shape):
+    with pytest.raises(RequestError, match="a source to extend is a waveform .* got a tensor of shape"):
+        extend(torch.zeros(shape), after=1.0)

@@ -69,6 +69,6 @@ def test_who_can_do_it_instead(task):
 
 
 def test_tasks_are_found_by_name():
-    assert all(find_task(name) is task for name, task in TASKS.items())
+    assert all(find_task(name) is find_task(task) is task for name, task in TASKS.items())
     with pytest.raises(RequestError, match="unknown task 'remix'; allowed are text2music, cover"):
         find_task("remix")

@@ -104,6 +104,11 @@ def test_a_damaged_recording_is_refused(tmp_path):
         read_audio(tmp_path / "cut.flac")
 
 
+def test_a_file_holds_one_song(tmp_path):
+    with pytest.raises(RequestError, match="a file holds one song, .* one by one"):
+        write_audio(tmp_path / "songs.wav", torch.zeros(2, 2, 100))
+
+
 def test_unwritable_names_are_refused(tmp_path):
     with pytest.raises(RequestError, match=r"must end in .wav, .flac, .ogg, .mp3"):
         check_writable(tmp_path / "song.aac")
