@@ -49,7 +49,7 @@ def song_parser() -> argparse.ArgumentParser:
     sampling.add_argument("--steps", type=int)
     sampling.add_argument("--shift", type=float, help="above 1: more of the steps near the noise")
     sampling.add_argument("--guidance", type=float, dest="guidance_scale", metavar="SCALE", help="1 is off")
-    sampling.add_argument("--guidance-method", dest="guidance", metavar="NAME", help="apg, cfg, adg; default apg")
+    sampling.add_argument("--guidance-method", metavar="NAME", help="apg, cfg, adg; default apg")
     sampling.add_argument("--solver", metavar="NAME", help="euler, heun, sde; default euler")
     sampling.add_argument("--timesteps", type=_numbers, metavar="T,T,...", help="own times, 1 down to 0")
 

@@ -179,7 +179,7 @@ class SampleNode(io.ComfyNode):
             steps=steps or None,
             shift=shift or None,
             guidance_scale=guidance or None,
-            guidance=guidance_method,
+            guidance_method=guidance_method,
             solver=solver,
             timesteps=None if sigmas is None else sigmas.tolist(),
         )

@@ -68,8 +68,8 @@ def write_audio(
 
     if waveform.ndim not in (2, 3) or (waveform.ndim == 3 and len(waveform) != 1):
         raise RequestError(
-            f"a file holds one song, [channels, samples], got a tensor of shape {list(waveform.shape)}: write songs one "
-            "by one"
+            f"a file holds one song, [channels, samples], got a tensor of shape {list(waveform.shape)}: write one by "
+            "one"
         )
     path = check_writable(path)
     container, encoding, compression = FORMATS[path.suffix.lower()]

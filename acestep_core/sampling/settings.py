@@ -44,14 +44,14 @@ def variant_defaults(config: ModelConfig) -> VariantDefaults:
 class SamplingSettings:
     """How to sample; None means the variant's own default.
 
-    `timesteps` (descending, in 0..1) replace steps and shift. `guidance` is a name in METHODS, `solver` one in SOLVERS.
-    `guidance_interval` bounds the times t that are guided; t goes from 1 (noise, the start) down to 0.
+    `timesteps` (descending, in 0..1) replace steps and shift. `guidance_method` is a name in METHODS, `solver`
+    one in SOLVERS. `guidance_interval` bounds the times t that are guided; t goes from 1 (noise, the start) down to 0.
     """
 
     steps: int | None = None
     shift: float | None = None
     guidance_scale: float | None = None
-    guidance: str = "apg"
+    guidance_method: str = "apg"
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     solver: str = "euler"
     timesteps: Sequence[float] | None = None
@@ -70,7 +70,7 @@ class SamplingSettings:
                 f"{len(schedule) - 1} steps on a turbo model, which is made for {defaults.steps}; "
                 f"the original allows at most {TURBO_MAX_STEPS}"
             )
-        method = _choose(METHODS, self.guidance, "guidance")
+        method = _choose(METHODS, self.guidance_method, "guidance method")
         return ResolvedSampling(
             settings=concrete,
             schedule=schedule,

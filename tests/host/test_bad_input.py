@@ -90,7 +90,7 @@ def test_a_file_of_another_model(server: ComfyServer, prompt: dict) -> None:
         ("AS15_Song", {"key": "H dur"}, "key"),
         ("AS15_Song", {"time_signature": "5/4"}, "unknown time signature '5/4'"),
         ("AS15_Sample", {"solver": "magic"}, "unknown solver 'magic'"),
-        ("AS15_Sample", {"guidance_method": "magic"}, "unknown guidance 'magic'"),
+        ("AS15_Sample", {"guidance_method": "magic"}, "unknown guidance method 'magic'"),
         ("AS15_LoadModel", {"variant": "magic"}, "unknown variant 'magic'"),
         ("AS15_LoadModel", {"dtype": "magic"}, "unknown dtype 'magic'"),
     ],

@@ -214,7 +214,7 @@ def test_verbose_logs_one_line_for_each_phase(acestep):
         (["--seed=-1"], "a seed is a whole number from 0"),
         (["--batch", "0"], "--batch must be at least 1, got 0"),
         (["--solver", "x"], "unknown solver 'x'; known: euler"),
-        (["--guidance-method", "x"], "unknown guidance 'x'; known: apg"),
+        (["--guidance-method", "x"], "unknown guidance method 'x'; known: apg"),
         (["--lyrics", "missing.txt"], "the lyrics file missing.txt cannot be read"),
         (["--from", "missing.flac"], "there is no audio file missing.flac"),
         (["-o", "song.aac"], "the name must end in .wav, .flac, .ogg, .mp3"),

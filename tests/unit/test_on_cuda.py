@@ -89,7 +89,7 @@ TURBO_WORK = {
 }
 BASE_WORK = {
     **{
-        f"{method}": lambda m, method=method: song(m, SamplingSettings(2, guidance_scale=4.0, guidance=method))
+        f"{method}": lambda m, method=method: song(m, SamplingSettings(2, guidance_scale=4.0, guidance_method=method))
         for method in METHODS
     },
     **{f"{solver}": lambda m, solver=solver: song(m, SamplingSettings(2, solver=solver)) for solver in SOLVERS},

@@ -136,7 +136,7 @@ def test_guidance_and_solver_change_the_song(model):
     def latents(**settings):
         return sample(base, condition, seconds=1, seeds=[1], settings=SamplingSettings(**settings))
 
-    results = [latents(), latents(guidance_scale=1.0), latents(guidance="cfg"), latents(solver="heun")]
+    results = [latents(), latents(guidance_scale=1.0), latents(guidance_method="cfg"), latents(solver="heun")]
     for i, first in enumerate(results):
         for second in results[i + 1 :]:
             assert (first - second).abs().max() > 1e-3

@@ -19,7 +19,9 @@ METADATA = Metadata(bpm=90, key="C# minor", time_signature="3", language="en", d
 FULL = Recipe(
     song=Song("warm piano", "[Verse]\nla", METADATA),
     seed=2**64 - 1,
-    settings=SamplingSettings(timesteps=(0.9, 0.5), guidance_scale=6.0, guidance="adg", guidance_interval=(0.1, 0.9)),
+    settings=SamplingSettings(
+        timesteps=(0.9, 0.5), guidance_scale=6.0, guidance_method="adg", guidance_interval=(0.1, 0.9)
+    ),
     normalize=False,
     origin={"model": "base", "vae": "scragvae", "text_encoder": "text-encoder", "variant": "sft"},
     codes=(1, 63999, 0),

@@ -23,7 +23,7 @@ def test_variants_have_the_recommended_defaults():
 
 def test_values_that_are_given_win():
     given = SamplingSettings(
-        steps=5, shift=1.0, guidance_scale=4, guidance="adg", guidance_interval=(0.2, 0.8), solver="heun"
+        steps=5, shift=1.0, guidance_scale=4, guidance_method="adg", guidance_interval=(0.2, 0.8), solver="heun"
     )
     resolved = given.resolve(BASE)
     assert torch.equal(resolved.schedule, make_schedule(5, 1.0))
@@ -76,7 +76,7 @@ def test_custom_timesteps_replace_steps_and_shift():
         ({"guidance_interval": (float("nan"), 1.0)}, "interval"),
         ({"guidance_interval": (0.5,)}, "interval"),
         ({"guidance_interval": None}, "interval"),
-        ({"guidance": "magic"}, "guidance 'magic'; known: apg, cfg, adg"),
+        ({"guidance_method": "magic"}, "guidance method 'magic'; known: apg, cfg, adg"),
         ({"solver": "dpm"}, "solver 'dpm'; known: euler, heun, sde"),
     ],
 )
