@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from acestep_core import __version__
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -46,3 +49,10 @@ def test_the_command_and_the_licence_come_along(source):
     (info,) = source.glob("*.egg-info")
     assert "acestep = acestep_core.cli:main" in (info / "entry_points.txt").read_text()
     assert "LICENSE" in (info / "SOURCES.txt").read_text().splitlines()
+
+
+def test_the_package_says_the_version_that_the_registry_reads():
+    """It reads pyproject.toml as it is."""
+    assert (
+        re.search(r'^version = "(.+)"$', (REPO / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[1] == __version__
+    )
