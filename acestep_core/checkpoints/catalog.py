@@ -254,13 +254,15 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def default_roots(chosen: str | None = None) -> tuple[Path, ...]:
-    """Folders that the command looks into: the chosen one alone, else `models/acestep` here, else the user's data.
+    """Folders that the command looks into: the chosen one alone, else the user's data and `models/acestep` here.
 
-    A download goes to the first.
+    A download goes to the first: into a folder of models that is here, as in ComfyUI's, else where it is found from
+    every other folder, too.
     """
     if chosen:
         return (Path(chosen).expanduser(),)
-    return (Path("models/acestep"), _user_data() / "acestep")
+    here, everywhere = Path("models/acestep"), _user_data() / "acestep"
+    return (here, everywhere) if here.parent.is_dir() else (everywhere, here)
 
 
 def _user_data() -> Path:

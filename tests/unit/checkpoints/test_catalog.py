@@ -166,11 +166,14 @@ def test_where_a_release_comes_from():
     assert RELEASES["nano"].source == "this package"
 
 
-def test_default_roots(tmp_path):
+def test_default_roots(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert default_roots(str(tmp_path)) == (tmp_path,)
-    here, user = default_roots()
+    user, here = default_roots()
     assert here == Path("models/acestep")
     assert user.name == "acestep" and user.is_relative_to(Path.home())
+    (tmp_path / "models").mkdir()
+    assert default_roots() == (here, user)
 
 
 def test_unknown_release():
