@@ -30,6 +30,7 @@ from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
 from ..conditioning import BATCH, LYRICS, MORPH, TIMBRE, condition_rows, edit_of, references, text_condition
 from ..versions import is_native, model_class, temporal_ratio
 from . import patches
+from .condition import WINDOW, WINDOWS, SongCondition, check_windows
 from .estimates import MAX_CONDITION_ROWS, sampling_bytes, tokenizing_bytes
 from .placement import ComfyPlacement
 from .precision import COMPUTE_DTYPES, encoder_dtype
@@ -61,46 +62,6 @@ class _ModelConfig(comfy.supported_models_base.BASE):
     supported_inference_dtypes = COMPUTE_DTYPES
 
 
-class SongCondition:
-    """One conditioning entry as ComfyUI's samplers carry it: encoded once, prepared for the network at the first step.
-
-    Has the methods of `comfy.conds.CONDRegular`. Entries never share a batch: each has keys and values of its own.
-    """
-
-    def __init__(self, encoded: torch.Tensor, context: torch.Tensor):
-        self.encoded = encoded  # [1, S, e]
-        self.context = context  # [1 or B, T, 128]
-        self._prepared: dict[int, tuple[object, Prepared]] = {}
-        self._parts: dict[tuple[int, int], SongCondition] = {}
-
-    def process_cond(self, batch_size: int, area: Sequence[int] | None = None, **_: object) -> SongCondition:
-        """This condition for `area` (frames, first frame) of the song alone, or for all of it."""
-        if area is None:
-            return self
-        frames, first = area
-        if (frames, first) not in self._parts:
-            self._parts[frames, first] = SongCondition(self.encoded, self.context[:, first : first + frames])
-        return self._parts[frames, first]
-
-    def can_concat(self, other: object) -> bool:
-        return False
-
-    def concat(self, others: Sequence[object]) -> SongCondition:
-        return self
-
-    def size(self) -> list[int]:
-        return list(self.encoded.shape)
-
-    def prepared(self, network: AceStepModel, batch: int, weights: object) -> Prepared:
-        """`weights` tells apart the states of a network whose weights hooks change between steps. Of each batch size
-        only the latest is kept."""
-        if batch not in self._prepared or self._prepared[batch][0] != weights:
-            self._prepared.pop(batch, None)  # gone before there is another
-            made = network.decoder.prepare(self.context.expand(batch, -1, -1), self.encoded)
-            self._prepared[batch] = weights, made
-        return self._prepared[batch][1]
-
-
 class AceStep15(model_class()):
     """The MODEL of KSampler and its friends: our network, its tensors under their original names."""
 
@@ -126,6 +87,7 @@ class AceStep15(model_class()):
         network, device, caption = self.diffusion_model, kwargs["device"], kwargs.get("cross_attn")
         _check_latent(kwargs["noise"])
         _check_followed(kwargs)
+        check_windows(_windows(self.current_patcher), kwargs)
         edit = edit_of(kwargs)
         if caption is None or caption.count_nonzero():
             text = text_condition(caption, kwargs.get(LYRICS), network.config.text_hidden_dim)
@@ -141,8 +103,11 @@ class AceStep15(model_class()):
         return {"song": SongCondition(encoded, seen)}
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):
-        prepared, options = conds["song"].prepared, transformer_options or {}
-        prepared = prepared(self.diffusion_model, len(x), _hooked(self.current_patcher))
+        song, options = conds["song"], transformer_options or {}
+        prepared = song.prepared(self.diffusion_model, len(x), _hooked(self.current_patcher))
+        if WINDOW in options:
+            kept = getattr(_windows(self.current_patcher), "cond_retain_index_list", ())
+            prepared = song.in_window(self.diffusion_model, prepared, options[WINDOW], kept)
         # As every network of ComfyUI's calls what is around it, options last: EasyCache and its kind.
         around = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
         run = WrapperExecutor.new_class_executor(self._velocity, self.diffusion_model, around)
@@ -206,6 +171,11 @@ def _say_what_is_not_followed(edit: Edit | None, frames: int, model: comfy.model
     if unheard:
         notes.append(f"KSampler does not follow {', '.join(unheard)}; Sample Song does")
     show_note(*notes)
+
+
+def _windows(patcher: comfy.model_patcher.ModelPatcher | None) -> object | None:
+    """What cuts the time of a song into windows, if anything does."""
+    return None if patcher is None else patcher.model_options.get(WINDOWS)
 
 
 def _hooked(patcher: comfy.model_patcher.ModelPatcher | None) -> tuple:
