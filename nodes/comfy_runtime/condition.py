@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +23,10 @@ class SongCondition:
     Has the methods of `comfy.conds.CONDRegular`. Entries never share a batch: each has keys and values of its own.
     """
 
-    def __init__(self, encoded: torch.Tensor, context: torch.Tensor):
+    def __init__(self, encoded: torch.Tensor, context: torch.Tensor, said: Collection[str] = ()):
         self.encoded = encoded  # [1, S, e]
         self.context = context  # [1 or B, T, 128]
+        self.said = set(said)  # what has no effect on this sampling, as the user knows by now
         self._prepared: dict[int, tuple[object, Prepared]] = {}
         self._parts: dict[tuple[int, int], SongCondition] = {}
 
@@ -35,7 +36,8 @@ class SongCondition:
             return self
         frames, first = area
         if (frames, first) not in self._parts:
-            self._parts[frames, first] = SongCondition(self.encoded, self.context[:, first : first + frames])
+            part = SongCondition(self.encoded, self.context[:, first : first + frames], self.said)
+            self._parts[frames, first] = part
         return self._parts[frames, first]
 
     def can_concat(self, other: object) -> bool:

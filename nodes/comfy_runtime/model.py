@@ -78,6 +78,7 @@ class AceStep15(model_class()):
         flow = comfy.model_base.ModelType.FLOW
         comfy.model_base.BaseModel.__init__(self, config, flow, unet_model=lambda **_: network)
         self.defaults = defaults
+        network.in_channels = LATENT_CHANNELS  # RenormCFG asks for it: the channels of what is guided
 
     def get_dtype(self) -> torch.dtype:
         return self.diffusion_model.decoder.dtype
@@ -87,12 +88,16 @@ class AceStep15(model_class()):
         network, device, caption = self.diffusion_model, kwargs["device"], kwargs.get("cross_attn")
         _check_latent(kwargs["noise"])
         _check_followed(kwargs)
-        check_windows(_windows(self.current_patcher), kwargs)
+        patcher = self.current_patcher
+        check_windows(_windows(patcher), kwargs)
+        options = {} if patcher is None else patches.options_of(patcher)
+        patches.check_blocks(options)
+        idle = patches.without_place(options)
         edit = edit_of(kwargs)
         if caption is None or caption.count_nonzero():
             text = text_condition(caption, kwargs.get(LYRICS), network.config.text_hidden_dim)
             (encoded,) = pipeline.encode_conditions(network, [text], device, references(kwargs.get(TIMBRE)))
-            _say_what_is_not_followed(edit, kwargs["noise"].shape[-1], self.current_patcher)
+            show_note(*patches.change_nothing(idle), *_not_followed(edit, kwargs["noise"].shape[-1]))
         else:  # ConditioningZeroOut
             encoded = network.null_condition_emb.to(device)
         if edit is not None:
@@ -100,10 +105,11 @@ class AceStep15(model_class()):
         songs, _, frames = kwargs["noise"].shape
         with watched() as hooks:
             seen = context(network, edit, 1 if edit is None or edit.items == 1 else songs, frames, device, hooks)
-        return {"song": SongCondition(encoded, seen)}
+        return {"song": SongCondition(encoded, seen, idle)}
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):
         song, options = conds["song"], transformer_options or {}
+        _say_what_changes_nothing(song, options)
         prepared = song.prepared(self.diffusion_model, len(x), _hooked(self.current_patcher))
         if WINDOW in options:
             kept = getattr(_windows(self.current_patcher), "cond_retain_index_list", ())
@@ -162,15 +168,20 @@ def _check_followed(entry: Mapping[str, Any]) -> None:
         raise RequestError("KSampler would mix the songs of a batch: connect this conditioning to Sample Song")
 
 
-def _say_what_is_not_followed(edit: Edit | None, frames: int, model: comfy.model_patcher.ModelPatcher | None) -> None:
-    notes = patches.without_place(model) if model is not None else []
+def _not_followed(edit: Edit | None, frames: int) -> list[str]:
+    """What KSampler cannot do of an edit, as sentences."""
     unheard = edit.beyond_context() if edit is not None else []
     tolerance = FRAMES_PER_CODE - 1 if edit is not None and edit.source is None else 0  # codes end where they can
     if edit is not None and abs(frames - edit.frames) > tolerance:
         unheard.append("the length of the source")
-    if unheard:
-        notes.append(f"KSampler does not follow {', '.join(unheard)}; Sample Song does")
-    show_note(*notes)
+    return [f"KSampler does not follow {', '.join(unheard)}; Sample Song does"] if unheard else []
+
+
+def _say_what_changes_nothing(song: SongCondition, options: Mapping[str, Any]) -> None:
+    """Of what guidance has put into a step's options, once for each sampling."""
+    names = patches.without_place(options) - song.said
+    song.said |= names
+    show_note(*patches.change_nothing(names))
 
 
 def _windows(patcher: comfy.model_patcher.ModelPatcher | None) -> object | None:

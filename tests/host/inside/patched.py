@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from .odd_inputs import refusal
 from .world import World, counted, difference, network_of, shown
 
 ATTENTION = "optimized_attention_override"
@@ -49,7 +50,7 @@ def check_wrappers_of_the_network_are_called_by_ksampler(world: World) -> None:
     assert difference(still, world.ksample()) > 1
     with shown() as texts:
         assert difference(world.sample(model), world.sample()) == 0
-    assert texts[-1].startswith("Sample Song does not follow silent, which another node has put on the model")
+    assert texts[-1] == "Sample Song does not follow silent on its model; KSampler does"
 
 
 def check_easycache_spares_steps(world: World) -> None:
@@ -68,16 +69,106 @@ def check_what_has_no_effect_is_said(world: World) -> None:
     model.set_model_sampler_cfg_function(lambda args: args["cond"])
     model.set_model_unet_function_wrapper(lambda run, args: run(args["input"], args["timestep"], **args["c"]))
     model.set_model_attn1_patch(lambda q, k, v, options: (q, k, v))
+    idle = "another node's attn1_patch changes nothing here: ACE-Step's network has no place for it"
     with shown() as texts:
         world.sample(model)
     assert texts[-1].splitlines() == [
-        "attn1_patch, which another node has put on the model, changes nothing: ACE-Step has no such blocks",
-        "Sample Song does not follow model_function_wrapper, sampler_cfg_function, which another node has put on the "
+        idle,
+        "Sample Song does not follow another node's model_function_wrapper, another node's sampler_cfg_function on its "
         "model; KSampler does",
     ]
     with shown() as texts:
         world.ksample(model)
-    assert texts and all(text.startswith("attn1_patch, ") for text in texts)
+    assert texts == [idle]
     with shown() as texts:
         world.sample()
     assert not texts
+
+
+def guided_by_blocks() -> list:
+    """What changes blocks of the network while guidance runs: for each a name, and the node with its inputs."""
+    from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+    from comfy_extras.nodes_sd3 import SkipLayerGuidanceSD3
+    from comfy_extras.nodes_slg import SkipLayerGuidanceDiT, SkipLayerGuidanceDiTSimple
+
+    always, layers = {"start_percent": 0.0, "end_percent": 1.0}, {"double_layers": "0", "single_layers": "1"}
+    return [
+        ("PerturbedAttentionGuidance", PerturbedAttentionGuidance, {"scale": 3.0}),
+        ("SkipLayerGuidanceDiT", SkipLayerGuidanceDiT, {"scale": 3.0, **always, **layers}),
+        ("SkipLayerGuidanceDiTSimple", SkipLayerGuidanceDiTSimple, {**always, **layers}),
+        ("SkipLayerGuidanceDiT", SkipLayerGuidanceSD3, {"layers": "0, 1", "scale": 3.0, **always}),
+    ]
+
+
+def check_guidance_by_blocks_is_said_once_to_change_nothing(world: World) -> None:
+    plain = world.ksample(cfg=3.0)
+    for name, node, inputs in guided_by_blocks():
+        model = node.execute(world.model, **inputs).args[0]
+        said = f"{name} changes nothing here: ACE-Step's network has no place for it"
+        world.log.lines.clear()
+        with shown() as texts:
+            assert difference(world.ksample(model, cfg=3.0), plain) <= 1e-5, name
+        assert texts == [said] and world.log.lines.count(said) == 1, (texts, world.log.lines)
+        with shown() as texts:
+            world.sample(model)
+        assert texts == [said], texts
+
+
+def check_guidance_that_watches_blocks_is_refused(world: World) -> None:
+    from comfy_extras.nodes_sag import SelfAttentionGuidance
+
+    model = SelfAttentionGuidance.execute(world.model, 0.5, 2.0).args[0]
+    sentence = refusal(lambda: world.ksample(model, cfg=3.0))
+    assert sentence == (
+        "SelfAttentionGuidance needs parts that ACE-Step's network does not have: take it off the model"
+    )
+    with shown() as texts:
+        assert difference(world.sample(model), world.sample()) == 0
+    assert texts == ["SelfAttentionGuidance changes nothing here: ACE-Step's network has no place for it"], texts
+
+
+def check_other_positions_are_said_to_change_nothing(world: World) -> None:
+    from comfy_extras.nodes_rope import ScaleROPE
+
+    axes = {f"{what}_{axis}": 1.5 for what in ("scale", "shift") for axis in "xyt"}
+    model = ScaleROPE.execute(world.model, **axes).args[0]
+    for work in (world.sample, world.ksample):
+        with shown() as texts:
+            assert difference(work(model), work()) == 0
+        assert texts == ["ScaleROPE changes nothing here: ACE-Step's network has no place for it"], texts
+
+
+def check_nodes_are_called_by_their_titles(world: World) -> None:
+    from comfy_extras.nodes_cfg import CFGZeroStar
+    from comfy_extras.nodes_mahiro import Mahiro
+    from comfy_extras.nodes_tomesd import TomePatchModel
+
+    import nodes
+
+    merging = TomePatchModel.execute(world.model, 0.3).args[0]
+    model = CFGZeroStar.execute(Mahiro.execute(merging).args[0]).args[0]
+    lines = [
+        "TomePatchModel changes nothing here: ACE-Step's network has no place for it",
+        "Sample Song does not follow CFGZeroStar, Mahiro on its model; KSampler does",
+    ]
+    with shown() as texts:
+        world.sample(model)
+    assert texts[-1].splitlines() == lines
+    nodes.NODE_CLASS_MAPPINGS["Mahiro"] = Mahiro
+    nodes.NODE_DISPLAY_NAME_MAPPINGS["Mahiro"] = "Positive-Biased Guidance"
+    try:
+        with shown() as texts:
+            world.sample(model)
+    finally:
+        del nodes.NODE_CLASS_MAPPINGS["Mahiro"], nodes.NODE_DISPLAY_NAME_MAPPINGS["Mahiro"]
+    assert texts[-1].splitlines() == [lines[0], lines[1].replace("Mahiro", "Positive-Biased Guidance")]
+
+
+def check_renormalised_guidance_finds_the_channels(world: World) -> None:
+    from comfy_extras.nodes_lumina2 import RenormCFG
+
+    model = RenormCFG.execute(world.model, cfg_trunc=100.0, renorm_cfg=0.5).args[0]
+    plain, changed = world.ksample(cfg=3.0), world.ksample(model, cfg=3.0)
+    assert changed.isfinite().all() and difference(changed, plain) > 1e-2
+    off = RenormCFG.execute(world.model, cfg_trunc=100.0, renorm_cfg=0.0).args[0]
+    assert difference(world.ksample(off, cfg=3.0), plain) <= 1e-4

@@ -15,7 +15,7 @@ from pack_under_test.nodes.cover import CoverNode
 
 from .edits import latent_of, task
 from .odd_inputs import refusal, with_data
-from .world import FRAMES, SEED, World, difference, network_of
+from .world import FRAMES, SEED, World, difference, network_of, shown
 
 USUAL = {"context_stride": 1, "closed_loop": False, "fuse_method": "pyramid", "dim": 2, "freenoise": False}
 
@@ -132,3 +132,9 @@ def check_what_windows_cannot_do_is_refused(world: World) -> None:
         entry = with_data(world, **part)
         sentence = refusal(lambda entry=entry: world.ksample(windowed(world, 50), conditioning=entry))
         assert "Context Windows do not go with an area or a mask" in sentence
+
+
+def check_sample_song_says_that_it_has_no_windows(world: World) -> None:
+    with shown() as texts:
+        assert difference(world.sample(windowed(world, 50)), world.sample()) == 0
+    assert texts[-1] == "Sample Song does not follow Context Windows on its model; KSampler does"
