@@ -26,6 +26,12 @@ TIMBRE = "reference_audio_timbre_latents"  # as ComfyUI's ReferenceTimbreAudio h
 
 # What ComfyUI's nodes may add to an entry and only its own samplers act on.
 KSAMPLER_ONLY = {"area", "control", "end_percent", "hooks", "mask", "start_percent", "strength"}
+# What nodes for other models add to an entry, and what to do instead.
+WITHOUT_EFFECT = {
+    "guidance": "FluxGuidance changes nothing here: set the guidance of Sample Song or the cfg of KSampler",
+    "reference_latents": "ReferenceLatent changes nothing here: use Timbre for the sound of a recording, Cover for its "
+    "notes",
+}
 NATIVE_CODES = "audio_codes"  # those that ComfyUI's own text encoder has planned the song with: a list of lists
 
 Conditioning = list[list[Any]]  # entries of [caption states [1, L, 1024], dict]
@@ -107,7 +113,13 @@ def unheard(conditioning: Conditioning) -> list[str]:
     """Which options of a CONDITIONING Sample Song does not follow, as sentences."""
     options = {name for _, data in conditioning for name in data}
     names = ", ".join(sorted(options & KSAMPLER_ONLY))
-    return [f"Sample Song does not follow {names} of its conditioning; KSampler does"] if names else []
+    ksampler = [f"Sample Song does not follow {names} of its conditioning; KSampler does"] if names else []
+    return list(dict.fromkeys([*ksampler, *(said for _, data in conditioning for said in without_effect(data))]))
+
+
+def without_effect(data: Mapping[str, Any]) -> list[str]:
+    """Which options of an entry no sampler follows, as sentences."""
+    return [said for name, said in WITHOUT_EFFECT.items() if data.get(name) is not None]
 
 
 def edit_of(data: Mapping[str, Any]) -> Edit | None:

@@ -27,7 +27,17 @@ from ...acestep_core.models.model import AceStepModel
 from ...acestep_core.sampling.context import CODES_AT_ONCE, codes_seen, context, frames_to_run
 from ...acestep_core.sampling.preview import picture
 from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
-from ..conditioning import BATCH, LYRICS, MORPH, TIMBRE, condition_rows, edit_of, references, text_condition
+from ..conditioning import (
+    BATCH,
+    LYRICS,
+    MORPH,
+    TIMBRE,
+    condition_rows,
+    edit_of,
+    references,
+    text_condition,
+    without_effect,
+)
 from ..versions import is_native, model_class, temporal_ratio
 from . import patches
 from .condition import WINDOW, WINDOWS, SongCondition, check_windows
@@ -97,7 +107,11 @@ class AceStep15(model_class()):
         if caption is None or caption.count_nonzero():
             text = text_condition(caption, kwargs.get(LYRICS), network.config.text_hidden_dim)
             (encoded,) = pipeline.encode_conditions(network, [text], device, references(kwargs.get(TIMBRE)))
-            show_note(*patches.change_nothing(idle), *_not_followed(edit, kwargs["noise"].shape[-1]))
+            show_note(
+                *patches.change_nothing(idle),
+                *_not_followed(edit, kwargs["noise"].shape[-1]),
+                *without_effect(kwargs),
+            )
         else:  # ConditioningZeroOut
             encoded = network.null_condition_emb.to(device)
         if edit is not None:

@@ -172,3 +172,18 @@ def check_renormalised_guidance_finds_the_channels(world: World) -> None:
     assert changed.isfinite().all() and difference(changed, plain) > 1e-2
     off = RenormCFG.execute(world.model, cfg_trunc=100.0, renorm_cfg=0.0).args[0]
     assert difference(world.ksample(off, cfg=3.0), plain) <= 1e-4
+
+
+def check_conditioning_of_other_models_is_said_to_change_nothing(world: World) -> None:
+    from comfy_extras.nodes_edit_model import ReferenceLatent
+    from comfy_extras.nodes_flux import FluxGuidance
+
+    guided = FluxGuidance.execute(world.conditioning, 5.0).args[0]
+    both = ReferenceLatent.execute(guided, {"samples": torch.ones(1, 64, 150)}).args[0]
+    for work in (world.sample, world.ksample):
+        with shown() as texts:
+            assert difference(work(conditioning=both), work()) == 0
+        assert texts[-1].splitlines() == [
+            "FluxGuidance changes nothing here: set the guidance of Sample Song or the cfg of KSampler",
+            "ReferenceLatent changes nothing here: use Timbre for the sound of a recording, Cover for its notes",
+        ]
