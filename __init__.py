@@ -1,6 +1,6 @@
 """ACE-Step 1.5 for ComfyUI: this file is the door ComfyUI knocks on. Importing it loads nothing else."""
 
-WEB_DIRECTORY = "./web"  # a help page for each node id, and the colours of the nodes
+WEB_DIRECTORY = "./web"  # a help page for each node id, and what the nodes look like
 
 
 async def comfy_entrypoint():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-# Where the node library shows them; the colours in web/js go by the same stages.
+# Where the node library shows them; the colours in web/js go by the last word.
 LOADERS, SONG, SAMPLING, AUDIO, EDITS, PLANNER = (
     f"ACE-Step 1.5/{stage}" for stage in ("loaders", "song", "sampling", "audio", "edits", "planner")
 )

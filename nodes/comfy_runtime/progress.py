@@ -40,8 +40,10 @@ class _Board:
     def show(self, status: str = "") -> None:
         node, server = running_node(), sys.modules.get("server")  # not there when ComfyUI is used as a library
         if node is not None and server is not None:
-            lines = [*self._of(node), *([status] if status else [])]
-            server.PromptServer.instance.send_progress_text("\n".join(lines), node[1])
+            browser = server.PromptServer.instance
+            text = "\n".join([*self._of(node), *([status] if status else [])])
+            # web/js/text.js shows it: ComfyUI's own text on a node is two lines high and breaks words anywhere.
+            browser.send_sync("acestep.notes", {"node": node[1], "text": text}, browser.client_id)
 
     def _of(self, node: tuple[str, str] | None) -> list[str]:
         """The notes of a node, which are none where it is another than before."""

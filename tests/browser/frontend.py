@@ -30,6 +30,7 @@ SETTLE = 500  # milliseconds until the canvas is drawn anew
 TITLE = re.compile(r"\[\d+%\]\[(\d+)%\] (.*)")  # "[14%][50%] Sample Song": of the graph, of the node that runs
 
 LEAF = ".node-lib-node-container"
+NODES_2 = "Comfy.VueNodes.Enabled"
 OLD_LIBRARY = "Comfy.NodeLibrary.NewDesign"  # later frontends have another, unless told otherwise
 
 READ_NODES = """() => app.graph.nodes.map(node => ({
@@ -65,6 +66,11 @@ LOOK_OF_NODES = """() => {
     const saved = new Map(app.graph.serialize().nodes.map(node => [node.id, node.color ?? null]));
     return app.graph.nodes.map(node => [node.type, node.renderingColor, saved.get(node.id)]);
 }"""
+READ_TEXTS = """() => [...document.querySelectorAll("textarea[readonly]")].filter(area => area.checkVisibility()).map(
+    area => ({text: area.value, height: area.clientHeight, needed: area.scrollHeight}))"""
+SAVED_VALUES = """() => Object.fromEntries(app.graph.serialize().nodes.map(node => [node.type, node.widgets_values]))"""
+QUEUED_INPUTS = """async () => Object.fromEntries(Object.values((await app.graphToPrompt()).output).map(
+    node => [node.class_type, Object.keys(node.inputs)]))"""
 STILL = """async selector => {
     const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
     const read = () => JSON.stringify([...document.querySelectorAll(selector)].map(
@@ -118,6 +124,15 @@ class Node:
         return x < x2 + w2 and x2 < x + w and y < y2 + h2 and y2 < y + h
 
 
+@dataclass
+class Text:
+    """An area of text on the canvas that can be read and not be written, and the height that all of it takes."""
+
+    text: str
+    height: float
+    needed: float
+
+
 class Frontend:
     """One browser tab on a running server. Coordinates are pixels of the window."""
 
@@ -129,11 +144,10 @@ class Frontend:
 
     # -- around the canvas --------------------------------------------------------------------------------------------
 
-    def open(self, language: str = "en") -> None:
+    def open(self, language: str = "en", *, nodes_2: bool = False) -> None:
         """A blank canvas, with what greets a new user already answered."""
-        self.server.request(
-            "/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": language, OLD_LIBRARY: False}
-        )
+        answers = {"Comfy.TutorialCompleted": True, "Comfy.Locale": language, OLD_LIBRARY: False, NODES_2: nodes_2}
+        self.server.request("/settings", answers)
         self.page.goto(f"http://127.0.0.1:{self.server.port}/")
         self.page.wait_for_function("window.app?.vueAppReady && app.graph")
         banner = self.page.locator(".icon-\\[lucide--rocket\\]").locator("xpath=ancestor::div[2]/button")
@@ -145,6 +159,11 @@ class Frontend:
         self.page.locator(".new-blank-workflow-button").click()
         self.page.wait_for_function("app.graph.nodes.length === 0")
         self.page.mouse.move(WINDOW["width"] / 2, WINDOW["height"] / 2)  # off the tab, whose tooltip hides others
+
+    def back_to(self, workflow: str) -> None:
+        """The tab of a workflow that is open."""
+        self.page.locator(".workflow-tabs .p-togglebutton", has_text=workflow).click()
+        self.page.wait_for_function("app.graph.nodes.length > 0")
 
     def screenshot(self, name: str) -> Path:
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
@@ -187,6 +206,14 @@ class Frontend:
 
     def nodes(self) -> list[Node]:
         return [Node(**node) for node in self.page.evaluate(READ_NODES)]
+
+    def read_text(self, words: str) -> Text:
+        """The one area of text with these words, once it is there."""
+        there = "words => [...document.querySelectorAll('textarea[readonly]')].some(area => area.value.includes(words))"
+        self.page.wait_for_function(there, arg=words)
+        self.page.wait_for_timeout(SETTLE)
+        (found,) = [text for text in self.page.evaluate(READ_TEXTS) if words in text["text"]]
+        return Text(**found)
 
     def drop_file(self, path: Path) -> None:
         """What happens when a file is dragged from the desktop onto the canvas."""

@@ -156,7 +156,12 @@ def shown() -> Iterator[list[str]]:
     from comfy_execution.utils import CurrentNodeContext
 
     texts: list[str] = []
-    server = SimpleNamespace(send_progress_text=lambda text, node_id: texts.append(text) if node_id == "17" else None)
+
+    def send_sync(event: str, data: dict[str, str], client: str) -> None:
+        assert (event, data["node"], client) == ("acestep.notes", "17", "the browser")
+        texts.append(data["text"])
+
+    server = SimpleNamespace(send_sync=send_sync, client_id="the browser")
     sys.modules["server"] = SimpleNamespace(PromptServer=SimpleNamespace(instance=server))
     try:
         with CurrentNodeContext(f"prompt {next(_prompts)}", "17"):
