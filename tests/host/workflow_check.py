@@ -9,8 +9,10 @@ from .graph import NOTES, inputs_of, is_widget, widget_names
 
 AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize"}
 ABSOLUTE_PATH = re.compile(r"""(?:^|[\s"'`(])(?:~?/|[A-Za-z]:[\\/]|\\\\)\w""")
-WIDEST = 1520  # pixels: what a full-HD window shows beside its menus
+WIDEST, TALLEST = 1680, 900  # pixels: what a full-HD window shows beside its menus
 READABLE = 0.6  # the scale below which the canvas leaves texts out
+TITLE = 30  # pixels of a node's title bar, above its position
+FOOTER = 40  # pixels: what Nodes 2.0 adds below a node with advanced widgets, and some to tell it from the next
 
 Slots = list[tuple[str, str]]  # name and type
 
@@ -121,16 +123,44 @@ def _links(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
 
 
 def _layout(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
-    for _, source, _, target, *_ in workflow["links"]:
-        if nodes[source]["pos"][0] + nodes[source]["size"][0] > nodes[target]["pos"][0]:
+    led_round = {bent["id"] for bent in workflow["extra"].get("linkExtensions", [])}  # by reroutes, to a further row
+    for link, source, _, target, *_ in workflow["links"]:
+        backwards = nodes[source]["pos"][0] + nodes[source]["size"][0] > nodes[target]["pos"][0]
+        if backwards and link not in led_round:
             yield f"the link from {_name(nodes[source])} to {_name(nodes[target])} runs backwards"
-    lefts = [node["pos"][0] for node in nodes.values()]
-    rights = [node["pos"][0] + node["size"][0] for node in nodes.values()]
-    shown = (max(rights) - min(lefts)) * workflow["extra"]["ds"]["scale"]
-    if shown > WIDEST:
-        yield f"{shown:.0f} pixels are too wide for a window"
+    boxes = [_box(node) for node in nodes.values()] + [group["bounding"] for group in workflow["groups"]]
+    width, height = (
+        (max(box[i] + box[i + 2] for box in boxes) - min(box[i] for box in boxes)) * workflow["extra"]["ds"]["scale"]
+        for i in (0, 1)
+    )
+    if width > WIDEST:
+        yield f"{width:.0f} pixels are too wide for a window"
+    if height > TALLEST:
+        yield f"{height:.0f} pixels are too high for a window"
+    for node in nodes.values():
+        for group in workflow["groups"]:
+            if _meet(_box(node), group["bounding"]) and not _holds(group["bounding"], _box(node)):
+                yield f"{_name(node)} sticks out of the group {group['title']}"
+        if node["type"].startswith("AS15_"):
+            below = [node["pos"][0], node["pos"][1] + node["size"][1], node["size"][0], FOOTER]
+            for other in nodes.values():
+                if _meet(below, _box(other)):
+                    yield f"{_name(node)} may grow a footer, and {_name(other)} is too near for one"
     if workflow["extra"]["ds"]["scale"] < READABLE:
         yield "the canvas draws no texts at this scale"
+
+
+def _box(node: dict) -> list[float]:
+    """Left, top, width and height, with the title bar."""
+    return [node["pos"][0], node["pos"][1] - TITLE, node["size"][0], node["size"][1] + TITLE]
+
+
+def _meet(a: list[float], b: list[float]) -> bool:
+    return all(a[i] < b[i] + b[i + 2] and b[i] < a[i] + a[i + 2] for i in (0, 1))
+
+
+def _holds(outer: list[float], inner: list[float]) -> bool:
+    return all(outer[i] <= inner[i] and inner[i] + inner[i + 2] <= outer[i] + outer[i + 2] for i in (0, 1))
 
 
 def _texts(value: object) -> Iterator[str]:
