@@ -12,30 +12,54 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tests.browser.frontend import Frontend, launch
+from tests.browser.frontend import SETTLE, Frontend, launch
 from tests.host.server import REPO, ComfyServer
 
-WINDOW, SIDE = 2200, 512  # wide enough that the canvas still draws its texts
+WINDOW = {"width": 1400, "height": 1100}
+LEFT, TOP, SIDE = 400, 200, 512  # pixels: a part of the canvas that no menu covers
 MARGIN = 30
-FRAME = """() => {
-    const boxes = app.graph.nodes.map(node => node.getBounding());
-    const place = (x, y) => app.canvas.ds.convertOffsetToCanvas([x, y]);
-    const [left, top] = place(Math.min(...boxes.map(b => b[0])), Math.min(...boxes.map(b => b[1])));
-    const [right, bottom] = place(Math.max(...boxes.map(b => b[0] + b[2])), Math.max(...boxes.map(b => b[1] + b[3])));
-    return [left, top, right, bottom];
+# What sets a workflow apart from the others: its nodes of these types, or with these titles.
+SHOWN = {
+    "audio_codes": ("AS15_AudioCodes", "PreviewAny", "AS15_SaveCodes"),
+    "batch_of_seeds": ("LatentFromBatch", "PreviewAudio"),
+    "batch_of_songs": ("AS15_BatchSongs",),
+    "cover": ("AS15_Cover",),
+    "extend": ("AS15_Extend",),
+    "listen_and_remix": ("AS15_Listen", "AS15_ShowSong"),
+    "morph": ("AS15_Morph",),
+    "native_ksampler": ("KSampler",),
+    "one_line_to_song": ("AS15_Write",),
+    "planned_song": ("AS15_Plan",),
+    "repaint": ("AS15_Repaint",),
+    "retake": ("Its retake",),
+    "stems": ("AS15_Stems",),
+    "text_to_music": ("AS15_Song",),
+    "text_to_music_base": ("AS15_Sample",),
+    "timbre": ("AS15_Timbre",),
+}
+ZOOM = """([shown, left, top, side, margin]) => {
+    const nodes = app.graph.nodes.filter(node => [node.type, node.title].some(name => shown.includes(name)));
+    const boxes = nodes.map(node => node.getBounding());
+    const [x, y] = [0, 1].map(i => Math.min(...boxes.map(box => box[i])));
+    const [x2, y2] = [0, 1].map(i => Math.max(...boxes.map(box => box[i] + box[i + 2])));
+    const wide = Math.max(x2 - x, y2 - y) + 2 * margin, view = app.canvas.ds;
+    view.scale = side / wide;
+    view.offset[0] = left / view.scale - (x + x2 - wide) / 2;
+    view.offset[1] = top / view.scale - (y + y2 - wide) / 2;
+    app.canvas.setDirty(true, true);
+    const corner = app.canvas.canvas.getBoundingClientRect();
+    return [corner.x, corner.y];
 }"""
 
 
 def picture(tab: Frontend, workflow: Path) -> Image.Image:
-    """The right end of the graph, where the song comes out: a whole graph would be too small to see on a card."""
+    """A square around what sets the workflow apart: on a card, whole graphs are too small to see and look alike."""
     tab.open()
     tab.drop_file(workflow)
-    tab.fit_view()
-    left, top, right, bottom = (int(edge) for edge in tab.page.evaluate(FRAME))
-    side = min(right - left, bottom - top) + 2 * MARGIN
-    window = Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB")
-    right, top = right + MARGIN, top - MARGIN
-    return window.crop((right - side, top, right, top + side)).resize((SIDE, SIDE), Image.LANCZOS)
+    x, y = tab.page.evaluate(ZOOM, [SHOWN[workflow.stem], LEFT, TOP, SIDE, MARGIN])
+    tab.page.wait_for_timeout(SETTLE)
+    clip = {"x": x + LEFT, "y": y + TOP, "width": SIDE, "height": SIDE}
+    return Image.open(io.BytesIO(tab.page.screenshot(clip=clip))).convert("RGB")
 
 
 def main() -> None:
@@ -45,7 +69,7 @@ def main() -> None:
         with server, sync_playwright() as playwright:
             browser = launch(playwright)
             for workflow in sorted((REPO / "workflows").glob("*.json")):
-                page = browser.new_page(viewport={"width": WINDOW, "height": WINDOW})
+                page = browser.new_page(viewport=WINDOW)
                 picture(Frontend(page, server), workflow).save(workflow.with_suffix(".jpg"), quality=85)
                 page.close()
             browser.close()
