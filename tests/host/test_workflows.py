@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import re
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from safetensors.torch import load
 
 from .graph import find, load_workflow, to_prompt, upstream, with_all, with_inputs, with_node, without
 from .server import REPO, ComfyServer
-from .test_previews import TEXT, messages_of
+from .test_previews import messages_of, notes
 from .workflow_check import problems
 
 WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
@@ -67,15 +66,10 @@ def heard_of(server: ComfyServer, prompt: dict[str, dict], outputs: dict[str, di
     return [listen(server, file) for key in players for file in outputs[key]["audio"]]
 
 
-def notes(messages: list[dict | bytes], prompt: dict[str, dict]) -> set[tuple[str, str]]:
+def avoidable(messages: list[dict | bytes], prompt: dict[str, dict]) -> set[tuple[str, str]]:
     """(class of the node, sentence) of what the messages of one run wrote onto nodes and a user could do without."""
-    found = set()
-    for message in messages:
-        if isinstance(message, bytes) and struct.unpack(">I", message[:4])[0] == TEXT:
-            end = 8 + struct.unpack(">I", message[4:8])[0]
-            node = prompt[message[8:end].decode()]["class_type"]
-            found |= {(node, line) for line in message[end:].decode().splitlines() if not UNAVOIDABLE.fullmatch(line)}
-    return found
+    lines = [(prompt[node]["class_type"], line) for node, text in notes(messages) for line in text.splitlines()]
+    return {(node, line) for node, line in lines if not UNAVOIDABLE.fullmatch(line)}
 
 
 def listen(server: ComfyServer, file: dict) -> np.ndarray:
@@ -182,13 +176,19 @@ def test_a_fault_would_be_seen(server: ComfyServer, harm: Callable[[dict], objec
 # -- songs ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_note_would_be_seen(server: ComfyServer) -> None:
+    prompt = with_all(hurried(server, "text_to_music", 99), "AS15_Sample", guidance=7.0)
+    ((node, sentence),) = avoidable(messages_of(server, prompt), prompt)
+    assert node == "AS15_Sample" and sentence.startswith("guidance 7 is ignored")
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_it_makes_a_song(server: ComfyServer, workflow: Path) -> None:
     """And as shipped nothing in it is without effect, which the nodes would say."""
     seed = 100 + WORKFLOWS.index(workflow)
     prompt = with_all(hurried(server, workflow.stem, seed), "AS15_Plan", seed=seed)
     messages = messages_of(server, prompt)
-    assert not notes(messages, prompt)
+    assert not avoidable(messages, prompt)
     done = [message["data"] for message in messages if isinstance(message, dict) and message["type"] == "executed"]
     heard = heard_of(server, prompt, {data["node"]: data["output"] for data in done})
     assert heard
