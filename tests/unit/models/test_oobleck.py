@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from acestep_core import load_model
+from acestep_core.models import oobleck
 from acestep_core.models.oobleck import OobleckDecoder
 from tests.support import tiny
 from tests.support.tiny import draw
@@ -112,3 +113,16 @@ def test_of_latents_that_are_not_numbers_nothing_is_said(caplog):
     vae = tiny.vae().half()
     assert vae.decode(torch.full((1, 2, 8), torch.nan)).isnan().any()
     assert not caplog.records
+
+
+def test_where_onednn_is_slow_at_it_torch_stretches_itself(monkeypatch):
+    vae, latents, ways = tiny.vae(), draw(1, 6, 8), []
+    for layer in vae.decoder.modules():
+        if isinstance(layer, torch.nn.ConvTranspose1d):
+            layer.register_forward_pre_hook(lambda *_: ways.append(torch.backends.mkldnn.enabled))
+    monkeypatch.setattr(oobleck, "SLOW_ONEDNN", False)
+    usual = vae.decode(latents)
+    monkeypatch.setattr(oobleck, "SLOW_ONEDNN", True)
+    assert torch.allclose(vae.decode(latents), usual, atol=1e-5)
+    half = len(ways) // 2
+    assert half and all(ways[:half]) and not any(ways[half:]) and torch.backends.mkldnn.enabled
