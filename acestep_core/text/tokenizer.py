@@ -6,6 +6,7 @@ holds no such names: control tokens are put in by their ids, from code.
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +72,12 @@ class Tokenizer:
     @property
     def largest_id(self) -> int:
         """No id that `encode` or `encode_prompt` returns is larger."""
-        return max(self._bpe.get_vocab_size() - 1, self.end_id)
+        return max(self.text_size - 1, self.end_id)
 
-    @property
+    @functools.cached_property
     def text_size(self) -> int:
         """Ids below are text; control tokens come after."""
-        return self._bpe.get_vocab_size()
+        return self._bpe.get_vocab_size()  # tokenizers before 0.23.2 count anew, in a tenth of a second
 
     def pieces(self) -> list[bytes]:
         """The bytes that each text id stands for, by id."""

@@ -72,7 +72,7 @@ def test_a_layer_computes_in_the_dtype_of_its_input(storage, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_every_fp8_number_is_restored_as_torch_does(dtype):
     values = torch.arange(256, dtype=torch.uint8).view(FP8)[None]
-    values = values[~values.float().isnan()][None]
+    values = values.view(torch.uint8)[~values.float().isnan()].view(FP8)[None]  # torch 2.5 selects no fp8
     scale, like = torch.tensor([[0.5]]), torch.zeros(1, dtype=dtype)
     assert torch.equal(ops._restored(values, scale, like), values.to(dtype) * 0.5)
     assert (ops._256th(values).float() * 256 == values.float()).all()
