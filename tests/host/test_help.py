@@ -16,7 +16,7 @@ from .graph import widget_names
 from .server import REPO, ComfyServer
 
 DOCS = REPO / "web" / "docs"
-TYPICAL = {"en": "*Typical:* ", "zh": "*常用：*"}
+TYPICAL = {"en": "*Typical:* ", "zh": "*常用*："}
 EXAMPLES = re.compile("Example workflows?: |示例工作流：")
 LANGUAGES = {"en": "{node}.md", "zh": "{node}/zh.md"}
 
