@@ -28,6 +28,13 @@ def check_counts(given: Mapping[str, Any], *names: str) -> None:
             raise RequestError(f"--{name.replace('_', '-')} must be at least 1, got {given[name]}")
 
 
+def _check_standard_input(given: Mapping[str, Any]) -> None:
+    """It can be read once."""
+    names = [f"--{name}" for name in ("from", "codes", "lyrics") if given.get(name) == "-"]
+    if len(names) > 1:
+        raise RequestError(f"{' and '.join(names)} cannot both be read from standard input")
+
+
 def is_song_file(path: str) -> bool:
     """Whether a file is to be read as songs in JSON or text, rather than as audio."""
     if path == "-" or path.lower().endswith((".json", ".txt")):
@@ -41,6 +48,7 @@ def is_song_file(path: str) -> bool:
 
 def read_recipes(given: Mapping[str, Any]) -> list[Recipe]:
     """What to make, song by song. Checked as far as it can be without the model, so that a mistake costs no loading."""
+    _check_standard_input(given)
     told = _told(given["from"]) if "from" in given else [{}]
     if given.get("codes") is not None:
         written = load_codes(given["codes"])
@@ -49,7 +57,7 @@ def read_recipes(given: Mapping[str, Any]) -> list[Recipe]:
         told = told * len(written) if len(told) == 1 else told
         # They say how long the song is.
         told = [{**song, "codes": item.codes, "duration": None} for song, item in zip(told, written, strict=True)]
-    lyrics = {"lyrics": _lyrics(given)} if "lyrics" in given else {}
+    lyrics = {"lyrics": read_text(given["lyrics"], "lyrics file")} if "lyrics" in given else {}
     options = {name: value for name, value in given.items() if name != "codes" or value is None}
     recipes = [_recipe({**options, **lyrics}, song) for song in told]
     if "from" in given and is_song_file(given["from"]):  # what was made without words has none in its tags either
@@ -120,9 +128,10 @@ def _replaced_by(given: Mapping[str, Any], base: Mapping[str, Any]) -> set[str]:
 
 def read_songs(given: Mapping[str, Any]) -> list[KeptSong]:
     """The songs of the file of `--from`, or a new one, with what the options say of them."""
+    _check_standard_input(given)
     path = given.get("from")
     kept = [KeptSong()] if path is None else _kept(path)
-    lyrics = _lyrics(given) if "lyrics" in given else None
+    lyrics = read_text(given["lyrics"], "lyrics file") if "lyrics" in given else None
     songs = []
     for item in kept:
         song = item.song
@@ -133,13 +142,6 @@ def read_songs(given: Mapping[str, Any]) -> list[KeptSong]:
     if path is not None:
         _check_words(path, [item.song for item in songs], empty=not songs)
     return songs
-
-
-def _lyrics(given: Mapping[str, Any]) -> str:
-    names = [name for name in ("from", "codes", "lyrics") if given.get(name) == "-"]
-    if len(names) > 1:
-        raise RequestError(f"{' and '.join(f'--{name}' for name in names)} cannot both be read from standard input")
-    return read_text(given["lyrics"], "lyrics file")
 
 
 def _check_words(path: str, songs: Sequence[Song], empty: bool) -> None:

@@ -120,7 +120,7 @@ def load_model(
     with placement.use(vae_model):
         ensure_silence(network, vae_model, hooks)
     if compile:
-        # On NVIDIA's cards activations are one kernel already, without half a minute of compiling.
+        # On NVIDIA's cards activations are one kernel already.
         compile_parts(*((network,) if device.type == "cuda" and not torch.version.hip else (network, vae_model)))
     given = {
         "model": name_or_path, "vae": vae, "text_encoder": text_encoder, "variant": variant,

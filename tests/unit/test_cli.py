@@ -213,6 +213,7 @@ def test_verbose_logs_one_line_for_each_phase(acestep):
         (["--key", "H"], "unknown key 'H'"),
         (["--seed=-1"], "a seed is a whole number from 0"),
         (["--batch", "0"], "--batch must be at least 1, got 0"),
+        (["--from", "-", "--codes", "-"], "--from and --codes cannot both be read from standard input"),
         (["--solver", "x"], "unknown solver 'x'; known: euler"),
         (["--guidance-method", "x"], "unknown guidance method 'x'; known: apg"),
         (["--lyrics", "missing.txt"], "the lyrics file missing.txt cannot be read"),
