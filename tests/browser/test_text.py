@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .frontend import QUEUED_INPUTS, SAVED_VALUES, SETTLE, Frontend
+from .frontend import QUEUED_INPUTS, SAVED_VALUES, Frontend
 from .test_canvas import node_of
 
 LINES = [f"line {number} of the song" for number in range(40)]
@@ -32,6 +32,11 @@ OUTPUTS = {
     "AS15_Encode": ["CONDITIONING"],
     "PrimitiveString": ["STRING"],
 }
+# Earlier frontends lose the outputs of a run that ends before the answer to its request is there, as these may.
+KEEP_OUTPUTS = """{
+  const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;
+  tracker.nodeOutputs = structuredClone(app.nodeOutputs);
+}"""
 both_looks = pytest.mark.parametrize("nodes_2", [False, True], ids=["canvas", "nodes_2"])
 
 
@@ -85,11 +90,10 @@ def test_a_result_takes_the_place_of_the_one_before_and_comes_back(tab: Frontend
     tab.press_run()
     shown = tab.read_text("30 s")
     assert node_of(tab, "AS15_ShowSong").size[1] == tall
+    tab.page.evaluate(KEEP_OUTPUTS)
     tab.new_workflow()
     tab.back_to("dropped")
-    tab.page.wait_for_timeout(SETTLE)
-    if tab.page.evaluate("app.nodeOutputs[2]"):  # earlier frontends lose those of a run that is over in no time
-        assert tab.read_text("30 s") == shown
+    assert tab.read_text("30 s") == shown
 
 
 @both_looks
