@@ -1,7 +1,10 @@
-"""Where a result is written: known to be possible before any work is done for it."""
+"""Where a result is written: known to be possible before any work is done for it, and there when it is whole."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import RequestError
@@ -13,7 +16,7 @@ def check_place(path: str | Path) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         problem = "it is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
         raise RequestError(f"cannot write {path}: {problem}")
-    trial = beside(path, "attempt")  # the only way to know that works everywhere
+    trial = _beside(path, "attempt")  # the only way to know that works everywhere
     try:
         trial.touch()
         trial.unlink()
@@ -22,6 +25,18 @@ def check_place(path: str | Path) -> Path:
     return path
 
 
-def beside(path: Path, suffix: str) -> Path:
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write instead of `path`, which it replaces at the end, where nothing was raised, or is removed."""
+    partial = _beside(path, "partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        with suppress(OSError):  # what went wrong before is what is to be known
+            partial.unlink()
+
+
+def _beside(path: Path, suffix: str) -> Path:
     """A hidden name in the same folder."""
     return path.with_name(f".{path.name}.{suffix}")

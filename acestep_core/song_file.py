@@ -9,7 +9,6 @@ one line of audio codes a song.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -19,7 +18,7 @@ from typing import Any
 
 from .codes import CODE_COUNT, CODE_RATE, Codes, check_codes, format_codes, parse_codes, parse_songs, seconds_of
 from .errors import RequestError
-from .places import beside
+from .places import replacing
 from .song import Metadata, Song
 
 FORMAT = "acestep-audio-codes"
@@ -161,11 +160,8 @@ def read_text(path: str | Path, what: str) -> str:
 def write_text(path: str | Path, text: str) -> None:
     """Writes a file as UTF-8, replacing it when all is written."""
     path = Path(path)
-    partial = beside(path, "partial")
     try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

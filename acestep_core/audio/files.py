@@ -14,7 +14,7 @@ import torch
 
 from ..config import SAMPLE_RATE
 from ..errors import RequestError
-from ..places import beside, check_place
+from ..places import check_place, replacing
 from .level import to_stereo, unheard_channels
 from .resample import resample
 
@@ -75,28 +75,25 @@ def write_audio(
     container, encoding, compression = FORMATS[path.suffix.lower()]
     samples = waveform.detach().reshape(waveform.shape[-2:]).T
     comment = json.dumps({TAG: settings}, ensure_ascii=True)
-    partial = beside(path, "partial")
     try:
-        with soundfile.SoundFile(
-            partial,
-            "w",
-            samplerate=sample_rate,
-            channels=samples.shape[1],
-            format=container,
-            subtype=encoding,
-            compression_level=compression,
-        ) as file:
-            if settings is not None and container != "WAV":
-                file.comment = comment
-            for start in range(0, len(samples), BLOCK):
-                file.write(samples[start : start + BLOCK].to("cpu", torch.float32).contiguous().numpy())
-        if settings is not None and container == "WAV":
-            _append_wav_comment(partial, comment)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            with soundfile.SoundFile(
+                partial,
+                "w",
+                samplerate=sample_rate,
+                channels=samples.shape[1],
+                format=container,
+                subtype=encoding,
+                compression_level=compression,
+            ) as file:
+                if settings is not None and container != "WAV":
+                    file.comment = comment
+                for start in range(0, len(samples), BLOCK):
+                    file.write(samples[start : start + BLOCK].to("cpu", torch.float32).contiguous().numpy())
+            if settings is not None and container == "WAV":
+                _append_wav_comment(partial, comment)
     except (OSError, soundfile.LibsndfileError) as error:
         raise RequestError(f"cannot write {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_settings(path: str | Path) -> dict:

@@ -102,3 +102,5 @@ def test_files_that_cannot_be_reached_are_named(tmp_path):
         load_songs(tmp_path / "none.json")
     with pytest.raises(RequestError, match="cannot write .*a.json"):
         save_songs(tmp_path / "nowhere" / "a.json", [FULL])
+    with pytest.raises(RequestError, match="cannot write .*: File name too long"):
+        save_songs(tmp_path / f"{'long' * 62}.json", [FULL])
