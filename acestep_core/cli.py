@@ -166,8 +166,9 @@ def output_paths(output: str | None, count: int) -> list[Path]:
     """Where to write: exactly where asked (song-1, song-2, … for a batch), or else under the next free numbers here."""
     if output is not None:
         path = Path(output)
-        numbered = [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
-        return [path] if count == 1 else numbered
+        if count == 1 or not path.name:  # a folder such as "." is refused as it is
+            return [path]
+        return [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
     taken = [re.fullmatch(r"song-(\d+)", path.stem) for path in Path().glob("song-*.*")]
     first = 1 + max((int(match[1]) for match in taken if match), default=0)
     return [Path(f"song-{first + i}.flac") for i in range(count)]

@@ -13,11 +13,11 @@ from .errors import RequestError
 def check_place(path: str | Path) -> Path:
     """The path, when a file can be made there. Raises RequestError."""
     path = Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "it is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
-        raise RequestError(f"cannot write {path}: {problem}")
-    trial = _beside(path, "attempt")  # the only way to know that works everywhere
     try:
+        if path.is_dir() or not path.parent.is_dir():
+            problem = "it is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
+            raise RequestError(f"cannot write {path}: {problem}")
+        trial = _beside(path, "attempt")  # the only way to know that works everywhere
         trial.touch()
         trial.unlink()
     except OSError as error:

@@ -50,10 +50,10 @@ def read_audio(path: str | Path) -> torch.Tensor:
 
 def check_writable(path: str | Path) -> Path:
     """The path, when its suffix names a format that can be written and a file can be made there."""
-    path = Path(path)
+    path = check_place(path)
     if path.suffix.lower() not in FORMATS:
         raise RequestError(f"cannot write {path.name!r}: the name must end in {', '.join(FORMATS)}")
-    return check_place(path)
+    return path
 
 
 def write_audio(

@@ -148,6 +148,7 @@ def test_names_of_files(tmp_path, monkeypatch):
     names = [str(path) for path in cli.output_paths("out/song.ogg", 2)]
     assert names == ["out/song-1.ogg", "out/song-2.ogg"]
     assert [str(path) for path in cli.output_paths("song.ogg", 1)] == ["song.ogg"]
+    assert [str(path) for count in (1, 2) for path in cli.output_paths(".", count)] == [".", "."]
     assert [str(path) for path in cli.output_paths(None, 1)] == ["song-1.flac"]
     (tmp_path / "song-4.wav").touch()
     assert [str(path) for path in cli.output_paths(None, 2)] == ["song-5.flac", "song-6.flac"]
