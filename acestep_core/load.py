@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +86,7 @@ def load_model(
     """
     from .checkpoints.catalog import Kind, default_roots
     from .checkpoints.dimensions import read_config
-    from .checkpoints.find import find_checkpoint
+    from .checkpoints.find import find_checkpoint, find_part
     from .checkpoints.loading import ensure_silence, load_network, load_text_encoder, load_vae
 
     device = pick_device(device)
@@ -98,8 +98,8 @@ def load_model(
     home = torch.device("cpu") if isinstance(placement, Offload) else device
     roots = default_roots(models_dir)
     parts = find_checkpoint(name_or_path, roots)
-    vae_path = _part_path(vae, roots) if vae else parts.path_of(Kind.VAE)
-    text_path = _part_path(text_encoder, roots) if text_encoder else parts.path_of(Kind.TEXT_ENCODER)
+    vae_path = find_part(Kind.VAE, vae, roots) if vae else parts.path_of(Kind.VAE)
+    text_path = find_part(Kind.TEXT_ENCODER, text_encoder, roots) if text_encoder else parts.path_of(Kind.TEXT_ENCODER)
     # A folder brings its own tokenizer; a single file has none and uses the one found for the model.
     words = None if text_path.is_dir() else parts.path_of(Kind.TOKENIZER)
 
@@ -152,21 +152,6 @@ def check_widths(network: AceStepModel, text_encoder: TextEncoder) -> None:
             f"this text encoder gives {width} values a token, the diffusion model reads "
             f"{network.config.text_hidden_dim}: they do not belong together"
         )
-
-
-def _part_path(name_or_path: str | Path, roots: Sequence[Path]) -> Path:
-    """A VAE or text encoder by its name in the catalog, or its path."""
-    from .checkpoints.catalog import RELEASES, places
-
-    item = RELEASES.get(str(name_or_path))
-    given, folders = Path(name_or_path).expanduser(), ("", "acestep", "vae", "text_encoders")
-    below = [root / folder / given for root in roots for folder in folders if not given.is_absolute()]
-    candidates = [given, *below] if item is None else places(item, roots)
-    found = next((path for path in candidates if path.exists()), None)
-    if found is None:
-        looked = ", ".join(str(path) for path in candidates)
-        raise CheckpointError(f"no {name_or_path}; looked for {looked}; `acestep models` lists what can be fetched")
-    return found
 
 
 def recommended(variant: Variant) -> VariantDefaults:

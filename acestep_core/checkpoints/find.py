@@ -91,6 +91,20 @@ def find_checkpoint(name_or_path: str | Path, search_roots: Sequence[str | Path]
     )
 
 
+def find_part(kind: Kind, name_or_path: str | Path, roots: Sequence[Path] = ()) -> Path:
+    """A VAE or text encoder by its name in the catalog or its path, or that of a model which has it. Raises
+    CheckpointError that says where it was looked for."""
+    item = RELEASES.get(str(name_or_path))
+    given, folders = Path(name_or_path).expanduser(), ("", "acestep", "vae", "text_encoders")
+    below = [root / folder / given for root in roots for folder in folders if not given.is_absolute()]
+    candidates = [given, *below] if item is None else places(item, roots)
+    found = next((path for path in candidates if path.exists()), None)
+    if found is None:
+        listed = _listed(candidates)
+        raise CheckpointError(f"no {name_or_path}; looked for {listed}; `acestep models` lists what can be fetched")
+    return _find(kind, found, [found], {}, {}) or found
+
+
 # A planner's name stands for all that hold the same one.
 _SAME_PLANNER = {"lm-1.7b": ("comfy-lm-1.7b", "comfy-turbo-aio"), "lm-4b": ("comfy-lm-4b",)}
 

@@ -71,6 +71,8 @@ def test_parts_and_variant_can_be_chosen(folder):
     assert model.origin == {"model": str(folder), "vae": str(folder / "vae"), "variant": "base"}
     own, _ = load_vae(folder / "vae")
     assert torch.equal(own.decoder.conv2.weight, model.vae.decoder.conv2.weight)
+    whole = load_model(folder, device="cpu", vae=folder, text_encoder=str(folder))  # the model that has them
+    assert torch.equal(own.decoder.conv2.weight, whole.vae.decoder.conv2.weight)
 
 
 def test_a_missing_part_on_disk_says_where_it_was_looked_for(folder):
