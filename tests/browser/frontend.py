@@ -245,7 +245,7 @@ class Frontend:
     def add_node(self, label: str, x: float, y: float) -> Node:
         """Drags a node from the library so that its title bar comes to (x, y)."""
         known = {node.id for node in self.nodes()}
-        named = re.compile(rf"^\s*{re.escape(label)}( \(FLAC\))?\s*$")  # Save Audio was called so
+        named = re.compile(rf"^\s*{re.escape(label)}\s*$")
         leaf = self.library(label).filter(has=self.page.get_by_text(named)).first
         leaf.wait_for()
         box = leaf.bounding_box()

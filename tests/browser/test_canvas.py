@@ -79,7 +79,7 @@ def test_a_graph_is_built_by_hand_and_runs(tab: Frontend) -> None:
     encode = tab.add_node("Encode Song", 800, 130)
     sample = tab.add_node("Sample Song", 800, 260)
     decode = tab.add_node("Decode Song", 1130, 130)
-    save = tab.add_node("Save Audio", 1130, 300)
+    preview = tab.add_node("Preview Audio", 1130, 300)
     tab.close_sidebar()
     assert [node.type for node in (load, song, encode, sample, decode)] == [
         "AS15_LoadModel", "AS15_Song", "AS15_Encode", "AS15_Sample", "AS15_Decode",
@@ -90,7 +90,7 @@ def test_a_graph_is_built_by_hand_and_runs(tab: Frontend) -> None:
     tab.connect(encode, "conditioning", sample, "conditioning")
     tab.connect(load, "vae", decode, "vae")
     tab.connect(sample, "latent", decode, "latent")
-    tab.connect(decode, "audio", save, "audio")
+    tab.connect(decode, "audio", preview, "audio")
     assert_tidy(tab.nodes())
     tab.set_number(song, "duration", SECONDS)
     tab.press_run()

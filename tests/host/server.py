@@ -6,6 +6,7 @@ Another version is tested by pointing `COMFYUI_PATH` at it; see `tests.support.c
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 from tests.support.comfyui import find_comfyui
 
 REPO = Path(__file__).resolve().parents[2]
+COLOUR, LEVEL = re.compile(r"\x1b\[[0-9;]*m"), re.compile(r"^\[[A-Z]+\] ", re.MULTILINE)
 
 
 class ComfyError(AssertionError):
@@ -133,7 +135,9 @@ class ComfyServer:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text("utf-8", errors="replace") if self.log_path.exists() else ""
+        """What it has said, without the levels that later versions put before each line, in colours."""
+        said = self.log_path.read_text("utf-8", errors="replace") if self.log_path.exists() else ""
+        return LEVEL.sub("", COLOUR.sub("", said))
 
     def log_tail(self, lines: int = 40) -> str:
         return "\n--- server log ---\n" + "\n".join(self.log.splitlines()[-lines:])

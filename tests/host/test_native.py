@@ -15,7 +15,7 @@ from .server import REPO, ComfyServer
 
 FRAMES = 150  # 6 s
 SEED = 11
-MODEL, CONDITIONING, VAE = ["1", 0], ["3", 0], ["1", 2]  # as the shipped workflow has them
+MODEL, SONG, CONDITIONING, VAE = ["1", 0], ["2", 0], ["3", 0], ["1", 2]  # as the shipped workflow has them
 
 
 class Graph:
@@ -45,7 +45,7 @@ class Graph:
         return self.add("ConditioningZeroOut", conditioning=CONDITIONING)
 
     def empty(self) -> list:
-        return self.add("EmptyLatentAudio", seconds=FRAMES * 2048 / 44100, batch_size=1)
+        return self.add("AS15_EmptyLatent", song=SONG, batch_size=1)
 
     def latents(self, server: ComfyServer, *samples: list) -> list[torch.Tensor]:
         """Runs the graph and reads what it saved, [B, 64, T] for each of `samples`."""
@@ -213,7 +213,7 @@ def test_unload_models_frees_everything(server: ComfyServer, song: dict) -> None
     def unload() -> None:
         server.unload_models(forget=True)
         idle = Graph({})  # the server may begin a prompt before it looks at the button
-        idle.latents(server, idle.empty())
+        idle.latents(server, idle.add("EmptyLatentAudio", seconds=1.0, batch_size=1))
 
     unload()
     first, brought = play(1)
