@@ -63,8 +63,8 @@ WIDGET = """([id, name]) => {
 LOOK_OF_TYPES = """() => Object.values(LiteGraph.registered_node_types).filter(type => type.comfyClass).map(
     type => [type.comfyClass, type.category, type.color ?? null])"""
 LOOK_OF_NODES = """() => {
-    const saved = new Map(app.graph.serialize().nodes.map(node => [node.id, node.color ?? null]));
-    return app.graph.nodes.map(node => [node.type, node.renderingColor, saved.get(node.id)]);
+    const saved = new Map(app.graph.serialize().nodes.map(node => [`${node.id}`, node.color ?? null]));
+    return app.graph.nodes.map(node => [node.type, node.renderingColor, saved.get(`${node.id}`)]);
 }"""
 READ_TEXTS = """() => [...document.querySelectorAll("textarea[readonly]")].filter(area => area.checkVisibility()).map(
     area => ({text: area.value, height: area.clientHeight, needed: area.scrollHeight}))"""
