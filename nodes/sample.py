@@ -165,23 +165,20 @@ class SampleNode(io.ComfyNode):
         import torch
 
         from ..acestep_core.sampling.noise import batch_seeds
-        from .comfy_runtime import not_followed, song_model, watched
+        from .comfy_runtime import check_sigmas, not_followed, song_model, watched
         from .conditioning import entries, unheard
 
         if sigmas is not None and not len(sigmas):
             raise RequestError("the sigmas are empty, as a scheduler makes them for a denoise of 0: nothing to sample")
-        if sigmas is not None and sigmas.max() > 1:
-            raise RequestError(
-                f"sigmas lie between 0 and 1 for this model, got {sigmas.max():.4g}: the scheduler is for others, "
-                "connect BasicScheduler"
-            )
+        if sigmas is not None:
+            check_sigmas(sigmas)
         settings = SamplingSettings(
             steps=steps or None,
             shift=shift or None,
             guidance_scale=guidance or None,
             guidance_method=guidance_method,
             solver=solver,
-            timesteps=None if sigmas is None else sigmas.tolist(),
+            timesteps=None if sigmas is None else sigmas.clamp(max=1).tolist(),
         )
         songs = entries(conditioning, song_model(model).diffusion_model.config.text_hidden_dim)
         seconds = common_length(songs, latent)

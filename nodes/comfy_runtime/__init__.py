@@ -2,6 +2,7 @@
 interrupt. What differs between ComfyUI versions is in `nodes/versions.py`.
 """
 
+from .condition import check_sigmas
 from .model import AceStep15, placed_network, song_model, tokenized, wrap_network
 from .ops import comfy_ops
 from .patches import not_followed
@@ -19,6 +20,7 @@ __all__ = [
     "PlacedPlanner",
     "PlacedTextEncoder",
     "SongVAE",
+    "check_sigmas",
     "comfy_ops",
     "encoder_dtype",
     "homes",

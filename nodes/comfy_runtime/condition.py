@@ -49,6 +49,11 @@ class SongCondition:
     def size(self) -> list[int]:
         return list(self.encoded.shape)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a step has been made with it."""
+        return bool(self._prepared)
+
     def prepared(self, network: AceStepModel, batch: int, weights: object) -> Prepared:
         """`weights` tells apart the states of a network whose weights hooks change between steps. Of each batch size
         only the latest is kept."""
@@ -69,6 +74,15 @@ class SongCondition:
         context = window.get_tensor(self.context, dim=1, **retained)
         own = network.decoder.prepare(context.expand(len(whole.patches), -1, -1), self.encoded[:, :1])
         return replace(own, cross=whole.cross, mask=whole.mask)
+
+
+def check_sigmas(sigmas: torch.Tensor) -> None:
+    """Refuses the noise levels of other models. A little above 1 is rounding, which some shifts make."""
+    if sigmas.max() > 1.001:
+        raise RequestError(
+            f"sigmas lie between 0 and 1 for this model, got {sigmas.max():.4g}: the scheduler, or a node in front of "
+            "the model, is for others; connect BasicScheduler"
+        )
 
 
 def check_windows(handler: object | None, entry: Mapping[str, Any]) -> None:

@@ -40,7 +40,7 @@ from ..conditioning import (
 )
 from ..versions import is_native, model_class, temporal_ratio
 from . import patches
-from .condition import WINDOW, WINDOWS, SongCondition, check_windows
+from .condition import WINDOW, WINDOWS, SongCondition, check_sigmas, check_windows
 from .estimates import MAX_CONDITION_ROWS, sampling_bytes, tokenizing_bytes
 from .placement import ComfyPlacement
 from .precision import COMPUTE_DTYPES, encoder_dtype
@@ -123,6 +123,8 @@ class AceStep15(model_class()):
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):
         song, options = conds["song"], transformer_options or {}
+        if not song.begun:
+            check_sigmas(options.get("sample_sigmas", t))
         _say_what_changes_nothing(song, options)
         prepared = song.prepared(self.diffusion_model, len(x), _hooked(self.current_patcher))
         if WINDOW in options:

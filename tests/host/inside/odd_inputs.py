@@ -6,7 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import comfy.model_sampling
+import comfy.sample
 import torch
+from comfy_extras.nodes_custom_sampler import BasicScheduler
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from pack_under_test.acestep_core.errors import CheckpointError, RequestError
 from pack_under_test.acestep_core.song import Song
 from pack_under_test.nodes import comfy_runtime, files, loading
@@ -59,7 +62,18 @@ def check_conditioning_without_text_is_refused(world: World) -> None:
 def check_sigmas_of_nothing_or_of_other_models_are_refused(world: World) -> None:
     assert "the sigmas are empty" in refusal(lambda: world.sample(sigmas=torch.FloatTensor([])))
     foreign = torch.tensor([14.6146, 3.0, 0.0])
-    assert "sigmas lie between 0 and 1 for this model, got 14.61" in refusal(lambda: world.sample(sigmas=foreign))
+    said = "sigmas lie between 0 and 1 for this model, got 14.61"
+    assert said in refusal(lambda: world.sample(sigmas=foreign))
+    noise = comfy.sample.prepare_noise(torch.zeros(1, 64, FRAMES), 1)
+    usual = (2, 1.0, "euler", "simple", world.conditioning, [], torch.zeros_like(noise))
+    assert said in refusal(lambda: comfy.sample.sample(world.model, noise, *usual, sigmas=foreign, disable_pbar=True))
+
+
+def check_a_shift_whose_sigmas_round_to_more_than_one_is_taken(world: World) -> None:
+    shifted = ModelSamplingSD3().patch(world.model, shift=0.15)[0]
+    sigmas = BasicScheduler.execute(shifted, "simple", 2, 1.0).args[0]
+    assert sigmas[0] > 1
+    assert world.sample(shifted, sigmas=sigmas).isfinite().all() and world.ksample(shifted).isfinite().all()
 
 
 def check_facts_that_no_song_has_are_refused_before_the_run(world: World) -> None:
