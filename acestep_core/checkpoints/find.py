@@ -102,7 +102,11 @@ def find_part(kind: Kind, name_or_path: str | Path, roots: Sequence[Path] = ()) 
     if found is None:
         listed = _listed(candidates)
         raise CheckpointError(f"no {name_or_path}; looked for {listed}; `acestep models` lists what can be fetched")
-    return _find(kind, found, [found], {}, {}) or found
+    broken: dict[Kind, str] = {}
+    inside = _find(kind, found, [found], {}, broken)
+    if inside is None and broken:
+        raise CheckpointError(f"the {kind.value} of {found} cannot be used: {broken[kind]}")
+    return inside or found
 
 
 # A planner's name stands for all that hold the same one.

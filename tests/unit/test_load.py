@@ -82,6 +82,14 @@ def test_a_missing_part_on_disk_says_where_it_was_looked_for(folder):
         load_model(folder, device="cpu", vae="scragvae", models_dir=str(folder))
 
 
+def test_a_broken_part_of_a_named_model_is_told(folder, tmp_path):
+    other = shutil.copytree(folder / "vae", tmp_path / "other" / "vae").parent
+    (weights,) = (other / "vae").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="the VAE of .*other cannot be used: .*is truncated"):
+        load_model(folder, device="cpu", vae=other)
+
+
 @pytest.fixture
 def single_files(tmp_path, folder):
     """ComfyUI's folder of models with the same weights, which brings no tokenizer."""
