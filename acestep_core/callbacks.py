@@ -1,8 +1,66 @@
-"""How fast a planner writes. Cheap to import: the terminal needs it before there is anything to measure."""
+"""Progress, cancel and warnings: how a caller watches a run or stops it. Imports no torch."""
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import Cancelled
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger("acestep")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report: `step` of `total` done in `stage` ("load VAE", "encode", "sample", "decode", …).
+
+    `estimate` is the current clean estimate, latents `[batch, frames, 64]`, float32, while sampling; else None.
+    `tokens` is how many a planner has written so far, in all rows together; else None.
+    """
+
+    stage: str
+    step: int
+    total: int
+    estimate: torch.Tensor | None = None
+    tokens: int | None = None
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller may hang in: `progress` is told after every step or tile, `cancelled` is asked before each, and
+    `warned` gets sentences for the user: what was asked for and has no effect, or not the one that it seems to have."""
+
+    progress: Callable[[Progress], None] = _ignore
+    cancelled: Callable[[], bool] = _never
+    warned: Callable[[str], None] = _ignore
+
+    def report(
+        self, stage: str, step: int, total: int, estimate: torch.Tensor | None = None, tokens: int | None = None
+    ) -> None:
+        self.progress(Progress(stage, step, total, estimate, tokens))
+
+    def check(self, stage: str) -> None:
+        """Raises Cancelled when the caller wants to stop."""
+        if self.cancelled():
+            raise Cancelled(f"stopped by the user during {stage}")
+
+    def warn(self, sentence: str) -> None:
+        log.warning(sentence)
+        self.warned(sentence)
 
 
 class TokenRate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,3 +41,25 @@ def replacing(path: Path) -> Iterator[Path]:
 def _beside(path: Path, suffix: str) -> Path:
     """A hidden name in the same folder."""
     return path.with_name(f".{path.name}.{suffix}")
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """A file of UTF-8, `-` for standard input."""
+    try:
+        # Bytes, because Windows decodes its standard input as an old code page.
+        content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise RequestError(f"the {what} {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the {what} {path} cannot be read as UTF-8 text: {error}") from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a file as UTF-8, replacing it when all is written."""
+    path = Path(path)
+    try:
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error

@@ -9,23 +9,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .callbacks import Hooks
 from .errors import CheckpointError
 from .models.compiling import compile_parts
 from .models.model import AceStepModel
 from .models.oobleck import OobleckVAE
 from .models.ops import CastOps, PlainOps, stored_ops
-from .runtime import (
-    Hooks,
-    Offload,
-    Placement,
-    Precision,
-    Resident,
-    default_placement,
-    pick_compile,
-    pick_device,
-    pick_graphs,
-    pick_storage,
-)
+from .runtime.devices import Precision, pick_device
+from .runtime.options import default_placement, pick_compile, pick_graphs, pick_storage
+from .runtime.placement import Offload, Placement, Resident
 from .sampling.settings import TURBO, VariantDefaults
 from .text.prompts import ORIGINAL, STEMS, PromptStyle
 
@@ -84,10 +76,10 @@ def load_model(
     when they first run, which takes a while. models_dir: where to look, instead of the default folders.
     Raises RequestError or CheckpointError.
     """
+    from .checkpoints.build import ensure_silence, load_network, load_text_encoder, load_vae
     from .checkpoints.catalog import Kind, default_roots
     from .checkpoints.dimensions import read_config
     from .checkpoints.find import find_checkpoint, find_part
-    from .checkpoints.loading import ensure_silence, load_network, load_text_encoder, load_vae
 
     device = pick_device(device)
     precision = dtype if isinstance(dtype, Precision) else Precision.pick(device, dit=dtype)

@@ -6,7 +6,6 @@ Each stage takes a `Model` and brings only the network it needs to its device, t
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -16,24 +15,26 @@ import torch
 from torch import Tensor
 
 from .audio import anti_clip, check_waveform, is_finite, normalize_peak, resample, to_stereo, unheard_channels
-from .audio.kept import put_back
-from .codes import Codes
+from .audio.restore import put_back
+from .callbacks import Hooks
 from .config import FRAME_RATE, HOP, MAX_SECONDS, SAMPLE_RATE
-from .edit import Edit, Morph
+from .edit.edit import Edit
+from .edit.morph import Morph
+from .edit.source import check_latents
+from .edit.tasks import TEXT2MUSIC, Task, find_task
 from .errors import NonFiniteError, RequestError
 from .load import Model, load_model, recommended
 from .models.oobleck import OobleckVAE
 from .models.tiling import decode_tiled, encode_tiled
 from .recipe import Recipe, besides
-from .runtime import Hooks, phase
+from .runtime.phase import phase
 from .sampling.conditions import encode_conditions
 from .sampling.context import audio_codes
-from .sampling.noise import batch_seeds
 from .sampling.run import Request, run
 from .sampling.settings import SamplingSettings
-from .song import Song
-from .source import check_latents
-from .tasks import TEXT2MUSIC, Task, find_task
+from .song.codes import Codes
+from .song.seeds import batch_seeds, random_seed
+from .song.song import Song
 from .text.prompts import DEFAULT_SECONDS
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ __all__ = [
     "frames_of",
     "generate",
     "load_model",
-    "random_seed",
     "recommended",
     "sample",
     "tokenize",
@@ -366,11 +366,6 @@ def _frames(seconds: float | None, edit: Edit | None, morph: Morph | None) -> in
             "duration open, or extend the source first"
         )
     return locked or frames
-
-
-def random_seed() -> int:
-    """A seed that nobody chose, short enough to write down."""
-    return secrets.randbelow(2**32)
 
 
 def frames_of(seconds: float) -> int:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from .codes import Codes, check_codes, parse_codes
 from .errors import RequestError
 from .sampling.settings import SamplingSettings
-from .song import Metadata, Song
+from .song.codes import Codes, check_codes, parse_codes
+from .song.song import Metadata, Song
 
 if TYPE_CHECKING:
-    from .edit import Edit
+    from .edit.edit import Edit
 
 _METADATA = [item.name for item in fields(Metadata)]
 _SETTINGS = [item.name for item in fields(SamplingSettings)]
@@ -44,8 +44,8 @@ class Recipe:
     @property
     def edit(self) -> Edit | None:
         """That of playing the codes, for `generate`; None where there are none."""
-        from .edit import Edit
-        from .tasks import TEXT2MUSIC
+        from .edit.edit import Edit
+        from .edit.tasks import TEXT2MUSIC
 
         return Edit(TEXT2MUSIC, codes=(self.codes,)) if self.codes else None
 

@@ -26,8 +26,8 @@ import torch
 from torch import nn
 
 from acestep_core import Metadata, Song, generate, load_model
+from acestep_core.checkpoints.build import load_network
 from acestep_core.checkpoints.catalog import NANO
-from acestep_core.checkpoints.loading import load_network
 from acestep_core.config import ModelConfig
 from acestep_core.models.model import AceStepModel
 

@@ -24,7 +24,8 @@ from acestep_core.models.layers import Layers
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.ops import CastLinear, StoredLinear, stored_ops
-from acestep_core.runtime import STORAGE, tensors_of
+from acestep_core.runtime.options import STORAGE
+from acestep_core.runtime.placement import tensors_of
 
 from .common import PeakMemory, in_child, megabytes, table
 from .dit_step import SIZES, our_step, ours

@@ -24,16 +24,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from acestep_core.cuda_graphs import Pace
+from acestep_core.config import PlannerConfig
 from acestep_core.models.ops import StoredLinear, stored_ops
 from acestep_core.planner import decode
-from acestep_core.planner.config import PlannerConfig
 from acestep_core.planner.decode import Row, Ways, generate
-from acestep_core.planner.dice import rolls
 from acestep_core.planner.network import PlannerNetwork
-from acestep_core.planner.sampling import Sampling
+from acestep_core.planner.random_numbers import rolls
+from acestep_core.planner.token_sampling import Sampling
 from acestep_core.planner.vocabulary import Vocabulary
-from acestep_core.runtime import DTYPES, pick_device, pick_dtype
+from acestep_core.runtime.cuda_graphs import Pace
+from acestep_core.runtime.devices import DTYPES, pick_device, pick_dtype
 
 from .common import alternate, table
 

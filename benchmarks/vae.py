@@ -20,7 +20,7 @@ from torch import Tensor
 from acestep_core.config import FRAME_RATE, SAMPLE_RATE, VAEConfig
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.tiling import decode_tiled, encode_tiled
-from acestep_core.runtime import has_bfloat16
+from acestep_core.runtime.devices import has_bfloat16
 
 from .common import PeakMemory, in_child, megabytes, table
 

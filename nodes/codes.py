@@ -37,7 +37,7 @@ class AudioCodesNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, audio=None, vae=None, latent=None) -> io.NodeOutput:
-        from ..acestep_core.codes import format_songs
+        from ..acestep_core.song.codes import format_songs
         from .comfy_runtime import show_note, tokenized
 
         source = need_source(audio, vae, latent)
@@ -66,9 +66,9 @@ class SaveCodesNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, codes, filename_prefix, song=None) -> io.NodeOutput:
-        from ..acestep_core.codes import parse_songs
-        from ..acestep_core.song import Song
-        from ..acestep_core.song_file import KeptSong, save_songs
+        from ..acestep_core.song.codes import parse_songs
+        from ..acestep_core.song.song import Song
+        from ..acestep_core.song.song_file import KeptSong, save_songs
 
         found = parse_songs(codes)
         if not found:
@@ -125,8 +125,8 @@ class LoadCodesNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, file) -> io.NodeOutput:
-        from ..acestep_core.codes import format_songs
-        from ..acestep_core.song_file import load_codes
+        from ..acestep_core.song.codes import format_songs
+        from ..acestep_core.song.song_file import load_codes
 
         songs = load_codes(path_of(file))
         return io.NodeOutput(format_songs(item.codes for item in songs), songs[0].as_long_as_its_codes)

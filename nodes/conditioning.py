@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..acestep_core.errors import RequestError
-from ..acestep_core.song import Song
+from ..acestep_core.song.song import Song
 from ..acestep_core.text.encoder import TextCondition
 
 if TYPE_CHECKING:
-    from ..acestep_core.edit import Edit, Morph
-    from ..acestep_core.sampling.morph import MorphSettings
+    from ..acestep_core.edit.edit import Edit
+    from ..acestep_core.edit.morph import Morph, MorphSettings
 
 SONG = "acestep_song"
 EDIT = "acestep_edit"
@@ -77,7 +77,7 @@ def with_morph(
     target: Conditioning, origin: Conditioning, source: torch.Tensor, settings: MorphSettings
 ) -> Conditioning:
     """The target, to be reached from `source` [1 or B, T, 64], which is as the origin says."""
-    from ..acestep_core.edit import Morph
+    from ..acestep_core.edit.morph import Morph
 
     if len(origin) != 1:
         raise RequestError(f"a recording has one description as it is now, got {len(origin)} combined conditionings")
@@ -124,8 +124,8 @@ def without_effect(data: Mapping[str, Any]) -> list[str]:
 
 def edit_of(data: Mapping[str, Any]) -> Edit | None:
     """What an entry makes the song of; the codes that ComfyUI's own text encoder planned are a cover of them."""
-    from ..acestep_core.edit import Edit
-    from ..acestep_core.tasks import TEXT2MUSIC
+    from ..acestep_core.edit.edit import Edit
+    from ..acestep_core.edit.tasks import TEXT2MUSIC
 
     codes = data.get(NATIVE_CODES)
     if data.get(EDIT) is not None or not codes:

@@ -81,9 +81,9 @@ class CoverNode(io.ComfyNode):
         through_codes=True,
         blend=False,
     ) -> io.NodeOutput:
-        from ..acestep_core.codes import parse_songs
-        from ..acestep_core.edit import Edit
-        from ..acestep_core.tasks import COVER
+        from ..acestep_core.edit.edit import Edit
+        from ..acestep_core.edit.tasks import COVER
+        from ..acestep_core.song.codes import parse_songs
 
         source, songs = find_source(audio, vae, latent), parse_songs(codes)
         if source is None and not songs:

@@ -11,8 +11,8 @@ from ..acestep_core.errors import RequestError
 from .sockets import SONG, SongSocket, TaskSocket, TextEncoderSocket
 
 if TYPE_CHECKING:
-    from ..acestep_core.edit import Edit
-    from ..acestep_core.song import Song
+    from ..acestep_core.edit.edit import Edit
+    from ..acestep_core.song.song import Song
 
 
 class EncodeNode(io.ComfyNode):
@@ -78,9 +78,9 @@ def length_notes(song: Song | None, seconds: float) -> list[str]:
 
 def planned(task: Edit | None, codes: str | None) -> Edit | None:
     """The task, or that of playing codes; empty codes, which a planner that wrote none gives, change nothing."""
-    from ..acestep_core.codes import parse_songs
-    from ..acestep_core.edit import Edit
-    from ..acestep_core.tasks import TEXT2MUSIC
+    from ..acestep_core.edit.edit import Edit
+    from ..acestep_core.edit.tasks import TEXT2MUSIC
+    from ..acestep_core.song.codes import parse_songs
 
     songs = parse_songs(codes or "")
     if not songs:

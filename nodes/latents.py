@@ -11,7 +11,7 @@ from ..acestep_core.config import LATENT_CHANNELS
 from ..acestep_core.errors import RequestError
 
 if TYPE_CHECKING:
-    from ..acestep_core.edit import Edit
+    from ..acestep_core.edit.edit import Edit
 
 EDITS = "acestep_edit"  # for each run of items: the edit that they are, or None, and how many they are
 

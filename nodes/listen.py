@@ -14,7 +14,7 @@ from .source import need_source, source_inputs
 from .versions import advanced
 
 if TYPE_CHECKING:
-    from ..acestep_core.codes import Codes
+    from ..acestep_core.song.codes import Codes
 
 
 class ListenNode(io.ComfyNode):
@@ -71,8 +71,8 @@ class ListenNode(io.ComfyNode):
     def execute(
         cls, planner, seed, temperature, model=None, audio=None, vae=None, latent=None, codes=None
     ) -> io.NodeOutput:
-        from ..acestep_core.codes import format_codes
         from ..acestep_core.planner.functions import LISTENING, understand
+        from ..acestep_core.song.codes import format_codes
         from .comfy_runtime import LYRICS_TOKENS, watched
 
         heard = heard_codes(model, audio, vae, latent, codes)
@@ -85,7 +85,7 @@ class ListenNode(io.ComfyNode):
 
 def heard_codes(model, audio, vae, latent, codes: str | None) -> Codes:
     """The codes of the first song there is; what is ignored is said on the node."""
-    from ..acestep_core.codes import parse_songs
+    from ..acestep_core.song.codes import parse_songs
     from .comfy_runtime import show_note, tokenized
 
     notes: list[str] = []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..acestep_core import pipeline
+from ..acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
 from ..acestep_core.checkpoints.dimensions import read_config
 from ..acestep_core.checkpoints.find import Checkpoint
 from ..acestep_core.checkpoints.layouts import open_network
-from ..acestep_core.checkpoints.loading import load_network, load_text_encoder, load_vae
 from ..acestep_core.load import check_widths, prompt_style
 from . import comfy_runtime as runtime
 

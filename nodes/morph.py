@@ -71,7 +71,7 @@ class MorphNode(io.ComfyNode):
     @classmethod
     def execute(cls, target, origin, start, end, draws, audio=None, vae=None, latent=None) -> io.NodeOutput:
         from ..acestep_core.config import FRAME_RATE
-        from ..acestep_core.sampling.morph import MorphSettings
+        from ..acestep_core.edit.morph import MorphSettings
         from .comfy_runtime import show_note
         from .conditioning import SONG, with_morph
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..acestep_core.song import Song
+from ..acestep_core.song.song import Song
 from .sample import MAX_SEED
 from .sockets import PLANNER, PlannerSocket, SongSocket
 from .versions import advanced
 
 if TYPE_CHECKING:
-    from ..acestep_core.codes import Codes
     from ..acestep_core.planner.functions import Planned
-    from ..acestep_core.planner.sampling import Sampling
+    from ..acestep_core.planner.token_sampling import Sampling
+    from ..acestep_core.song.codes import Codes
     from .comfy_runtime import PlacedPlanner
 
 MAX_TRIES = 16
@@ -171,9 +171,9 @@ class PlanNode(io.ComfyNode):
         top_p=0.9,
         plan_each=False,
     ) -> io.NodeOutput:
-        from ..acestep_core.codes import format_songs
         from ..acestep_core.planner.functions import CODING, PLANNING
-        from ..acestep_core.sampling.noise import batch_seeds
+        from ..acestep_core.song.codes import format_songs
+        from ..acestep_core.song.seeds import batch_seeds
         from .comfy_runtime import show_note
 
         if choose_duration:

@@ -86,8 +86,8 @@ class RepaintNode(io.ComfyNode):
     def execute(
         cls, start, end, more_ranges, mode, mode_strength, audio=None, vae=None, latent=None, mask=None
     ) -> io.NodeOutput:
-        from ..acestep_core.edit import Edit
-        from ..acestep_core.tasks import REPAINT
+        from ..acestep_core.edit.edit import Edit
+        from ..acestep_core.edit.tasks import REPAINT
 
         source = need_source(audio, vae, latent, in_part=mask is None)
         made, ignored = parts(source, mask, start, end, more_ranges)
@@ -147,9 +147,9 @@ class ExtendNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, after, before, overlap, mode, mode_strength, audio=None, vae=None, latent=None) -> io.NodeOutput:
-        from ..acestep_core.edit import Edit
-        from ..acestep_core.regions import widen
-        from ..acestep_core.tasks import REPAINT
+        from ..acestep_core.edit.edit import Edit
+        from ..acestep_core.edit.regions import widen
+        from ..acestep_core.edit.tasks import REPAINT
 
         source = need_source(audio, vae, latent, room=(before, after))
         edit = Edit(

@@ -21,8 +21,8 @@ from .versions import advanced
 if TYPE_CHECKING:
     import torch
 
-    from ..acestep_core.edit import Edit
-    from ..acestep_core.runtime import Hooks
+    from ..acestep_core.callbacks import Hooks
+    from ..acestep_core.edit.edit import Edit
     from .conditioning import Entry
 
 MAX_SEED = 2**64 - 1
@@ -164,7 +164,7 @@ class SampleNode(io.ComfyNode):
     ) -> io.NodeOutput:
         import torch
 
-        from ..acestep_core.sampling.noise import batch_seeds
+        from ..acestep_core.song.seeds import batch_seeds
         from .comfy_runtime import check_sigmas, not_followed, song_model, watched
         from .conditioning import entries, unheard
 

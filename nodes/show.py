@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..acestep_core.song import Song
-from ..acestep_core.text.languages import LANGUAGES, UNKNOWN
+from ..acestep_core.song.languages import LANGUAGES, UNKNOWN
+from ..acestep_core.song.song import Song
 from .sockets import SONG, SongSocket
 
 BEATS = {"2": "2/4", "3": "3/4", "4": "4/4", "6": "6/8"}

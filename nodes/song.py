@@ -6,8 +6,8 @@ from comfy_api.latest import io
 
 from ..acestep_core.config import MAX_SECONDS
 from ..acestep_core.errors import RequestError
-from ..acestep_core.song import MAX_BPM, MIN_BPM, Metadata, Song
-from ..acestep_core.text.languages import LANGUAGES
+from ..acestep_core.song.languages import LANGUAGES
+from ..acestep_core.song.song import MAX_BPM, MIN_BPM, Metadata, Song
 from .sockets import AUTO, SONG, SongSocket
 
 KEYS = [f"{note}{sign} {mode}" for note in "CDEFGAB" for sign in ("", "#", "b") for mode in ("major", "minor")]

@@ -10,12 +10,12 @@ import torch
 from comfy_api.latest import io
 
 from ..acestep_core.config import MAX_SECONDS, SAMPLE_RATE
+from ..acestep_core.edit.source import check_latents, extend, source_waveform
 from ..acestep_core.errors import RequestError
-from ..acestep_core.source import check_latents, extend, source_waveform
 from .latents import from_latent
 
 if TYPE_CHECKING:
-    from ..acestep_core.edit import Edit
+    from ..acestep_core.edit.edit import Edit
 
 MAX_EDIT_SECONDS = float(MAX_SECONDS)
 
@@ -90,7 +90,7 @@ def parts(
 
     `whole` lets start and end, both 0, stand for no range of their own.
     """
-    from ..acestep_core.regions import frames_mask, noise_mask, parse_regions
+    from ..acestep_core.edit.regions import frames_mask, noise_mask, parse_regions
 
     frames, given = source.latents.shape[1], start or end or more_ranges.strip()
     if mask is None and source.noise_mask is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..acestep_core.tasks import TRACKS
+from ..acestep_core.edit.tasks import TRACKS
 from .repaint import edge_inputs
 from .sockets import EDITS, TaskSocket
 from .source import MAX_EDIT_SECONDS, need_source, parts, source_inputs, task_output
@@ -96,9 +96,9 @@ class StemsNode(io.ComfyNode):
         more_ranges="",
         mask=None,
     ) -> io.NodeOutput:
-        from ..acestep_core.edit import Edit
-        from ..acestep_core.regions import BETWEEN
-        from ..acestep_core.tasks import COMPLETE, LEGO, find_task
+        from ..acestep_core.edit.edit import Edit
+        from ..acestep_core.edit.regions import BETWEEN
+        from ..acestep_core.edit.tasks import COMPLETE, LEGO, find_task
 
         task = find_task(OPERATIONS[operation])
         source = need_source(audio, vae, latent, in_part=task is LEGO and mask is None)

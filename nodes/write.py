@@ -7,8 +7,8 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..acestep_core.config import MAX_SECONDS
-from ..acestep_core.song import Metadata
-from ..acestep_core.text.languages import LANGUAGES
+from ..acestep_core.song.languages import LANGUAGES
+from ..acestep_core.song.song import Metadata
 from .sample import MAX_SEED
 from .sockets import AUTO, PLANNER, PlannerSocket, SongSocket
 from .versions import advanced

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from acestep_core.config import TextEncoderConfig
+from acestep_core.edit.tasks import Task
 from acestep_core.models.condition import ConditionEncoder, stack_conditions
-from acestep_core.song import Song
-from acestep_core.tasks import Task
+from acestep_core.song.song import Song
 from acestep_core.text.encoder import build_qwen3
 from acestep_core.text.prompts import caption_prompt, lyric_prompt
 from acestep_core.text.tokenizer import Tokenizer

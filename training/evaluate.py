@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from acestep_core.config import SAMPLE_RATE
-from acestep_core.edit import Edit
+from acestep_core.edit.edit import Edit
+from acestep_core.edit.tasks import COVER
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.pipeline import generate, load_model
 from acestep_core.planner.functions import codes as write_codes
-from acestep_core.planner.loading import load_planner
-from acestep_core.tasks import COVER
+from acestep_core.planner.load_planner import load_planner
 
 from . import listen
 from .composer import Piece, Wish, compose

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from acestep_core.song import Metadata, Song
-from acestep_core.tasks import COVER, TEXT2MUSIC
+from acestep_core.edit.tasks import COVER, TEXT2MUSIC
+from acestep_core.song.song import Metadata, Song
 from acestep_core.text.prompts import caption_prompt, lyric_prompt
 
 from .composer import Piece, compose

@@ -11,10 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from acestep_core.config import HOP, ModelConfig, TextEncoderConfig
+from acestep_core.config import HOP, ModelConfig, PlannerConfig, TextEncoderConfig
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
-from acestep_core.planner.config import PlannerConfig
 
 from .styles import BEAT_FRAMES
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acestep_core.edit.tasks import COVER, REPAINT, TEXT2MUSIC, Task
 from acestep_core.models.model import AceStepModel
-from acestep_core.song import Song
-from acestep_core.tasks import COVER, REPAINT, TEXT2MUSIC, Task
+from acestep_core.song.song import Song
 
 from .conditioning import TextTower, conditions, with_dropout
 

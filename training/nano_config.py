@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from acestep_core.config import ModelConfig, TextEncoderConfig, VAEConfig
-from acestep_core.planner.config import PlannerConfig
+from acestep_core.config import ModelConfig, PlannerConfig, TextEncoderConfig, VAEConfig
 
 LATENTS = 64
 VOCABULARY = 2048  # of the nano tokenizer, control tokens included

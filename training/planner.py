@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from acestep_core.checkpoints.loading import load_network
+from acestep_core.checkpoints.build import load_network
 from acestep_core.models.audio_tokenizer import levels_of
 from acestep_core.models.model import AceStepModel
-from acestep_core.planner import prompts
-from acestep_core.planner.metas import write_block
+from acestep_core.planner import chat_prompts as prompts
+from acestep_core.planner.metadata_text import write_block
 from acestep_core.planner.vocabulary import Vocabulary
 
 from . import nano_config

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acestep_core.song import Song
-from acestep_core.tasks import COVER, REPAINT, TEXT2MUSIC
+from acestep_core.edit.tasks import COVER, REPAINT, TEXT2MUSIC
+from acestep_core.song.song import Song
 
 from .composer import Piece
 from .conditioning import piece_of

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acestep_core.tasks import TEXT2MUSIC
+from acestep_core.edit.tasks import TEXT2MUSIC
 
 from .conditioning import piece_of
 from .examples import song_of

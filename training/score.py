@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acestep_core.config import FRAME_RATE
-from acestep_core.song import Song
+from acestep_core.song.song import Song
 
 from .composer import Piece, compose
 from .styles import BEATS, DRUMS, INSTRUMENT_NAMES, STYLES, TEMPI, TONICS, nearest_tempo

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from acestep_core.checkpoints.loading import load_network, load_text_encoder, load_vae
-from acestep_core.planner.loading import load_planner
+from acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
+from acestep_core.planner.load_planner import load_planner
 
 from .export import NETWORK_FOLDER, PLANNER_FOLDER, TEXT_FOLDER
 

@@ -14,7 +14,7 @@ import torch
 
 from ..config import SAMPLE_RATE
 from ..errors import RequestError
-from ..places import check_place, replacing
+from ..files import check_place, replacing
 from .level import to_stereo, unheard_channels
 from .resample import resample
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ..callbacks import Hooks
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..models.layers import Ops
 from ..models.model import AceStepModel
 from ..models.oobleck import OobleckVAE
 from ..models.ops import PlainOps, StoredLinear
-from ..runtime import Hooks
 from .catalog import Kind, Variant
 from .keymaps import to_stable_audio
 from .layouts import (
@@ -35,7 +35,6 @@ from .layouts import (
     Weight,
     is_diffusers,
     open_network,
-    open_planner,
     open_text_encoder,
     open_vae,
 )
@@ -43,8 +42,6 @@ from .reader import Entry, read, read_to
 from .silence import encoded_silence, stored_silence, tabulated_silence
 
 if TYPE_CHECKING:
-    from ..planner.network import PlannerNetwork
-    from ..planner.vocabulary import Vocabulary
     from ..text.encoder import TextEncoder
 
 log = logging.getLogger("acestep")
@@ -106,11 +103,11 @@ def load_network(
     silence = None
     if source.silence is not None:
         silence = stored_silence(source.silence, source.config.audio_acoustic_hidden_dim)
-    with _refusing(source):
+    with refusing(source):
         model = AceStepModel(_named(source), ops, "meta", dtype, encoder_ops)
     for part in source.without:
         setattr(model, part, None)
-    report = _fill(model, source, torch.device(device), dtype, hooks)
+    report = fill(model, source, torch.device(device), dtype, hooks)
     if silence is not None:
         model.silence_latent = silence.to(device)
     return model, report
@@ -127,9 +124,9 @@ def load_vae(
     """The VAE from its folder, a diffusers folder, a file in diffusers' or stable-audio-tools' names, or an all-in-one
     file. Weight norm is folded. Raises CheckpointError."""
     source = open_vae(Path(path))
-    with _refusing(source):
+    with refusing(source):
         vae = OobleckVAE(source.config, ops, "meta", dtype)
-    return vae, _fill(vae, source, torch.device(device), dtype, hooks or Hooks())
+    return vae, fill(vae, source, torch.device(device), dtype, hooks or Hooks())
 
 
 def load_text_encoder(
@@ -150,36 +147,12 @@ def load_text_encoder(
 
     path = Path(path)
     source = open_text_encoder(path)
-    words = Tokenizer.from_folder(_tokenizer_folder(path, source, tokenizer))
-    with _refusing(source):
+    words = Tokenizer.from_folder(tokenizer_folder(path, source, tokenizer))
+    with refusing(source):
         module = build_qwen3(source.config, "meta", dtype)
-    report = _fill(module, source, torch.device(device), dtype, hooks or Hooks())
+    report = fill(module, source, torch.device(device), dtype, hooks or Hooks())
     materialise_buffers(module, device)
     return TextEncoder(module, words), report
-
-
-def load_planner_network(
-    path: str | Path,
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    tokenizer: str | Path | None = None,
-    ops: Ops = PlainOps,
-    hooks: Hooks | None = None,
-) -> tuple[PlannerNetwork, Vocabulary, LoadReport]:
-    """The planner LM from its folder or a ComfyUI file, with its vocabulary. `tokenizer`: as for load_text_encoder."""
-    from ..planner.network import PlannerNetwork
-    from ..planner.vocabulary import Vocabulary
-    from ..text.tokenizer import Tokenizer
-
-    path = Path(path)
-    source = open_planner(path)
-    config = source.config
-    words = Tokenizer.from_folder(_tokenizer_folder(path, source, tokenizer))
-    vocabulary = Vocabulary.of(words, config.audio_base, config.audio_codes)
-    with _refusing(source):
-        network = PlannerNetwork(config, ops, "meta", dtype)
-    return network, vocabulary, _fill(network, source, torch.device(device), dtype, hooks or Hooks())
 
 
 def ensure_silence(model: AceStepModel, vae: OobleckVAE | None = None, hooks: Hooks | None = None) -> None:
@@ -202,7 +175,7 @@ def _named(source: NetworkSource) -> ModelConfig:
     return replace(source.config, model_version=source.variant.name, is_turbo=source.variant.is_turbo)
 
 
-def _tokenizer_folder(path: Path, source: Source, given: str | Path | None) -> Path:
+def tokenizer_folder(path: Path, source: Source, given: str | Path | None) -> Path:
     if given is not None:
         return Path(given)
     if is_diffusers(path):
@@ -216,7 +189,7 @@ def _tokenizer_folder(path: Path, source: Source, given: str | Path | None) -> P
 
 
 @contextmanager
-def _refusing(source: Source) -> Iterator[None]:
+def refusing(source: Source) -> Iterator[None]:
     """Turns the complaint of a network about impossible dimensions into a CheckpointError."""
     try:
         yield
@@ -224,7 +197,7 @@ def _refusing(source: Source) -> Iterator[None]:
         raise CheckpointError(f"{source.path} describes a network that cannot be built: {error}") from error
 
 
-def _fill(module: nn.Module, source: Source, device: torch.device, dtype: torch.dtype, hooks: Hooks) -> LoadReport:
+def fill(module: nn.Module, source: Source, device: torch.device, dtype: torch.dtype, hooks: Hooks) -> LoadReport:
     """Replaces every parameter of `module`, which lies on the meta device."""
     started = time.perf_counter()
     wanted = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}

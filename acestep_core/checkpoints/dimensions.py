@@ -9,9 +9,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import ModelConfig, TextEncoderConfig, VAEConfig
+from ..config import RELEASED_ROWS, ModelConfig, PlannerConfig, TextEncoderConfig, VAEConfig
 from ..errors import CheckpointError
-from ..planner.config import RELEASED_ROWS, PlannerConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 Config = TypeVar("Config", ModelConfig, VAEConfig, TextEncoderConfig, PlannerConfig)

@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ..callbacks import Hooks
 from ..errors import AceStepError, RequestError
-from ..runtime import Hooks
 from .catalog import RELEASES, Release, release
 
 log = logging.getLogger("acestep")

@@ -9,14 +9,7 @@ from pathlib import Path
 from ..errors import CheckpointError
 from .catalog import NANO, NANO_PLANNER, RELEASES, VARIANTS, Kind, Release, Variant, has_tokenizer, places
 from .kinds import text_prefix, vae_prefix
-from .layouts import (
-    Layout,
-    is_diffusers,
-    open_network,
-    open_planner,
-    open_text_encoder,
-    open_vae,
-)
+from .layouts import Layout, is_diffusers, open_network, open_planner, open_text_encoder, open_vae
 from .reader import Table, read_table
 from .shards import weight_files
 

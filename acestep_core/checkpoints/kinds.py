@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..planner.config import RELEASED_ROWS
+from ..config import RELEASED_ROWS
 from . import keymaps
 from .reader import Table
 

@@ -13,9 +13,8 @@ from math import prod
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ..config import HOP, ModelConfig, TextEncoderConfig, VAEConfig
+from ..config import HOP, RELEASED_ROWS, ModelConfig, PlannerConfig, TextEncoderConfig, VAEConfig
 from ..errors import CheckpointError, RequestError
-from ..planner.config import RELEASED_ROWS, PlannerConfig
 from . import keymaps
 from .catalog import VARIANTS, Family, Kind, Variant, pick_variant, variant_named
 from .dimensions import (

@@ -16,16 +16,16 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli_input import check_counts, read_recipes
-from .cli_options import song_parser
-from .cli_planner import listen_to_song, plan_song, write_song
-from .errors import AceStepError, RequestError
+from ..errors import AceStepError, RequestError
+from .inputs import check_counts, read_recipes
+from .options import song_parser
+from .planner_commands import listen_to_song, plan_song, write_song
 from .terminal import Terminal
 
 if TYPE_CHECKING:
-    from .pipeline import Model, Result
-    from .recipe import Recipe
-    from .runtime import Hooks
+    from ..callbacks import Hooks
+    from ..pipeline import Model, Result
+    from ..recipe import Recipe
 
 OUT_OF_MEMORY = re.compile("out of memory|not enough memory|allocate memory")  # CUDA's words, and those of the CPU
 
@@ -78,9 +78,9 @@ def make_songs(arguments: Sequence[str], terminal: Terminal) -> None:
 
 
 def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
-    from .audio import check_writable
-    from .pipeline import generate
-    from .runtime import Hooks
+    from ..audio import check_writable
+    from ..callbacks import Hooks
+    from ..pipeline import generate
 
     recipes, batch = read_recipes(given), given.get("batch", 1)
     check_counts(given, "batch")
@@ -115,7 +115,7 @@ def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
 
 def _write(path: Path, result: Result, item: int, terminal: Terminal) -> Path:
     """Writes one song; where its name cannot be had (a player has the old file open, say), under the next free one."""
-    from .audio import write_audio
+    from ..audio import write_audio
 
     song = (result.waveform[item], result.sample_rate, result.recipe(item).to_dict())
     try:
@@ -130,9 +130,10 @@ def _write(path: Path, result: Result, item: int, terminal: Terminal) -> Path:
 
 
 def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
-    from .pipeline import load_model
-    from .recipe import DTYPES
-    from .runtime import Precision, pick_device, pick_storage
+    from ..pipeline import load_model
+    from ..recipe import DTYPES
+    from ..runtime.devices import Precision, pick_device
+    from ..runtime.options import pick_storage
 
     device = pick_device(given.get("device", "auto"))
     chosen = {name: recipe.origin[name] for name in DTYPES if name in recipe.origin}
@@ -197,7 +198,7 @@ def list_models(arguments: Sequence[str], terminal: Terminal) -> None:
     parser.add_argument("--models-dir", metavar="DIR", help="where to look for models")
     options = parser.parse_args(arguments)
 
-    from .checkpoints.catalog import default_roots, presence
+    from ..checkpoints.catalog import default_roots, presence
 
     roots = default_roots(options.models_dir)
     for row in presence(roots):
@@ -220,9 +221,9 @@ def download_model(arguments: Sequence[str], terminal: Terminal) -> None:
     parser.add_argument("--models-dir", metavar="DIR", help="where to put it")
     options = parser.parse_args(arguments)
 
-    from .checkpoints.catalog import default_roots
-    from .checkpoints.download import download
-    from .runtime import Hooks
+    from ..callbacks import Hooks
+    from ..checkpoints.catalog import default_roots
+    from ..checkpoints.download import download
 
     plan = download(
         options.name,

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .errors import RequestError
-from .song_file import FACTS, KeptSong, load_codes, load_songs, read_text
+from ..errors import RequestError
+from ..files import read_text
+from ..song.song_file import FACTS, KeptSong, load_codes, load_songs
 
 if TYPE_CHECKING:
-    from .recipe import Recipe
-    from .song import Song
+    from ..recipe import Recipe
+    from ..song.song import Song
 
 log = logging.getLogger("acestep")
 
@@ -69,16 +70,15 @@ def _told(path: str) -> list[dict[str, Any]]:
     """The settings of a file, song by song."""
     if is_song_file(path):
         return [song.to_dict() for song in load_songs(path)]
-    from .audio import read_settings
+    from ..audio import read_settings
 
     return [read_settings(path)]
 
 
 def _recipe(given: Mapping[str, Any], told: dict[str, Any]) -> Recipe:
-    from .pipeline import random_seed
-    from .recipe import Recipe
-    from .sampling.noise import batch_seeds
-    from .sampling.settings import TURBO
+    from ..recipe import Recipe
+    from ..sampling.settings import TURBO
+    from ..song.seeds import batch_seeds, random_seed
 
     replaced = _replaced_by(given, told)
     values = {"seed": None, **{name: value for name, value in told.items() if name not in replaced}, **given}
@@ -99,7 +99,7 @@ def _recipe(given: Mapping[str, Any], told: dict[str, Any]) -> Recipe:
 
 
 def _check_length(recipe: Recipe) -> None:
-    from .codes import CODE_RATE, seconds_of
+    from ..song.codes import CODE_RATE, seconds_of
 
     asked, written = recipe.song.metadata.duration, seconds_of(recipe.codes)
     if recipe.codes and asked is not None and asked > written + 0.5 / CODE_RATE:
@@ -111,7 +111,7 @@ def _check_length(recipe: Recipe) -> None:
 
 def _replaced_by(given: Mapping[str, Any], base: Mapping[str, Any]) -> set[str]:
     """The settings of a file that the options put an end to."""
-    from .recipe import portable_name
+    from ..recipe import portable_name
 
     model, variant = base.get("model"), base.get("variant", base.get("model"))
     replaced: set[str] = set()
@@ -155,8 +155,8 @@ def _check_words(path: str, songs: Sequence[Song], empty: bool) -> None:
 def _kept(path: str) -> list[KeptSong]:
     if is_song_file(path):
         return list(load_songs(path))
-    from .audio import read_settings
-    from .recipe import Recipe
+    from ..audio import read_settings
+    from ..recipe import Recipe
 
     recipe = Recipe.from_dict({"seed": 0, **read_settings(path)})
     return [KeptSong(recipe.song, recipe.codes)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import __version__
+from .. import __version__
 
 EXAMPLES = """\
 examples:

@@ -12,20 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .cli_input import check_counts, is_song_file, read_songs
-from .cli_options import listen_parser, plan_parser, write_parser
-from .errors import RequestError
-from .places import check_place
-from .song import Metadata
-from .song_file import FACTS, KeptSong, load_codes, to_json, write_text
+from ..errors import RequestError
+from ..files import check_place, write_text
+from ..song.song import Metadata
+from ..song.song_file import FACTS, KeptSong, load_codes, to_json
+from .inputs import check_counts, is_song_file, read_songs
+from .options import listen_parser, plan_parser, write_parser
 from .terminal import Terminal
 
 if TYPE_CHECKING:
-    from .codes import Codes
-    from .planner.functions import Written
-    from .planner.loading import Planner
-    from .planner.sampling import Sampling
-    from .runtime import Hooks
+    from ..callbacks import Hooks
+    from ..planner.functions import Written
+    from ..planner.load_planner import Planner
+    from ..planner.token_sampling import Sampling
+    from ..song.codes import Codes
 
 Given = Mapping[str, Any]
 
@@ -51,9 +51,9 @@ def plan_song(arguments: Sequence[str], terminal: Terminal) -> None:
 
 def _planned(planner: Planner, kept: KeptSong, seeds: Sequence[int], given: Given, hooks: Hooks) -> list[KeptSong]:
     """One song, as often as the batch is large."""
-    from .planner.functions import CODING, PLANNING, ignored, plan
-    from .planner.functions import codes as write_codes
-    from .planner.scoring import best_codes
+    from ..planner.functions import CODING, PLANNING, ignored, plan
+    from ..planner.functions import codes as write_codes
+    from ..planner.scoring import best_codes
 
     batch, tries = given.get("batch", 1), given.get("best_of", 1)
     each = given.get("plan_each") or given.get("no_codes")  # without codes there is nothing else to tell them apart
@@ -105,7 +105,7 @@ def _compose(given: Given, terminal: Terminal) -> None:
     wishes = {"facts": Metadata(**_given(given, *FACTS)), "instrumental": given.get("instrumental", False)}
 
     def make(planner: Planner, seeds: Sequence[int], hooks: Hooks) -> list[KeptSong]:
-        from .planner.functions import WRITING, compose
+        from ..planner.functions import WRITING, compose
 
         sampling = _sampling(WRITING, given)
         return _kept(compose(planner, given["idea"], seeds, **wishes, sampling=sampling, hooks=hooks), seeds)
@@ -119,7 +119,7 @@ def _polish(given: Given, terminal: Terminal) -> None:
     songs = [kept.song for kept in read_songs(given)]
 
     def make(planner: Planner, seeds: Sequence[int], hooks: Hooks) -> list[KeptSong]:
-        from .planner.functions import WRITING, polish
+        from ..planner.functions import WRITING, polish
 
         each = [song for song in songs for _ in seeds]
         return _kept(polish(planner, each, seeds * len(songs), sampling=_sampling(WRITING, given), hooks=hooks), seeds)
@@ -137,12 +137,12 @@ def listen_to_song(arguments: Sequence[str], terminal: Terminal) -> None:
     if is_song_file(path):
         codes = [song.codes for song in load_codes(path)]
     else:
-        from .audio import read_audio
+        from ..audio import read_audio
 
         waveform, codes = read_audio(path), []
 
     def make(planner: Planner, seeds: Sequence[int], hooks: Hooks) -> list[KeptSong]:
-        from .planner.functions import LISTENING, understand
+        from ..planner.functions import LISTENING, understand
 
         songs = codes or [_codes_of(waveform, given, hooks)]
         each = [song for song in songs for _ in seeds]
@@ -153,8 +153,8 @@ def listen_to_song(arguments: Sequence[str], terminal: Terminal) -> None:
 
 
 def _codes_of(waveform: Any, given: Given, hooks: Hooks) -> Codes:
-    from .config import SAMPLE_RATE
-    from .pipeline import encode_audio, load_model, tokenize
+    from ..config import SAMPLE_RATE
+    from ..pipeline import encode_audio, load_model, tokenize
 
     options = _given(given, "dtype", "models_dir", "offload")
     model = load_model(given.get("model", "nano"), device=given.get("device", "auto"), **options, hooks=hooks)
@@ -184,12 +184,11 @@ def _run(
     given: Given, terminal: Terminal, make: Callable[[Planner, list[int], Hooks], list[KeptSong]], *, seeds: int
 ) -> None:
     """Loads the planner, lets `make` use it with so many seeds and writes what it made."""
-    from .cli import log_lines
-    from .pipeline import random_seed
-    from .planner.loading import load_planner
-    from .planner.sampling import Sampling
-    from .runtime import Hooks
-    from .sampling.noise import batch_seeds
+    from ..callbacks import Hooks
+    from ..cli import log_lines
+    from ..planner.load_planner import load_planner
+    from ..planner.token_sampling import Sampling
+    from ..song.seeds import batch_seeds, random_seed
 
     check_counts(given, "batch")
     all_seeds = batch_seeds(given.get("seed", random_seed()), seeds)

@@ -6,10 +6,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from .rate import TokenRate
+from ..callbacks import TokenRate
 
 if TYPE_CHECKING:
-    from .runtime import Progress
+    from ..callbacks import Progress
 
 WIDTH = 30
 SPEED = len(" 10000 tokens/s")  # its room, so that nothing is left of a longer one

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .codes import check_codes, seconds_of
-from .config import FRAME_RATE, FRAMES_PER_CODE, SAMPLE_RATE, ModelConfig, samples_of
-from .errors import RequestError
-from .sampling.morph import MorphSettings
+from ..config import FRAME_RATE, FRAMES_PER_CODE, SAMPLE_RATE, ModelConfig, samples_of
+from ..errors import RequestError
+from ..song.codes import check_codes, seconds_of
 from .source import Regions, check_latents, check_mask, check_source_waveform, frame_of, spans
 from .tasks import COVER, TEXT2MUSIC, Region, Source, Task, find_task, instruction, untrained
 
 if TYPE_CHECKING:
-    from .text.encoder import TextCondition
+    pass
 
 # How much of the kept part's own course is left to the model, 0–1: None stands for `mode_strength`.
 MODES: dict[str, float | None] = {"conservative": 0.0, "balanced": None, "aggressive": 1.0}
@@ -309,48 +308,6 @@ class Edit:
         if len(self.codes) > 1:
             many["codes"] = tuple(codes for codes in self.codes for _ in range(times))
         return replace(self, **many)
-
-
-@dataclass(frozen=True, eq=False)
-class Morph:
-    """A recording and the words that describe it as it is; the song's own words say what it shall become.
-
-    conditions: that description encoded, one for all songs or one for each.
-    source: latents [1 or B, T, 64] of the recording; the result is as long.
-    """
-
-    conditions: tuple[TextCondition, ...]
-    source: Tensor
-    settings: MorphSettings = field(default_factory=MorphSettings)
-
-    def __post_init__(self) -> None:
-        given = self.conditions
-        object.__setattr__(self, "conditions", tuple(given) if isinstance(given, Sequence) else (given,))
-        object.__setattr__(self, "source", check_latents(self.source))
-        if len(self.conditions) == 0:
-            raise RequestError("a morph needs words for the recording as it is")
-        if min(len(self.conditions), len(self.source)) > 1 and len(self.conditions) != len(self.source):
-            raise RequestError(
-                "a morph has one of each for all songs, or one for each song, got "
-                f"{len(self.conditions)} conditions and {len(self.source)} sources"
-            )
-
-    @property
-    def frames(self) -> int:
-        return self.source.shape[1]
-
-    @property
-    def items(self) -> int:
-        """How many different songs it is for; 1 serves a batch of any size."""
-        return max(len(self.conditions), len(self.source))
-
-    def repeated(self, times: int) -> Morph:
-        """The morph for `times` versions of each of its songs, one after the other."""
-        if times == 1 or self.items == 1:
-            return self
-        source = self.source if len(self.source) == 1 else self.source.repeat_interleave(times, 0)
-        each = times if len(self.conditions) > 1 else 1
-        return replace(self, source=source, conditions=tuple(c for c in self.conditions for _ in range(each)))
 
 
 def _each(codes: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:

@@ -7,8 +7,8 @@ import re
 import torch
 import torch.nn.functional as F
 
-from .config import FRAME_RATE
-from .errors import RequestError
+from ..config import FRAME_RATE
+from ..errors import RequestError
 
 OpenRegions = tuple[tuple[float, float | None], ...]  # an end of None is the end of the song
 

@@ -8,9 +8,9 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from .audio import check_waveform, resample, to_stereo
-from .config import FRAME_RATE, HOP, LATENT_CHANNELS, MAX_FRAMES, MAX_SECONDS, SAMPLE_RATE, samples_of
-from .errors import RequestError
+from ..audio import check_waveform, resample, to_stereo
+from ..config import FRAME_RATE, HOP, LATENT_CHANNELS, MAX_FRAMES, MAX_SECONDS, SAMPLE_RATE, samples_of
+from ..errors import RequestError
 
 Regions = tuple[tuple[float, float], ...]
 

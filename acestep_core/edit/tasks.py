@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from .config import ModelConfig
-from .errors import RequestError
+from ..config import ModelConfig
+from ..errors import RequestError
 
 ALL_VARIANTS = ("turbo", "sft", "base")
 STEM_VARIANTS = ("base", "sft")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..config import VAEConfig
-from . import oobleck_cpu
+from .cpu import fast_oobleck as oobleck_cpu
 from .layers import ComputeDtype, Ops
 from .snake import Snake
 

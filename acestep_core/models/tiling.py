@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..callbacks import Hooks
 from ..config import VAEConfig
 from ..errors import RequestError
-from ..runtime import Hooks
 from .oobleck import OobleckVAE, sample_latents
 
 

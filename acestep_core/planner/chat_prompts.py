@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..song import INSTRUMENTAL
+from ..song.song import INSTRUMENTAL
 from .vocabulary import Vocabulary
 
 GENERATE = "Generate audio semantic tokens based on the given conditions:"

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cuda_graphs import Pace, can_record
+from ..callbacks import Hooks
 from ..errors import NonFiniteError, RequestError
-from ..runtime import Hooks
-from .dice import Dice, exponential, rolls
+from ..runtime.cuda_graphs import Pace, can_record
+from .decode_graph import Recorded, in_buckets
 from .grammar import Grammar, State, free_text
-from .graphs import Recorded, in_buckets
 from .network import PREFILL, ROOM, PlannerNetwork, logits
-from .sampling import Sampling, choose, guide
+from .random_numbers import Dice, exponential, rolls
+from .token_sampling import Sampling, choose, guide
 from .vocabulary import Vocabulary
 
 log = logging.getLogger("acestep")

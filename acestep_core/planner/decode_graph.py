@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from ..cuda_graphs import recorded
+from ..runtime.cuda_graphs import recorded
 
 log = logging.getLogger("acestep")
 

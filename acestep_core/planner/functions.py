@@ -13,17 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from ..codes import CODE_RATE, Codes, seconds_of
+from ..callbacks import Hooks
 from ..config import FRAME_RATE, FRAMES_PER_CODE, MAX_SECONDS
 from ..errors import RequestError
-from ..runtime import Hooks, phase
-from ..song import INSTRUMENTAL, TRAINED_MIN_SECONDS, Metadata, Song
-from . import prompts
+from ..runtime.phase import phase
+from ..song.codes import CODE_RATE, Codes, seconds_of
+from ..song.song import INSTRUMENTAL, TRAINED_MIN_SECONDS, Metadata, Song
+from . import chat_prompts as prompts
 from .decode import Row, generate
 from .grammar import Grammar
-from .loading import Planner
-from .metas import facts_block, facts_of, given_block, merge_facts, read_block, write_block
-from .sampling import Sampling
+from .load_planner import Planner
+from .metadata_text import facts_block, facts_of, given_block, merge_facts, read_block, write_block
+from .token_sampling import Sampling
 from .vocabulary import Vocabulary
 
 log = logging.getLogger("acestep")

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from ..config import MAX_SECONDS
 from ..errors import CheckpointError, RequestError
-from ..song import MAX_BPM, MIN_BPM, TRAINED_MIN_SECONDS
-from ..text.languages import LANGUAGES
-from .dice import Dice
-from .metas import FIELDS, one_line
-from .sampling import Sampling, choose, guide
+from ..song.languages import LANGUAGES
+from ..song.song import MAX_BPM, MIN_BPM, TRAINED_MIN_SECONDS
+from .metadata_text import FIELDS, one_line
+from .random_numbers import Dice
+from .token_sampling import Sampling, choose, guide
 from .vocabulary import Vocabulary
 
 VALUES: dict[str, tuple[str, ...]] = {

@@ -8,8 +8,17 @@ from pathlib import Path
 
 import torch
 
+from ..callbacks import Hooks
+from ..checkpoints.build import LoadReport, fill, refusing, tokenizer_folder
+from ..checkpoints.catalog import default_roots
+from ..checkpoints.find import find_planner
+from ..checkpoints.layouts import open_planner
+from ..models.layers import Ops
 from ..models.ops import PlainOps, stored_ops
-from ..runtime import Hooks, Offload, Placement, Resident, default_placement, pick_device, pick_dtype, pick_storage
+from ..runtime.devices import pick_device, pick_dtype
+from ..runtime.options import default_placement, pick_storage
+from ..runtime.placement import Offload, Placement, Resident
+from ..text.tokenizer import Tokenizer
 from .network import PlannerNetwork
 from .vocabulary import Vocabulary
 
@@ -45,9 +54,6 @@ def load_planner(
     the planner lives in main memory and visits the device. models_dir: where to look, instead of the default folders.
     Raises RequestError or CheckpointError.
     """
-    from ..checkpoints.catalog import default_roots
-    from ..checkpoints.find import find_planner
-    from ..checkpoints.loading import load_planner_network
 
     device = pick_device(device)
     placement = default_placement(device, offload, hooks=hooks)
@@ -65,3 +71,24 @@ def load_planner(
     return Planner(
         network, vocabulary, placement, {name: str(value) for name, value in given.items() if value is not None}
     )
+
+
+def load_planner_network(
+    path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    tokenizer: str | Path | None = None,
+    ops: Ops = PlainOps,
+    hooks: Hooks | None = None,
+) -> tuple[PlannerNetwork, Vocabulary, LoadReport]:
+    """The planner LM from its folder or a ComfyUI file, with its vocabulary. `tokenizer`: as for load_text_encoder."""
+
+    path = Path(path)
+    source = open_planner(path)
+    config = source.config
+    words = Tokenizer.from_folder(tokenizer_folder(path, source, tokenizer))
+    vocabulary = Vocabulary.of(words, config.audio_base, config.audio_codes)
+    with refusing(source):
+        network = PlannerNetwork(config, ops, "meta", dtype)
+    return network, vocabulary, fill(network, source, torch.device(device), dtype, hooks or Hooks())

@@ -13,8 +13,8 @@ import yaml
 
 from ..config import MAX_SECONDS
 from ..errors import RequestError
-from ..song import MAX_BPM, MIN_BPM, TRAINED_MIN_SECONDS, Metadata, Song
-from ..text.languages import UNKNOWN
+from ..song.languages import UNKNOWN
+from ..song.song import MAX_BPM, MIN_BPM, TRAINED_MIN_SECONDS, Metadata, Song
 
 Block = Mapping[str, "str | int"]
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import PlannerConfig
 from ..models.layers import (
     Attention,
     ComputeDtype,
@@ -28,7 +29,6 @@ from ..models.layers import (
     weight_and_bias,
 )
 from ..models.ops import PlainOps, linear
-from .config import PlannerConfig
 
 # In float16 the MLPs leave its range: their inner product reaches 85 000 and their output 2 080 000 in the released
 # 1.7B planner. Both are computed this many times smaller. A power of two, so no digit is lost.

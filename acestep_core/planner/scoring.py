@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..codes import Codes
+from ..callbacks import Hooks
 from ..errors import RequestError
-from ..runtime import Hooks, phase
-from ..song import Song
-from . import prompts
+from ..runtime.phase import phase
+from ..song.codes import Codes
+from ..song.song import Song
+from . import chat_prompts as prompts
 from .functions import CODING, Planned, codes
-from .loading import Planner
-from .metas import given_block, write_block
+from .load_planner import Planner
+from .metadata_text import given_block, write_block
 from .network import PREFILL, Cache, PlannerNetwork, logits
-from .sampling import Sampling
+from .token_sampling import Sampling
 from .vocabulary import Vocabulary
 
 CAPTION, LYRICS, FACTS = 0.5, 0.3, 0.2  # weights of the reward, shared anew among the parts that a song has

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..config import USABLE_CODES
 from ..errors import CheckpointError, RequestError
 from ..text.tokenizer import Tokenizer
-from .config import USABLE_CODES
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"

@@ -11,8 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .models.layers import Layers
-from .runtime import Offload, tensors_of, visiting
+from ..models.layers import Layers
+from .placement import Offload, tensors_of, visiting
 
 log = logging.getLogger("acestep")
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..codes import Codes, check_codes
+from ..callbacks import Hooks
 from ..config import FRAMES_PER_CODE, MIN_FRAMES
-from ..edit import AUTO_MASK, Edit
+from ..edit.edit import AUTO_MASK, Edit
+from ..edit.tasks import Source
 from ..errors import RequestError
-from ..runtime import Hooks
-from ..tasks import Source
+from ..song.codes import Codes, check_codes
 
 if TYPE_CHECKING:
     from ..models.model import AceStepModel

@@ -8,38 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Real
 
 import torch
 
-from ..errors import RequestError
-from ..runtime import Hooks
+from ..callbacks import Hooks
+from ..edit.morph import MorphSettings
 from .guidance import Guidance, GuidanceMethod
 from .loop import STAGE, Velocity, require_finite
 from .noise import draw_step_noise
 from .schedule import steps_in
-
-
-@dataclass(frozen=True)
-class MorphSettings:
-    """Which part of the way is edited, as fractions of the steps, and how many draws of noise a step averages.
-
-    start: steps before it are left out, so the song stays nearer to the source. end: steps from it on are plain
-    sampling with the target alone, so the song follows the target more freely. 0 and 1 are what works best.
-    """
-
-    start: float = 0.0
-    end: float = 1.0
-    draws: int = 1
-
-    def __post_init__(self) -> None:
-        numbers = all(isinstance(value, Real) for value in (self.start, self.end))
-        if not numbers or not 0 <= self.start < self.end <= 1:
-            raise RequestError(f"a morph runs from start to end, 0 ≤ start < end ≤ 1, got {self.start!r}, {self.end!r}")
-        if isinstance(self.draws, bool) or not isinstance(self.draws, int) or not 1 <= self.draws <= 16:
-            raise RequestError(f"the draws of a morph are a whole number from 1 to 16, got {self.draws!r}")
 
 
 @torch.no_grad()

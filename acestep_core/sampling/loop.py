@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import torch
 
+from ..callbacks import Hooks
 from ..errors import NonFiniteError
-from ..runtime import Hooks
 from .guidance import Guidance
 from .noise import draw_step_noise
 from .solvers import Solver, Step, euler

@@ -7,24 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 
 from ..config import LATENT_CHANNELS
 from ..errors import RequestError
-
-SEED_RANGE = 2**64  # as in ComfyUI. torch's CPU generator itself looks at the lower 32 bits only
-
-
-def batch_seeds(seed: int | Sequence[int], count: int) -> list[int]:
-    """One seed per item: `seed`, `seed + 1`, ... (modulo 2**64), or the given list when it holds exactly `count`."""
-    if isinstance(seed, Sequence):
-        if len(seed) != count:
-            raise RequestError(f"a list of seeds needs one seed per item: got {len(seed)} for a batch of {count}")
-        return [_checked(value) for value in seed]
-    first = _checked(seed)
-    return [(first + i) % SEED_RANGE for i in range(count)]
+from ..song.seeds import SEED_RANGE
 
 
 def draw_noise(seeds: Sequence[int], frames: int, channels: int = LATENT_CHANNELS) -> torch.Tensor:
@@ -63,12 +52,6 @@ def draw_step_noise(seeds: Sequence[int], step: int, frames: int, channels: int 
 def _draw(seed: int, frames: int, channels: int) -> torch.Tensor:
     generator = torch.Generator("cpu").manual_seed(seed)
     return torch.randn(1, channels, frames, generator=generator, dtype=torch.float32).transpose(1, 2)
-
-
-def _checked(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < SEED_RANGE:
-        raise RequestError(f"a seed is a whole number from 0 to 2**64 − 1, got {seed!r}")
-    return int(seed)
 
 
 def _splitmix64(start: int, n: int) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..audio.splice import soft_mask
-from ..edit import Edit
-from ..source import spans
+from ..edit.edit import Edit
+from ..edit.source import spans
 from .loop import AfterStep
 
 

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..edit import Edit, Morph
+from ..callbacks import Hooks
+from ..edit.edit import Edit
+from ..edit.morph import Morph
+from ..edit.tasks import Source
 from ..errors import RequestError
-from ..runtime import Hooks
-from ..tasks import Source
 from . import repaint
 from .conditions import check_references, encode_conditions, plain_conditions
 from .context import context, frames_to_run, padded, silent_context
+from .flow_edit import morph
 from .loop import Adjust, Later, Velocity, denoise
-from .morph import morph
 from .noise import draw_noise, retake_noise
 from .schedule import steps_in
 from .settings import ResolvedSampling

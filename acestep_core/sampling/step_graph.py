@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cuda_graphs import Pace, recorded
+from ..runtime.cuda_graphs import Pace, recorded
 
 Step = Callable[[Tensor, Tensor], Tensor]  # rows [N, T, 64] at times [N] to their velocities
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..cuda_graphs import can_record
+from ..callbacks import Hooks
 from ..models.condition import stack_conditions
 from ..models.model import AceStepModel
-from ..runtime import Hooks
+from ..runtime.cuda_graphs import can_record
 from .loop import Velocity
-from .recorded import RecordedStep
+from .step_graph import RecordedStep
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from math import prod
 
-from .config import FRAME_RATE, FRAMES_PER_CODE, MAX_SECONDS, ModelConfig
-from .errors import RequestError
+from ..config import FRAME_RATE, FRAMES_PER_CODE, MAX_SECONDS, ModelConfig
+from ..errors import RequestError
 
 CODE_RATE = FRAME_RATE // FRAMES_PER_CODE  # codes a second
 CODE_COUNT = prod(ModelConfig().fsq_input_levels)  # 64000 in every released model

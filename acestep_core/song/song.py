@@ -13,9 +13,9 @@ import re
 from dataclasses import dataclass, field
 from numbers import Real
 
-from .config import MAX_SECONDS
-from .errors import RequestError
-from .text.languages import UNKNOWN, language_code
+from ..config import MAX_SECONDS
+from ..errors import RequestError
+from .languages import UNKNOWN, language_code
 
 MIN_BPM, MAX_BPM = 30, 300
 TRAINED_MIN_SECONDS = 10  # shorter songs work, but the model has not been trained on them

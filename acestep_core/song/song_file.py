@@ -9,16 +9,15 @@ one line of audio codes a song.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from ..errors import RequestError
+from ..files import read_text, write_text
 from .codes import CODE_COUNT, CODE_RATE, Codes, check_codes, format_codes, parse_codes, parse_songs, seconds_of
-from .errors import RequestError
-from .places import replacing
 from .song import Metadata, Song
 
 FORMAT = "acestep-audio-codes"
@@ -143,25 +142,3 @@ def _named(path: str | Path, read: Any, *given: Any) -> Any:
         return read(*given)
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error
-
-
-def read_text(path: str | Path, what: str) -> str:
-    """A file of UTF-8, `-` for standard input."""
-    try:
-        # Bytes, because Windows decodes its standard input as an old code page.
-        content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
-        return content.decode("utf-8-sig")
-    except OSError as error:
-        raise RequestError(f"the {what} {path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f"the {what} {path} cannot be read as UTF-8 text: {error}") from error
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Writes a file as UTF-8, replacing it when all is written."""
-    path = Path(path)
-    try:
-        with replacing(path) as partial:
-            partial.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..config import TextEncoderConfig
+from ..edit.tasks import TEXT2MUSIC, Task
 from ..errors import AceStepError, CheckpointError, NonFiniteError
-from ..song import Song
-from ..tasks import TEXT2MUSIC, Task
+from ..song.song import Song
 from .prompts import ORIGINAL, Prompt, PromptStyle, caption_prompt, lyric_prompt
 from .tokenizer import Cut, Tokenizer
 

@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..song import Song
-from ..tasks import COVER, Task, instruction
-from .languages import UNKNOWN
+from ..edit.tasks import COVER, Task, instruction
+from ..song.languages import UNKNOWN
+from ..song.song import Song
 
 END_OF_TEXT = "<|endoftext|>"
 

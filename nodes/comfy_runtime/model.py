@@ -17,9 +17,8 @@ import torch
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 
 from ...acestep_core import pipeline
-from ...acestep_core.codes import Codes
 from ...acestep_core.config import FRAMES_PER_CODE, LATENT_CHANNELS
-from ...acestep_core.edit import Edit
+from ...acestep_core.edit.edit import Edit
 from ...acestep_core.errors import RequestError
 from ...acestep_core.models.dit import Prepared
 from ...acestep_core.models.layers import holds_scores
@@ -27,6 +26,7 @@ from ...acestep_core.models.model import AceStepModel
 from ...acestep_core.sampling.context import CODES_AT_ONCE, codes_seen, context, frames_to_run
 from ...acestep_core.sampling.preview import picture
 from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
+from ...acestep_core.song.codes import Codes
 from ..conditioning import (
     BATCH,
     LYRICS,

@@ -9,13 +9,13 @@ import torch
 
 from ...acestep_core import pipeline
 from ...acestep_core.audio import resample, to_stereo
+from ...acestep_core.callbacks import Hooks
 from ...acestep_core.config import FRAME_RATE, LATENT_CHANNELS, SAMPLE_RATE, VAEConfig
 from ...acestep_core.errors import RequestError
-from ...acestep_core.runtime import Hooks
 from ..versions import vae_rates
 
 if TYPE_CHECKING:
-    from ...acestep_core.edit import Edit
+    from ...acestep_core.edit.edit import Edit
 
 
 class NativeVAE:

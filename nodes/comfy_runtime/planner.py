@@ -12,9 +12,8 @@ import comfy.model_management as mm
 import comfy.model_patcher
 import torch
 
-from ...acestep_core.checkpoints.loading import load_planner_network
 from ...acestep_core.models.ops import StoredLinear
-from ...acestep_core.planner.loading import Planner
+from ...acestep_core.planner.load_planner import Planner, load_planner_network
 from ...acestep_core.planner.network import PlannerNetwork, planner_bytes
 from ...acestep_core.planner.vocabulary import Vocabulary
 from .ops import comfy_ops, stored_layers

@@ -6,7 +6,8 @@ import comfy.model_management as mm
 import torch
 
 from ...acestep_core.errors import RequestError
-from ...acestep_core.runtime import has_bfloat16, pick_storage
+from ...acestep_core.runtime.devices import has_bfloat16
+from ...acestep_core.runtime.options import pick_storage
 
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]  # float16 overflows in the lyric encoder
 STORAGE_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "fp8_e4m3fn": torch.float8_e4m3fn}

@@ -14,9 +14,8 @@ import comfy.model_management as mm
 import comfy.utils
 import torch
 
+from ...acestep_core.callbacks import Hooks, Progress, TokenRate
 from ...acestep_core.errors import Cancelled
-from ...acestep_core.rate import TokenRate
-from ...acestep_core.runtime import Hooks, Progress
 from ..versions import running_node
 
 log = logging.getLogger("acestep")

@@ -12,14 +12,14 @@ import torch
 
 from ...acestep_core import pipeline
 from ...acestep_core.audio import check_waveform
-from ...acestep_core.checkpoints.loading import ensure_silence, stable_audio_state
+from ...acestep_core.callbacks import Hooks
+from ...acestep_core.checkpoints.build import ensure_silence, stable_audio_state
 from ...acestep_core.checkpoints.silence import ENCODED_FRAMES
 from ...acestep_core.config import FRAME_RATE, HOP, LATENT_CHANNELS, SAMPLE_RATE
-from ...acestep_core.edit import Edit
+from ...acestep_core.edit.edit import Edit
 from ...acestep_core.errors import RequestError
 from ...acestep_core.models.model import AceStepModel
 from ...acestep_core.models.oobleck import OobleckVAE
-from ...acestep_core.runtime import Hooks
 from ..versions import is_out_of_memory
 from .estimates import tile_bytes
 from .native_vae import NativeVAE, is_song_vae

@@ -15,15 +15,15 @@ from diffusers.models.transformers.ace_step_transformer import AceStepTransforme
 
 from acestep_core import pipeline
 from acestep_core.audio.reference import reference_audio
-from acestep_core.codes import format_codes
 from acestep_core.config import SAMPLE_RATE, VAEConfig
-from acestep_core.edit import Edit
+from acestep_core.edit.edit import Edit
+from acestep_core.edit.source import extend
+from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TASKS, TEXT2MUSIC, TRACKS, instruction
 from acestep_core.pipeline import Model
 from acestep_core.sampling.context import context
 from acestep_core.sampling.noise import draw_noise
 from acestep_core.sampling.settings import SamplingSettings, variant_defaults
-from acestep_core.source import extend
-from acestep_core.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TASKS, TEXT2MUSIC, TRACKS, instruction
+from acestep_core.song.codes import format_codes
 from acestep_core.text.encoder import TextCondition
 from tests.parity import diffusers_maps
 from tests.support import tiny

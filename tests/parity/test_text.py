@@ -12,8 +12,8 @@ import torch
 from diffusers.pipelines.ace_step.pipeline_ace_step import AceStepPipeline
 from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 
-from acestep_core.song import Metadata, Song
-from acestep_core.tasks import COVER, TEXT2MUSIC
+from acestep_core.edit.tasks import COVER, TEXT2MUSIC
+from acestep_core.song.song import Metadata, Song
 from acestep_core.text.encoder import TextEncoder
 from acestep_core.text.prompts import caption_prompt, lyric_prompt
 from tests.support import tiny_text

@@ -8,7 +8,7 @@ import torch
 
 from acestep_core import Metadata, Song, decode, generate
 from acestep_core.pipeline import tokenize
-from acestep_core.planner.loading import load_planner
+from acestep_core.planner.load_planner import load_planner
 from acestep_core.planner.network import logits
 from training import listen
 from training.composer import Piece, Wish, compose

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from acestep_core import cuda_graphs
+from acestep_core.runtime import cuda_graphs
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 aten = torch.ops.aten

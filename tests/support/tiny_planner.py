@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 import acestep_core
-from acestep_core.planner.config import PlannerConfig
+from acestep_core.config import PlannerConfig
 from acestep_core.planner.network import PlannerNetwork
 from acestep_core.planner.vocabulary import Vocabulary
 from acestep_core.text.tokenizer import Tokenizer

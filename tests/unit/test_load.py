@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from acestep_core import load
-from acestep_core.checkpoints import loading
+from acestep_core.checkpoints import build as loading
+from acestep_core.checkpoints.build import load_vae
 from acestep_core.checkpoints.catalog import NANO
-from acestep_core.checkpoints.loading import load_vae
 from acestep_core.errors import CheckpointError, RequestError
 from acestep_core.pipeline import encode, generate, load_model
-from acestep_core.runtime import Precision
-from acestep_core.song import Metadata, Song
+from acestep_core.runtime.devices import Precision
+from acestep_core.song.song import Metadata, Song
 from acestep_core.text.prompts import ORIGINAL, STEMS
 from tests.support import tiny, tiny_checkpoint, tiny_text
 

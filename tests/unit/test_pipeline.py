@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from acestep_core.callbacks import Hooks
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
 from acestep_core.models import dit
 from acestep_core.pipeline import Model, decode, encode, encode_audio, frames_of, generate, sample
-from acestep_core.runtime import Hooks
 from acestep_core.sampling.settings import BASE, SamplingSettings
-from acestep_core.song import Metadata, Song
+from acestep_core.song.song import Metadata, Song
 from tests.support import tiny, tiny_checkpoint, tiny_text
 
 tiny_tokenizer_dir, tiny_encoder = tiny_text.tiny_tokenizer_dir, tiny_text.tiny_encoder

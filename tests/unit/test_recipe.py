@@ -3,13 +3,14 @@ import json
 import pytest
 import torch
 
-from acestep_core.edit import Edit, Morph
+from acestep_core.edit.edit import Edit
+from acestep_core.edit.morph import Morph
+from acestep_core.edit.tasks import COVER, REPAINT, TEXT2MUSIC
 from acestep_core.errors import RequestError
 from acestep_core.pipeline import Model, encode, generate
 from acestep_core.recipe import Recipe
 from acestep_core.sampling.settings import BASE, SamplingSettings
-from acestep_core.song import Metadata, Song
-from acestep_core.tasks import COVER, REPAINT, TEXT2MUSIC
+from acestep_core.song.song import Metadata, Song
 from tests.support import tiny, tiny_checkpoint, tiny_text
 from tests.support.tiny import draw
 

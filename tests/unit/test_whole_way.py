@@ -8,11 +8,11 @@ import json
 import pytest
 
 from acestep_core import cli, read_audio, read_settings
-from acestep_core.codes import parse_codes
 from acestep_core.config import SAMPLE_RATE
 from acestep_core.planner.grammar import VALUES
-from acestep_core.song import Metadata
-from acestep_core.song_file import FACTS, load_songs
+from acestep_core.song.codes import parse_codes
+from acestep_core.song.song import Metadata
+from acestep_core.song.song_file import FACTS, load_songs
 
 
 @pytest.fixture

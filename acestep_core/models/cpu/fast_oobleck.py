@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import weight_and_bias
+from ..layers import weight_and_bias
 
 KERNEL = 7
 # Outputs per transform. One convolution of white noise against the direct sum in float64: 4: -116 dB with 2.5 products

@@ -10,7 +10,7 @@ import comfy.model_management as mm
 import torch
 from pack_under_test.acestep_core import pipeline
 from pack_under_test.acestep_core.models import layers
-from pack_under_test.acestep_core.runtime import Resident
+from pack_under_test.acestep_core.runtime.placement import Resident
 from pack_under_test.nodes.codes import AudioCodesNode
 from pack_under_test.nodes.comfy_runtime import model as model_module
 from pack_under_test.nodes.conditioning import with_timbre

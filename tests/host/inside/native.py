@@ -16,8 +16,8 @@ import comfy.sd
 import comfyui_version
 import torch
 from pack_under_test.acestep_core.audio import resample
-from pack_under_test.acestep_core.edit import Edit
-from pack_under_test.acestep_core.tasks import TEXT2MUSIC
+from pack_under_test.acestep_core.edit.edit import Edit
+from pack_under_test.acestep_core.edit.tasks import TEXT2MUSIC
 from pack_under_test.nodes import AceStepExtension, versions
 
 from .odd_inputs import refusal, with_data
@@ -91,7 +91,7 @@ def check_its_vae_may_have_a_rate_of_its_own(world: World) -> None:
 
 
 def hooks():
-    from pack_under_test.acestep_core.runtime import Hooks
+    from pack_under_test.acestep_core.callbacks import Hooks
 
     return Hooks()
 

@@ -11,7 +11,7 @@ import torch
 from comfy_extras.nodes_custom_sampler import BasicScheduler
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from pack_under_test.acestep_core.errors import CheckpointError, RequestError
-from pack_under_test.acestep_core.song import Song
+from pack_under_test.acestep_core.song.song import Song
 from pack_under_test.nodes import comfy_runtime, files, loading
 from pack_under_test.nodes.codes import LoadCodesNode
 from pack_under_test.nodes.empty import EmptyLatentNode

@@ -15,11 +15,11 @@ import comfy.utils
 import folder_paths
 import torch
 from pack_under_test.acestep_core.checkpoints.catalog import Kind
-from pack_under_test.acestep_core.codes import parse_codes, parse_songs
 from pack_under_test.acestep_core.planner.functions import code_count
 from pack_under_test.acestep_core.planner.network import Cache, PlannerNetwork
 from pack_under_test.acestep_core.planner.scoring import score
-from pack_under_test.acestep_core.song import Metadata, Song
+from pack_under_test.acestep_core.song.codes import parse_codes, parse_songs
+from pack_under_test.acestep_core.song.song import Metadata, Song
 from pack_under_test.nodes import conditioning as our_conditioning
 from pack_under_test.nodes import files
 from pack_under_test.nodes.comfy_runtime import PlacedPlanner

@@ -6,9 +6,9 @@ from functools import partial
 
 import comfy.model_management as mm
 import torch
-from pack_under_test.acestep_core.codes import parse_codes
 from pack_under_test.acestep_core.models.layers import weight_and_bias
 from pack_under_test.acestep_core.models.ops import StoredLinear
+from pack_under_test.acestep_core.song.codes import parse_codes
 
 from .estimates import memory_asked_for, peak
 from .partial import keep_partly

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 from comfy.ldm.audio.autoencoder import AudioOobleckVAE
-from pack_under_test.acestep_core.checkpoints.loading import load_vae
+from pack_under_test.acestep_core.checkpoints.build import load_vae
 from pack_under_test.acestep_core.config import VAEConfig
-from pack_under_test.acestep_core.models import oobleck_cpu
+from pack_under_test.acestep_core.models.cpu import fast_oobleck as oobleck_cpu
 from pack_under_test.acestep_core.models.oobleck import OobleckVAE
 from pack_under_test.nodes.comfy_runtime import SongVAE, comfy_ops
 from safetensors.torch import save_file

@@ -17,7 +17,7 @@ import comfy.utils
 import torch
 from pack_under_test.acestep_core import pipeline
 from pack_under_test.acestep_core.sampling.settings import SamplingSettings
-from pack_under_test.acestep_core.song import Metadata, Song
+from pack_under_test.acestep_core.song.song import Metadata, Song
 from pack_under_test.nodes import conditioning as our_conditioning
 from pack_under_test.nodes import files, loading
 from pack_under_test.nodes.audio import DecodeNode, EncodeAudioNode

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from acestep_core.audio.kept import put_back
+from acestep_core.audio.restore import put_back
 
 RATE = 48_000
 T = torch.arange(2 * RATE) / RATE

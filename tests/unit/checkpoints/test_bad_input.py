@@ -13,11 +13,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core.checkpoints import loading
-from acestep_core.checkpoints.loading import load_network, load_text_encoder, load_vae
+from acestep_core.callbacks import Hooks
+from acestep_core.checkpoints import build as loading
+from acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
 from acestep_core.errors import Cancelled, CheckpointError, RequestError
 from acestep_core.models.model import AceStepModel
-from acestep_core.runtime import Hooks
 from acestep_core.text import encoder as text_encoder
 from tests.support import layouts, tiny, tiny_text
 
@@ -97,7 +97,7 @@ def test_a_header_that_lies_about_sizes(folder):
 
 
 def test_a_file_that_shrinks_while_it_is_read(folder, monkeypatch):
-    from acestep_core.checkpoints import loading
+    from acestep_core.checkpoints import build as loading
 
     check = loading._check_fit
     file = folder / "model.safetensors"

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from acestep_core.checkpoints import loading, reader
-from acestep_core.checkpoints.loading import load_network, load_vae
+from acestep_core.callbacks import Hooks
+from acestep_core.checkpoints import build as loading
+from acestep_core.checkpoints import reader
+from acestep_core.checkpoints.build import load_network, load_vae
 from acestep_core.errors import Cancelled, CheckpointError
 from acestep_core.models.model import AceStepModel
-from acestep_core.runtime import Hooks
 from tests.support import layouts, tiny
 
 WEIGHT = "decoder.layers.1.mlp.down_proj.weight"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from acestep_core.callbacks import Hooks
 from acestep_core.checkpoints import download as downloading
 from acestep_core.checkpoints.catalog import COMFY_REPO, MAIN_REPO
 from acestep_core.checkpoints.download import DownloadError, download, plan_download
 from acestep_core.errors import Cancelled, RequestError
-from acestep_core.runtime import Hooks
 
 MAIN_FILES = {
     "README.md": b"read me",

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
 from acestep_core.checkpoints.catalog import NANO, Kind
 from acestep_core.checkpoints.find import find_checkpoint
 from acestep_core.checkpoints.layouts import Layout
-from acestep_core.checkpoints.loading import load_network, load_text_encoder, load_vae
 from acestep_core.errors import CheckpointError
 from tests.support import layouts, tiny, tiny_text
 

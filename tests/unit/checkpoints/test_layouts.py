@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from acestep_core.checkpoints.build import fold_weight_norm, load_network, load_text_encoder, load_vae
 from acestep_core.checkpoints.layouts import Layout, open_network
-from acestep_core.checkpoints.loading import fold_weight_norm, load_network, load_text_encoder, load_vae
 from acestep_core.text.encoder import TextEncoder
 from tests.support import layouts, tiny, tiny_text
 
@@ -132,7 +132,7 @@ def test_all_in_one(tmp_path, model, vae, tiny_encoder, tiny_tokenizer_dir):
 
 @pytest.mark.parametrize("prefix", ["", "model."])
 def test_text_encoder_runs_as_before(tmp_path, tiny_encoder: TextEncoder, tiny_tokenizer_dir, prefix):
-    from acestep_core.song import Song
+    from acestep_core.song.song import Song
 
     state = layouts.prefixed(prefix, tiny_encoder.module.state_dict())
     file = layouts.save(tmp_path / "text.safetensors", state)

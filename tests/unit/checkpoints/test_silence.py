@@ -7,7 +7,8 @@ import re
 import pytest
 import torch
 
-from acestep_core.checkpoints.loading import ensure_silence
+from acestep_core.callbacks import Hooks, Progress
+from acestep_core.checkpoints.build import ensure_silence
 from acestep_core.checkpoints.silence import (
     ENCODED_FRAMES,
     START_FRAMES,
@@ -17,7 +18,6 @@ from acestep_core.checkpoints.silence import (
 )
 from acestep_core.config import HOP
 from acestep_core.errors import Cancelled, CheckpointError, NonFiniteError
-from acestep_core.runtime import Hooks, Progress
 from tests.support import tiny
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from acestep_core import pipeline, read_settings, write_audio
-from acestep_core.song import Metadata, Song
-from acestep_core.song_file import KeptSong, save_songs, to_json, write_text
+from acestep_core.files import write_text
+from acestep_core.song.song import Metadata, Song
+from acestep_core.song.song_file import KeptSong, save_songs, to_json
 from tests.support import tiny_text
 from tests.unit import test_cli
 

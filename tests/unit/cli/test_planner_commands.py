@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from acestep_core import cli, write_audio
-from acestep_core.codes import format_codes, parse_codes
 from acestep_core.planner import functions
 from acestep_core.planner.functions import codes, plan
-from acestep_core.planner.loading import load_planner
-from acestep_core.planner.sampling import Sampling
+from acestep_core.planner.load_planner import load_planner
+from acestep_core.planner.token_sampling import Sampling
 from acestep_core.recipe import Recipe
-from acestep_core.song import Metadata, Song
-from acestep_core.song_file import KeptSong, save_songs
+from acestep_core.song.codes import format_codes, parse_codes
+from acestep_core.song.song import Metadata, Song
+from acestep_core.song.song_file import KeptSong, save_songs
 from tests.support import layouts, tiny_checkpoint, tiny_planner, tiny_text
 
 tiny_tokenizer_dir, vocabulary = tiny_text.tiny_tokenizer_dir, tiny_planner.vocabulary

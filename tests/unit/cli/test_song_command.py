@@ -7,9 +7,10 @@ import pytest
 import soundfile
 import torch
 
-from acestep_core import cli, cli_input, pipeline, read_settings
-from acestep_core.runtime import Progress
-from acestep_core.terminal import Terminal
+from acestep_core import cli, pipeline, read_settings
+from acestep_core.callbacks import Progress
+from acestep_core.cli import inputs as cli_input
+from acestep_core.cli.terminal import Terminal
 from tests.support import tiny_checkpoint, tiny_text
 
 tiny_tokenizer_dir = tiny_text.tiny_tokenizer_dir

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from acestep_core.config import ModelConfig
-from acestep_core.edit import Edit, Morph
+from acestep_core.edit.edit import Edit
+from acestep_core.edit.morph import Morph
+from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TEXT2MUSIC
 from acestep_core.errors import RequestError
-from acestep_core.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TEXT2MUSIC
 from acestep_core.text.encoder import TextCondition
 from tests.support.tiny import draw
 

@@ -6,20 +6,20 @@ import pytest
 import torch
 
 from acestep_core import pipeline
+from acestep_core.callbacks import Hooks
 from acestep_core.config import VAEConfig
-from acestep_core.edit import Edit, Morph
+from acestep_core.edit.edit import Edit
+from acestep_core.edit.morph import Morph, MorphSettings
+from acestep_core.edit.source import extend
+from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TEXT2MUSIC
 from acestep_core.errors import NonFiniteError, RequestError
 from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, sample, tokenize
-from acestep_core.runtime import Hooks
 from acestep_core.sampling.context import context, silent_context
 from acestep_core.sampling.loop import denoise
-from acestep_core.sampling.morph import MorphSettings
 from acestep_core.sampling.noise import draw_noise
 from acestep_core.sampling.settings import BASE, SamplingSettings
 from acestep_core.sampling.velocity import network_velocity
-from acestep_core.song import Metadata, Song
-from acestep_core.source import extend
-from acestep_core.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TEXT2MUSIC
+from acestep_core.song.song import Metadata, Song
 from acestep_core.text.prompts import STEMS
 from tests.support import tiny, tiny_checkpoint, tiny_text
 from tests.support.tiny import draw, relative_error

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from acestep_core.edit.regions import frames_mask, noise_mask, parse_regions, widen
 from acestep_core.errors import RequestError
-from acestep_core.regions import frames_mask, noise_mask, parse_regions, widen
 
 
 def test_ranges_are_read():

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from acestep_core.edit.source import check_latents, check_mask, extend, frame_of, source_waveform, spans
 from acestep_core.errors import RequestError
-from acestep_core.source import check_latents, check_mask, extend, frame_of, source_waveform, spans
 from tests.support.tiny import draw
 
 TONE = torch.sin(torch.arange(48000) / 20)[None, None]

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from acestep_core.config import ModelConfig
-from acestep_core.errors import RequestError
-from acestep_core.tasks import (
+from acestep_core.edit.tasks import (
     COMPLETE,
     COVER,
     EXTRACT,
@@ -20,6 +19,7 @@ from acestep_core.tasks import (
     instruction,
     untrained,
 )
+from acestep_core.errors import RequestError
 
 BASE = ModelConfig(is_turbo=False, model_version="base")
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from acestep_core.config import VAEConfig
-from acestep_core.models import oobleck_cpu
+from acestep_core.models.cpu import fast_oobleck as oobleck_cpu
 from acestep_core.models.layers import weight_and_bias
 from acestep_core.models.oobleck import OobleckVAE
 from tests.support import tiny

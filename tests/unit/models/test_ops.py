@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from acestep_core.checkpoints.loading import load_network
+from acestep_core.checkpoints.build import load_network
 from acestep_core.models import ops
 from acestep_core.models.layers import weight_and_bias
 from acestep_core.models.ops import StoredLinear, stored, stored_ops

@@ -1,17 +1,10 @@
 import pytest
 import torch
 
+from acestep_core.callbacks import Hooks
 from acestep_core.config import VAEConfig
 from acestep_core.errors import Cancelled, RequestError
-from acestep_core.models.tiling import (
-    Tile,
-    TileLayout,
-    decode_tiled,
-    decoder_reach,
-    encode_tiled,
-    encoder_reach,
-)
-from acestep_core.runtime import Hooks
+from acestep_core.models.tiling import Tile, TileLayout, decode_tiled, decoder_reach, encode_tiled, encoder_reach
 from benchmarks.meter import Meter
 from tests.support import tiny
 from tests.support.tiny import draw, relative_error

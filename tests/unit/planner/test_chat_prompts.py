@@ -7,8 +7,8 @@ import json
 import pytest
 
 from acestep_core.errors import CheckpointError, RequestError
-from acestep_core.planner import prompts
-from acestep_core.planner.metas import write_block
+from acestep_core.planner import chat_prompts as prompts
+from acestep_core.planner.metadata_text import write_block
 from acestep_core.planner.vocabulary import Vocabulary
 from acestep_core.text.tokenizer import Tokenizer
 from tests.support import qwen, tiny_planner, tiny_text

@@ -5,15 +5,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig
 
+from acestep_core.callbacks import Hooks
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
-from acestep_core.planner import decode, dice, grammar
+from acestep_core.planner import decode, grammar
+from acestep_core.planner import random_numbers as dice
 from acestep_core.planner.decode import Row, Ways, generate
-from acestep_core.planner.dice import Dice
 from acestep_core.planner.grammar import Grammar
-from acestep_core.planner.metas import FIELDS
+from acestep_core.planner.metadata_text import FIELDS
 from acestep_core.planner.network import PREFILL, logits
-from acestep_core.planner.sampling import Sampling
-from acestep_core.runtime import Hooks
+from acestep_core.planner.random_numbers import Dice
+from acestep_core.planner.token_sampling import Sampling
 from tests.support import tiny_planner, tiny_text
 from tests.unit.planner.test_network import theirs
 

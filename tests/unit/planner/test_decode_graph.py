@@ -5,9 +5,9 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from acestep_core import cuda_graphs
-from acestep_core.cuda_graphs import Pace
-from acestep_core.planner.graphs import BUCKET, Recorded, in_buckets
+from acestep_core.planner.decode_graph import BUCKET, Recorded, in_buckets
+from acestep_core.runtime import cuda_graphs
+from acestep_core.runtime.cuda_graphs import Pace
 
 
 class Card:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from acestep_core.errors import RequestError
-from acestep_core.planner.dice import Dice
 from acestep_core.planner.grammar import LONGEST, VALUES, Grammar, Words, free_text
-from acestep_core.planner.metas import FIELDS, read_block
-from acestep_core.planner.sampling import Sampling
+from acestep_core.planner.metadata_text import FIELDS, read_block
+from acestep_core.planner.random_numbers import Dice
+from acestep_core.planner.token_sampling import Sampling
 from acestep_core.planner.vocabulary import Vocabulary
 from acestep_core.text.tokenizer import Tokenizer
 from tests.support import qwen, tiny_planner, tiny_text

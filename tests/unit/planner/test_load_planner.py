@@ -13,14 +13,14 @@ import torch
 from acestep_core.checkpoints import catalog, find
 from acestep_core.checkpoints.find import find_planner
 from acestep_core.checkpoints.layouts import Layout, open_planner, open_text_encoder
+from acestep_core.config import RELEASED_ROWS, PlannerConfig
 from acestep_core.errors import CheckpointError, RequestError
 from acestep_core.models.layers import weight_and_bias
 from acestep_core.models.ops import StoredLinear
-from acestep_core.planner.config import RELEASED_ROWS, PlannerConfig
 from acestep_core.planner.functions import codes
-from acestep_core.planner.loading import load_planner
+from acestep_core.planner.load_planner import load_planner
 from acestep_core.planner.network import PlannerNetwork
-from acestep_core.song import Metadata, Song
+from acestep_core.song.song import Metadata, Song
 from tests.support import layouts, qwen, tiny, tiny_planner, tiny_text
 
 qwen_tokenizer_dir = qwen.qwen_tokenizer_dir

@@ -7,15 +7,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from acestep_core.planner.metas import (
-    FIELDS,
-    facts_of,
-    given_block,
-    merge_facts,
-    read_block,
-    write_block,
-)
-from acestep_core.song import Metadata, Song
+from acestep_core.planner.metadata_text import FIELDS, facts_of, given_block, merge_facts, read_block, write_block
+from acestep_core.song.song import Metadata, Song
 
 CAPTION = (
     "A calm solo piano piece with warm reverb and a slow, spacious left hand that keeps repeating a simple figure."

@@ -8,14 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from acestep_core.callbacks import Hooks
 from acestep_core.errors import Cancelled, RequestError
-from acestep_core.planner import functions, prompts
+from acestep_core.planner import chat_prompts as prompts
+from acestep_core.planner import functions
 from acestep_core.planner.functions import code_count, codes, compose, plan, polish, understand
-from acestep_core.planner.loading import Planner
-from acestep_core.planner.metas import write_block
-from acestep_core.planner.sampling import Sampling
-from acestep_core.runtime import Hooks
-from acestep_core.song import INSTRUMENTAL, Metadata, Song
+from acestep_core.planner.load_planner import Planner
+from acestep_core.planner.metadata_text import write_block
+from acestep_core.planner.token_sampling import Sampling
+from acestep_core.song.song import INSTRUMENTAL, Metadata, Song
 from tests.support import tiny_planner, tiny_text
 
 tiny_tokenizer_dir, vocabulary, network = tiny_text.tiny_tokenizer_dir, tiny_planner.vocabulary, tiny_planner.planner

@@ -6,8 +6,8 @@ from threading import enumerate as threads
 import pytest
 import torch
 
-from acestep_core.planner import dice
-from acestep_core.planner.dice import Dice, exponential, rolls
+from acestep_core.planner import random_numbers as dice
+from acestep_core.planner.random_numbers import Dice, exponential, rolls
 
 
 def test_a_seed_gives_the_same_numbers_in_whatever_portions():

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from acestep_core.errors import RequestError
-from acestep_core.planner.dice import Dice
-from acestep_core.planner.sampling import FIRST_BEST, Sampling, choose, guide, probabilities
+from acestep_core.planner.random_numbers import Dice
+from acestep_core.planner.token_sampling import FIRST_BEST, Sampling, choose, guide, probabilities
 from tests.support.tiny import draw
 
 

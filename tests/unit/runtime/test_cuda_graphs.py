@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from acestep_core import cuda_graphs
-from acestep_core.cuda_graphs import can_record, recorded
+from acestep_core.runtime import cuda_graphs
+from acestep_core.runtime.cuda_graphs import can_record, recorded
 
 FIRST, SECOND = torch.device("cuda", 0), torch.device("cuda", 1)
 

@@ -5,9 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from acestep_core import runtime
+from acestep_core.callbacks import Hooks
 from acestep_core.errors import Cancelled, RequestError
-from acestep_core.runtime import Hooks, Offload, Precision, Resident, default_placement, phase, pick_device, pick_dtype
+from acestep_core.runtime import devices as runtime
+from acestep_core.runtime.devices import Precision, pick_device, pick_dtype
+from acestep_core.runtime.options import default_placement
+from acestep_core.runtime.phase import phase
+from acestep_core.runtime.placement import Offload, Resident
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda:0"), torch.device("mps")
 

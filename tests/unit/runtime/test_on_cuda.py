@@ -9,24 +9,28 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core import cuda_graphs, load, runtime
-from acestep_core.edit import Edit, Morph
+from acestep_core import load
+from acestep_core.callbacks import Hooks
+from acestep_core.edit.edit import Edit
+from acestep_core.edit.morph import Morph
+from acestep_core.edit.source import extend
+from acestep_core.edit.tasks import COMPLETE, COVER, LEGO, REPAINT
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.pipeline import Model, encode, encode_audio, generate, load_model, sample, tokenize
 from acestep_core.planner.decode import Row, Ways
 from acestep_core.planner.decode import generate as write
 from acestep_core.planner.functions import codes, plan
-from acestep_core.planner.loading import Planner, load_planner
+from acestep_core.planner.load_planner import Planner, load_planner
 from acestep_core.planner.network import PlannerNetwork
-from acestep_core.planner.sampling import Sampling
 from acestep_core.planner.scoring import score
-from acestep_core.runtime import Hooks, Resident
+from acestep_core.planner.token_sampling import Sampling
+from acestep_core.runtime import cuda_graphs
+from acestep_core.runtime import devices as runtime
+from acestep_core.runtime.placement import Resident
 from acestep_core.sampling.guidance import METHODS
 from acestep_core.sampling.settings import SamplingSettings
 from acestep_core.sampling.solvers import SOLVERS
-from acestep_core.song import Metadata, Song
-from acestep_core.source import extend
-from acestep_core.tasks import COMPLETE, COVER, LEGO, REPAINT
+from acestep_core.song.song import Metadata, Song
 from tests.support import tiny_checkpoint, tiny_planner, tiny_text
 from tests.support.pretend_cuda import Elsewhere, Pretended, pretend_cuda, record
 from tests.support.tiny import draw

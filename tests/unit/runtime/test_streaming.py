@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from acestep_core import runtime
 from acestep_core.models.layers import Layers
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.ops import StoredLinear, stored_ops
 from acestep_core.pipeline import Model, sample
-from acestep_core.runtime import Offload, default_placement, tensors_of
+from acestep_core.runtime import devices as runtime
+from acestep_core.runtime.options import default_placement
+from acestep_core.runtime.placement import Offload, tensors_of
+from acestep_core.runtime.streaming import Stream, visits
 from acestep_core.sampling.settings import SamplingSettings
-from acestep_core.streaming import Stream, visits
 from acestep_core.text.encoder import TextCondition
 from tests.support import tiny
 from tests.support.tiny import draw
@@ -84,7 +85,7 @@ def test_two_rooms_serve_all_layers():
 
 
 def test_the_next_layer_is_sent_while_one_runs(monkeypatch):
-    from acestep_core import streaming
+    from acestep_core.runtime import streaming
 
     layers, events = Layers(nn.Linear(2, 2) for _ in range(3)), []
     send = streaming._Courier.send

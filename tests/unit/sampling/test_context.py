@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core.edit import Edit
+from acestep_core.callbacks import Hooks
+from acestep_core.edit.edit import Edit
+from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT
 from acestep_core.errors import Cancelled, RequestError
-from acestep_core.runtime import Hooks
 from acestep_core.sampling.context import (
     audio_codes,
     context,
@@ -14,7 +15,6 @@ from acestep_core.sampling.context import (
     silent_context,
     text_to_music_context,
 )
-from acestep_core.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT
 from tests.support import tiny
 from tests.support.tiny import draw
 

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from acestep_core.callbacks import Hooks
+from acestep_core.edit.morph import MorphSettings
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
-from acestep_core.runtime import Hooks
+from acestep_core.sampling.flow_edit import morph
 from acestep_core.sampling.guidance import APG, CFG, Guidance
 from acestep_core.sampling.loop import denoise
-from acestep_core.sampling.morph import MorphSettings, morph
 from acestep_core.sampling.noise import draw_step_noise
 from acestep_core.sampling.schedule import make_schedule
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from acestep_core.callbacks import Hooks
 from acestep_core.errors import Cancelled, NonFiniteError
-from acestep_core.runtime import Hooks
 from acestep_core.sampling.guidance import APG, CFG, METHODS, Guidance
 from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.noise import draw_noise

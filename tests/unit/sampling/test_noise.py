@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from acestep_core.errors import RequestError
-from acestep_core.sampling.noise import batch_seeds, draw_noise, draw_step_noise, retake_noise
+from acestep_core.sampling.noise import draw_noise, draw_step_noise, retake_noise
+from acestep_core.song.seeds import batch_seeds
 
 
 def test_batch_seeds_count_up_from_the_first_and_wrap_at_64_bits():

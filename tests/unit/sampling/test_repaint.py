@@ -1,8 +1,8 @@
 import torch
 
-from acestep_core.edit import Edit
+from acestep_core.edit.edit import Edit
+from acestep_core.edit.tasks import COVER, REPAINT
 from acestep_core.sampling.repaint import blend, injection, keeping, kept
-from acestep_core.tasks import COVER, REPAINT
 from tests.support.tiny import draw
 
 FRAMES = 100

@@ -2,7 +2,8 @@ import re
 
 import pytest
 
-from acestep_core.codes import (
+from acestep_core.errors import RequestError
+from acestep_core.song.codes import (
     CODE_COUNT,
     MAX_CODES,
     format_codes,
@@ -11,7 +12,6 @@ from acestep_core.codes import (
     parse_songs,
     seconds_of,
 )
-from acestep_core.errors import RequestError
 
 
 def test_tags_are_read_whatever_stands_between_them():

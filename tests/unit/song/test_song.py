@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from acestep_core.errors import RequestError
-from acestep_core.song import Metadata, Song
-from acestep_core.text.languages import LANGUAGES
+from acestep_core.song.languages import LANGUAGES
+from acestep_core.song.song import Metadata, Song
 
 
 def test_everything_may_be_left_to_the_model():

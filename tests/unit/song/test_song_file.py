@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from acestep_core.codes import format_codes
 from acestep_core.errors import RequestError
-from acestep_core.song import Metadata, Song
-from acestep_core.song_file import NAMES, KeptSong, load_codes, load_songs, save_songs, to_json, write_text
+from acestep_core.files import write_text
+from acestep_core.song.codes import format_codes
+from acestep_core.song.song import Metadata, Song
+from acestep_core.song.song_file import NAMES, KeptSong, load_codes, load_songs, save_songs, to_json
 
 SONG = Song("jazz, 爵士", "[Verse]\nla", Metadata(bpm=90, key="C# minor", duration=12.5))
 FULL = KeptSong(SONG, (1, 2, 3), "Ambient", 7, 0.5)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from acestep_core.song import Metadata, Song
-from acestep_core.tasks import COMPLETE, COVER, LEGO, TEXT2MUSIC
+from acestep_core.edit.tasks import COMPLETE, COVER, LEGO, TEXT2MUSIC
+from acestep_core.song.song import Metadata, Song
 from acestep_core.text.prompts import (
     COMFYUI,
     STEMS,

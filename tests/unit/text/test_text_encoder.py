@@ -10,9 +10,9 @@ import torch
 from transformers import Qwen3Model
 
 from acestep_core.config import TextEncoderConfig
+from acestep_core.edit.tasks import COVER, TEXT2MUSIC
 from acestep_core.errors import AceStepError, CheckpointError, NonFiniteError
-from acestep_core.song import Metadata, Song
-from acestep_core.tasks import COVER, TEXT2MUSIC
+from acestep_core.song.song import Metadata, Song
 from acestep_core.text.encoder import TextEncoder, build_qwen3, materialise_buffers
 from acestep_core.text.prompts import COMFYUI, caption_prompt, lyric_prompt
 from acestep_core.text.tokenizer import Tokenizer

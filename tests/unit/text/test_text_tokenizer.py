@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, Qwen2Tokenizer
 
+from acestep_core.edit.tasks import COVER, TEXT2MUSIC
 from acestep_core.errors import CheckpointError
-from acestep_core.song import Metadata, Song
-from acestep_core.tasks import COVER, TEXT2MUSIC
+from acestep_core.song.song import Metadata, Song
 from acestep_core.text.prompts import COMFYUI, Prompt, caption_prompt, lyric_prompt
 from acestep_core.text.tokenizer import Tokenizer
 from tests.support import qwen, tiny_text

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from acestep_core.song import Song
+from acestep_core.song.song import Song
 from training import listen
 from training.composer import Piece, Wish, compose
 from training.examples import song_of

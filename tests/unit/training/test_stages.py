@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
+from acestep_core.checkpoints.build import load_network
 from acestep_core.checkpoints.catalog import NANO
-from acestep_core.checkpoints.loading import load_network
 from acestep_core.config import SAMPLE_RATE, ModelConfig, TextEncoderConfig, VAEConfig
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.pipeline import generate, load_model
-from acestep_core.planner import prompts
-from acestep_core.planner.loading import load_planner
-from acestep_core.planner.metas import read_block
+from acestep_core.planner import chat_prompts as prompts
+from acestep_core.planner.load_planner import load_planner
+from acestep_core.planner.metadata_text import read_block
 from acestep_core.planner.vocabulary import Vocabulary
-from acestep_core.song import Metadata, Song
+from acestep_core.song.song import Metadata, Song
 from tests.support import tiny
 from tests.support.tiny import draw
 from training import distill, dit, finish, fsq, nano_config, planner, random_nano, vae

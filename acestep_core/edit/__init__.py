@@ -1,0 +1,1 @@
+"""Edits of an existing song: tasks, source, regions, morph settings."""

@@ -1,0 +1,1 @@
+"""Plug-ins that make the networks faster on CPUs. The networks never import them."""

@@ -1,0 +1,1 @@
+"""Devices, dtypes, placement, streaming and CUDA graphs."""

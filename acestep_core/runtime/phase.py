@@ -1,0 +1,39 @@
+"""Log one line for each phase: time, device, dtype, memory."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+log = logging.getLogger("acestep")
+
+
+@contextmanager
+def phase(stage: str, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Logs one line when the work inside is done: time, device, dtype, memory (on a CPU the peak so far)."""
+    if device.type in ("cuda", "xpu"):
+        getattr(torch, device.type).reset_peak_memory_stats(device)
+    start = time.perf_counter()
+    yield
+    if device.type in ("cuda", "xpu"):
+        getattr(torch, device.type).synchronize(device)
+    seconds = time.perf_counter() - start
+    log.info("%s: %.2f s, %s, %s, %s", stage, seconds, device, str(dtype).removeprefix("torch."), _memory(device))
+
+
+def _memory(device: torch.device) -> str:
+    if device.type in ("cuda", "xpu"):
+        return f"{getattr(torch, device.type).max_memory_allocated(device) / 2**30:.2f} GiB peak"
+    if device.type == "mps":
+        return f"{torch.mps.driver_allocated_memory() / 2**30:.2f} GiB"
+    if sys.platform == "win32":
+        return "memory unknown"
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{peak / 2 ** (30 if sys.platform == 'darwin' else 20):.2f} GiB peak"
