@@ -16,7 +16,7 @@ _WHERE = {
     "Song": "song.song",
     "SamplingSettings": "sampling.settings",
     "Precision": "runtime.devices",
-    "Hooks": "callbacks",
+    "Callbacks": "callbacks",
     "Progress": "callbacks",
     "Edit": "edit.edit",
     "Morph": "edit.morph",

@@ -40,13 +40,13 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True)
-class Hooks:
-    """What a caller may hang in: `progress` is told after every step or tile, `cancelled` is asked before each, and
-    `warned` gets sentences for the user: what was asked for and has no effect, or not the one that it seems to have."""
+class Callbacks:
+    """Functions of the caller: `progress` runs after every step or tile, `cancelled` before each, `warning` for every
+    sentence that the user should read."""
 
     progress: Callable[[Progress], None] = _ignore
     cancelled: Callable[[], bool] = _never
-    warned: Callable[[str], None] = _ignore
+    warning: Callable[[str], None] = _ignore
 
     def report(
         self, stage: str, step: int, total: int, estimate: torch.Tensor | None = None, tokens: int | None = None
@@ -60,7 +60,7 @@ class Hooks:
 
     def warn(self, sentence: str) -> None:
         log.warning(sentence)
-        self.warned(sentence)
+        self.warning(sentence)
 
 
 class TokenRate:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .callbacks import Hooks
+from .callbacks import Callbacks
 from .errors import CheckpointError
 from .models.compiling import compile_parts
 from .models.model import AceStepModel
@@ -63,7 +63,7 @@ def load_model(
     graphs: bool = False,
     compile: bool = False,
     models_dir: str | None = None,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Model:
     """The whole model of a name from the catalog ("nano", "turbo", …), or at a path in any of its layouts.
 
@@ -83,9 +83,9 @@ def load_model(
 
     device = pick_device(device)
     precision = dtype if isinstance(dtype, Precision) else Precision.pick(device, dit=dtype)
-    placement = default_placement(device, offload, stream, hooks)
-    graphs = pick_graphs(device, graphs, stream, hooks)
-    compile = pick_compile(device, compile, hooks)
+    placement = default_placement(device, offload, stream, callbacks)
+    graphs = pick_graphs(device, graphs, stream, callbacks)
+    compile = pick_compile(device, compile, callbacks)
     kept = pick_storage(device, storage)
     home = torch.device("cpu") if isinstance(placement, Offload) else device
     roots = default_roots(models_dir)
@@ -102,15 +102,15 @@ def load_model(
         variant=variant,
         ops=PlainOps if kept is None else stored_ops(kept),
         encoder_ops=CastOps if precision.condition != precision.dit else None,
-        hooks=hooks,
+        callbacks=callbacks,
     )
     text_encoder_model, _ = load_text_encoder(
-        text_path, device=home, dtype=precision.text_encoder, tokenizer=words, hooks=hooks
+        text_path, device=home, dtype=precision.text_encoder, tokenizer=words, callbacks=callbacks
     )
     check_widths(network, text_encoder_model)
-    vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, hooks=hooks)
+    vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, callbacks=callbacks)
     with placement.use(vae_model):
-        ensure_silence(network, vae_model, hooks)
+        ensure_silence(network, vae_model, callbacks)
     if compile:
         # On NVIDIA's cards activations are one kernel already.
         compile_parts(*((network,) if device.type == "cuda" and not torch.version.hip else (network, vae_model)))

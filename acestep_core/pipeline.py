@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .audio import anti_clip, check_waveform, is_finite, normalize_peak, resample, to_stereo, unheard_channels
 from .audio.restore import put_back
-from .callbacks import Hooks
+from .callbacks import Callbacks
 from .config import FRAME_RATE, HOP, MAX_SECONDS, SAMPLE_RATE
 from .edit.edit import Edit
 from .edit.morph import Morph
@@ -26,7 +26,7 @@ from .errors import NonFiniteError, RequestError
 from .load import Model, load_model, recommended
 from .models.oobleck import OobleckVAE
 from .models.tiling import decode_tiled, encode_tiled
-from .recipe import Recipe, besides
+from .recipe import Recipe, unrecorded
 from .runtime.phase import phase
 from .sampling.conditions import encode_conditions
 from .sampling.context import audio_codes
@@ -62,7 +62,7 @@ MPS_TILE_FRAMES = 32  # Metal's convolutions of older systems fail beyond 65 536
 class Result:
     """A batch of songs. waveform `[batch, 2, samples]`, latents `[batch, frames, 64]`, both float32 on the CPU; one
     song and one seed for each item; settings with every default filled in; audio codes for each item, one for all, or
-    none; `besides` as in Recipe."""
+    none; `unrecorded` as in Recipe."""
 
     waveform: Tensor
     sample_rate: int
@@ -73,13 +73,13 @@ class Result:
     normalize: bool
     origin: Mapping[str, str]
     codes: tuple[Codes, ...] = ()
-    besides: tuple[str, ...] = ()
+    unrecorded: tuple[str, ...] = ()
 
     def recipe(self, item: int = 0) -> Recipe:
         """What makes this item again, alone."""
         codes = self.codes[item % len(self.codes)] if self.codes else ()
         song, seed = self.songs[item], self.seeds[item]
-        return Recipe(song, seed, self.settings, self.normalize, self.origin, codes, self.besides)
+        return Recipe(song, seed, self.settings, self.normalize, self.origin, codes, self.unrecorded)
 
 
 def encode(
@@ -90,7 +90,7 @@ def encode(
     *,
     whole_caption: str = "",
     explicit_mask: bool = True,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> TextCondition:
     """Caption, metadata and lyrics of one song as the text encoder's states, with the instruction of the task.
 
@@ -99,16 +99,16 @@ def encode(
     """
     _check_song(song)
     text_encoder = _part(model.text_encoder, "text encoder")
-    hooks = hooks or Hooks()
-    hooks.check("encode")
+    callbacks = callbacks or Callbacks()
+    callbacks.check("encode")
     module = text_encoder.module
     with model.placement.use(module) as device, phase("encode", device, next(module.parameters()).dtype):
         condition = text_encoder.encode(
             song, find_task(task), model.style, tracks, whole_caption=whole_caption, explicit_mask=explicit_mask
         )
     for warning in condition.warnings:  # they are in the log
-        hooks.warned(warning)
-    hooks.report("encode", 1, 1)
+        callbacks.warning(warning)
+    callbacks.report("encode", 1, 1)
     return condition
 
 
@@ -123,7 +123,7 @@ def sample(
     morph: Morph | None = None,
     timbre: Sequence[Tensor] | None = None,
     retake: tuple[int | Sequence[int], float] | None = None,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Tensor:
     """Latents `[len(seeds), frames, 64]`, float32 on the CPU.
 
@@ -155,26 +155,26 @@ def sample(
         retake=retake,
         graphs=model.graphs,
     )
-    hooks = hooks or Hooks()
+    callbacks = callbacks or Callbacks()
     for warning in (*request.check(network), *request.sampling.warnings):
-        hooks.warn(warning)
-    hooks.check("sample")
+        callbacks.warn(warning)
+    callbacks.check("sample")
     with torch.inference_mode(), model.placement.use(network) as device, phase("sample", device, network.decoder.dtype):
-        latents = run(network, request, device, hooks).cpu()
+        latents = run(network, request, device, callbacks).cpu()
     return latents.clone()  # outside of inference mode, so that a caller may change it
 
 
-def tokenize(model: Model, latents: Tensor, hooks: Hooks | None = None) -> tuple[Codes, ...]:
+def tokenize(model: Model, latents: Tensor, callbacks: Callbacks | None = None) -> tuple[Codes, ...]:
     """The audio codes of latents `[batch, frames, 64]`, five a second, song by song."""
     network = _part(model.network, "diffusion model")
-    hooks = hooks or Hooks()
-    hooks.check("tokenize")
+    callbacks = callbacks or Callbacks()
+    callbacks.check("tokenize")
     with (
         torch.inference_mode(),
         model.placement.use(network) as device,
         phase("tokenize", device, network.encoder.dtype),
     ):
-        return audio_codes(network, check_latents(latents), device, hooks)
+        return audio_codes(network, check_latents(latents), device, callbacks)
 
 
 def decode(
@@ -185,7 +185,7 @@ def decode(
     edit: Edit | None = None,
     tile_frames: int = 512,
     overlap_frames: int = 9,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Tensor:
     """Latents `[batch, frames, 64]` to a waveform `[batch, 2, 1920 · frames]`, float32 on the CPU, within −1…1.
 
@@ -205,20 +205,20 @@ def decode(
         raise RequestError("these latents are empty, all zero, which is no silence but a drone: sample a song first")
     with model.placement.use(vae) as device, phase("decode", device, vae.dtype):
         tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
-        waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, hooks, device)
+        waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, callbacks, device)
     _require_finite(waveform, "decode", vae)
     if edit is not None and edit.puts_back:
-        waveform = _with_kept_parts(waveform, edit, hooks or Hooks())
+        waveform = _with_kept_parts(waveform, edit, callbacks or Callbacks())
         if not is_finite(waveform):
             raise NonFiniteError("decode: putting the source back gave NaN or infinity; decode without the edit")
         return waveform
     return (normalize_peak if normalize else anti_clip)(waveform, out=waveform)  # ten minutes are 230 MB: no copy
 
 
-def _with_kept_parts(waveform: Tensor, edit: Edit, hooks: Hooks) -> Tensor:
+def _with_kept_parts(waveform: Tensor, edit: Edit, callbacks: Callbacks) -> Tensor:
     """What an edit made, `[batch, 2, samples]`, at the level of its source, and the source itself where it is kept."""
     if math.ceil(waveform.shape[-1] / HOP) != edit.frames or edit.items not in (1, len(waveform)):
-        hooks.warn("these latents are of another length or number than their edit: its source is not put back")
+        callbacks.warn("these latents are of another length or number than their edit: its source is not put back")
         return anti_clip(waveform)
     sources = edit.waveform
     items = [
@@ -235,7 +235,7 @@ def encode_audio(
     *,
     tile_frames: int = 750,
     overlap_frames: int = 7,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Tensor:
     """Audio `[batch, channels, samples]` of any rate to latents `[batch, frames, 64]`, float32 on the CPU.
 
@@ -244,13 +244,13 @@ def encode_audio(
     """
     vae = _part(model.vae, "VAE")
     check_waveform(waveform, sample_rate)
-    hooks = hooks or Hooks()
+    callbacks = callbacks or Callbacks()
     for sentence in unheard_channels(waveform):
-        hooks.warn(sentence)
+        callbacks.warn(sentence)
     waveform = resample(to_stereo(waveform), sample_rate).clamp(-1, 1)  # as the original's, and the VAE's training
     with model.placement.use(vae) as device, phase("encode audio", device, vae.dtype):
         tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
-        latents = encode_tiled(vae, waveform, tile_frames, overlap_frames, hooks, device)
+        latents = encode_tiled(vae, waveform, tile_frames, overlap_frames, callbacks, device)
     _require_finite(latents, "encode audio", vae)
     return latents
 
@@ -267,7 +267,7 @@ def generate(
     morph: Morph | None = None,
     timbre: Sequence[Tensor] | None = None,
     retake: tuple[int | Sequence[int], float] | None = None,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Result:
     """Makes `batch` versions of a song, or of each of several songs of one duration.
 
@@ -290,7 +290,7 @@ def generate(
     concrete = settings.resolve(model.defaults).settings
     if edit is not None:
         edit.check_model(_part(model.network, "diffusion model").config)
-    conditions = [_encoded(model, item, edit, place, hooks) for place, item in enumerate(songs)]
+    conditions = [_encoded(model, item, edit, place, callbacks) for place, item in enumerate(songs)]
     edit = edit and edit.repeated(batch)
     latents = sample(
         model,
@@ -302,9 +302,9 @@ def generate(
         morph=None if morph is None else morph.repeated(batch),
         timbre=timbre,
         retake=retake,
-        hooks=hooks,
+        callbacks=callbacks,
     )
-    waveform = decode(model, latents, normalize=normalize, edit=edit, hooks=hooks)
+    waveform = decode(model, latents, normalize=normalize, edit=edit, callbacks=callbacks)
     return Result(
         waveform=waveform,
         sample_rate=SAMPLE_RATE,
@@ -315,7 +315,7 @@ def generate(
         normalize=normalize,
         origin=model.origin,
         codes=() if edit is None else edit.codes,
-        besides=besides(edit, morph, timbre, retake),
+        unrecorded=unrecorded(edit, morph, timbre, retake),
     )
 
 
@@ -324,12 +324,12 @@ def _check_song(song: object) -> None:
         raise RequestError(f'a song to make is a Song, such as Song("warm piano"), got {song!r}')
 
 
-def _encoded(model: Model, song: Song, edit: Edit | None, item: int, hooks: Hooks | None) -> TextCondition:
+def _encoded(model: Model, song: Song, edit: Edit | None, item: int, callbacks: Callbacks | None) -> TextCondition:
     """The words of one of the songs that an edit is for."""
     if edit is None:
-        return encode(model, song, hooks=hooks)
+        return encode(model, song, callbacks=callbacks)
     task = edit.task_of(item)
-    condition = encode(model, song, task, edit.tracks, explicit_mask=not edit.auto_mask, hooks=hooks)
+    condition = encode(model, song, task, edit.tracks, explicit_mask=not edit.auto_mask, callbacks=callbacks)
     return condition if task is edit.task else replace(condition, plain=condition.caption)
 
 

@@ -24,13 +24,13 @@ _ORIGIN = (*_PARTS, "variant", "storage", *DTYPES)
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that has to be the same for the same song to come out again, but for `besides`.
+    """All that has to be the same for the same song to come out again, but for `unrecorded`.
 
     origin: what was given to `load_model`, by parameter name ("model" for the name or path), and dtypes that the user
     chose, by option name. Of a path, `to_dict` tells the last part alone.
     normalize: whether the peak was brought to −1 dBFS.
     codes: the audio codes that the song plays.
-    besides: what else it was made of and no file's tags can hold, in words: without it another song comes out.
+    unrecorded: what else it was made of and no file's tags can hold, in words: without it another song comes out.
     """
 
     song: Song
@@ -39,7 +39,7 @@ class Recipe:
     normalize: bool = True
     origin: Mapping[str, str] = field(default_factory=dict)
     codes: Codes = ()
-    besides: tuple[str, ...] = ()
+    unrecorded: tuple[str, ...] = ()
 
     @property
     def edit(self) -> Edit | None:
@@ -60,7 +60,7 @@ class Recipe:
             **asdict(self.settings),
             **{name: portable_name(value) if name in _PARTS else value for name, value in self.origin.items()},
             "codes": list(self.codes) or None,
-            "besides": list(self.besides) or None,
+            "unrecorded": list(self.unrecorded) or None,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -74,7 +74,7 @@ class Recipe:
                 settings[name] = tuple(given)
         if "seed" not in values:
             raise RequestError("these settings have no seed, so nothing can be made of them again")
-        codes, besides = _listed(values, "codes", str) or (), values.get("besides")
+        codes, unrecorded = _listed(values, "codes", str) or (), values.get("unrecorded", values.get("besides"))
         return cls(
             song=Song(values.get("caption", ""), values.get("lyrics", ""), metadata),
             seed=values["seed"],
@@ -82,7 +82,7 @@ class Recipe:
             normalize=bool(values.get("normalize", True)),
             origin={name: str(values[name]) for name in _ORIGIN if values.get(name) is not None},
             codes=parse_codes(codes) if isinstance(codes, str) else check_codes(codes),
-            besides=tuple(map(str, besides)) if isinstance(besides, (list, tuple)) else (),
+            unrecorded=tuple(map(str, unrecorded)) if isinstance(unrecorded, (list, tuple)) else (),
         )
 
 
@@ -94,7 +94,7 @@ def _listed(values: Mapping[str, Any], name: str, *also: type) -> Any:
     return given
 
 
-def besides(edit: Edit | None, morph: object, timbre: Sequence | None, retake: object) -> tuple[str, ...]:
+def unrecorded(edit: Edit | None, morph: object, timbre: Sequence | None, retake: object) -> tuple[str, ...]:
     """What of these a recipe does not tell. Of an edit it tells the audio codes, where the whole song plays them."""
     said = []
     if edit is not None and edit.source is not None:

@@ -11,6 +11,7 @@ from comfy_api.latest import ComfyExtension, io
 from .audio import DecodeNode, EncodeAudioNode
 from .batch import BatchSongsNode
 from .codes import AudioCodesNode, LoadCodesNode, SaveCodesNode
+from .comfy_runtime.versions import check_comfyui
 from .cover import CoverNode
 from .empty import EmptyLatentNode
 from .encode import EncodeNode
@@ -26,7 +27,6 @@ from .show import ShowSongNode
 from .song import SongNode
 from .stems import StemsNode
 from .timbre import TimbreNode
-from .versions import check_comfyui
 from .write import PolishNode, WriteNode
 
 NODES: list[type[io.ComfyNode]] = [

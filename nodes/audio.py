@@ -38,9 +38,9 @@ class DecodeNode(io.ComfyNode):
 
         latents, edits = from_latent(latent), edits_of(latent)
         parts = latents.split([count for _, count in edits])
-        with watched(notes=notes_on(edits, latent, normalize)) as hooks:
+        with watched(notes=notes_on(edits, latent, normalize)) as callbacks:
             waveforms = [
-                song_vae(vae).to_waveform(part, hooks, normalize, edit=edit)
+                song_vae(vae).to_waveform(part, callbacks, normalize, edit=edit)
                 for part, (edit, _) in zip(parts, edits, strict=True)
             ]
         # A source that ends within a frame sets the length of what was made of it, and so that of its neighbours.
@@ -78,6 +78,6 @@ class EncodeAudioNode(io.ComfyNode):
     def execute(cls, vae, audio) -> io.NodeOutput:
         from .comfy_runtime import song_vae, watched
 
-        with watched() as hooks:
-            latents = song_vae(vae).to_latents(audio["waveform"], audio["sample_rate"], hooks)
+        with watched() as callbacks:
+            latents = song_vae(vae).to_latents(audio["waveform"], audio["sample_rate"], callbacks)
         return io.NodeOutput(to_latent(latents))

@@ -68,14 +68,14 @@ class SaveCodesNode(io.ComfyNode):
     def execute(cls, codes, filename_prefix, song=None) -> io.NodeOutput:
         from ..acestep_core.song.codes import parse_songs
         from ..acestep_core.song.song import Song
-        from ..acestep_core.song.song_file import KeptSong, save_songs
+        from ..acestep_core.song.song_file import SavedSong, save_songs
 
         found = parse_songs(codes)
         if not found:
             raise RequestError("there are no audio codes to save: the text is empty")
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(*checked(filename_prefix))
         file = f"{name}_{counter:05}_.json"
-        save_songs(Path(folder) / file, [KeptSong(song or Song(""), item) for item in found])
+        save_songs(Path(folder) / file, [SavedSong(song or Song(""), item) for item in found])
         where = os.path.join(subfolder, file)
         saved = [{"filename": file, "subfolder": subfolder, "type": "output"}]
         return io.NodeOutput(ui={**ui.PreviewText(where).as_dict(), "codes": saved})

@@ -25,7 +25,7 @@ LYRICS = "conditioning_lyrics"
 TIMBRE = "reference_audio_timbre_latents"  # as ComfyUI's ReferenceTimbreAudio has it: a list of [1, 64, T]
 
 # What ComfyUI's nodes may add to an entry and only its own samplers act on.
-KSAMPLER_ONLY = {"area", "control", "end_percent", "hooks", "mask", "start_percent", "strength"}
+KSAMPLER_ONLY = {"area", "control", "end_percent", "callbacks", "mask", "start_percent", "strength"}
 # What nodes for other models add to an entry, and what to do instead.
 WITHOUT_EFFECT = {
     "guidance": "FluxGuidance changes nothing here: set the guidance of Sample Song or the cfg of KSampler",

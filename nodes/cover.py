@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.errors import RequestError
+from .comfy_runtime.versions import advanced
 from .sockets import EDITS, TaskSocket
 from .source import find_source, source_inputs, task_output
-from .versions import advanced
 
 
 class CoverNode(io.ComfyNode):

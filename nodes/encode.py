@@ -60,8 +60,8 @@ class EncodeNode(io.ComfyNode):
             notes = length_notes(song, task.seconds)
             song = replace(song, metadata=replace(song.metadata, duration=task.seconds))
             told = {"task": task.task, "tracks": task.tracks, "explicit_mask": not task.auto_mask}
-        with watched(notes=notes) as hooks:
-            text = pipeline.encode(text_encoder.model, song, hooks=hooks, **told)
+        with watched(notes=notes) as callbacks:
+            text = pipeline.encode(text_encoder.model, song, callbacks=callbacks, **told)
         return io.NodeOutput(to_conditioning(text, song, task, intermediate_device()))
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..acestep_core.errors import RequestError
+from .comfy_runtime.versions import advanced
 from .sample import MAX_SEED
 from .sockets import PLANNER, PlannerSocket, SongSocket
 from .source import need_source, source_inputs
-from .versions import advanced
 
 if TYPE_CHECKING:
     from ..acestep_core.song.codes import Codes
@@ -77,9 +77,9 @@ class ListenNode(io.ComfyNode):
 
         heard = heard_codes(model, audio, vae, latent, codes)
         ready = planner.ready(more=len(heard) + LYRICS_TOKENS)
-        with watched() as hooks:
+        with watched() as callbacks:
             sampling = replace(LISTENING, temperature=temperature)
-            (found,) = understand(ready, heard, [seed], sampling=sampling, hooks=hooks)
+            (found,) = understand(ready, heard, [seed], sampling=sampling, callbacks=callbacks)
         return io.NodeOutput(found.song, format_codes(heard))
 
 

@@ -6,9 +6,9 @@ from comfy_api.latest import io
 
 from ..acestep_core.checkpoints.catalog import VARIANTS, Kind
 from ..acestep_core.errors import AceStepError
+from .comfy_runtime.versions import advanced
 from .files import EMBEDDED, fingerprint, offered, resolve
 from .sockets import AUTO, LOADERS, TextEncoderSocket
-from .versions import advanced
 
 DTYPES = ["bfloat16", "float32", "fp8_e4m3fn"]
 

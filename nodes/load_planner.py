@@ -6,9 +6,9 @@ from comfy_api.latest import io
 
 from ..acestep_core.checkpoints.catalog import Kind
 from ..acestep_core.errors import AceStepError
+from .comfy_runtime.versions import advanced
 from .files import fingerprint, offered, resolve_planner
 from .sockets import AUTO, LOADERS, PlannerSocket
-from .versions import advanced
 
 DTYPES = ["bfloat16", "float16", "float32", "fp8_e4m3fn", "int8"]
 

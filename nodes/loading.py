@@ -20,7 +20,7 @@ def load_parts(
     has_tokenizer = parts.tokenizer is not None or parts.text_encoder.is_dir()
     tokenizer = parts.tokenizer if has_tokenizer else runtime.BUNDLED_TOKENIZER
     vae_dtype, home = runtime.vae_dtype(), runtime.homes()
-    with runtime.watched() as hooks:
+    with runtime.watched() as callbacks:
         network, report = load_network(
             parts.network,
             device=home.network,
@@ -28,22 +28,26 @@ def load_parts(
             variant=variant,
             ops=runtime.comfy_ops(storage, compute),
             encoder_ops=runtime.comfy_ops(storage, runtime.encoder_dtype(compute)),
-            hooks=hooks,
+            callbacks=callbacks,
         )
         encoder, _ = load_text_encoder(
             parts.text_encoder,
             device=home.text_encoder,
             dtype=runtime.text_encoder_dtype(),
             tokenizer=tokenizer,
-            hooks=hooks,
+            callbacks=callbacks,
         )
         check_widths(network, encoder)
         vae, _ = load_vae(
-            parts.vae, device=home.vae, dtype=vae_dtype, ops=runtime.comfy_ops(vae_dtype, vae_dtype), hooks=hooks
+            parts.vae,
+            device=home.vae,
+            dtype=vae_dtype,
+            ops=runtime.comfy_ops(vae_dtype, vae_dtype),
+            callbacks=callbacks,
         )
         song_vae = runtime.SongVAE(vae)
         if network.silence_latent is None:
-            song_vae.hear_silence(network, hooks)
+            song_vae.hear_silence(network, callbacks)
     runtime.show_note(read_config(parts.network).get("acestep_note", ""))
     model = runtime.wrap_network(network, pipeline.recommended(report.variant), storage, compute)
     return model, runtime.PlacedTextEncoder(encoder, prompt_style(network)), song_vae

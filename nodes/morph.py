@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .comfy_runtime.versions import advanced
 from .encode import length_notes
 from .sockets import EDITS
 from .source import need_source, source_inputs
-from .versions import advanced
 
 
 class MorphNode(io.ComfyNode):

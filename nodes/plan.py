@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..acestep_core.song.song import Song
+from .comfy_runtime.versions import advanced
 from .sample import MAX_SEED
 from .sockets import PLANNER, PlannerSocket, SongSocket
-from .versions import advanced
 
 if TYPE_CHECKING:
     from ..acestep_core.planner.functions import Planned
@@ -226,8 +226,8 @@ def think(planner: PlacedPlanner, song: Song, seeds: Sequence[int], rewrite: boo
     from .comfy_runtime import watched
 
     ready = planner.ready(song.caption, song.lyrics, rows=len(seeds))
-    with watched() as hooks:
-        return plan(ready, song, seeds, rewrite=rewrite, sampling=sampling, hooks=hooks)
+    with watched() as callbacks:
+        return plan(ready, song, seeds, rewrite=rewrite, sampling=sampling, callbacks=callbacks)
 
 
 def write(
@@ -246,8 +246,8 @@ def write(
     rows = len(seeds) * (2 if sampling.guided else 1)
     count = max(code_count(planned.song.metadata.duration) for planned in plans)
     ready = planner.ready(asked.caption, asked.lyrics, negative, rows=rows, more=count)
-    with watched() as hooks:
-        return codes(ready, plans, seeds, sampling=sampling, negative=negative, legacy=legacy, hooks=hooks)
+    with watched() as callbacks:
+        return codes(ready, plans, seeds, sampling=sampling, negative=negative, legacy=legacy, callbacks=callbacks)
 
 
 def best_first(planner: PlacedPlanner, song: Song, written: Sequence[Codes]) -> list[int]:
@@ -257,6 +257,6 @@ def best_first(planner: PlacedPlanner, song: Song, written: Sequence[Codes]) -> 
 
     logits = 4 * 4 * POSITIONS * planner.network.config.vocab_size  # of so many tokens at a time, and as much again
     ready = planner.ready(song.caption, song.lyrics, more=max(map(len, written)), beside=logits)
-    with watched() as hooks:
-        rewards = [each.reward for each in score(ready, written, song, hooks=hooks)]
+    with watched() as callbacks:
+        rewards = [each.reward for each in score(ready, written, song, callbacks=callbacks)]
     return sorted(range(len(written)), key=lambda i: -rewards[i])

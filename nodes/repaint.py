@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.config import FRAME_RATE
+from .comfy_runtime.versions import advanced
 from .sockets import EDITS, TaskSocket
 from .source import MAX_EDIT_SECONDS, need_source, parts, source_inputs, task_output
-from .versions import advanced
 
 MODES = ["balanced", "conservative", "aggressive"]
 

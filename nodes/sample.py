@@ -13,15 +13,15 @@ from ..acestep_core.errors import RequestError
 from ..acestep_core.sampling.guidance import METHODS
 from ..acestep_core.sampling.settings import SamplingSettings
 from ..acestep_core.sampling.solvers import SOLVERS
+from .comfy_runtime.versions import advanced
 from .latents import from_latent, to_latent
 from .sockets import SAMPLING
 from .song import duration_of
-from .versions import advanced
 
 if TYPE_CHECKING:
     import torch
 
-    from ..acestep_core.callbacks import Hooks
+    from ..acestep_core.callbacks import Callbacks
     from ..acestep_core.edit.edit import Edit
     from .conditioning import Entry
 
@@ -188,11 +188,11 @@ class SampleNode(io.ComfyNode):
         ignored = [*not_followed(model), *unheard(conditioning), *ignored]
         seeds, other_seeds = (iter(batch_seeds(first, sum(counts))) for first in (seed, retake_seed))
         made, edits = [], []
-        with watched(song_model(model).latent_format, notes=ignored) as hooks:
+        with watched(song_model(model).latent_format, notes=ignored) as callbacks:
             for group, count in zip(groups, counts, strict=True):
                 own, other = list(islice(seeds, count)), list(islice(other_seeds, count))
                 retake = (other, retake_variance) if retake_variance else None
-                latents, edit = sample_together(model, group, batch_size, seconds, own, settings, retake, hooks)
+                latents, edit = sample_together(model, group, batch_size, seconds, own, settings, retake, callbacks)
                 made.append(latents)
                 edits.append((edit, count))
         return io.NodeOutput(to_latent(torch.cat(made), edits))
@@ -206,7 +206,7 @@ def sample_together(
     seeds: list[int],
     settings: SamplingSettings,
     retake,
-    hooks: Hooks,
+    callbacks: Callbacks,
 ) -> tuple[torch.Tensor, Edit | None]:
     """Latents [len(seeds), T, 64] of songs that differ in their words alone, and the edit that they are."""
     from ..acestep_core import pipeline
@@ -230,7 +230,7 @@ def sample_together(
         morph=song.morph and song.morph.repeated(takes),
         timbre=references(song.timbre),
         retake=retake,
-        hooks=hooks,
+        callbacks=callbacks,
     )
     return latents, edit
 

@@ -60,8 +60,8 @@ def find_source(
         waveform = source_waveform(audio["waveform"], audio["sample_rate"])
         if room:
             waveform, added = extend(waveform, *room)
-        with watched() as hooks:
-            latents = song_vae(vae).to_latents(waveform, SAMPLE_RATE, hooks)
+        with watched() as callbacks:
+            latents = song_vae(vae).to_latents(waveform, SAMPLE_RATE, callbacks)
         ignored = ["the latent is ignored: the song to work on is the audio"] if latent is not None else []
         return SourceSong(latents, waveform, added, (*unheard_channels(audio["waveform"]), *ignored))
     if latent is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.edit.tasks import TRACKS
+from .comfy_runtime.versions import advanced
 from .repaint import edge_inputs
 from .sockets import EDITS, TaskSocket
 from .source import MAX_EDIT_SECONDS, need_source, parts, source_inputs, task_output
-from .versions import advanced
 
 OPERATIONS = {"extract": "extract", "add": "lego", "complete": "complete"}
 

@@ -40,6 +40,6 @@ class TimbreNode(io.ComfyNode):
         from .conditioning import with_timbre
 
         heard = reference_audio(audio["waveform"], audio["sample_rate"])
-        with watched(notes=unheard_channels(audio["waveform"])) as hooks:
-            latents = song_vae(vae).to_latents(heard, SAMPLE_RATE, hooks)
+        with watched(notes=unheard_channels(audio["waveform"])) as callbacks:
+            latents = song_vae(vae).to_latents(heard, SAMPLE_RATE, callbacks)
         return io.NodeOutput(with_timbre(conditioning, latents.to(intermediate_device())))

@@ -9,9 +9,9 @@ from comfy_api.latest import io
 from ..acestep_core.config import MAX_SECONDS
 from ..acestep_core.song.languages import LANGUAGES
 from ..acestep_core.song.song import Metadata
+from .comfy_runtime.versions import advanced
 from .sample import MAX_SEED
 from .sockets import AUTO, PLANNER, PlannerSocket, SongSocket
-from .versions import advanced
 
 
 def temperature_input() -> io.Input:
@@ -79,7 +79,7 @@ class WriteNode(io.ComfyNode):
         from ..acestep_core.planner.functions import WRITING, compose
         from .comfy_runtime import LYRICS_TOKENS, watched
 
-        with watched() as hooks:
+        with watched() as callbacks:
             (written,) = compose(
                 planner.ready(idea, more=LYRICS_TOKENS),
                 idea,
@@ -87,7 +87,7 @@ class WriteNode(io.ComfyNode):
                 instrumental=instrumental,
                 facts=Metadata(language=None if language == AUTO else language, duration=duration or None),
                 sampling=replace(WRITING, temperature=temperature),
-                hooks=hooks,
+                callbacks=callbacks,
             )
         return io.NodeOutput(written.song)
 
@@ -124,7 +124,7 @@ class PolishNode(io.ComfyNode):
         from .comfy_runtime import LYRICS_TOKENS, watched
 
         ready = planner.ready(song.caption, song.lyrics, more=LYRICS_TOKENS)
-        with watched() as hooks:
+        with watched() as callbacks:
             sampling = replace(WRITING, temperature=temperature)
-            (polished,) = polish(ready, song, [seed], sampling=sampling, hooks=hooks)
+            (polished,) = polish(ready, song, [seed], sampling=sampling, callbacks=callbacks)
         return io.NodeOutput(polished.song)

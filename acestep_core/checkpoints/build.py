@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..models.layers import Ops
@@ -86,7 +86,7 @@ def load_network(
     variant: str | None = None,
     ops: Ops = PlainOps,
     encoder_ops: Ops | None = None,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> tuple[AceStepModel, LoadReport]:
     """The diffusion model with its encoders from an original or diffusers folder, or a ComfyUI file.
 
@@ -94,9 +94,9 @@ def load_network(
     as `model_version`. `ops`, `encoder_ops`: as for AceStepModel. `silence_latent` lies on `device` in float32; it is
     None where the checkpoint has none: call `ensure_silence`. Raises CheckpointError.
     """
-    source, hooks = open_network(Path(path), variant), hooks or Hooks()
+    source, callbacks = open_network(Path(path), variant), callbacks or Callbacks()
     if source.guessed:
-        hooks.warn(
+        callbacks.warn(
             f"{source.path.name} does not say which variant it is; taken for {source.variant.name}: name its variant "
             "where that is wrong"
         )
@@ -107,7 +107,7 @@ def load_network(
         model = AceStepModel(_named(source), ops, "meta", dtype, encoder_ops)
     for part in source.without:
         setattr(model, part, None)
-    report = fill(model, source, torch.device(device), dtype, hooks)
+    report = fill(model, source, torch.device(device), dtype, callbacks)
     if silence is not None:
         model.silence_latent = silence.to(device)
     return model, report
@@ -119,14 +119,14 @@ def load_vae(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     ops: Ops = PlainOps,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> tuple[OobleckVAE, LoadReport]:
     """The VAE from its folder, a diffusers folder, a file in diffusers' or stable-audio-tools' names, or an all-in-one
     file. Weight norm is folded. Raises CheckpointError."""
     source = open_vae(Path(path))
     with refusing(source):
         vae = OobleckVAE(source.config, ops, "meta", dtype)
-    return vae, fill(vae, source, torch.device(device), dtype, hooks or Hooks())
+    return vae, fill(vae, source, torch.device(device), dtype, callbacks or Callbacks())
 
 
 def load_text_encoder(
@@ -135,7 +135,7 @@ def load_text_encoder(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     tokenizer: str | Path | None = None,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> tuple[TextEncoder, LoadReport]:
     """The text encoder from its folder, a diffusers folder, or a ComfyUI file, with its tokenizer.
 
@@ -150,17 +150,17 @@ def load_text_encoder(
     words = Tokenizer.from_folder(tokenizer_folder(path, source, tokenizer))
     with refusing(source):
         module = build_qwen3(source.config, "meta", dtype)
-    report = fill(module, source, torch.device(device), dtype, hooks or Hooks())
+    report = fill(module, source, torch.device(device), dtype, callbacks or Callbacks())
     materialise_buffers(module, device)
     return TextEncoder(module, words), report
 
 
-def ensure_silence(model: AceStepModel, vae: OobleckVAE | None = None, hooks: Hooks | None = None) -> None:
+def ensure_silence(model: AceStepModel, vae: OobleckVAE | None = None, callbacks: Callbacks | None = None) -> None:
     """Gives `model` a silence latent if its checkpoint had none: what `vae` makes of silence, else measured values."""
     if model.silence_latent is not None:
         return
-    hooks = hooks or Hooks()
-    hooks.check("encode silence")
+    callbacks = callbacks or Callbacks()
+    callbacks.check("encode silence")
     if vae is not None:
         weight = vae.encoder.conv1.weight
         silence, origin = encoded_silence(vae, weight.device, weight.dtype), "encoded with the VAE"
@@ -168,7 +168,7 @@ def ensure_silence(model: AceStepModel, vae: OobleckVAE | None = None, hooks: Ho
         silence, origin = tabulated_silence(), "taken from a table"
     log.info("silence latent: not in the checkpoint, %s", origin)
     model.silence_latent = silence.to(model.null_condition_emb.device)
-    hooks.report("encode silence", 1, 1)
+    callbacks.report("encode silence", 1, 1)
 
 
 def _named(source: NetworkSource) -> ModelConfig:
@@ -197,7 +197,9 @@ def refusing(source: Source) -> Iterator[None]:
         raise CheckpointError(f"{source.path} describes a network that cannot be built: {error}") from error
 
 
-def fill(module: nn.Module, source: Source, device: torch.device, dtype: torch.dtype, hooks: Hooks) -> LoadReport:
+def fill(
+    module: nn.Module, source: Source, device: torch.device, dtype: torch.dtype, callbacks: Callbacks
+) -> LoadReport:
     """Replaces every parameter of `module`, which lies on the meta device."""
     started = time.perf_counter()
     wanted = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
@@ -206,8 +208,8 @@ def fill(module: nn.Module, source: Source, device: torch.device, dtype: torch.d
     sizes = {name: sum(entry.size for entry in weight.entries) for name, weight in weights.items()}
     total, done = sum(sizes.values()), 0
     stage = f"load {source.kind.value}"
-    hooks.check(stage)
-    hooks.report(stage, 0, total)
+    callbacks.check(stage)
+    callbacks.report(stage, 0, total)
     # In the order of the file, for the sake of spinning disks. A host may call this in inference mode, which must not
     # mark the weights for ever; the threads do not inherit it.
     order = sorted(wanted, key=lambda name: (str(weights[name].value.file), weights[name].value.start))
@@ -220,8 +222,8 @@ def fill(module: nn.Module, source: Source, device: torch.device, dtype: torch.d
             for future in as_completed(futures):
                 future.result()
                 done += sizes[futures[future]]
-                hooks.report(stage, done, total)
-                hooks.check(stage)  # after it: a stop at the last of it counts too
+                callbacks.report(stage, done, total)
+                callbacks.check(stage)  # after it: a stop at the last of it counts too
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..errors import AceStepError, RequestError
 from .catalog import RELEASES, Release, release
 
@@ -94,7 +94,7 @@ def download(
     name: str,
     root: str | Path,
     *,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
     announce: Callable[[Plan], None] | None = None,
     endpoint: str | None = None,
 ) -> Plan:
@@ -103,7 +103,7 @@ def download(
     `announce` is told the plan before the first byte. Progress is reported in bytes as stage "download". Raises
     DownloadError when the disk is too small or the server fails; calling again continues.
     """
-    hooks, root = hooks or Hooks(), Path(root).expanduser()
+    callbacks, root = callbacks or Callbacks(), Path(root).expanduser()
     plan = plan_download(name, root, endpoint=endpoint)
     if announce is not None:
         announce(plan)
@@ -113,10 +113,10 @@ def download(
     total = sum(file.size for file in plan.files)
     done = 0
     for file in plan.files:
-        hooks.check("download")
-        _fetch(file, _Meter(hooks, done, total), endpoint)
+        callbacks.check("download")
+        _fetch(file, _Meter(callbacks, done, total), endpoint)
         done += file.size
-        hooks.report("download", done, total)
+        callbacks.report("download", done, total)
     log.info("download %s: %d files, %.2f GB into %s", name, len(plan.files), total / 1e9, plan.root)
     return plan
 
@@ -199,7 +199,7 @@ def _sha256(path: Path) -> str:
 
 
 class _Part(io.FileIO):
-    """A growing file that tells the hooks how large it is."""
+    """A growing file that tells the callbacks how large it is."""
 
     def __init__(self, path: Path, meter: _Meter):
         super().__init__(path, "ab")
@@ -223,17 +223,17 @@ def _free_space(root: Path) -> int:
 class _Meter:
     """Progress of one file as progress of the whole download."""
 
-    hooks: Hooks
+    callbacks: Callbacks
     before: int
     total: int
 
     def report(self, count: int) -> None:
-        self.hooks.check("download")
-        self.hooks.report("download", min(self.before + count, self.total), self.total)
+        self.callbacks.check("download")
+        self.callbacks.report("download", min(self.before + count, self.total), self.total)
 
 
 def _silent_bar() -> type:
-    """A progress bar for huggingface_hub that draws nothing: progress is the hooks' business."""
+    """A progress bar for huggingface_hub that draws nothing: progress is the callbacks' business."""
     from tqdm import tqdm
 
     class Bar(tqdm):

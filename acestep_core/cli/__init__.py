@@ -23,7 +23,7 @@ from .planner_commands import listen_to_song, plan_song, write_song
 from .terminal import Terminal
 
 if TYPE_CHECKING:
-    from ..callbacks import Hooks
+    from ..callbacks import Callbacks
     from ..pipeline import Model, Result
     from ..recipe import Recipe
 
@@ -79,14 +79,14 @@ def make_songs(arguments: Sequence[str], terminal: Terminal) -> None:
 
 def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
     from ..audio import check_writable
-    from ..callbacks import Hooks
+    from ..callbacks import Callbacks
     from ..pipeline import generate
 
     recipes, batch = read_recipes(given), given.get("batch", 1)
     check_counts(given, "batch")
     paths = [check_writable(path) for path in output_paths(given.get("output"), batch * len(recipes))]
-    hooks = Hooks() if given.get("quiet") else Hooks(progress=terminal.progress)
-    model = _load(recipes[0], given, hooks)
+    callbacks = Callbacks() if given.get("quiet") else Callbacks(progress=terminal.progress)
+    model = _load(recipes[0], given, callbacks)
     if model.note and not given.get("quiet"):
         terminal.line(model.note)
     failures = []
@@ -99,7 +99,7 @@ def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
             settings=recipe.settings,
             normalize=recipe.normalize,
             edit=recipe.edit,
-            hooks=hooks,
+            callbacks=callbacks,
         )
         for item in range(batch):
             try:
@@ -129,7 +129,7 @@ def _write(path: Path, result: Result, item: int, terminal: Terminal) -> Path:
         return spare
 
 
-def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
+def _load(recipe: Recipe, given: dict[str, Any], callbacks: Callbacks) -> Model:
     from ..pipeline import load_model
     from ..recipe import DTYPES
     from ..runtime.devices import Precision, pick_device
@@ -157,7 +157,7 @@ def _load(recipe: Recipe, given: dict[str, Any], hooks: Hooks) -> Model:
         graphs=given.get("graphs", False),
         compile=given.get("compile", False),
         models_dir=given.get("models_dir"),
-        hooks=hooks,
+        callbacks=callbacks,
     )
     model.origin = {**model.origin, **chosen}
     return model
@@ -221,14 +221,14 @@ def download_model(arguments: Sequence[str], terminal: Terminal) -> None:
     parser.add_argument("--models-dir", metavar="DIR", help="where to put it")
     options = parser.parse_args(arguments)
 
-    from ..callbacks import Hooks
+    from ..callbacks import Callbacks
     from ..checkpoints.catalog import default_roots
     from ..checkpoints.download import download
 
     plan = download(
         options.name,
         default_roots(options.models_dir)[0],
-        hooks=Hooks(progress=terminal.progress),
+        callbacks=Callbacks(progress=terminal.progress),
         announce=lambda plan: terminal.line(str(plan)),
     )
     print(f"{options.name} is in {plan.root.absolute()}")

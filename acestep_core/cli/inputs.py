@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..files import read_text
-from ..song.song_file import FACTS, KeptSong, load_codes, load_songs
+from ..song.song_file import METADATA_FIELDS, SavedSong, load_codes, load_songs
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -88,11 +88,11 @@ def _recipe(given: Mapping[str, Any], told: dict[str, Any]) -> Recipe:
     recipe.settings.resolve(TURBO)
     batch_seeds(recipe.seed, 1)
     _check_length(recipe)
-    if recipe.besides:
+    if recipe.unrecorded:
         log.warning(
             "%s was made of more than its tags can tell: %s. This is another song, of its words%s",
             given.get("from"),
-            ", ".join(recipe.besides),
+            ", ".join(recipe.unrecorded),
             " and codes" if recipe.codes else "",
         )
     return recipe
@@ -126,16 +126,16 @@ def _replaced_by(given: Mapping[str, Any], base: Mapping[str, Any]) -> set[str]:
     return replaced
 
 
-def read_songs(given: Mapping[str, Any]) -> list[KeptSong]:
+def read_songs(given: Mapping[str, Any]) -> list[SavedSong]:
     """The songs of the file of `--from`, or a new one, with what the options say of them."""
     _check_standard_input(given)
     path = given.get("from")
-    kept = [KeptSong()] if path is None else _kept(path)
+    kept = [SavedSong()] if path is None else _kept(path)
     lyrics = read_text(given["lyrics"], "lyrics file") if "lyrics" in given else None
     songs = []
     for item in kept:
         song = item.song
-        facts = replace(song.metadata, **{name: given[name] for name in FACTS if name in given})
+        facts = replace(song.metadata, **{name: given[name] for name in METADATA_FIELDS if name in given})
         caption = given.get("caption", song.caption)
         song = replace(song, caption=caption, lyrics=song.lyrics if lyrics is None else lyrics, metadata=facts)
         songs.append(replace(item, song=song))
@@ -152,11 +152,11 @@ def _check_words(path: str, songs: Sequence[Song], empty: bool) -> None:
         raise RequestError(f"{path} holds no words of a song: say how it shall sound")
 
 
-def _kept(path: str) -> list[KeptSong]:
+def _kept(path: str) -> list[SavedSong]:
     if is_song_file(path):
         return list(load_songs(path))
     from ..audio import read_settings
     from ..recipe import Recipe
 
     recipe = Recipe.from_dict({"seed": 0, **read_settings(path)})
-    return [KeptSong(recipe.song, recipe.codes)]
+    return [SavedSong(recipe.song, recipe.codes)]

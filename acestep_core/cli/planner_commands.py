@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RequestError
 from ..files import check_place, write_text
 from ..song.song import Metadata
-from ..song.song_file import FACTS, KeptSong, load_codes, to_json
+from ..song.song_file import METADATA_FIELDS, SavedSong, load_codes, to_json
 from .inputs import check_counts, is_song_file, read_songs
 from .options import listen_parser, plan_parser, write_parser
 from .terminal import Terminal
 
 if TYPE_CHECKING:
-    from ..callbacks import Hooks
+    from ..callbacks import Callbacks
     from ..planner.functions import Written
     from ..planner.load_planner import Planner
     from ..planner.token_sampling import Sampling
@@ -42,14 +42,16 @@ def plan_song(arguments: Sequence[str], terminal: Terminal) -> None:
     check_counts(given, "batch", "best_of")
     songs = read_songs(given)
 
-    def make(planner: Planner, seeds: Sequence[int], hooks: Hooks) -> list[KeptSong]:
-        return [made for song in songs for made in _planned(planner, song, seeds, given, hooks)]
+    def make(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
+        return [made for song in songs for made in _planned(planner, song, seeds, given, callbacks)]
 
     tries = 1 if given.get("no_codes") else given.get("best_of", 1)
     _run(given, terminal, make, seeds=max(given.get("batch", 1), tries))
 
 
-def _planned(planner: Planner, kept: KeptSong, seeds: Sequence[int], given: Given, hooks: Hooks) -> list[KeptSong]:
+def _planned(
+    planner: Planner, kept: SavedSong, seeds: Sequence[int], given: Given, callbacks: Callbacks
+) -> list[SavedSong]:
     """One song, as often as the batch is large."""
     from ..planner.functions import CODING, PLANNING, ignored, plan
     from ..planner.functions import codes as write_codes
@@ -64,20 +66,22 @@ def _planned(planner: Planner, kept: KeptSong, seeds: Sequence[int], given: Give
     without = [f"--{name.replace('_', '-')}" for name in of_codes] if given.get("no_codes") else []
     for sentence in ignored(kept.song, rewrite=rewrite, negative=given.get("negative", ""), guidance=guidance,
                             without_codes=without):  # fmt: skip
-        hooks.warn(sentence)
-    plans = plan(planner, kept.song, seeds if each else seeds[:1], rewrite=rewrite, sampling=sampling, hooks=hooks)
+        callbacks.warn(sentence)
+    plans = plan(
+        planner, kept.song, seeds if each else seeds[:1], rewrite=rewrite, sampling=sampling, callbacks=callbacks
+    )
     if given.get("no_codes"):
-        made = [KeptSong(item.song, genres=kept.genres, seed=seed) for item, seed in zip(plans, seeds, strict=True)]
+        made = [SavedSong(item.song, genres=kept.genres, seed=seed) for item, seed in zip(plans, seeds, strict=True)]
         return made[:batch]
     sampling = _sampling(CODING, given, "guidance")
     wishes = {"sampling": sampling, "negative": given.get("negative", ""), "legacy": given.get("first_layout", False)}
     planned = plans if each else plans[0]
     if tries > 1:
-        best = best_codes(planner, planned, seeds, **wishes, hooks=hooks)[:batch]
-        return [KeptSong(item.song, item.codes, kept.genres, item.seed, round(item.score.reward, 4)) for item in best]
-    written = write_codes(planner, planned, seeds, **wishes, hooks=hooks)
+        best = best_codes(planner, planned, seeds, **wishes, callbacks=callbacks)[:batch]
+        return [SavedSong(item.song, item.codes, kept.genres, item.seed, round(item.score.reward, 4)) for item in best]
+    written = write_codes(planner, planned, seeds, **wishes, callbacks=callbacks)
     songs = [item.song for item in plans] if each else [plans[0].song] * len(seeds)
-    return [KeptSong(*made) for made in zip(songs, written, [kept.genres] * len(seeds), seeds, strict=True)]
+    return [SavedSong(*made) for made in zip(songs, written, [kept.genres] * len(seeds), seeds, strict=True)]
 
 
 # --- acestep write --------------------------------------------------------------------------------------------------
@@ -102,13 +106,13 @@ def _compose(given: Given, terminal: Terminal) -> None:
                 f"--{name} is for a song that is there already; an idea is told in words, and what comes out can be "
                 "changed with `acestep plan --from`"
             )
-    wishes = {"facts": Metadata(**_given(given, *FACTS)), "instrumental": given.get("instrumental", False)}
+    wishes = {"facts": Metadata(**_given(given, *METADATA_FIELDS)), "instrumental": given.get("instrumental", False)}
 
-    def make(planner: Planner, seeds: Sequence[int], hooks: Hooks) -> list[KeptSong]:
+    def make(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
         from ..planner.functions import WRITING, compose
 
         sampling = _sampling(WRITING, given)
-        return _kept(compose(planner, given["idea"], seeds, **wishes, sampling=sampling, hooks=hooks), seeds)
+        return _kept(compose(planner, given["idea"], seeds, **wishes, sampling=sampling, callbacks=callbacks), seeds)
 
     _run(given, terminal, make, seeds=given.get("batch", 1))
 
@@ -118,11 +122,13 @@ def _polish(given: Given, terminal: Terminal) -> None:
         raise RequestError("--instrumental is for an idea; a song that is there already is one if it has no lyrics")
     songs = [kept.song for kept in read_songs(given)]
 
-    def make(planner: Planner, seeds: Sequence[int], hooks: Hooks) -> list[KeptSong]:
+    def make(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
         from ..planner.functions import WRITING, polish
 
         each = [song for song in songs for _ in seeds]
-        return _kept(polish(planner, each, seeds * len(songs), sampling=_sampling(WRITING, given), hooks=hooks), seeds)
+        return _kept(
+            polish(planner, each, seeds * len(songs), sampling=_sampling(WRITING, given), callbacks=callbacks), seeds
+        )
 
     _run(given, terminal, make, seeds=given.get("batch", 1))
 
@@ -141,24 +147,24 @@ def listen_to_song(arguments: Sequence[str], terminal: Terminal) -> None:
 
         waveform, codes = read_audio(path), []
 
-    def make(planner: Planner, seeds: Sequence[int], hooks: Hooks) -> list[KeptSong]:
+    def make(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
         from ..planner.functions import LISTENING, understand
 
-        songs = codes or [_codes_of(waveform, given, hooks)]
+        songs = codes or [_codes_of(waveform, given, callbacks)]
         each = [song for song in songs for _ in seeds]
-        heard = understand(planner, each, seeds * len(songs), sampling=_sampling(LISTENING, given), hooks=hooks)
+        heard = understand(planner, each, seeds * len(songs), sampling=_sampling(LISTENING, given), callbacks=callbacks)
         return _kept(heard, seeds, each)
 
     _run(given, terminal, make, seeds=given.get("batch", 1))
 
 
-def _codes_of(waveform: Any, given: Given, hooks: Hooks) -> Codes:
+def _codes_of(waveform: Any, given: Given, callbacks: Callbacks) -> Codes:
     from ..config import SAMPLE_RATE
     from ..pipeline import encode_audio, load_model, tokenize
 
     options = _given(given, "dtype", "models_dir", "offload")
-    model = load_model(given.get("model", "nano"), device=given.get("device", "auto"), **options, hooks=hooks)
-    return tokenize(model, encode_audio(model, waveform, SAMPLE_RATE, hooks=hooks), hooks)[0]
+    model = load_model(given.get("model", "nano"), device=given.get("device", "auto"), **options, callbacks=callbacks)
+    return tokenize(model, encode_audio(model, waveform, SAMPLE_RATE, callbacks=callbacks), callbacks)[0]
 
 
 # --- what they share ------------------------------------------------------------------------------------------------
@@ -172,19 +178,19 @@ def _sampling(usual: Sampling, given: Given, *more: str) -> Sampling:
     return replace(usual, **_given(given, "temperature", "top_p", *more))
 
 
-def _kept(written: Sequence[Written], seeds: Sequence[int], codes: Sequence[Codes] = ()) -> list[KeptSong]:
+def _kept(written: Sequence[Written], seeds: Sequence[int], codes: Sequence[Codes] = ()) -> list[SavedSong]:
     """What the planner wrote, for each of the seeds in turn."""
     return [
-        KeptSong(item.song, codes[i] if codes else (), item.genres, seeds[i % len(seeds)])
+        SavedSong(item.song, codes[i] if codes else (), item.genres, seeds[i % len(seeds)])
         for i, item in enumerate(written)
     ]
 
 
 def _run(
-    given: Given, terminal: Terminal, make: Callable[[Planner, list[int], Hooks], list[KeptSong]], *, seeds: int
+    given: Given, terminal: Terminal, make: Callable[[Planner, list[int], Callbacks], list[SavedSong]], *, seeds: int
 ) -> None:
     """Loads the planner, lets `make` use it with so many seeds and writes what it made."""
-    from ..callbacks import Hooks
+    from ..callbacks import Callbacks
     from ..cli import log_lines
     from ..planner.load_planner import load_planner
     from ..planner.token_sampling import Sampling
@@ -194,11 +200,11 @@ def _run(
     all_seeds = batch_seeds(given.get("seed", random_seed()), seeds)
     _sampling(Sampling(), given, "guidance")  # checks them
     output = check_place(given["output"]) if "output" in given else None
-    hooks = Hooks() if given.get("quiet") else Hooks(progress=terminal.progress)
+    callbacks = Callbacks() if given.get("quiet") else Callbacks(progress=terminal.progress)
     options = _given(given, "device", "dtype", "storage", "tokenizer", "models_dir", "offload")
     with log_lines(terminal, given):
-        planner = load_planner(given.get("planner", "nano"), **options, hooks=hooks)
-        text = to_json(make(planner, all_seeds, hooks))
+        planner = load_planner(given.get("planner", "nano"), **options, callbacks=callbacks)
+        text = to_json(make(planner, all_seeds, callbacks))
     if output is None:
         _print(text)
     else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..config import VAEConfig
 from ..errors import RequestError
 from .oobleck import OobleckVAE, sample_latents
@@ -58,13 +58,13 @@ def decode_tiled(
     latents: Tensor,
     tile_frames: int = 512,
     overlap_frames: int = 9,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
     """Latents [B, T, 64] to a waveform [B, 2, 1920 T] on the CPU, float32, never holding more than one tile.
 
     `device` is where to compute, by default where the network's weights are. Raises RequestError for an overlap that
-    would change the sound, Cancelled when `hooks` ask for it.
+    would change the sound, Cancelled when `callbacks` ask for it.
     """
     layout = _layout(latents.shape[1], tile_frames, overlap_frames, decoder_reach(vae.config))
     batch, hop, device = len(latents), vae.config.hop, device or vae.device
@@ -74,7 +74,7 @@ def decode_tiled(
         wave = vae.decode(latents[item : item + 1, tile.first : tile.last].to(device))
         result[item, :, tile.start * hop : tile.end * hop] = wave[0, :, _kept(tile, hop)]
 
-    _each_tile(layout, batch, compute, "decode", hooks or Hooks())
+    _each_tile(layout, batch, compute, "decode", callbacks or Callbacks())
     return result
 
 
@@ -84,7 +84,7 @@ def encode_tiled(
     waveform: Tensor,
     tile_frames: int = 750,
     overlap_frames: int = 7,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
     device: torch.device | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -103,7 +103,7 @@ def encode_tiled(
         for result, part in zip((mean, std), vae.posterior(window), strict=True):
             result[item, tile.start : tile.end] = part[0, _kept(tile, 1)]
 
-    _each_tile(layout, len(waveform), compute, "encode", hooks or Hooks())
+    _each_tile(layout, len(waveform), compute, "encode", callbacks or Callbacks())
     return sample_latents(mean, std, generator)
 
 
@@ -148,10 +148,12 @@ def _kept(tile: Tile, hop: int) -> slice:
     return slice((tile.start - tile.first) * hop, (tile.end - tile.first) * hop)
 
 
-def _each_tile(layout: TileLayout, batch: int, compute: Callable[[int, Tile], None], stage: str, hooks: Hooks) -> None:
+def _each_tile(
+    layout: TileLayout, batch: int, compute: Callable[[int, Tile], None], stage: str, callbacks: Callbacks
+) -> None:
     """Items one after another, so that memory is that of one tile whatever the batch."""
     work = [(item, tile) for item in range(batch) for tile in layout]
     for done, (item, tile) in enumerate(work, 1):
-        hooks.check(stage)
+        callbacks.check(stage)
         compute(item, tile)
-        hooks.report(stage, done, len(work))
+        callbacks.report(stage, done, len(work))

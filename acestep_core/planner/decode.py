@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..errors import NonFiniteError, RequestError
-from ..runtime.cuda_graphs import Pace, can_record
+from ..runtime.cuda_graphs import Pace, can_capture
 from .decode_graph import Recorded, in_buckets
 from .grammar import Grammar, State, free_text
 from .network import PREFILL, ROOM, PlannerNetwork, logits
@@ -68,16 +68,16 @@ class Run:
     network: PlannerNetwork
     vocabulary: Vocabulary
     sampling: Sampling
-    hooks: Hooks
+    callbacks: Callbacks
     ways: Ways
     device: torch.device
     stage: str
 
     def check(self) -> None:
-        self.hooks.check(self.stage)
+        self.callbacks.check(self.stage)
 
     def report(self, step: int, total: int, tokens: int) -> None:
-        self.hooks.report(self.stage, step, total, tokens=tokens)
+        self.callbacks.report(self.stage, step, total, tokens=tokens)
 
 
 @torch.no_grad()
@@ -87,22 +87,22 @@ def generate(
     rows: Sequence[Row],
     *,
     sampling: Sampling | None = None,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
     ways: Ways | None = None,
     device: torch.device | None = None,
     stage: str = "plan",
 ) -> list[list[int]]:
     """The new token ids of each row: audio codes as ids, text without the end of its turn.
 
-    `device`: where to compute; by default where the network's weights are. The hooks are asked before every token and
-    told after every token; `stage` is what they call it. Raises RequestError for a row that the context does not hold,
+    `device`: where to compute; by default where the network's weights are. The callbacks run before and
+    after every token; `stage` is what they call it. Raises RequestError for a row that the context does not hold,
     NonFiniteError when the network gives NaN or infinity, Cancelled.
     """
     run = Run(
         network,
         vocabulary,
         sampling or Sampling(),
-        hooks or Hooks(),
+        callbacks or Callbacks(),
         ways or Ways(),
         device or network.embed_tokens.weight.device,
         stage,
@@ -253,7 +253,7 @@ def _codes(run: Run, rows: Sequence[Row], guided: bool) -> list[list[int]]:
         loop.require_finite()
         run.report(1, count, len(rows))
         step = loop.step
-        if run.ways.graphs and can_record(run.device, run.network):
+        if run.ways.graphs and can_capture(run.device, run.network):
             step = Recorded(step, run.device)
         length = max(batch.lengths)
         for i in range(1, count):

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from ..runtime.cuda_graphs import recorded
+from ..runtime.cuda_graphs import capture
 
 log = logging.getLogger("acestep")
 
@@ -42,7 +42,7 @@ class Recorded:
             self._step(extent)
             return
         if self._graph is None:
-            self._graph = recorded(partial(self._step, extent), self._device, log.info)
+            self._graph = capture(partial(self._step, extent), self._device, log.info)
             self._works = self._graph is not None
         if self._graph is None:
             self._step(extent)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..config import FRAME_RATE, FRAMES_PER_CODE, MAX_SECONDS
 from ..errors import RequestError
 from ..runtime.phase import phase
@@ -78,7 +78,7 @@ def plan(
     rewrite: bool = True,
     language: bool = True,
     sampling: Sampling = PLANNING,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> list[Planned]:
     """Lets the planner choose what a song leaves open: tempo, key, time signature, duration.
 
@@ -93,7 +93,7 @@ def plan(
             given = {name: value for name, value in given_block(song).items() if name not in skip}
             grammar = Grammar(planner.vocabulary, given, frozenset(skip), then_lyrics=False)
             rows[i] = Row(prompts.plan_prompt(planner.vocabulary, song.caption, song.sung_lyrics), seeds[i], grammar)
-    answers = dict(zip(rows, _run(planner, list(rows.values()), sampling, "plan", hooks), strict=True))
+    answers = dict(zip(rows, _run(planner, list(rows.values()), sampling, "plan", callbacks), strict=True))
     planned = []
     for i, song in enumerate(songs):
         block = _split(planner.vocabulary, answers[i])[0] if i in answers else given_block(song)
@@ -124,7 +124,7 @@ def codes(
     sampling: Sampling = CODING,
     negative: str = "",
     legacy: bool = False,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> list[Codes]:
     """Audio codes for the whole duration of each song, five a second.
 
@@ -146,7 +146,7 @@ def codes(
                 ),
             )
         )
-    answers = _run(planner, rows, sampling, "codes", hooks)
+    answers = _run(planner, rows, sampling, "codes", callbacks)
     found = [tuple(planner.vocabulary.codes_among(answer)) for answer in answers]
     return [answer[:count] for answer, count in zip(found, counts, strict=True)]
 
@@ -159,7 +159,7 @@ def compose(
     instrumental: bool = False,
     facts: Metadata | None = None,
     sampling: Sampling = WRITING,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> list[Written]:
     """Whole songs from one line each; an empty line lets the planner have an idea of its own.
 
@@ -173,7 +173,7 @@ def compose(
         for idea, seed in zip(ideas, seeds, strict=True)
     ]
     written = []
-    for idea, answer in zip(ideas, _run(planner, rows, sampling, "write", hooks), strict=True):
+    for idea, answer in zip(ideas, _run(planner, rows, sampling, "write", callbacks), strict=True):
         block, lyrics = _split(planner.vocabulary, answer)
         if instrumental:
             lyrics = _without_words(lyrics)
@@ -188,7 +188,7 @@ def polish(
     seeds: Sequence[int],
     *,
     sampling: Sampling = WRITING,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> list[Written]:
     """Rough captions and lyrics told in the words of training ("format"), facts filled in. Lyrics that do not come back
     are kept, and a song without lyrics stays one."""
@@ -202,7 +202,7 @@ def polish(
         for song, seed in zip(songs, seeds, strict=True)
     ]
     polished = []
-    for song, answer in zip(songs, _run(planner, rows, sampling, "polish", hooks), strict=True):
+    for song, answer in zip(songs, _run(planner, rows, sampling, "polish", callbacks), strict=True):
         block, lyrics = _split(planner.vocabulary, answer)
         merged = _merged(song, block)
         if not song.instrumental and lyrics:
@@ -217,7 +217,7 @@ def understand(
     seeds: Sequence[int],
     *,
     sampling: Sampling = LISTENING,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> list[Written]:
     """What song the audio codes are: caption, lyrics, facts. The duration is the codes' own, not the planner's guess.
 
@@ -230,7 +230,7 @@ def understand(
         for item, seed in zip(each, seeds, strict=True)
     ]
     heard = []
-    for item, answer in zip(each, _run(planner, rows, sampling, "listen", hooks), strict=True):
+    for item, answer in zip(each, _run(planner, rows, sampling, "listen", callbacks), strict=True):
         block, lyrics = _split(planner.vocabulary, answer)
         song = Song("", lyrics, Metadata(duration=min(seconds_of(item), MAX_SECONDS) or None))
         heard.append(Written(_merged(song, block), block))
@@ -267,14 +267,22 @@ def _writer(planner: Planner, given: Mapping[str, str | int]) -> Grammar:
     return Grammar(planner.vocabulary, given, frozenset(), then_lyrics=True)
 
 
-def _run(planner: Planner, rows: Sequence[Row], sampling: Sampling, stage: str, hooks: Hooks | None) -> list[list[int]]:
+def _run(
+    planner: Planner, rows: Sequence[Row], sampling: Sampling, stage: str, callbacks: Callbacks | None
+) -> list[list[int]]:
     if not rows:
         return []
-    hooks = hooks or Hooks()
-    hooks.check(stage)
+    callbacks = callbacks or Callbacks()
+    callbacks.check(stage)
     with planner.placement.use(planner.network) as device, phase(stage, device, planner.network.dtype):
         return generate(
-            planner.network, planner.vocabulary, rows, sampling=sampling, hooks=hooks, device=device, stage=stage
+            planner.network,
+            planner.vocabulary,
+            rows,
+            sampling=sampling,
+            callbacks=callbacks,
+            device=device,
+            stage=stage,
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..checkpoints.build import LoadReport, fill, refusing, tokenizer_folder
 from ..checkpoints.catalog import default_roots
 from ..checkpoints.find import find_planner
@@ -45,7 +45,7 @@ def load_planner(
     tokenizer: str | Path | None = None,
     offload: bool = False,
     models_dir: str | None = None,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Planner:
     """The planner of a name from the catalog ("nano", "lm-1.7b", …), or at a path: a folder, or a file of ComfyUI.
 
@@ -56,7 +56,7 @@ def load_planner(
     """
 
     device = pick_device(device)
-    placement = default_placement(device, offload, hooks=hooks)
+    placement = default_placement(device, offload, callbacks=callbacks)
     kept = pick_storage(device, storage)
     path, found = find_planner(name_or_path, default_roots(models_dir))
     network, vocabulary, _ = load_planner_network(
@@ -65,7 +65,7 @@ def load_planner(
         dtype=pick_dtype(device, "planner", dtype),
         tokenizer=tokenizer if tokenizer is not None else found,
         ops=PlainOps if kept is None else stored_ops(kept),
-        hooks=hooks,
+        callbacks=callbacks,
     )
     given = {"planner": name_or_path, "storage": storage if kept else None}
     return Planner(
@@ -80,7 +80,7 @@ def load_planner_network(
     dtype: torch.dtype = torch.float32,
     tokenizer: str | Path | None = None,
     ops: Ops = PlainOps,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> tuple[PlannerNetwork, Vocabulary, LoadReport]:
     """The planner LM from its folder or a ComfyUI file, with its vocabulary. `tokenizer`: as for load_text_encoder."""
 
@@ -91,4 +91,4 @@ def load_planner_network(
     vocabulary = Vocabulary.of(words, config.audio_base, config.audio_codes)
     with refusing(source):
         network = PlannerNetwork(config, ops, "meta", dtype)
-    return network, vocabulary, fill(network, source, torch.device(device), dtype, hooks or Hooks())
+    return network, vocabulary, fill(network, source, torch.device(device), dtype, callbacks or Callbacks())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..errors import RequestError
 from ..runtime.phase import phase
 from ..song.codes import Codes
@@ -27,7 +27,7 @@ from .network import PREFILL, Cache, PlannerNetwork, logits
 from .token_sampling import Sampling
 from .vocabulary import Vocabulary
 
-CAPTION, LYRICS, FACTS = 0.5, 0.3, 0.2  # weights of the reward, shared anew among the parts that a song has
+CAPTION, LYRICS, METADATA_FIELDS = 0.5, 0.3, 0.2  # weights of the reward, shared anew among the parts that a song has
 PMI_SCALE = 0.1
 RECALL = 10  # a token counts when it is among so many likeliest
 STAGE = "score"
@@ -50,7 +50,7 @@ class Score:
     def reward(self) -> float:
         """All in one number; 0 when there was nothing to compare."""
         facts = sum(self.facts.values()) / len(self.facts) if self.facts else None
-        parts = [(CAPTION, self.caption), (LYRICS, self.lyrics), (FACTS, facts)]
+        parts = [(CAPTION, self.caption), (LYRICS, self.lyrics), (METADATA_FIELDS, facts)]
         weight = sum(share for share, value in parts if value is not None)
         return sum(share * value for share, value in parts if value is not None) / weight if weight else 0.0
 
@@ -73,28 +73,30 @@ def best_codes(
     sampling: Sampling = CODING,
     negative: str = "",
     legacy: bool = False,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> list[Ranked]:
     """Codes for each seed, written in one batch as `codes` does, of one song or of as many plans of it; the best come
     first."""
-    written = codes(planner, songs, seeds, sampling=sampling, negative=negative, legacy=legacy, hooks=hooks)
+    written = codes(planner, songs, seeds, sampling=sampling, negative=negative, legacy=legacy, callbacks=callbacks)
     plans = list(songs) if isinstance(songs, Sequence) else [songs] * len(seeds)
     # What was asked for is what the codes are measured by, not the planner's own words for it.
-    scores = score(planner, written, plans[0] if isinstance(plans[0], Song) else plans[0].asked, hooks=hooks)
+    scores = score(planner, written, plans[0] if isinstance(plans[0], Song) else plans[0].asked, callbacks=callbacks)
     planned = [item if isinstance(item, Song) else item.song for item in plans]
     ranked = [Ranked(*item) for item in zip(written, seeds, scores, planned, strict=True)]
     return sorted(ranked, key=lambda item: -item.score.reward)
 
 
-def score(planner: Planner, candidates: Sequence[Codes], song: Song, *, hooks: Hooks | None = None) -> list[Score]:
+def score(
+    planner: Planner, candidates: Sequence[Codes], song: Song, *, callbacks: Callbacks | None = None
+) -> list[Score]:
     """The score of each candidate's codes as codes of `song`."""
     if not all(candidates):
         raise RequestError("only audio codes can be scored, and one of the candidates has none")
-    vocabulary, hooks = planner.vocabulary, hooks or Hooks()
+    vocabulary, callbacks = planner.vocabulary, callbacks or Callbacks()
     targets = _targets(vocabulary, song)
     network = planner.network
     with torch.inference_mode(), planner.placement.use(network) as device, phase(STAGE, device, network.dtype):
-        reader = _Reader(network, device, hooks)
+        reader = _Reader(network, device, callbacks)
         prior = reader.read(prompts.understand_prompt(vocabulary, ()), targets.texts)
         scores = []
         for done, candidate in enumerate(candidates):
@@ -104,7 +106,7 @@ def score(planner: Planner, candidates: Sequence[Codes], song: Song, *, hooks: H
             }
             facts = {name: found[name].recall for name in targets.facts}
             scores.append(Score(pmi.get("caption"), pmi.get("lyrics"), facts))
-            hooks.report(STAGE, done + 1, len(candidates))
+            callbacks.report(STAGE, done + 1, len(candidates))
     return scores
 
 
@@ -145,8 +147,8 @@ class _Reading:
 class _Reader:
     """Measures texts after a prompt. The prompt is computed once; each text then takes its place behind it."""
 
-    def __init__(self, network: PlannerNetwork, device: torch.device, hooks: Hooks):
-        self._network, self._device, self._hooks = network, device, hooks
+    def __init__(self, network: PlannerNetwork, device: torch.device, callbacks: Callbacks):
+        self._network, self._device, self._hooks = network, device, callbacks
         self._head = network.head(slice(0, network.config.vocab_size), device)
 
     def read(self, prompt: list[int], texts: Mapping[str, list[int]]) -> dict[str, _Reading]:

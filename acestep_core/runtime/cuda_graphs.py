@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 
-def can_record(device: torch.device, *networks: nn.Module) -> bool:
+def can_capture(device: torch.device, *networks: nn.Module) -> bool:
     """Whether steps of these networks can be recorded: on a card of NVIDIA's that holds all of their weights.
 
     ROCm has graphs, too, but they gain little there and hang on some cards.
@@ -22,9 +22,7 @@ def can_record(device: torch.device, *networks: nn.Module) -> bool:
     return all(tensor.device.type == "cuda" for tensor in tensors)
 
 
-def recorded(
-    step: Callable[[], None], device: torch.device, tell: Callable[[str], None]
-) -> torch.cuda.CUDAGraph | None:
+def capture(step: Callable[[], None], device: torch.device, tell: Callable[[str], None]) -> torch.cuda.CUDAGraph | None:
     """`step`, recorded and not run; or None where that fails, with a sentence for `tell`.
 
     It must have run before, as a first run does what no recording may, and keep its state in tensors that it changes

@@ -8,9 +8,9 @@ import shutil
 
 import torch
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..errors import RequestError
-from .cuda_graphs import can_record
+from .cuda_graphs import can_capture
 from .placement import Offload, Placement, Resident
 from .streaming import Stream
 
@@ -18,14 +18,16 @@ STORAGE = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 
 
 def default_placement(
-    device: torch.device, offload: bool = False, stream: bool = False, hooks: Hooks | None = None
+    device: torch.device, offload: bool = False, stream: bool = False, callbacks: Callbacks | None = None
 ) -> Placement:
     """Offload or Stream where the device has memory of its own; CPU and MPS share main memory, moving would only
     copy."""
     if not (offload or stream):
         return Resident(device)
     if device.type not in ("cuda", "xpu"):
-        (hooks or Hooks()).warn(f"offload and stream save nothing on {device.type}: it has no memory of its own")
+        (callbacks or Callbacks()).warn(
+            f"offload and stream save nothing on {device.type}: it has no memory of its own"
+        )
         return Resident(device)
     if stream:
         return Stream(device)
@@ -47,21 +49,21 @@ def pick_storage(device: torch.device, asked: str | None = None) -> torch.dtype 
     return storage
 
 
-def pick_graphs(device: torch.device, asked: bool, stream: bool, hooks: Hooks | None = None) -> bool:
+def pick_graphs(device: torch.device, asked: bool, stream: bool, callbacks: Callbacks | None = None) -> bool:
     """Whether steps are recorded as CUDA graphs: where that is asked for and can be done."""
-    if asked and not can_record(device):
-        (hooks or Hooks()).warn(f"graphs are ignored on {device}: only cards of NVIDIA's record them")
+    if asked and not can_capture(device):
+        (callbacks or Callbacks()).warn(f"graphs are ignored on {device}: only cards of NVIDIA's record them")
         return False
     if asked and stream:
         raise RequestError("graphs and stream exclude each other, as a recorded layer may not move: choose one")
     return asked
 
 
-def pick_compile(device: torch.device, asked: bool, hooks: Hooks | None = None) -> bool:
+def pick_compile(device: torch.device, asked: bool, callbacks: Callbacks | None = None) -> bool:
     """Whether networks are compiled: where that is asked for, and is not known to cost more than it gains."""
     if asked and device.type not in ("cuda", "xpu"):
         # Measured on two cores: half a minute for each length of song, and then a step is 5 % faster. Metal: not tried.
-        (hooks or Hooks()).warn(f"compile is ignored on {device}: it is for GPUs with Triton")
+        (callbacks or Callbacks()).warn(f"compile is ignored on {device}: it is for GPUs with Triton")
         return False
     if asked and not importlib.util.find_spec("triton"):
         raise RequestError(f"compile on {device} needs the package triton, or triton-windows on Windows: install it")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..config import FRAMES_PER_CODE, MIN_FRAMES
 from ..edit.edit import AUTO_MASK, Edit
 from ..edit.tasks import Source
@@ -42,7 +42,7 @@ def context(
     batch: int,
     frames: int,
     device: torch.device | str = "cpu",
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> torch.Tensor:
     """Context [batch, frames, 128], float32 on `device`, where the network is ready to run.
 
@@ -56,7 +56,7 @@ def context(
         raise RequestError(
             f"the edit is for {edit.items} songs, and the batch is {batch}: one for all, or one for each"
         )
-    source, mask = _source(network, edit, silence, hooks), _mask(edit, frames).to(silence)
+    source, mask = _source(network, edit, silence, callbacks), _mask(edit, frames).to(silence)
     rows = max(len(source), len(mask))
     mask = mask[..., None].expand(rows, -1, silence.shape[-1])
     return torch.cat([source.expand(rows, -1, -1), mask], dim=-1).expand(batch, -1, -1)
@@ -79,18 +79,18 @@ def padded(latents: torch.Tensor, silence: torch.Tensor) -> torch.Tensor:
 
 
 def audio_codes(
-    network: AceStepModel, latents: torch.Tensor, device: torch.device | str = "cpu", hooks: Hooks | None = None
+    network: AceStepModel, latents: torch.Tensor, device: torch.device | str = "cpu", callbacks: Callbacks | None = None
 ) -> tuple[Codes, ...]:
     """The codes of latents [B, T, 64], song by song, the network being ready to run on `device`."""
     _require_tokenizer(network)
-    hooks, frames = hooks or Hooks(), CODES_AT_ONCE * network.config.pool_window_size
+    callbacks, frames = callbacks or Callbacks(), CODES_AT_ONCE * network.config.pool_window_size
     # One by one: a value on the border between two codes must not depend on its neighbours in a batch.
     work = [(song, piece) for song, item in enumerate(latents) for piece in item.split(frames)]
     codes: list[list[int]] = [[] for _ in latents]
     for done, (song, piece) in enumerate(work, 1):
-        hooks.check("tokenize")
+        callbacks.check("tokenize")
         codes[song] += network.tokenize(piece[None].to(device))[0].tolist()
-        hooks.report("tokenize", done, len(work))
+        callbacks.report("tokenize", done, len(work))
     return tuple(map(tuple, codes))
 
 
@@ -101,10 +101,10 @@ def codes_seen(edit: Edit | None) -> int:
     return max(map(len, edit.codes)) if edit.codes else -(-edit.frames // FRAMES_PER_CODE)
 
 
-def _source(network: AceStepModel, edit: Edit, silence: torch.Tensor, hooks: Hooks | None) -> torch.Tensor:
+def _source(network: AceStepModel, edit: Edit, silence: torch.Tensor, callbacks: Callbacks | None) -> torch.Tensor:
     """The source as the model is to see it, [1 or items, frames, 64]."""
     if codes_seen(edit):
-        codes = edit.codes or audio_codes(network, edit.source, silence.device, hooks)
+        codes = edit.codes or audio_codes(network, edit.source, silence.device, callbacks)
         hints = {item: _hint(network, item, silence) for item in set(codes)}
         length = edit.frames
         return torch.cat([padded(hints[item][:, :length], silence) for item in codes])

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..edit.morph import MorphSettings
 from .guidance import Guidance, GuidanceMethod
 from .loop import STAGE, Velocity, require_finite
@@ -30,16 +30,16 @@ def morph(
     seeds: Sequence[int],
     guidance: Guidance | None = None,
     settings: MorphSettings | None = None,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> torch.Tensor:
     """Latents [B, T, C], float32: `source` [B, T, C] turned from what `from_velocity` describes to `to_velocity`.
 
     `schedule` [N + 1] descends to 0. Every step draws fresh noise of the item's own seed. Each description has its own
-    guidance, with its own momentum. Hooks and NonFiniteError as in `denoise`.
+    guidance, with its own momentum. Callbacks and NonFiniteError as in `denoise`.
     """
-    guidance, settings, hooks = guidance or Guidance(), settings or MorphSettings(), hooks or Hooks()
+    guidance, settings, callbacks = guidance or Guidance(), settings or MorphSettings(), callbacks or Callbacks()
     source = source.float()
-    here, there = _Guided(from_velocity, guidance, hooks), _Guided(to_velocity, guidance, hooks)
+    here, there = _Guided(from_velocity, guidance, callbacks), _Guided(to_velocity, guidance, callbacks)
     steps = list(pairwise(schedule.tolist()))
     first, last = steps_in(settings.start, len(steps)), steps_in(settings.end, len(steps))
 
@@ -59,15 +59,15 @@ def morph(
             x = x + (t_next - t) * there([x], t)
         if i in (0, len(steps) - 1):
             require_finite(x, i + 1, len(steps))
-        hooks.report(STAGE, i + 1, len(steps), x)
+        callbacks.report(STAGE, i + 1, len(steps), x)
     return x
 
 
 class _Guided:
     """A velocity with the state of its own guidance, averaged over several points of one time."""
 
-    def __init__(self, velocity: Velocity, guidance: Guidance, hooks: Hooks):
-        self.velocity, self.guidance, self.hooks = velocity, guidance, hooks
+    def __init__(self, velocity: Velocity, guidance: Guidance, callbacks: Callbacks):
+        self.velocity, self.guidance, self.callbacks = velocity, guidance, callbacks
         self.method: GuidanceMethod = guidance.method()
 
     def __call__(self, points: Sequence[torch.Tensor], t: float) -> torch.Tensor:
@@ -78,7 +78,7 @@ class _Guided:
         return sum(velocities) / len(velocities)
 
     def _at(self, x: torch.Tensor, t: float, method: GuidanceMethod) -> torch.Tensor:
-        self.hooks.check(STAGE)
+        self.callbacks.check(STAGE)
         if not self.guidance.active(t):
             return self.velocity(x, t, False)
         cond, null = self.velocity(x, t, True).chunk(2)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import torch
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..errors import NonFiniteError
 from .guidance import Guidance
 from .noise import draw_step_noise
@@ -38,7 +38,7 @@ def denoise(
     solver: Solver = euler,
     guidance: Guidance | None = None,
     seeds: Sequence[int] | None = None,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
     after_step: AfterStep | None = None,
     adjust: Adjust | None = None,
     later: Later | None = None,
@@ -47,14 +47,14 @@ def denoise(
 
     The state lives on the noise's device in float32. `noise` is where sampling starts, whatever the first time of the
     schedule is. `seeds`, one per item, are needed by solvers that draw fresh noise. Before every network call
-    the hooks are asked whether to stop (Cancelled); after every step they are told of it, with the current clean
+    the callbacks are asked whether to stop (Cancelled); after every step they are told of it, with the current clean
     estimate. Raises NonFiniteError after the first or the last step when the state is no longer finite.
     """
-    guidance, hooks = guidance or Guidance(), hooks or Hooks()
+    guidance, callbacks = guidance or Guidance(), callbacks or Callbacks()
     method = guidance.method()
 
     def guided(x: torch.Tensor, t: float, combine: Callable[..., torch.Tensor]) -> torch.Tensor:
-        hooks.check(STAGE)
+        callbacks.check(STAGE)
         if guidance.active(t):
             cond, null = velocity(x, t, True).chunk(2)
             v = combine(x, t, cond, null, guidance.scale)
@@ -77,7 +77,7 @@ def denoise(
             x = after_step(i, t_next, x)
         if i in (0, len(steps) - 1):
             require_finite(x, i + 1, len(steps))
-        hooks.report(STAGE, i + 1, len(steps), step.clean)
+        callbacks.report(STAGE, i + 1, len(steps), step.clean)
     return x
 
 

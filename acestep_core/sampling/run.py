@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..edit.edit import Edit
 from ..edit.morph import Morph
 from ..edit.tasks import Source
@@ -80,13 +80,13 @@ class Request:
 
 
 @torch.no_grad()
-def run(network: AceStepModel, request: Request, device: torch.device, hooks: Hooks) -> Tensor:
+def run(network: AceStepModel, request: Request, device: torch.device, callbacks: Callbacks) -> Tensor:
     """Latents [B, frames, 64], float32 on `device`, where the network is ready to run."""
     frames = frames_to_run(request.frames)
     noise = draw_noise(request.seeds, frames)
     if request.retake is not None:
         noise = retake_noise(noise, *request.retake)
-    course = _Course(network, request, device, frames, hooks)
+    course = _Course(network, request, device, frames, callbacks)
     if request.morph is not None:
         return course.morphed()[:, : request.frames]
     latents = course.denoised(noise.to(device))[:, : request.frames]
@@ -96,20 +96,28 @@ def run(network: AceStepModel, request: Request, device: torch.device, hooks: Ho
 class _Course:
     """The ways that a request can take through the network; each is prepared when it is first gone."""
 
-    def __init__(self, network: AceStepModel, request: Request, device: torch.device, frames: int, hooks: Hooks):
-        self.network, self.request, self.device, self.frames, self.hooks = network, request, device, frames, hooks
+    def __init__(
+        self, network: AceStepModel, request: Request, device: torch.device, frames: int, callbacks: Callbacks
+    ):
+        self.network, self.request, self.device, self.frames, self.callbacks = (
+            network,
+            request,
+            device,
+            frames,
+            callbacks,
+        )
         self.songs, self.edit, self.sampling = len(request.seeds), request.edit, request.sampling
         self.place = (self.songs, frames, device)
 
     def velocity(self, texts: Sequence[TextCondition], seen: Tensor, guided: bool = True) -> Velocity:
         encoded = encode_conditions(self.network, texts, self.device, self.request.timbre)
         guided = guided and self.sampling.guidance.enabled
-        graphs, hooks = self.request.graphs, self.hooks
-        return network_velocity(self.network, encoded, seen, guided=guided, graphs=graphs, hooks=hooks)
+        graphs, callbacks = self.request.graphs, self.callbacks
+        return network_velocity(self.network, encoded, seen, guided=guided, graphs=graphs, callbacks=callbacks)
 
     def seen(self) -> Tensor:
         """What the transformer sees of the source."""
-        return context(self.network, self.edit, *self.place, self.hooks)
+        return context(self.network, self.edit, *self.place, self.callbacks)
 
     def asked(self) -> Velocity:
         """Text and source as they were given."""
@@ -135,7 +143,7 @@ class _Course:
             solver=self.sampling.solver,
             guidance=self.sampling.guidance,
             seeds=self.request.seeds,
-            hooks=self.hooks,
+            callbacks=self.callbacks,
             after_step=after_step,
             adjust=self.blended(),
             later=later,
@@ -168,7 +176,7 @@ class _Course:
             seeds=self.request.other_seeds(),
             guidance=self.sampling.guidance,
             settings=asked.settings,
-            hooks=self.hooks,
+            callbacks=self.callbacks,
         )
 
     def silence(self) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..runtime.cuda_graphs import Pace, recorded
+from ..runtime.cuda_graphs import Pace, capture
 
 Step = Callable[[Tensor, Tensor], Tensor]  # rows [N, T, 64] at times [N] to their velocities
 
@@ -20,7 +20,7 @@ class _Recording:
     result: Tensor
 
 
-class RecordedStep:
+class CapturedStep:
     """A step launches more than a thousand kernels, and in a short song waits for that more than for the kernels; a
     recording is one launch.
 
@@ -51,7 +51,7 @@ class RecordedStep:
 
     def _record(self, x: Tensor, times: Tensor) -> None:
         given, results = (x.clone(), times.clone()), []
-        graph = recorded(lambda: results.append(self._step(*given)), self._device, self._tell)
+        graph = capture(lambda: results.append(self._step(*given)), self._device, self._tell)
         if graph is None:
             self._works = False
         else:

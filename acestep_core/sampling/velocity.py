@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..callbacks import Hooks
+from ..callbacks import Callbacks
 from ..models.condition import stack_conditions
 from ..models.model import AceStepModel
-from ..runtime.cuda_graphs import can_record
+from ..runtime.cuda_graphs import can_capture
 from .loop import Velocity
-from .step_graph import RecordedStep
+from .step_graph import CapturedStep
 
 
 @torch.no_grad()
@@ -23,13 +23,13 @@ def network_velocity(
     *,
     guided: bool,
     graphs: bool = False,
-    hooks: Hooks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Velocity:
     """A velocity function over `network`, with everything that does not depend on the step computed here, once.
 
     `conditions` holds one encoded condition [1, S_i, e] per item, of any length, or a single one for all items;
     `context` is [B, T, 128]. `guided` also prepares the null condition, without which `with_null` cannot be asked for.
-    Times reach the network in float32, whatever its dtype. `graphs`: see `RecordedStep`; only where that can be done.
+    Times reach the network in float32, whatever its dtype. `graphs`: see `CapturedStep`; only where that can be done.
     """
     if len(conditions) not in (1, len(context)):
         raise ValueError(f"{len(conditions)} conditions for a batch of {len(context)}: one per item, or one for all")
@@ -42,8 +42,8 @@ def network_velocity(
     def step(x: Tensor, times: Tensor) -> Tensor:
         return network(x, times, prepared)
 
-    if graphs and can_record(context.device, network.decoder):
-        step = RecordedStep(step, context.device, (hooks or Hooks()).warn)
+    if graphs and can_capture(context.device, network.decoder):
+        step = CapturedStep(step, context.device, (callbacks or Callbacks()).warn)
 
     @torch.no_grad()
     def velocity(x: Tensor, t: float, with_null: bool) -> Tensor:

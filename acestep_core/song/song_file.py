@@ -21,13 +21,13 @@ from .codes import CODE_COUNT, CODE_RATE, Codes, check_codes, format_codes, pars
 from .song import Metadata, Song
 
 FORMAT = "acestep-audio-codes"
-FACTS = tuple(item.name for item in fields(Metadata))
-NAMES = ("caption", "lyrics", *FACTS, "genres", "codes", "seed", "score")
+METADATA_FIELDS = tuple(item.name for item in fields(Metadata))
+NAMES = ("caption", "lyrics", *METADATA_FIELDS, "genres", "codes", "seed", "score")
 _AROUND = ("format", "codes_per_second", "songs")
 
 
 @dataclass(frozen=True)
-class KeptSong:
+class SavedSong:
     """A song and what is known of its making.
 
     song: Song("") where only the codes are known. genres: a few words of style by the planner. seed: of the planner.
@@ -58,13 +58,13 @@ class KeptSong:
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], count: int = CODE_COUNT) -> KeptSong:
+    def from_dict(cls, values: Mapping[str, Any], count: int = CODE_COUNT) -> SavedSong:
         """The inverse of `to_dict`. Raises RequestError for values that cannot be and for names that say nothing."""
         unknown = next((name for name in values if name not in NAMES), None)
         if unknown is not None:
             raise RequestError(f"{unknown!r} is nothing that a song has; it has {', '.join(NAMES)}")
         known = {name: value for name, value in values.items() if value is not None}
-        metadata = Metadata(**{name: known[name] for name in FACTS if name in known})
+        metadata = Metadata(**{name: known[name] for name in METADATA_FIELDS if name in known})
         genres, seed, score = known.get("genres", ""), known.get("seed"), known.get("score")
         if not isinstance(genres, str):
             raise RequestError(f"genres must be text, got {genres!r:.40}")
@@ -88,17 +88,17 @@ def _codes(given: object, count: int) -> Codes:
     return check_codes(given, count)
 
 
-def to_json(songs: Sequence[KeptSong]) -> str:
+def to_json(songs: Sequence[SavedSong]) -> str:
     """One song as it is, several in a list."""
     return _json(songs[0].to_dict()) if len(songs) == 1 else _list(songs)
 
 
-def save_songs(path: str | Path, songs: Sequence[KeptSong]) -> None:
+def save_songs(path: str | Path, songs: Sequence[SavedSong]) -> None:
     """Writes a list of songs, replacing the file when all is written."""
     write_text(path, _list(songs))
 
 
-def _list(songs: Sequence[KeptSong]) -> str:
+def _list(songs: Sequence[SavedSong]) -> str:
     return _json({"format": FORMAT, "codes_per_second": CODE_RATE, "songs": [song.to_dict() for song in songs]})
 
 
@@ -106,29 +106,29 @@ def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
-def load_songs(path: str | Path, count: int = CODE_COUNT) -> tuple[KeptSong, ...]:
+def load_songs(path: str | Path, count: int = CODE_COUNT) -> tuple[SavedSong, ...]:
     """The songs of a file, `-` for standard input. `count` is how many audio codes the model knows.
 
     Raises RequestError for a file that holds none, and for what no song can have, by its name.
     """
     text = read_text(path, "song file")
     if not text.lstrip().startswith("{"):
-        return tuple(KeptSong(codes=codes) for codes in _named(path, parse_songs, text, count))
+        return tuple(SavedSong(codes=codes) for codes in _named(path, parse_songs, text, count))
     try:
         content = json.loads(text)
     except ValueError as error:
         raise RequestError(f"{path} is no song in JSON: {error}") from error
     if "songs" not in content:
-        return (_named(path, KeptSong.from_dict, content, count),)
+        return (_named(path, SavedSong.from_dict, content, count),)
     songs = content["songs"]
     if content.get("format", FORMAT) != FORMAT or not isinstance(songs, list) or {*content} - {*_AROUND}:
         raise RequestError(f"{path} holds no songs: it was not written by acestep, or it is damaged")
     if not all(isinstance(song, dict) for song in songs):
         raise RequestError(f"{path}: every song should be an object with a caption or codes")
-    return tuple(_named(path, KeptSong.from_dict, song, count) for song in songs)
+    return tuple(_named(path, SavedSong.from_dict, song, count) for song in songs)
 
 
-def load_codes(path: str | Path, count: int = CODE_COUNT) -> tuple[KeptSong, ...]:
+def load_codes(path: str | Path, count: int = CODE_COUNT) -> tuple[SavedSong, ...]:
     """The songs of a file, each of which has audio codes."""
     songs = load_songs(path, count)
     if not songs or not all(song.codes for song in songs):

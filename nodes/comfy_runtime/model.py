@@ -38,13 +38,13 @@ from ..conditioning import (
     text_condition,
     without_effect,
 )
-from ..versions import is_native, model_class, temporal_ratio
 from . import patches
 from .condition import WINDOW, WINDOWS, SongCondition, check_sigmas, check_windows
 from .estimates import MAX_CONDITION_ROWS, sampling_bytes, tokenizing_bytes
 from .placement import ComfyPlacement
 from .precision import COMPUTE_DTYPES, encoder_dtype
 from .progress import show_note, watched
+from .versions import is_native, model_class, temporal_ratio
 
 
 def _drawn(latents: torch.Tensor) -> torch.Tensor:
@@ -117,8 +117,8 @@ class AceStep15(model_class()):
         if edit is not None:
             edit.check_model(network.config)
         songs, _, frames = kwargs["noise"].shape
-        with watched() as hooks:
-            seen = context(network, edit, 1 if edit is None or edit.items == 1 else songs, frames, device, hooks)
+        with watched() as callbacks:
+            seen = context(network, edit, 1 if edit is None or edit.items == 1 else songs, frames, device, callbacks)
         return {"song": SongCondition(encoded, seen, idle)}
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):
@@ -293,5 +293,5 @@ def tokenized(model: comfy.model_patcher.ModelPatcher, latents: torch.Tensor) ->
     codes = min(CODES_AT_ONCE, -(-latents.shape[1] // inner.diffusion_model.config.pool_window_size))
     memory = tokenizing_bytes(inner.diffusion_model.config, codes, inner.get_dtype().itemsize)
     part = pipeline.Model(network=inner.diffusion_model, placement=ComfyPlacement(model, memory))
-    with watched() as hooks:
-        return pipeline.tokenize(part, latents, hooks)
+    with watched() as callbacks:
+        return pipeline.tokenize(part, latents, callbacks)

@@ -9,10 +9,10 @@ import torch
 
 from ...acestep_core import pipeline
 from ...acestep_core.audio import resample, to_stereo
-from ...acestep_core.callbacks import Hooks
+from ...acestep_core.callbacks import Callbacks
 from ...acestep_core.config import FRAME_RATE, LATENT_CHANNELS, SAMPLE_RATE, VAEConfig
 from ...acestep_core.errors import RequestError
-from ..versions import vae_rates
+from .versions import vae_rates
 
 if TYPE_CHECKING:
     from ...acestep_core.edit.edit import Edit
@@ -28,14 +28,14 @@ class NativeVAE:
         self._model = pipeline.Model(vae=_Network(vae), placement=_PlacedByComfyUI(vae.device))
 
     def to_waveform(
-        self, latents: torch.Tensor, hooks: Hooks, normalize: bool, edit: Edit | None = None
+        self, latents: torch.Tensor, callbacks: Callbacks, normalize: bool, edit: Edit | None = None
     ) -> torch.Tensor:
         """Latents [B, T, 64], made by `edit` if by any, to a waveform [B, 2, N] at 48 kHz."""
-        return pipeline.decode(self._model, latents, normalize=normalize, edit=edit, hooks=hooks)
+        return pipeline.decode(self._model, latents, normalize=normalize, edit=edit, callbacks=callbacks)
 
-    def to_latents(self, waveform: torch.Tensor, rate: float, hooks: Hooks) -> torch.Tensor:
+    def to_latents(self, waveform: torch.Tensor, rate: float, callbacks: Callbacks) -> torch.Tensor:
         """A waveform [B, channels, N] to latents [B, T, 64]."""
-        return pipeline.encode_audio(self._model, waveform, rate, hooks=hooks)
+        return pipeline.encode_audio(self._model, waveform, rate, callbacks=callbacks)
 
 
 class _PlacedByComfyUI:

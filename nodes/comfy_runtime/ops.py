@@ -7,7 +7,7 @@ import comfy.ops
 import torch
 
 from ...acestep_core.models.ops import StoredLinear, linear
-from ..versions import embedding_with_weights, linear_with_weights
+from .versions import embedding_with_weights, linear_with_weights
 
 
 class _Castable:

@@ -69,13 +69,13 @@ def load_planner(path: Path, tokenizer: Path | None, dtype: str) -> PlacedPlanne
     ops = comfy_ops(compute, compute, wide=True)
     if kept is not None:
         ops.layers = stored_layers(kept)
-    with watched() as hooks:
+    with watched() as callbacks:
         network, vocabulary, _ = load_planner_network(
             path,
             device=homes().text_encoder,
             dtype=compute,
             tokenizer=tokenizer if tokenizer is not None or path.is_dir() else BUNDLED_TOKENIZER,
             ops=ops,
-            hooks=hooks,
+            callbacks=callbacks,
         )
     return PlacedPlanner(network, vocabulary)

@@ -14,9 +14,9 @@ import comfy.model_management as mm
 import comfy.utils
 import torch
 
-from ...acestep_core.callbacks import Hooks, Progress, TokenRate
+from ...acestep_core.callbacks import Callbacks, Progress, TokenRate
 from ...acestep_core.errors import Cancelled
-from ..versions import running_node
+from .versions import running_node
 
 log = logging.getLogger("acestep")
 
@@ -98,14 +98,16 @@ def _previewer(latent_format: comfy.latent_formats.LatentFormat) -> Any:
 
 
 @contextmanager
-def watched(previewed: comfy.latent_formats.LatentFormat | None = None, notes: Sequence[str] = ()) -> Iterator[Hooks]:
-    """Hooks for one node's work, drawing latents of the format `previewed`. `notes`, and what the core warns of, are
-    shown on the node. A stop by the user leaves this block as ComfyUI's own interrupt."""
+def watched(
+    previewed: comfy.latent_formats.LatentFormat | None = None, notes: Sequence[str] = ()
+) -> Iterator[Callbacks]:
+    """Callbacks for one node's work, drawing latents of the format `previewed`. `notes` and the core's warnings appear
+    on the node. A stop by the user leaves this block as ComfyUI's own interrupt."""
     previewer = None if previewed is None else _previewer(previewed)
     for note in notes:
         show_note(note)
     try:
-        yield Hooks(progress=_NodeProgress(previewer), cancelled=mm.processing_interrupted, warned=_board.note)
+        yield Callbacks(progress=_NodeProgress(previewer), cancelled=mm.processing_interrupted, warning=_board.note)
     except Cancelled:
         mm.throw_exception_if_processing_interrupted()  # clears the flag, too
         raise mm.InterruptProcessingException() from None

@@ -12,7 +12,7 @@ import torch
 
 from ...acestep_core import pipeline
 from ...acestep_core.audio import check_waveform
-from ...acestep_core.callbacks import Hooks
+from ...acestep_core.callbacks import Callbacks
 from ...acestep_core.checkpoints.build import ensure_silence, stable_audio_state
 from ...acestep_core.checkpoints.silence import ENCODED_FRAMES
 from ...acestep_core.config import FRAME_RATE, HOP, LATENT_CHANNELS, SAMPLE_RATE
@@ -20,11 +20,11 @@ from ...acestep_core.edit.edit import Edit
 from ...acestep_core.errors import RequestError
 from ...acestep_core.models.model import AceStepModel
 from ...acestep_core.models.oobleck import OobleckVAE
-from ..versions import is_out_of_memory
 from .estimates import tile_bytes
 from .native_vae import NativeVAE, is_song_vae
 from .placement import ComfyPlacement, Container
 from .progress import show_note, watched
+from .versions import is_out_of_memory
 
 T = TypeVar("T")
 
@@ -45,31 +45,40 @@ class SongVAE:
         self.device, self.output_device = mm.vae_device(), mm.intermediate_device()
         self.patcher = comfy.model_patcher.ModelPatcher(Container(network), self.device, mm.vae_offload_device())
 
-    def hear_silence(self, network: AceStepModel, hooks: Hooks) -> None:
+    def hear_silence(self, network: AceStepModel, callbacks: Callbacks) -> None:
         """Gives a network whose checkpoint has no silence what this VAE makes of it."""
 
         def encode(model: pipeline.Model, _: int) -> None:
             with model.placement.use(model.vae):
-                ensure_silence(network, model.vae, hooks)
+                ensure_silence(network, model.vae, callbacks)
 
         self._in_tiles(encode, self.TILES[-1], ENCODED_FRAMES)
 
     def to_waveform(
-        self, latents: torch.Tensor, hooks: Hooks, normalize: bool, tile: int = TILES[0], edit: Edit | None = None
+        self,
+        latents: torch.Tensor,
+        callbacks: Callbacks,
+        normalize: bool,
+        tile: int = TILES[0],
+        edit: Edit | None = None,
     ) -> torch.Tensor:
         """Latents [B, T, 64], made by `edit` if by any, to a waveform [B, 2, N]."""
 
         def decode(model: pipeline.Model, size: int) -> torch.Tensor:
-            return pipeline.decode(model, latents, normalize=normalize, edit=edit, tile_frames=size, hooks=hooks)
+            return pipeline.decode(
+                model, latents, normalize=normalize, edit=edit, tile_frames=size, callbacks=callbacks
+            )
 
         return self._in_tiles(decode, tile, latents.shape[1])
 
-    def to_latents(self, waveform: torch.Tensor, rate: float, hooks: Hooks, tile: int = TILES[0]) -> torch.Tensor:
+    def to_latents(
+        self, waveform: torch.Tensor, rate: float, callbacks: Callbacks, tile: int = TILES[0]
+    ) -> torch.Tensor:
         """A waveform [B, channels, N] to latents [B, T, 64]."""
         check_waveform(waveform, rate)
 
         def encode(model: pipeline.Model, size: int) -> torch.Tensor:
-            return pipeline.encode_audio(model, waveform, rate, tile_frames=size, hooks=hooks)
+            return pipeline.encode_audio(model, waveform, rate, tile_frames=size, callbacks=callbacks)
 
         return self._in_tiles(encode, tile, math.ceil(waveform.shape[-1] * FRAME_RATE / rate))
 
@@ -107,16 +116,16 @@ class SongVAE:
     def decode_tiled(self, samples, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
         """Tiles are in latent frames, as ComfyUI's audio node counts them. The overlap is ours: any other changes the
         sound, or takes longer."""
-        with watched() as hooks:
-            waveform = self.to_waveform(samples.movedim(1, -1), hooks, False, self._tile(tile_y or tile_x))
+        with watched() as callbacks:
+            waveform = self.to_waveform(samples.movedim(1, -1), callbacks, False, self._tile(tile_y or tile_x))
         return waveform.movedim(1, -1).to(self.output_device)
 
     def encode_tiled(self, pixel_samples, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
         """Tiles are in samples."""
-        with watched() as hooks:
+        with watched() as callbacks:
             asked = tile_y or tile_x
             tile = self._tile(asked and asked // HOP)
-            latents = self.to_latents(pixel_samples.movedim(-1, 1), SAMPLE_RATE, hooks, tile)
+            latents = self.to_latents(pixel_samples.movedim(-1, 1), SAMPLE_RATE, callbacks, tile)
         return latents.movedim(-1, 1).to(self.output_device)
 
     def _tile(self, asked: int | None) -> int:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
 from acestep_core.models import dit
 from acestep_core.pipeline import Model, decode, encode, encode_audio, frames_of, generate, sample
@@ -217,7 +217,7 @@ def test_audio_of_any_rate_becomes_latents(model):
 
 def test_channels_that_are_not_heard_are_said(model, caplog):
     surround, heard = torch.rand(1, 6, 1920), []
-    latents = encode_audio(model, surround, 48000, hooks=Hooks(warned=heard.append))
+    latents = encode_audio(model, surround, 48000, callbacks=Callbacks(warning=heard.append))
     assert torch.equal(latents, encode_audio(model, surround[:, :2], 48000))
     assert heard == ["of the 6 channels the first two are heard: mix them down to stereo to hear the others"]
     assert heard[0] in caplog.text
@@ -239,7 +239,7 @@ def test_a_missing_part_is_named():
             stage()
 
 
-# --- placement, hooks, broken numbers -------------------------------------------------------------------------------
+# --- placement, callbacks, broken numbers -----------------------------------------------------------------------------
 
 
 class Recording:
@@ -267,19 +267,19 @@ def test_every_stage_asks_the_placement_for_its_network_only(model):
 
 def test_progress_is_told_for_every_stage(model):
     seen = []
-    generate(model, SONG, seed=1, hooks=Hooks(progress=seen.append))
+    generate(model, SONG, seed=1, callbacks=Callbacks(progress=seen.append))
     last = {report.stage: (report.step, report.total) for report in seen}
     assert last == {"encode": (1, 1), "sample": (8, 8), "decode": (1, 1)}
 
 
 @pytest.mark.parametrize("stage", ["encode", "sample", "decode"])
 def test_a_cancel_stops_in_any_stage_and_frees_the_placement(model, stage):
-    placement, hooks = Recording(), []
+    placement, callbacks = Recording(), []
     order = ["encode", "sample", "decode"]
     reached = [model.text_encoder.module, model.network, model.vae][order.index(stage)]
-    hooks = Hooks(cancelled=lambda: placement.inside is reached or (stage == "encode"))
+    callbacks = Callbacks(cancelled=lambda: placement.inside is reached or (stage == "encode"))
     with pytest.raises(Cancelled, match=stage):
-        generate(replace(model, placement=placement), SONG, seed=1, hooks=hooks)
+        generate(replace(model, placement=placement), SONG, seed=1, callbacks=callbacks)
     assert placement.inside is None
 
 

@@ -26,7 +26,7 @@ FULL = Recipe(
     normalize=False,
     origin={"model": "base", "vae": "scragvae", "text_encoder": "text-encoder", "variant": "sft"},
     codes=(1, 63999, 0),
-    besides=("a recording (repaint)",),
+    unrecorded=("a recording (repaint)",),
 )
 
 
@@ -37,7 +37,7 @@ def test_a_recipe_survives_json(recipe):
 
 def test_auto_is_left_out_and_unknown_names_are_ignored():
     values = Recipe(Song("x"), 0).to_dict()
-    assert not {"bpm", "steps", "codes", "besides"} & values.keys()
+    assert not {"bpm", "steps", "codes", "unrecorded"} & values.keys()
     assert Recipe.from_dict(values | {"from_the_future": 1}) == Recipe(Song("x"), 0)
 
 
@@ -51,7 +51,7 @@ def test_bad_values_are_refused():
             Recipe.from_dict(FULL.to_dict() | {name: 5})
     with pytest.raises(RequestError, match="these settings have no seed"):
         Recipe.from_dict({"caption": "x"})
-    assert Recipe.from_dict(FULL.to_dict() | {"codes": "<|audio_code_7|>", "besides": 3}).codes == (7,)
+    assert Recipe.from_dict(FULL.to_dict() | {"codes": "<|audio_code_7|>", "unrecorded": 3}).codes == (7,)
 
 
 @pytest.mark.parametrize("change", [{"guidance_interval": [0.2]}, {"guidance_interval": None}, {"solver": []}])
@@ -77,7 +77,7 @@ def test_a_song_of_codes_comes_out_again_from_its_recipe(model):
     edit = Edit(TEXT2MUSIC, codes=[(1, 2, 3, 4, 5), (900, 901, 902, 903, 904)])
     made = generate(model, [SONG, SONG], batch=2, seed=7, settings=STEPS, edit=edit)
     recipe = Recipe.from_dict(json.loads(json.dumps(made.recipe(3).to_dict())))
-    assert (recipe.codes, recipe.besides) == ((900, 901, 902, 903, 904), ())
+    assert (recipe.codes, recipe.unrecorded) == ((900, 901, 902, 903, 904), ())
     again = generate(model, recipe.song, seed=recipe.seed, settings=recipe.settings, edit=recipe.edit)
     assert tiny.relative_error(again.waveform, made.waveform[3:]) < 1e-5
     assert generate(model, SONG, seed=7, settings=STEPS).recipe() == Recipe(SONG, 7, made.settings)
@@ -85,7 +85,7 @@ def test_a_song_of_codes_comes_out_again_from_its_recipe(model):
 
 
 @pytest.mark.parametrize(
-    ("extras", "besides"),
+    ("extras", "unrecorded"),
     [
         ({"edit": Edit(REPAINT, SOURCE, regions=[(1, 2)])}, ["a recording (repaint)"]),
         ({"edit": Edit(COVER, SOURCE)}, ["a recording (cover)"]),
@@ -94,13 +94,13 @@ def test_a_song_of_codes_comes_out_again_from_its_recipe(model):
         ({"retake": (3, 0.5)}, ["a retake"]),
     ],
 )
-def test_what_a_recipe_cannot_hold_is_said_in_it(model, extras, besides):
+def test_what_a_recipe_cannot_hold_is_said_in_it(model, extras, unrecorded):
     made = generate(model, Song("piano", metadata=Metadata(duration=5.6)), seed=7, settings=STEPS, **extras)
-    assert made.recipe().to_dict()["besides"] == besides
+    assert made.recipe().to_dict()["unrecorded"] == unrecorded
 
 
 def test_a_morph_is_said_too(model):
     morph = Morph((encode(model, SONG),), SOURCE)
     made = generate(model, SONG, seed=7, settings=SamplingSettings(steps=4), morph=morph)
-    assert made.recipe().besides == ("a recording (morph)",)
+    assert made.recipe().unrecorded == ("a recording (morph)",)
     assert torch.isfinite(made.waveform).all()

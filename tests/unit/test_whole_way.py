@@ -12,7 +12,7 @@ from acestep_core.config import SAMPLE_RATE
 from acestep_core.planner.grammar import VALUES
 from acestep_core.song.codes import parse_codes
 from acestep_core.song.song import Metadata
-from acestep_core.song.song_file import FACTS, load_songs
+from acestep_core.song.song_file import METADATA_FIELDS, load_songs
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_from_one_line_to_sound_and_back(acestep):
     assert planned["time_signature"] == "3" and len(codes) == 50
     told = read_settings("song.flac")
     assert told["codes"] == list(codes) and told["seed"] == 4
-    assert {name: told[name] for name in FACTS} == {name: planned[name] for name in FACTS}
+    assert {name: told[name] for name in METADATA_FIELDS} == {name: planned[name] for name in METADATA_FIELDS}
     assert told["lyrics"] == written["lyrics"]
     assert read_audio("song.flac").shape[-1] == 10 * SAMPLE_RATE
 

@@ -1,4 +1,4 @@
-"""Weights that ComfyUI's hooks patch for one conditioning, and change between the steps."""
+"""Weights that ComfyUI's callbacks patch for one conditioning, and change between the steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def hooked(world: World, *strengths: tuple[float, float]) -> list:
     for start, strength in strengths:
         keyframes.add(comfy.hooks.HookKeyframe(strength=strength, start_percent=start))
     group.set_keyframes_on_hooks(keyframes)
-    return with_data(world, hooks=group)
+    return with_data(world, callbacks=group)
 
 
 def song(world: World, conditioning: list):

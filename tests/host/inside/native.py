@@ -78,7 +78,7 @@ def check_its_vae_does_what_ours_does(world: World) -> None:
 def check_its_vae_may_have_a_rate_of_its_own(world: World) -> None:
     vae, samples = native_vae(world, 24_000, 960), latents(50)
     sound = world.decode(samples, vae)
-    raw = world.vae.to_waveform(samples.movedim(1, -1), hooks(), normalize=False)
+    raw = world.vae.to_waveform(samples.movedim(1, -1), callbacks(), normalize=False)
     expected = resample(raw[..., ::2], 24_000)
     assert sound.shape == raw.shape
     assert difference(sound / sound.abs().amax((1, 2), True), expected / expected.abs().amax((1, 2), True)) <= 1e-4
@@ -90,10 +90,10 @@ def check_its_vae_may_have_a_rate_of_its_own(world: World) -> None:
     assert difference(world.decode(samples, vae), world.decode(samples)) <= 1e-5
 
 
-def hooks():
-    from pack_under_test.acestep_core.callbacks import Hooks
+def callbacks():
+    from pack_under_test.acestep_core.callbacks import Callbacks
 
-    return Hooks()
+    return Callbacks()
 
 
 def check_a_stop_reaches_its_vae_between_tiles(world: World) -> None:

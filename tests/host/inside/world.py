@@ -126,8 +126,8 @@ class World:
 
         def hear() -> None:
             network.silence_latent = None
-            with watched() as hooks:
-                self.vae.hear_silence(network, hooks)
+            with watched() as callbacks:
+                self.vae.hear_silence(network, callbacks)
 
         own = network.silence_latent
         try:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.checkpoints import build as loading
 from acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
 from acestep_core.errors import Cancelled, CheckpointError, RequestError
@@ -337,9 +337,9 @@ def test_a_failed_load_leaves_nothing(folder, monkeypatch):
         made.append(weakref.ref(self))
 
     monkeypatch.setattr(AceStepModel, "__init__", remember)
-    half_read = Hooks(cancelled=lambda: any(parameter.device.type == "cpu" for parameter in made[0]().parameters()))
+    half_read = Callbacks(cancelled=lambda: any(parameter.device.type == "cpu" for parameter in made[0]().parameters()))
     with pytest.raises(Cancelled, match="during load"):
-        load_network(folder, hooks=half_read)
+        load_network(folder, callbacks=half_read)
     os.truncate(folder / "silence_latent.pt", 10)
     refused(load_network, folder)
     gc.collect()
@@ -363,9 +363,9 @@ def test_a_failed_load_of_the_other_parts_leaves_nothing(part, tmp_path, monkeyp
 
     monkeypatch.setattr(module, name, remember)
     file = layouts.save(tmp_path / "part.safetensors", state)
-    half_read = Hooks(cancelled=lambda: any(weight.device.type == "cpu" for weight in made[-1]().parameters()))
+    half_read = Callbacks(cancelled=lambda: any(weight.device.type == "cpu" for weight in made[-1]().parameters()))
     with pytest.raises(Cancelled, match=f"during load {part}"):
-        load(file, hooks=half_read, **options)
+        load(file, callbacks=half_read, **options)
     os.truncate(file, file.stat().st_size - 10)
     assert "is truncated" in refused(load, file, **options)
     gc.collect()

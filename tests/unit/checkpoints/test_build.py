@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.checkpoints import build as loading
 from acestep_core.checkpoints import reader
 from acestep_core.checkpoints.build import load_network, load_vae
@@ -92,7 +92,7 @@ def test_a_load_costs_its_result_and_little_more(tmp_path, folder):
     gc.collect()
     start, seen = resident_bytes(), []
     loaded, report = load_network(
-        file, dtype=torch.bfloat16, hooks=Hooks(progress=lambda _: seen.append(resident_bytes()))
+        file, dtype=torch.bfloat16, callbacks=Callbacks(progress=lambda _: seen.append(resident_bytes()))
     )
     assert report.size == 2 * size > 80e6 and loaded.decoder.dtype == torch.bfloat16
     assert max(seen) - start < 1.6 * size
@@ -181,15 +181,17 @@ def test_a_guessed_variant_is_said(tmp_path, model, caplog):
     (tmp_path / "acestep-v15-sft").mkdir()
     file = layouts.save(tmp_path / "acestep-v15-sft" / "model.safetensors", model.state_dict())
     warned = []
-    _, report = load_network(file, hooks=Hooks(warned=warned.append))
+    _, report = load_network(file, callbacks=Callbacks(warning=warned.append))
     assert (report.variant.name, warned) == ("sft", [])
-    load_network(layouts.save(tmp_path / "mystery.safetensors", model.state_dict()), hooks=Hooks(warned=warned.append))
+    load_network(
+        layouts.save(tmp_path / "mystery.safetensors", model.state_dict()), callbacks=Callbacks(warning=warned.append)
+    )
     assert len(warned) == 1
 
 
 def test_progress_counts_the_bytes(folder):
     seen = []
-    _, report = load_network(folder, hooks=Hooks(progress=seen.append))
+    _, report = load_network(folder, callbacks=Callbacks(progress=seen.append))
     steps = [progress.step for progress in seen]
     assert {progress.stage for progress in seen} == {"load diffusion model"}
     assert {progress.total for progress in seen} == {report.size}
@@ -199,9 +201,9 @@ def test_progress_counts_the_bytes(folder):
 
 def test_cancel_stops_within_a_tensor(folder):
     seen = []
-    hooks = Hooks(progress=seen.append, cancelled=lambda: len(seen) > 5)
+    callbacks = Callbacks(progress=seen.append, cancelled=lambda: len(seen) > 5)
     with pytest.raises(Cancelled, match="stopped by the user during load"):
-        load_network(folder, hooks=hooks)
+        load_network(folder, callbacks=callbacks)
     assert len(seen) == 6
 
 
@@ -210,7 +212,7 @@ def test_an_error_of_a_hook_ends_the_load(folder):
         raise InterruptedError("by the host")
 
     with pytest.raises(InterruptedError):
-        load_network(folder, hooks=Hooks(progress=interrupt))
+        load_network(folder, callbacks=Callbacks(progress=interrupt))
 
 
 def test_names_and_shapes_are_checked_before_anything_is_read(folder, monkeypatch):

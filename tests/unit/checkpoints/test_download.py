@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.checkpoints import download as downloading
 from acestep_core.checkpoints.catalog import COMFY_REPO, MAIN_REPO
 from acestep_core.checkpoints.download import DownloadError, download, plan_download
@@ -122,7 +122,7 @@ def test_turbo_with_its_parts(hub, tmp_path):
     def announce(plan):
         told.append((plan, tree(tmp_path)))
 
-    plan = download("turbo", tmp_path, hooks=Hooks(progress=seen.append), announce=announce, endpoint=hub)
+    plan = download("turbo", tmp_path, callbacks=Callbacks(progress=seen.append), announce=announce, endpoint=hub)
     assert tree(tmp_path) == WANTED
     assert told == [(plan, {})]
     size = sum(map(len, WANTED.values()))
@@ -160,15 +160,15 @@ def test_a_cancelled_download_goes_on_where_it_stopped(hub, tmp_path, monkeypatc
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 16)  # as far as it may run on, else 10 MB
     name = "acestep-v15-turbo/model.safetensors"
     steps = [0]
-    hooks = Hooks(progress=lambda progress: steps.append(progress.step), cancelled=lambda: steps[-1] > 300_000)
+    callbacks = Callbacks(progress=lambda progress: steps.append(progress.step), cancelled=lambda: steps[-1] > 300_000)
     with pytest.raises(Cancelled, match="during download"):
-        download("turbo", tmp_path, hooks=hooks, endpoint=hub)
+        download("turbo", tmp_path, callbacks=callbacks, endpoint=hub)
     assert not (tmp_path / name).exists() and steps[-1] < 500_000
     (begun,) = [file.begun for file in plan_download("turbo", tmp_path, endpoint=hub).files if file.name == name]
     assert begun > 300_000
     Hub.served.clear()
     seen = []
-    download("turbo", tmp_path, hooks=Hooks(progress=seen.append), endpoint=hub)
+    download("turbo", tmp_path, callbacks=Callbacks(progress=seen.append), endpoint=hub)
     assert tree(tmp_path) == WANTED
     assert dict(Hub.served)[name] == f"bytes={begun}-"
     assert min(progress.step for progress in seen) > begun

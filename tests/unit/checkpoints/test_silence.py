@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from acestep_core.callbacks import Hooks, Progress
+from acestep_core.callbacks import Callbacks, Progress
 from acestep_core.checkpoints.build import ensure_silence
 from acestep_core.checkpoints.silence import (
     ENCODED_FRAMES,
@@ -99,7 +99,7 @@ def test_hearing_silence_can_be_watched_and_stopped():
     model, seen = tiny.model(), []
     model.silence_latent = None
     with pytest.raises(Cancelled):
-        ensure_silence(model, tiny.vae(), Hooks(cancelled=lambda: True))
+        ensure_silence(model, tiny.vae(), Callbacks(cancelled=lambda: True))
     assert model.silence_latent is None
-    ensure_silence(model, tiny.vae(), Hooks(progress=seen.append))
+    ensure_silence(model, tiny.vae(), Callbacks(progress=seen.append))
     assert seen == [Progress("encode silence", 1, 1)]

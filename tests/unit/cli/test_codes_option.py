@@ -9,13 +9,13 @@ import torch
 from acestep_core import pipeline, read_settings, write_audio
 from acestep_core.files import write_text
 from acestep_core.song.song import Metadata, Song
-from acestep_core.song.song_file import KeptSong, save_songs, to_json
+from acestep_core.song.song_file import SavedSong, save_songs, to_json
 from tests.support import tiny_text
-from tests.unit import test_cli
+from tests.unit.cli import test_song_command
 
-tiny_tokenizer_dir, models, acestep = tiny_text.tiny_tokenizer_dir, test_cli.models, test_cli.acestep
+tiny_tokenizer_dir, models, acestep = tiny_text.tiny_tokenizer_dir, test_song_command.models, test_song_command.acestep
 
-PLAN = KeptSong(Song("warm piano", "[Verse]\nriver", Metadata(bpm=90, duration=0.9)), (1, 2, 3, 40, 50), "Ambient", 7)
+PLAN = SavedSong(Song("warm piano", "[Verse]\nriver", Metadata(bpm=90, duration=0.9)), (1, 2, 3, 40, 50), "Ambient", 7)
 
 
 def test_a_plan_becomes_sound_and_its_codes_stay_with_it(acestep, tmp_path):
@@ -24,7 +24,7 @@ def test_a_plan_becomes_sound_and_its_codes_stay_with_it(acestep, tmp_path):
     code, out, _ = acestep(*options, "-o", "a.wav")
     assert (code, out) == (0, "a.wav: 0.88 s, seed 7\n")
     told = read_settings("a.wav")
-    assert told["codes"] == [1, 2, 3, 40, 50] and {"genres", "score", "besides"}.isdisjoint(told)
+    assert told["codes"] == [1, 2, 3, 40, 50] and {"genres", "score", "unrecorded"}.isdisjoint(told)
     assert (told["caption"], told["bpm"], told["seed"]) == ("warm piano", 90, 7)
     acestep("--from", "a.wav", "-o", "again.wav")
     acestep(*options, "--no-codes", "-o", "without.wav")
@@ -61,10 +61,10 @@ def test_several_plans_become_several_songs(acestep, tmp_path):
 
 
 def test_what_a_file_does_not_tell_is_said(acestep):
-    settings = {"caption": "x", "seed": 1, "duration": 1.0, "besides": ["a recording (repaint)", "a retake"]}
+    settings = {"caption": "x", "seed": 1, "duration": 1.0, "unrecorded": ["a recording (repaint)", "a retake"]}
     write_audio("a.wav", torch.rand(2, 4800), settings=settings)
     code, _, err = acestep("--from", "a.wav", "--steps", 1, "-o", "b.wav")
-    assert code == 0 and "besides" not in read_settings("b.wav")
+    assert code == 0 and "unrecorded" not in read_settings("b.wav")
     (said,) = [line for line in err.splitlines() if "a.wav" in line]
     assert said == (
         "a.wav was made of more than its tags can tell: a recording (repaint), a retake. This is another song, of its "

@@ -18,7 +18,7 @@ from acestep_core.planner.token_sampling import Sampling
 from acestep_core.recipe import Recipe
 from acestep_core.song.codes import format_codes, parse_codes
 from acestep_core.song.song import Metadata, Song
-from acestep_core.song.song_file import KeptSong, save_songs
+from acestep_core.song.song_file import SavedSong, save_songs
 from tests.support import layouts, tiny_checkpoint, tiny_planner, tiny_text
 
 tiny_tokenizer_dir, vocabulary = tiny_text.tiny_tokenizer_dir, tiny_planner.vocabulary
@@ -222,7 +222,7 @@ def test_a_planner_can_be_stored_small(acestep):
 
 
 def test_what_save_audio_codes_wrote_is_heard_and_planned_anew(acestep, asked, tmp_path):
-    save_songs(tmp_path / "kept.json", [KeptSong(SONG, (1, 2)), KeptSong(SONG, (3,))])
+    save_songs(tmp_path / "kept.json", [SavedSong(SONG, (1, 2)), SavedSong(SONG, (3,))])
     _, out, _ = acestep("listen", "kept.json", "--seed", 1, "-q")
     assert [parse_codes(each["codes"]) for each in out["songs"]] == [(1, 2), (3,)]
     assert [each["duration"] for each in out["songs"]] == [0.4, 0.2]
@@ -276,7 +276,7 @@ def test_a_song_that_sounds_can_be_planned_anew(acestep, asked, tmp_path):
     ],
 )
 def test_a_bad_request_is_one_sentence_before_anything_is_loaded(acestep, monkeypatch, tmp_path, arguments, message):
-    monkeypatch.setattr("acestep_core.planner.loading.load_planner", None)
+    monkeypatch.setattr("acestep_core.planner.load_planner.load_planner", None)
     contents = {"list": "[1]", "broken": "{", "empty": "{}", "wrong": '{"codes": [64000]}', "odd": '{"codes": 3}'}
     contents["tempo"] = '{"tempo": 90}'
     for name, content in contents.items():

@@ -329,7 +329,7 @@ def test_on_a_terminal_the_bar_is_redrawn_and_lines_go_below_it():
 
 def test_the_bar_of_a_planner_shows_how_fast_it_writes(monkeypatch):
     clock = iter([0.0, 1.0, 5.0, 5.0, 7.0])
-    monkeypatch.setattr("acestep_core.rate.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("acestep_core.callbacks.time.perf_counter", lambda: next(clock))
     screen = Screen()
     terminal = Terminal(screen)
     for stage, tokens in (("write", 40), ("write", 50), ("write", 60), ("codes", 4), ("codes", 8)):
@@ -342,7 +342,7 @@ def test_the_bar_of_a_planner_shows_how_fast_it_writes(monkeypatch):
 
 def test_nothing_is_left_of_a_longer_rate(monkeypatch):
     clock = iter([0.0, 0.1, 10.0])
-    monkeypatch.setattr("acestep_core.rate.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("acestep_core.callbacks.time.perf_counter", lambda: next(clock))
     screen = Screen()
     terminal = Terminal(screen)
     for tokens in (1, 101, 111):

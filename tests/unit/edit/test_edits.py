@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acestep_core import pipeline
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.config import VAEConfig
 from acestep_core.edit.edit import Edit
 from acestep_core.edit.morph import Morph, MorphSettings
@@ -368,7 +368,7 @@ def test_requests_that_cannot_be(model, base, text):
 
 def test_what_is_ignored_or_untrained_is_said(model, text, caplog):
     heard = []
-    latents(model, text, Edit(REPAINT, SOURCE, regions=REGION, strength=0.5), hooks=Hooks(warned=heard.append))
+    latents(model, text, Edit(REPAINT, SOURCE, regions=REGION, strength=0.5), callbacks=Callbacks(warning=heard.append))
     assert "strength and blend are ignored" in caplog.text and "strength and blend are ignored" in heard[0]
     latents(model, text, Edit(EXTRACT, SOURCE, allow_untrained=True))
     assert "this turbo model was not trained for extract" in caplog.text

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.config import VAEConfig
 from acestep_core.errors import Cancelled, RequestError
 from acestep_core.models.tiling import Tile, TileLayout, decode_tiled, decoder_reach, encode_tiled, encoder_reach
@@ -126,11 +126,11 @@ def test_too_little_overlap_is_refused(vae):
 
 def test_progress_and_cancel(vae):
     steps = []
-    decode_tiled(vae, draw(2, 40, 2), 24, 9, Hooks(progress=steps.append))
+    decode_tiled(vae, draw(2, 40, 2), 24, 9, Callbacks(progress=steps.append))
     assert [(p.stage, p.step, p.total) for p in steps] == [("decode", i, 14) for i in range(1, 15)]
     steps.clear()
     with pytest.raises(Cancelled):
-        encode_tiled(vae, draw(1, 2, 76_800), 24, 7, Hooks(steps.append, cancelled=lambda: len(steps) == 2))
+        encode_tiled(vae, draw(1, 2, 76_800), 24, 7, Callbacks(steps.append, cancelled=lambda: len(steps) == 2))
     assert len(steps) == 2
 
 

@@ -27,7 +27,7 @@ FOUR_FACTS = [151667, 198, 65, 5187, 25, 220, 16, 17, 15, 198, 17021, 25, 220, 1
 NOTHING = [151667, 271, 151668, 271]
 NO_INPUT = [8996, 13872, 26149]
 # fmt: on
-FACTS = {"bpm": 120, "duration": 30, "keyscale": "C major", "timesignature": 4}
+METADATA_FIELDS = {"bpm": 120, "duration": 30, "keyscale": "C major", "timesignature": 4}
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,14 @@ def test_the_plan_prompt(words):
 
 
 def test_the_codes_prompt_leaves_the_turn_open(words):
-    ids = prompts.codes_prompt(words, "calm piano", "[Instrumental]", write_block(FACTS))
+    ids = prompts.codes_prompt(words, "calm piano", "[Instrumental]", write_block(METADATA_FIELDS))
     assert ids == [*PREFIX, *SONG, *TURN, *FOUR_FACTS] and len(ids) == 72
-    legacy = prompts.codes_prompt(words, "calm piano", "[Instrumental]", write_block(FACTS), legacy=True)
+    legacy = prompts.codes_prompt(words, "calm piano", "[Instrumental]", write_block(METADATA_FIELDS), legacy=True)
     assert legacy == [*ids, 151645, 198]
 
 
 def test_a_whole_block(words):
-    facts = FACTS | {"caption": "A calm solo piano piece.", "keyscale": "F# minor", "language": "unknown"}
+    facts = METADATA_FIELDS | {"caption": "A calm solo piano piece.", "keyscale": "F# minor", "language": "unknown"}
     ids = prompts.codes_prompt(words, "calm piano", "[Instrumental]", write_block(facts))
     assert len(ids) == 85
     assert ids[51:59] == [23347, 25, 362, 19300, 13529, 26278, 6573, 624]

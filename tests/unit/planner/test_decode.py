@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
 from acestep_core.planner import decode, grammar
 from acestep_core.planner import random_numbers as dice
@@ -253,40 +253,40 @@ def test_text_can_be_guided(vocabulary, planner):
     assert all(text[-1] == vocabulary.think_end for text in guided)
 
 
-# --- hooks and errors -------------------------------------------------------------------------------------------------
+# --- callbacks and errors ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [code_rows, text_rows])
 def test_a_stop_comes_within_one_token(vocabulary, planner, monkeypatch, kind):
     rows, reports = kind(vocabulary), []
-    hooks = Hooks(progress=reports.append, cancelled=lambda: len(reports) == 5)
+    callbacks = Callbacks(progress=reports.append, cancelled=lambda: len(reports) == 5)
     shapes = count_forwards(planner, monkeypatch)
     with pytest.raises(Cancelled, match="plan"):
-        generate(planner, vocabulary, rows, sampling=OFFICIAL, hooks=hooks)
+        generate(planner, vocabulary, rows, sampling=OFFICIAL, callbacks=callbacks)
     assert [report.step for report in reports] == sorted(report.step for report in reports) and len(reports) == 5
     assert sum(rows == 6 for rows, _ in shapes) <= 5
 
 
 def test_a_stop_comes_while_prompts_are_read(vocabulary, planner):
     with pytest.raises(Cancelled):
-        generate(planner, vocabulary, code_rows(vocabulary), hooks=Hooks(cancelled=lambda: True))
+        generate(planner, vocabulary, code_rows(vocabulary), callbacks=Callbacks(cancelled=lambda: True))
 
 
 def test_progress_counts_tokens_to_the_end(vocabulary, planner):
     reports = []
-    generate(planner, vocabulary, code_rows(vocabulary, codes=9), hooks=Hooks(progress=reports.append))
+    generate(planner, vocabulary, code_rows(vocabulary, codes=9), callbacks=Callbacks(progress=reports.append))
     assert [(r.stage, r.step, r.total) for r in reports] == [("plan", i, 9) for i in range(1, 10)]
     assert [r.tokens for r in reports] == [3 * i for i in range(1, 10)]
     reports.clear()
     rows = [replace(row, codes=codes) for row, codes in zip(code_rows(vocabulary), (1, 2, 4), strict=True)]
-    generate(planner, vocabulary, rows, hooks=Hooks(progress=reports.append))
+    generate(planner, vocabulary, rows, callbacks=Callbacks(progress=reports.append))
     assert [r.tokens for r in reports] == [3, 5, 6, 7]
 
 
 def test_the_bar_of_a_text_ends_where_the_text_does(vocabulary, planner):
     """And not with a jump to the longest that it might have been."""
     reports = []
-    made = generate(planner, vocabulary, text_rows(vocabulary), hooks=Hooks(progress=reports.append))
+    made = generate(planner, vocabulary, text_rows(vocabulary), callbacks=Callbacks(progress=reports.append))
     longest = max(map(len, made))
     assert (reports[-1].step, reports[-1].total, reports[-1].tokens) == (longest, longest, sum(map(len, made)))
     assert all(before.step < before.total for before in reports[:-1]) and reports[-2].step <= longest

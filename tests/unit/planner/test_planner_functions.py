@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, RequestError
 from acestep_core.planner import chat_prompts as prompts
 from acestep_core.planner import functions
@@ -21,8 +21,8 @@ from tests.support import tiny_planner, tiny_text
 
 tiny_tokenizer_dir, vocabulary, network = tiny_text.tiny_tokenizer_dir, tiny_planner.vocabulary, tiny_planner.planner
 
-FACTS = Metadata(bpm=90, key="C major", time_signature="3", duration=12)
-SONG = Song("slow piano", "[Verse]\nriver", replace(FACTS, language="en"))
+METADATA_FIELDS = Metadata(bpm=90, key="C major", time_signature="3", duration=12)
+SONG = Song("slow piano", "[Verse]\nriver", replace(METADATA_FIELDS, language="en"))
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_codes_need_a_duration(planner):
 
 
 def test_a_row_of_codes_does_not_depend_on_its_neighbours(planner):
-    long = replace(SONG, metadata=replace(FACTS, duration=13.3))
+    long = replace(SONG, metadata=replace(METADATA_FIELDS, duration=13.3))
     both = codes(planner, [SONG, long], [1, 2])
     assert [len(row) for row in both] == [60, 67]
     assert all(0 <= code < planner.vocabulary.codes for row in both for code in row)
@@ -306,24 +306,24 @@ def test_a_song_beyond_the_context_is_refused(planner):
 
 def test_a_planner_can_be_stopped(planner):
     with pytest.raises(Cancelled):
-        plan(planner, Song("x"), [0], hooks=Hooks(cancelled=lambda: True))
+        plan(planner, Song("x"), [0], callbacks=Callbacks(cancelled=lambda: True))
 
 
 @pytest.mark.parametrize(
     ("call", "stage"),
     [
-        (lambda planner, hooks: plan(planner, Song("x"), [0], hooks=hooks), "plan"),
-        (lambda planner, hooks: codes(planner, SONG, [0], hooks=hooks), "codes"),
-        (lambda planner, hooks: compose(planner, "x", [0], hooks=hooks), "write"),
-        (lambda planner, hooks: polish(planner, SONG, [0], hooks=hooks), "polish"),
-        (lambda planner, hooks: understand(planner, (1, 2), [0], hooks=hooks), "listen"),
+        (lambda planner, callbacks: plan(planner, Song("x"), [0], callbacks=callbacks), "plan"),
+        (lambda planner, callbacks: codes(planner, SONG, [0], callbacks=callbacks), "codes"),
+        (lambda planner, callbacks: compose(planner, "x", [0], callbacks=callbacks), "write"),
+        (lambda planner, callbacks: polish(planner, SONG, [0], callbacks=callbacks), "polish"),
+        (lambda planner, callbacks: understand(planner, (1, 2), [0], callbacks=callbacks), "listen"),
     ],
 )
 def test_what_is_reported_and_stopped_is_called_what_it_is(planner, call, stage):
     reports = []
-    hooks = Hooks(progress=reports.append, cancelled=lambda: len(reports) == 3)
+    callbacks = Callbacks(progress=reports.append, cancelled=lambda: len(reports) == 3)
     with pytest.raises(Cancelled, match=f"^stopped by the user during {stage}$"):
-        call(planner, hooks)
+        call(planner, callbacks)
     assert {report.stage for report in reports} == {stage}
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, RequestError
 from acestep_core.planner import chat_prompts as prompts
 from acestep_core.planner import functions, scoring
@@ -140,7 +140,7 @@ def test_what_cannot_be_scored(planner):
     with pytest.raises(RequestError, match=r"scoring this song takes \d+ tokens, and the planner reads at most 2048"):
         score(planner, [(1,)], Song("x", "la na " * 3000))
     with pytest.raises(Cancelled):
-        score(planner, [(1,)], SONG, hooks=Hooks(cancelled=lambda: True))
+        score(planner, [(1,)], SONG, callbacks=Callbacks(cancelled=lambda: True))
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 5, 9])
@@ -152,14 +152,14 @@ def test_a_stop_comes_while_a_long_song_is_read(planner, monkeypatch, chunks):
     monkeypatch.setattr(planner.network, "forward", lambda *given: read.append(1) or forward(*given))
     long = tuple(range(200))
     with pytest.raises(Cancelled, match="score"):
-        score(planner, [long], SONG, hooks=Hooks(cancelled=lambda: len(read) == chunks))
+        score(planner, [long], SONG, callbacks=Callbacks(cancelled=lambda: len(read) == chunks))
     assert len(read) == chunks
     monkeypatch.setattr(scoring, "POSITIONS", 1)
     compared = []
-    stop = Hooks(cancelled=lambda: len(compared) == chunks)
+    stop = Callbacks(cancelled=lambda: len(compared) == chunks)
     with monkeypatch.context() as patched, pytest.raises(Cancelled):
         patched.setattr(scoring, "logits", lambda *given: compared.append(1) or logits(*given))
-        score(planner, [long], SONG, hooks=stop)
+        score(planner, [long], SONG, callbacks=stop)
     assert len(compared) == chunks
     read.clear()
     score(planner, [long], SONG)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acestep_core.runtime import cuda_graphs
-from acestep_core.runtime.cuda_graphs import can_record, recorded
+from acestep_core.runtime.cuda_graphs import can_capture, capture
 
 FIRST, SECOND = torch.device("cuda", 0), torch.device("cuda", 1)
 
@@ -66,7 +66,7 @@ def card(monkeypatch):
 
 def test_a_step_is_recorded_on_the_card_that_it_runs_on(card):
     ran = []
-    assert recorded(lambda: ran.append((card.device, card.stream)), SECOND, pytest.fail) is not None
+    assert capture(lambda: ran.append((card.device, card.stream)), SECOND, pytest.fail) is not None
     assert card.asked == [(SECOND, "lane of cuda:1", "thread_local")] and ran == [(SECOND, "lane of cuda:1")]
     assert (card.device, card.stream) == (FIRST, "usual")
 
@@ -76,18 +76,18 @@ def test_a_step_is_recorded_on_the_card_that_it_runs_on(card):
 ])  # fmt: skip
 def test_after_a_failure_all_is_as_before(card, error, reason):
     card.fails, heard = error, []
-    assert recorded(lambda: None, SECOND, heard.append) is None
+    assert capture(lambda: None, SECOND, heard.append) is None
     assert heard == [f"CUDA graphs are not used: a step could not be recorded ({reason})"]
     assert card.stream == "usual"
     assert card.open == [] and card.released == [(1, (0, 7))]
     card.fails = None
-    assert recorded(lambda: None, SECOND, pytest.fail) is not None
+    assert capture(lambda: None, SECOND, pytest.fail) is not None
 
 
 def test_a_pool_that_torch_has_left_itself_is_not_left_twice(card, monkeypatch):
     card.fails = RuntimeError("operation not permitted")
     monkeypatch.setattr(card, "open", NeverOpen())
-    assert recorded(lambda: None, SECOND, lambda _: None) is None
+    assert capture(lambda: None, SECOND, lambda _: None) is None
     assert card.released == []
 
 
@@ -96,20 +96,20 @@ def test_other_versions_of_torch_are_left_as_far_as_they_can_be(card, monkeypatc
     monkeypatch.delattr(torch._C, "_cuda_endAllocateToPool")
     monkeypatch.setattr(torch._C, older, card.end, raising=False)
     card.fails = RuntimeError("operation not permitted")
-    assert recorded(lambda: None, SECOND, lambda _: None) is None
+    assert capture(lambda: None, SECOND, lambda _: None) is None
     assert len(card.released) == (older != "none")
 
 
 def test_other_errors_are_not_hidden(card):
     card.fails = ValueError("a bug")
     with pytest.raises(ValueError, match="a bug"):
-        recorded(lambda: None, FIRST, pytest.fail)
+        capture(lambda: None, FIRST, pytest.fail)
     assert card.stream == "usual"
 
 
 def test_only_cards_of_nvidia_with_all_weights_on_them_record(card, monkeypatch):
     with torch.device("meta"):
         elsewhere = torch.nn.BatchNorm1d(2)
-    assert can_record(FIRST) and not can_record(torch.device("cpu")) and not can_record(FIRST, elsewhere)
+    assert can_capture(FIRST) and not can_capture(torch.device("cpu")) and not can_capture(FIRST, elsewhere)
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert not can_record(FIRST)
+    assert not can_capture(FIRST)

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, RequestError
-from acestep_core.runtime import devices as runtime
+from acestep_core.runtime import devices, options, placement
 from acestep_core.runtime.devices import Precision, pick_device, pick_dtype
 from acestep_core.runtime.options import default_placement
 from acestep_core.runtime.phase import phase
@@ -18,18 +18,18 @@ CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda:0"), torch.device("mps"
 
 @pytest.fixture
 def bfloat16_everywhere(monkeypatch):
-    monkeypatch.setattr(runtime, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda device: True)
 
 
 @pytest.fixture
 def bfloat16_nowhere(monkeypatch):
-    monkeypatch.setattr(runtime, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda device: False)
 
 
 @pytest.fixture
 def two_gpus(monkeypatch):
     found = {"cuda:0": "first", "cuda:1": "second", "cpu": "processor"}
-    monkeypatch.setattr(runtime, "available_devices", lambda: found)
+    monkeypatch.setattr(devices, "available_devices", lambda: found)
 
 
 def test_devices_by_name(two_gpus):
@@ -47,7 +47,7 @@ def test_a_missing_device_is_refused_with_the_ones_that_are_there(two_gpus, name
 
 def test_this_machine_has_a_device():
     assert pick_device("cpu") == CPU
-    assert str(pick_device("auto")) in runtime.available_devices()
+    assert str(pick_device("auto")) in devices.available_devices()
 
 
 def test_auto_is_bfloat16_where_it_is_real_but_for_the_vae(bfloat16_everywhere):
@@ -63,14 +63,14 @@ def test_auto_is_float32_elsewhere(bfloat16_nowhere):
 
 
 def test_mps_does_not_count_as_real_bfloat16():
-    assert not runtime.has_bfloat16(MPS)
+    assert not devices.has_bfloat16(MPS)
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((12, 0), True)])
 def test_nvidia_has_bfloat16_from_ampere_on(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert runtime.has_bfloat16(CUDA) is expected
+    assert devices.has_bfloat16(CUDA) is expected
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,16 @@ def test_nvidia_has_bfloat16_from_ampere_on(monkeypatch, capability, expected):
 def test_amd_has_bfloat16_from_cdna_and_rdna3_on(monkeypatch, arch, expected):
     monkeypatch.setattr(torch.version, "hip", "6.2")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(gcnArchName=arch))
-    assert runtime.has_bfloat16(CUDA) is expected
+    assert devices.has_bfloat16(CUDA) is expected
 
 
 @pytest.mark.parametrize("amx", [True, False])
 def test_a_cpu_has_bfloat16_where_it_has_matrix_units(monkeypatch, amx):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx}, raising=False)
-    assert runtime.has_bfloat16(CPU) is amx
+    assert devices.has_bfloat16(CPU) is amx
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    assert runtime.has_bfloat16(CPU) is amx
+    assert devices.has_bfloat16(CPU) is amx
 
 
 def test_float16_keeps_the_condition_encoder_in_float32(bfloat16_everywhere):
@@ -121,11 +121,11 @@ def test_an_unknown_dtype_is_refused(asked):
 
 
 def test_storage_by_name():
-    assert runtime.pick_storage(CPU) is None and runtime.pick_storage(CPU, "none") is None
-    assert runtime.pick_storage(CPU, "int8") == torch.int8
-    assert runtime.pick_storage(CPU, " FP8 ") == torch.float8_e4m3fn
+    assert options.pick_storage(CPU) is None and options.pick_storage(CPU, "none") is None
+    assert options.pick_storage(CPU, "int8") == torch.int8
+    assert options.pick_storage(CPU, " FP8 ") == torch.float8_e4m3fn
     with pytest.raises(RequestError, match="storage 'bfloat16' is unknown; choose int8, fp8 or none"):
-        runtime.pick_storage(CPU, "bfloat16")
+        options.pick_storage(CPU, "bfloat16")
 
 
 def test_a_device_without_fp8_says_so(monkeypatch):
@@ -134,7 +134,7 @@ def test_a_device_without_fp8_says_so(monkeypatch):
 
     monkeypatch.setattr(torch, "zeros", no_fp8)
     with pytest.raises(RequestError, match=r"cpu cannot restore weights kept in fp8 \(cannot convert .*\); try int8"):
-        runtime.pick_storage(CPU, "fp8")
+        options.pick_storage(CPU, "fp8")
 
 
 def test_emulated_bfloat16_is_allowed_with_a_warning(bfloat16_nowhere, caplog):
@@ -143,7 +143,7 @@ def test_emulated_bfloat16_is_allowed_with_a_warning(bfloat16_nowhere, caplog):
 
 
 def test_offload_brings_the_tensors_and_restores_them(monkeypatch):
-    monkeypatch.setattr(runtime, "_copy_to", lambda tensor, device: tensor.clone())
+    monkeypatch.setattr(placement, "_copy_to", lambda tensor, device: tensor.clone())
     module = torch.nn.BatchNorm1d(3)  # has parameters and buffers
     before = [*module.parameters(), *module.buffers()]
     homes = [tensor.data_ptr() for tensor in before]
@@ -167,8 +167,8 @@ def test_offload_is_for_devices_with_their_own_memory():
     assert default_placement(CUDA, offload=True) == Offload(CUDA)
     assert default_placement(CUDA) == Resident(CUDA)
     heard = []
-    assert default_placement(CPU, offload=True, hooks=Hooks(warned=heard.append)) == Resident(CPU)
-    assert default_placement(MPS, stream=True, hooks=Hooks(warned=heard.append)) == Resident(MPS)
+    assert default_placement(CPU, offload=True, callbacks=Callbacks(warning=heard.append)) == Resident(CPU)
+    assert default_placement(MPS, stream=True, callbacks=Callbacks(warning=heard.append)) == Resident(MPS)
     assert heard == [
         "offload and stream save nothing on cpu: it has no memory of its own",
         "offload and stream save nothing on mps: it has no memory of its own",
@@ -177,39 +177,39 @@ def test_offload_is_for_devices_with_their_own_memory():
 
 def test_graphs_are_for_cuda_alone_and_not_for_layers_that_travel(monkeypatch):
     heard = []
-    assert runtime.pick_graphs(CUDA, True, stream=False) is True
-    assert runtime.pick_graphs(CUDA, False, stream=True) is runtime.pick_graphs(CPU, False, stream=False) is False
-    assert runtime.pick_graphs(CPU, True, stream=False, hooks=Hooks(warned=heard.append)) is False
-    assert runtime.pick_graphs(CPU, True, stream=True, hooks=Hooks(warned=heard.append)) is False
+    assert options.pick_graphs(CUDA, True, stream=False) is True
+    assert options.pick_graphs(CUDA, False, stream=True) is options.pick_graphs(CPU, False, stream=False) is False
+    assert options.pick_graphs(CPU, True, stream=False, callbacks=Callbacks(warning=heard.append)) is False
+    assert options.pick_graphs(CPU, True, stream=True, callbacks=Callbacks(warning=heard.append)) is False
     assert heard == ["graphs are ignored on cpu: only cards of NVIDIA's record them"] * 2
     with pytest.raises(RequestError, match="graphs and stream exclude each other"):
-        runtime.pick_graphs(CUDA, True, stream=True)
+        options.pick_graphs(CUDA, True, stream=True)
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert runtime.pick_graphs(CUDA, True, stream=False) is False
+    assert options.pick_graphs(CUDA, True, stream=False) is False
 
 
 def test_compiling_is_for_gpus_with_triton(monkeypatch):
     heard = []
-    assert runtime.pick_compile(CPU, True, Hooks(warned=heard.append)) is False
+    assert options.pick_compile(CPU, True, Callbacks(warning=heard.append)) is False
     assert heard == ["compile is ignored on cpu: it is for GPUs with Triton"]
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name == "triton" or None)
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: name == "triton" or None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    monkeypatch.setattr(runtime.shutil, "which", lambda name: name == "clang" or None)
-    assert runtime.pick_compile(CUDA, True) is True and runtime.pick_compile(CUDA, False) is False
+    monkeypatch.setattr(options.shutil, "which", lambda name: name == "clang" or None)
+    assert options.pick_compile(CUDA, True) is True and options.pick_compile(CUDA, False) is False
     with monkeypatch.context() as without:
         without.delenv("CC", raising=False)
-        without.setattr(runtime.shutil, "which", lambda name: None)
+        without.setattr(options.shutil, "which", lambda name: None)
         with pytest.raises(RequestError, match="compile on cuda:0 needs a C compiler: install gcc or clang"):
-            runtime.pick_compile(CUDA, True)
-        without.setattr(runtime.os, "name", "nt")  # where Triton brings one
-        assert runtime.pick_compile(CUDA, True) is True
+            options.pick_compile(CUDA, True)
+        without.setattr(options.os, "name", "nt")  # where Triton brings one
+        assert options.pick_compile(CUDA, True) is True
         without.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1))
         with pytest.raises(RequestError, match=r"capability 7.0 or more, cuda:0 has 6.1"):
-            runtime.pick_compile(CUDA, True)
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
-    assert runtime.pick_compile(CUDA, False) is False
+            options.pick_compile(CUDA, True)
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
+    assert options.pick_compile(CUDA, False) is False
     with pytest.raises(RequestError, match="compile on cuda:0 needs the package triton"):
-        runtime.pick_compile(CUDA, True)
+        options.pick_compile(CUDA, True)
 
 
 def test_a_phase_logs_one_line(caplog):
@@ -231,8 +231,8 @@ def test_the_peak_that_a_phase_logs_is_its_own(monkeypatch, caplog):
 
 def test_hooks_report_and_cancel():
     seen = []
-    Hooks(progress=seen.append).report("decode", 1, 2)
+    Callbacks(progress=seen.append).report("decode", 1, 2)
     assert [(p.stage, p.step, p.total, p.estimate) for p in seen] == [("decode", 1, 2, None)]
-    Hooks().check("decode")
+    Callbacks().check("decode")
     with pytest.raises(Cancelled, match="stopped by the user during decode"):
-        Hooks(cancelled=lambda: True).check("decode")
+        Callbacks(cancelled=lambda: True).check("decode")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from acestep_core import load
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.edit.edit import Edit
 from acestep_core.edit.morph import Morph
 from acestep_core.edit.source import extend
@@ -24,8 +24,7 @@ from acestep_core.planner.load_planner import Planner, load_planner
 from acestep_core.planner.network import PlannerNetwork
 from acestep_core.planner.scoring import score
 from acestep_core.planner.token_sampling import Sampling
-from acestep_core.runtime import cuda_graphs
-from acestep_core.runtime import devices as runtime
+from acestep_core.runtime import cuda_graphs, devices
 from acestep_core.runtime.placement import Resident
 from acestep_core.sampling.guidance import METHODS
 from acestep_core.sampling.settings import SamplingSettings
@@ -202,7 +201,7 @@ def test_where_a_step_cannot_be_recorded_it_runs_plainly(models, monkeypatch):
         wanted = song(there, settings)
         monkeypatch.setattr(torch.cuda, "graph", refuse)
         for _ in range(2):
-            got = song(replace(there, graphs=True), settings, hooks=Hooks(warned=heard.append))
+            got = song(replace(there, graphs=True), settings, callbacks=Callbacks(warning=heard.append))
             assert torch.equal(got, wanted)
     assert len(attempts) == 2 and attempts[0]["capture_error_mode"] == "thread_local"  # one for each song
     assert len(heard) == 2 and "CUDA graphs are not used" in heard[0]
@@ -212,19 +211,19 @@ def test_graphs_are_asked_for_when_the_model_is_loaded(folders):
     with pretend_cuda():
         assert load_model(folders["turbo"], device="cuda", graphs=True, offload=True).graphs
     heard = []
-    model = load_model(folders["turbo"], device="cpu", graphs=True, hooks=Hooks(warned=heard.append))
+    model = load_model(folders["turbo"], device="cpu", graphs=True, callbacks=Callbacks(warning=heard.append))
     assert not model.graphs and "graphs are ignored on cpu" in heard[0]
 
 
 def test_compiling_is_asked_for_when_the_model_is_loaded(folders, monkeypatch):
     found = []
     monkeypatch.setattr(load, "compile_parts", lambda *networks: found.append(networks))
-    monkeypatch.setattr(load, "pick_compile", lambda device, asked, hooks: asked)
+    monkeypatch.setattr(load, "pick_compile", lambda device, asked, callbacks: asked)
     with pretend_cuda():
         model = load_model(folders["turbo"], device="cuda", compile=True)
         load_model(folders["turbo"], device="cuda")
         monkeypatch.setattr(torch.version, "hip", "6.4")
-        monkeypatch.setattr(runtime, "has_bfloat16", lambda device: True)  # asks the driver of AMD's
+        monkeypatch.setattr(devices, "has_bfloat16", lambda device: True)  # asks the driver of AMD's
         other = load_model(folders["turbo"], device="cuda", compile=True)
     assert found == [(model.network,), (other.network, other.vae)]
 

@@ -10,7 +10,7 @@ from acestep_core.models.layers import Layers
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.ops import StoredLinear, stored_ops
 from acestep_core.pipeline import Model, sample
-from acestep_core.runtime import devices as runtime
+from acestep_core.runtime import placement, streaming
 from acestep_core.runtime.options import default_placement
 from acestep_core.runtime.placement import Offload, tensors_of
 from acestep_core.runtime.streaming import Stream, visits
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def a_device_of_its_own(monkeypatch):
-    monkeypatch.setattr(runtime, "_copy_to", lambda tensor, device: tensor.clone())
+    monkeypatch.setattr(placement, "_copy_to", lambda tensor, device: tensor.clone())
 
 
 def places(module: nn.Module) -> list[int]:
@@ -57,7 +57,7 @@ def song(network, placement) -> torch.Tensor:
 @pytest.mark.parametrize("stored", [None, torch.int8, torch.float8_e4m3fn], ids=str)
 def test_a_song_is_the_same_and_one_layer_runs_at_a_time(stored):
     network = tiny.model() if stored is None else in_one_byte(stored)
-    wanted, watch = song(network, runtime.Resident(CPU)), Watch(network)
+    wanted, watch = song(network, placement.Resident(CPU)), Watch(network)
     assert torch.equal(song(network, Stream(CPU)), wanted)
     assert set(watch.away) == {1}
     depth = len(watch.layers) - 4  # tokenizer and detokenizer have two each, and rest
@@ -85,7 +85,6 @@ def test_two_rooms_serve_all_layers():
 
 
 def test_the_next_layer_is_sent_while_one_runs(monkeypatch):
-    from acestep_core.runtime import streaming
 
     layers, events = Layers(nn.Linear(2, 2) for _ in range(3)), []
     send = streaming._Courier.send
@@ -137,4 +136,4 @@ def test_streaming_is_for_devices_with_their_own_memory():
     cuda, mps = torch.device("cuda:0"), torch.device("mps")
     assert default_placement(cuda, stream=True) == default_placement(cuda, offload=True, stream=True) == Stream(cuda)
     assert isinstance(Stream(cuda), Offload)  # networks are loaded into main memory
-    assert default_placement(mps, stream=True) == runtime.Resident(mps)
+    assert default_placement(mps, stream=True) == placement.Resident(mps)

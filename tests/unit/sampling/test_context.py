@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.edit.edit import Edit
 from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT
 from acestep_core.errors import Cancelled, RequestError
@@ -59,10 +59,10 @@ def test_codes_of_a_source_cover_as_the_source_does(network):
 def test_codes_are_heard_piece_by_piece_and_said_so(network, monkeypatch):
     whole, seen = audio_codes(network, SOURCE), []
     monkeypatch.setattr("acestep_core.sampling.context.CODES_AT_ONCE", 4)
-    assert audio_codes(network, SOURCE, hooks=Hooks(progress=seen.append)) == whole
+    assert audio_codes(network, SOURCE, callbacks=Callbacks(progress=seen.append)) == whole
     assert [(one.stage, one.step, one.total) for one in seen] == [("tokenize", i, 6) for i in range(1, 7)]
     with pytest.raises(Cancelled, match="tokenize"):
-        context(network, Edit(COVER, SOURCE), 2, 128, hooks=Hooks(cancelled=lambda: True))
+        context(network, Edit(COVER, SOURCE), 2, 128, callbacks=Callbacks(cancelled=lambda: True))
 
 
 def test_a_song_without_codes_has_silence(network):

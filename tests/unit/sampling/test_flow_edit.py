@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.edit.morph import MorphSettings
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
 from acestep_core.sampling.flow_edit import morph
@@ -131,11 +131,11 @@ def test_null_is_asked_for_where_guidance_is_active_only():
 
 def test_hooks_are_told_and_can_stop_it():
     told = []
-    run(hooks=Hooks(progress=told.append))
+    run(callbacks=Callbacks(progress=told.append))
     assert [progress.step for progress in told] == [1, 2, 3, 4, 5] and told[0].stage == "sample"
     assert told[0].estimate.shape == SHAPE
     with pytest.raises(Cancelled):
-        run(hooks=Hooks(cancelled=lambda: len(told) >= 5))
+        run(callbacks=Callbacks(cancelled=lambda: len(told) >= 5))
 
 
 def test_what_is_not_finite_is_an_error():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from acestep_core.callbacks import Hooks
+from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, NonFiniteError
 from acestep_core.sampling.guidance import APG, CFG, METHODS, Guidance
 from acestep_core.sampling.loop import denoise
@@ -109,7 +109,7 @@ def test_sde_without_a_seed_for_every_item_is_a_programming_error():
 def test_progress_reports_every_step_with_the_clean_estimate():
     reports = []
     noise = draw_noise([1, 2], 6)
-    result = denoise(Recorder(), noise, make_schedule(4, 3.0), hooks=Hooks(progress=reports.append))
+    result = denoise(Recorder(), noise, make_schedule(4, 3.0), callbacks=Callbacks(progress=reports.append))
     assert [(r.stage, r.step, r.total) for r in reports] == [("sample", i, 4) for i in (1, 2, 3, 4)]
     assert torch.equal(reports[0].estimate, noise - Recorder()(noise, 1.0, False))
     assert torch.equal(reports[-1].estimate, result)
@@ -118,9 +118,9 @@ def test_progress_reports_every_step_with_the_clean_estimate():
 @pytest.mark.parametrize("solver", [euler, Heun()])
 def test_cancel_stops_before_the_next_network_call(solver):
     velocity = Recorder()
-    hooks = Hooks(cancelled=lambda: len(velocity.calls) == 3)
+    callbacks = Callbacks(cancelled=lambda: len(velocity.calls) == 3)
     with pytest.raises(Cancelled):
-        denoise(velocity, draw_noise([1], 6), make_schedule(8, 3.0), solver=solver, hooks=hooks)
+        denoise(velocity, draw_noise([1], 6), make_schedule(8, 3.0), solver=solver, callbacks=callbacks)
     assert len(velocity.calls) == 3
 
 

@@ -171,7 +171,7 @@ def test_a_changed_copy_is_checked_again():
 
 def test_importing_a_song_is_cheap():
     code = (
-        "import sys, acestep_core.song, acestep_core.tasks, acestep_core.text.prompts;"
+        "import sys, acestep_core.song.song, acestep_core.edit.tasks, acestep_core.text.prompts;"
         "print([m for m in ('torch', 'numpy', 'transformers', 'tokenizers', 'safetensors') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,14 +9,14 @@ from acestep_core.errors import RequestError
 from acestep_core.files import write_text
 from acestep_core.song.codes import format_codes
 from acestep_core.song.song import Metadata, Song
-from acestep_core.song.song_file import NAMES, KeptSong, load_codes, load_songs, save_songs, to_json
+from acestep_core.song.song_file import NAMES, SavedSong, load_codes, load_songs, save_songs, to_json
 
 SONG = Song("jazz, 爵士", "[Verse]\nla", Metadata(bpm=90, key="C# minor", duration=12.5))
-FULL = KeptSong(SONG, (1, 2, 3), "Ambient", 7, 0.5)
+FULL = SavedSong(SONG, (1, 2, 3), "Ambient", 7, 0.5)
 
 
 def test_a_file_keeps_songs(tmp_path):
-    songs = (FULL, KeptSong(codes=(4, 5)), KeptSong(SONG))
+    songs = (FULL, SavedSong(codes=(4, 5)), SavedSong(SONG))
     save_songs(tmp_path / "a.json", songs)
     assert load_songs(tmp_path / "a.json") == songs
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
@@ -25,7 +25,7 @@ def test_a_file_keeps_songs(tmp_path):
     assert content["songs"][1] == {"codes": format_codes((4, 5))}
 
 
-@pytest.mark.parametrize("song", [FULL, KeptSong(codes=(4,)), KeptSong(Song("", "la")), KeptSong(Song("x"), seed=0)])
+@pytest.mark.parametrize("song", [FULL, SavedSong(codes=(4,)), SavedSong(Song("", "la")), SavedSong(Song("x"), seed=0)])
 def test_one_song_is_one_object(tmp_path, song):
     text = to_json([song])
     assert {*json.loads(text)} <= {*NAMES}
@@ -35,15 +35,15 @@ def test_one_song_is_one_object(tmp_path, song):
 
 
 def test_the_song_of_codes_is_as_long_as_they_are():
-    assert KeptSong(SONG, (1,) * 50).as_long_as_its_codes == Song(
+    assert SavedSong(SONG, (1,) * 50).as_long_as_its_codes == Song(
         SONG.caption, SONG.lyrics, Metadata(bpm=90, key="C# minor", duration=10)
     )
-    assert KeptSong(codes=(1,) * 50).as_long_as_its_codes == Song("", metadata=Metadata(duration=10))
+    assert SavedSong(codes=(1,) * 50).as_long_as_its_codes == Song("", metadata=Metadata(duration=10))
 
 
 def test_a_file_of_lines_is_read(tmp_path):
     (tmp_path / "a.txt").write_text("<|audio_code_5|><|audio_code_6|>\n\n7, 8\n")
-    assert load_songs(tmp_path / "a.txt") == (KeptSong(codes=(5, 6)), KeptSong(codes=(7, 8)))
+    assert load_songs(tmp_path / "a.txt") == (SavedSong(codes=(5, 6)), SavedSong(codes=(7, 8)))
 
 
 def test_standard_input_is_read(monkeypatch):
@@ -53,7 +53,7 @@ def test_standard_input_is_read(monkeypatch):
 
 def test_what_is_null_is_not_known(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({name: None for name in NAMES}))
-    assert load_songs(tmp_path / "a.json") == (KeptSong(),)
+    assert load_songs(tmp_path / "a.json") == (SavedSong(),)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_file_without_codes_is_refused_where_they_are_needed(tmp_path, content
     with pytest.raises(RequestError, match="a.json holds no audio codes; Plan Song and `acestep plan` write some"):
         load_codes(tmp_path / "a.json")
     (tmp_path / "a.json").write_text('{"codes": "1, 2"}')
-    assert load_codes(tmp_path / "a.json") == (KeptSong(codes=(1, 2)),)
+    assert load_codes(tmp_path / "a.json") == (SavedSong(codes=(1, 2)),)
 
 
 def test_the_limit_is_that_of_the_model(tmp_path):
