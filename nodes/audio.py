@@ -16,18 +16,22 @@ class DecodeNode(io.ComfyNode):
             node_id="AS15_Decode",
             display_name="Decode Song",
             category=AUDIO,
-            description="Turns latents into sound: stereo, 48 kHz.",
+            description="Decodes latents to stereo audio at 48 kHz.",
             inputs=[
-                io.Vae.Input("vae", tooltip="What turns latents into sound, from Load Model."),
-                io.Latent.Input("latent", tooltip="The song to hear, from Sample Song or any ACE-Step 1.5 sampler."),
+                io.Vae.Input("vae", tooltip="VAE, from Load Model."),
+                io.Latent.Input(
+                    "latent", tooltip="Latents to decode, from Sample Song, KSampler or any other ACE-Step 1.5 sampler."
+                ),
                 io.Boolean.Input(
                     "normalize",
                     default=True,
-                    tooltip="On, the loudest moment of the song comes just below full scale; off, the song is as loud "
-                    "as the model made it, only kept from clipping.",
+                    tooltip="Peak normalization. On, the loudest peak is −1 dBFS. Off, the level stays as generated "
+                    "and only clipping is prevented.",
                 ),
             ],
-            outputs=[io.Audio.Output(display_name="audio", tooltip="The song.")],
+            outputs=[
+                io.Audio.Output(display_name="audio", tooltip="Audio of the song, for Save Audio or Preview Audio.")
+            ],
         )
 
     @classmethod
@@ -50,8 +54,8 @@ class DecodeNode(io.ComfyNode):
 
 
 def notes_on(edits: Edits, latent: dict, normalize: bool) -> list[str]:
-    keeps = any(edit is not None and edit.puts_back for edit, _ in edits)
-    kept_before = any(edit is not None and edit.puts_back for edit, _ in latent.get(EDITS) or ())
+    keeps = any(edit is not None and edit.restores_source for edit, _ in edits)
+    kept_before = any(edit is not None and edit.restores_source for edit, _ in latent.get(EDITS) or ())
     if kept_before and not keeps:
         return ["the kept part is decoded like the rest: the latent was changed since Sample Song made it"]
     if keeps and normalize:
@@ -66,12 +70,16 @@ class EncodeAudioNode(io.ComfyNode):
             node_id="AS15_EncodeAudio",
             display_name="Encode Audio",
             category=AUDIO,
-            description="Turns a recording into latents; any sample rate, mono or stereo.",
+            description="Encodes audio to latents. Any sample rate, mono or stereo.",
             inputs=[
-                io.Vae.Input("vae", tooltip="What turns sound into latents, from Load Model."),
-                io.Audio.Input("audio", tooltip="The recording."),
+                io.Vae.Input("vae", tooltip="VAE, from Load Model."),
+                io.Audio.Input("audio", tooltip="Audio to encode."),
             ],
-            outputs=[io.Latent.Output(display_name="latent", tooltip="The recording as the model hears it.")],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent", tooltip="Latents of the audio, for Cover, Repaint and other edits."
+                )
+            ],
         )
 
     @classmethod

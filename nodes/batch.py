@@ -14,7 +14,9 @@ class BatchSongsNode(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         further = [
             io.Conditioning.Input(
-                f"song_{i}", optional=True, tooltip="A further song of the same length, or a batch of songs."
+                f"song_{i}",
+                optional=True,
+                tooltip="Conditioning of another song of the same duration, or a batch of songs.",
             )
             for i in range(2, SONGS + 1)
         ]
@@ -22,12 +24,18 @@ class BatchSongsNode(io.ComfyNode):
             node_id="AS15_BatchSongs",
             display_name="Batch Songs",
             category=SONG,
-            description="Puts several songs together, so that Sample Song makes them all at once, in this order.",
+            description="Combines several songs into one batch for Sample Song, in this order.",
             inputs=[
-                io.Conditioning.Input("song_1", tooltip="The first song, from Encode Song, or a batch of songs."),
+                io.Conditioning.Input(
+                    "song_1", tooltip="Conditioning of the first song, from Encode Song, or a batch of songs."
+                ),
                 *further,
             ],
-            outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="All the songs, for Sample Song.")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="Conditioning of all songs, for Sample Song."
+                )
+            ],
         )
 
     @classmethod

@@ -23,14 +23,16 @@ class AudioCodesNode(io.ComfyNode):
             node_id="AS15_AudioCodes",
             display_name="Audio Codes",
             category=EDITS,
-            description="Writes down the structure of a song, five codes a second: melody, chords and beat, no sound.",
+            description="Extracts the audio codes of a song, five per second: melody, chords and beat without the "
+            "sound.",
             inputs=[
-                io.Model.Input("model", tooltip="The model that hears the structure, from Load Model."),
+                io.Model.Input("model", tooltip="Diffusion model with the audio tokenizer, from Load Model."),
                 *source_inputs(),
             ],
             outputs=[
                 io.String.Output(
-                    display_name="codes", tooltip="One line of codes a song, for Cover, Save Audio Codes or your eyes."
+                    display_name="codes",
+                    tooltip="Audio codes, one line per song, for Cover, Encode Song or Save Audio Codes.",
                 )
             ],
         )
@@ -52,13 +54,17 @@ class SaveCodesNode(io.ComfyNode):
             node_id="AS15_SaveCodes",
             display_name="Save Audio Codes",
             category=EDITS,
-            description="Keeps audio codes in a file in ComfyUI's output folder, with the song they belong to.",
+            description="Saves audio codes and their song to a JSON file in ComfyUI's output folder.",
             is_output_node=True,
             inputs=[
-                io.String.Input("codes", force_input=True, tooltip="The codes, one line a song, from Audio Codes."),
-                io.String.Input("filename_prefix", default="codes/song", tooltip="What the file is called."),
+                io.String.Input(
+                    "codes", force_input=True, tooltip="Audio codes, one line per song, from Audio Codes or Plan Song."
+                ),
+                io.String.Input(
+                    "filename_prefix", default="codes/song", tooltip="Filename prefix, with or without folders."
+                ),
                 SongSocket.Input(
-                    "song", optional=True, tooltip="Caption, lyrics and facts of the song, kept beside its codes."
+                    "song", optional=True, tooltip="Song whose caption, lyrics and metadata are saved with the codes."
                 ),
             ],
             outputs=[],
@@ -88,19 +94,21 @@ class LoadCodesNode(io.ComfyNode):
             node_id="AS15_LoadCodes",
             display_name="Load Audio Codes",
             category=EDITS,
-            description="Reads audio codes from a file in ComfyUI's input folder.",
+            description="Loads audio codes from a file in ComfyUI's input folder.",
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=offered_files(),
-                    tooltip="A file that Save Audio Codes or `acestep plan` has written, or a text with one line of "
-                    "codes a song.",
+                    tooltip="File with audio codes, from Save Audio Codes or `acestep plan`. A text file with one line "
+                    "of codes per song works as well.",
                 )
             ],
             outputs=[
-                io.String.Output(display_name="codes", tooltip="One line of codes a song, for Cover."),
+                io.String.Output(
+                    display_name="codes", tooltip="Audio codes, one line per song, for Cover or Encode Song."
+                ),
                 SongSocket.Output(
-                    display_name="song", tooltip="What the file says of its first song, as long as its codes."
+                    display_name="song", tooltip="First song of the file, with the duration of its codes."
                 ),
             ],
         )

@@ -62,8 +62,8 @@ def to_conditioning(text: TextCondition, song: Song, edit: Edit | None, device: 
     data = {LYRICS: text.lyrics.to(device), SONG: song}
     if edit is not None:
         data[EDIT] = edit
-    if text.plain is not None:
-        data[PLAIN] = text.plain.to(device)
+    if text.text_only is not None:
+        data[PLAIN] = text.text_only.to(device)
     return [[text.caption.to(device), data]]
 
 
@@ -154,7 +154,7 @@ def text_condition(
             "this conditioning was not made for this model: connect the one from Encode Song, with the text encoder of "
             "the same Load Model"
         )
-    return TextCondition(caption, lyrics, caption_prompt="", lyric_prompt="", plain=plain)
+    return TextCondition(caption, lyrics, caption_prompt="", lyric_prompt="", text_only=plain)
 
 
 def condition_rows(caption: torch.Tensor, lyrics: torch.Tensor, references: int = 1) -> int:

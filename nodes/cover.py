@@ -17,7 +17,7 @@ class CoverNode(io.ComfyNode):
             node_id="AS15_Cover",
             display_name="Cover",
             category=EDITS,
-            description="Keeps melody, chords and beat of a song, and plays and sings them as the caption says.",
+            description="Generates a cover: keeps melody, chords and beat of a song in the style of the caption.",
             inputs=[
                 *source_inputs(),
                 io.Float.Input(
@@ -27,33 +27,34 @@ class CoverNode(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     round=0.01,
-                    tooltip="How long the song is followed while the new one is made: 1 to the end, 0.2 takes over "
-                    "little but its outline, 0 not at all.",
+                    tooltip="Cover strength, the share of the steps that follow the source. 1 follows it to the end, "
+                    "0.2 keeps only an outline, 0 none of it.",
                 ),
                 io.Float.Input(
-                    "keep_sound",
+                    "noise_strength",
                     default=0.0,
                     min=0.0,
                     max=1.0,
                     step=0.05,
                     round=0.01,
-                    tooltip="How much of the recording itself shines through: 0 starts from nothing, near 1 it is "
-                    "almost the recording.",
+                    tooltip="Noise strength, the share of the source in the starting noise. 0 is pure noise, 0.3 keeps "
+                    "some of the sound, near 1 almost all of it.",
                 ),
                 io.String.Input(
                     "codes",
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="Audio codes to follow instead of a recording, one line a song, from Audio Codes, a file "
-                    "or your own hand.",
+                    tooltip="Audio codes to follow instead of a source, one line per song. They come from Audio Codes, "
+                    "Plan Song, a file or your own text.",
                 ),
                 advanced(
                     io.Boolean.Input(
-                        "through_codes",
+                        "use_codes",
                         default=True,
                         optional=True,
-                        tooltip="On, only the structure of the song is kept; off, its sound is followed closely, too.",
+                        tooltip="Use audio codes of the source. On (default), only its structure is kept. Off, its "
+                        "sound is kept as well.",
                     )
                 ),
                 advanced(
@@ -61,24 +62,24 @@ class CoverNode(io.ComfyNode):
                         "blend",
                         default=False,
                         optional=True,
-                        tooltip="On, a strength below 1 mixes song and caption all the way, at twice the time, instead "
-                        "of following the song first and the caption then.",
+                        tooltip="Blend source and caption in every step, at twice the time. Off (default), the source "
+                        "comes first and the caption after. Only used if strength is below 1.",
                     )
                 ),
             ],
-            outputs=[TaskSocket.Output(display_name="task", tooltip="What to do with which song, for Encode Song.")],
+            outputs=[TaskSocket.Output(display_name="task", tooltip="Edit task with its source, for Encode Song.")],
         )
 
     @classmethod
     def execute(
         cls,
         strength,
-        keep_sound,
+        noise_strength,
         audio=None,
         vae=None,
         latent=None,
         codes="",
-        through_codes=True,
+        use_codes=True,
         blend=False,
     ) -> io.NodeOutput:
         from ..acestep_core.edit.edit import Edit
@@ -88,10 +89,10 @@ class CoverNode(io.ComfyNode):
         source, songs = find_source(audio, vae, latent), parse_songs(codes)
         if source is None and not songs:
             raise RequestError("there is nothing to cover: connect audio and vae, a latent, or codes")
-        if songs and not through_codes:
-            raise RequestError("codes are connected, and through_codes is off: turn it on, or leave the codes out")
-        if source is None and keep_sound:
-            raise RequestError("keep_sound needs sound beside the codes: connect audio and vae, or a latent")
+        if songs and not use_codes:
+            raise RequestError("codes are connected, and use_codes is off: turn it on, or leave the codes out")
+        if source is None and noise_strength:
+            raise RequestError("noise_strength needs sound beside the codes: connect audio and vae, or a latent")
         blended = blend and strength > 0  # at 0 nothing of the song is to be heard, and a blend still sees it
         edit = Edit(
             task=COVER,
@@ -99,7 +100,7 @@ class CoverNode(io.ComfyNode):
             codes=songs,
             strength=1.0 if blended else strength,
             blend=1 - strength if blended else 0.0,
-            noise_strength=keep_sound,
-            use_codes=through_codes,
+            noise_strength=noise_strength,
+            use_codes=use_codes,
         )
         return task_output(edit, source)

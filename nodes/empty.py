@@ -17,18 +17,18 @@ class EmptyLatentNode(io.ComfyNode):
             node_id="AS15_EmptyLatent",
             display_name="Empty Song",
             category=SAMPLING,
-            description="An empty latent as long as the song, for ComfyUI's own samplers to fill.",
+            description="Creates an empty latent with the duration of a song, for KSampler.",
             inputs=[
-                SongSocket.Input("song", tooltip="The song to be made: the latent gets its duration."),
+                SongSocket.Input("song", tooltip="Song whose duration sets the length of the latent."),
                 io.Int.Input(
                     "batch_size",
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="How many takes KSampler makes at once.",
+                    tooltip="Batch size, the number of takes that KSampler samples at once. 1 to 4 is typical.",
                 ),
             ],
-            outputs=[io.Latent.Output(display_name="latent", tooltip="Where the song goes, for KSampler.")],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="Empty latent, for KSampler.")],
         )
 
     @classmethod

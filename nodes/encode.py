@@ -22,27 +22,28 @@ class EncodeNode(io.ComfyNode):
             node_id="AS15_Encode",
             display_name="Encode Song",
             category=SONG,
-            description="Reads caption, lyrics and facts of a song with the text encoder.",
+            description="Encodes caption, lyrics and metadata of a song with the text encoder.",
             inputs=[
-                TextEncoderSocket.Input("text_encoder", tooltip="The reader of the words, from Load Model."),
-                SongSocket.Input("song", tooltip="The song to be made."),
+                TextEncoderSocket.Input("text_encoder", tooltip="Text encoder, from Load Model."),
+                SongSocket.Input("song", tooltip="Song to encode, from Song, Plan Song or Write Song."),
                 TaskSocket.Input(
                     "task",
                     optional=True,
-                    tooltip="What to make the song of, from Cover, Repaint, Extend or Stems; without it, it is new.",
+                    tooltip="Edit task, from Cover, Repaint, Extend or Stems. Without a task, the song is generated "
+                    "from text alone.",
                 ),
                 io.String.Input(
                     "codes",
                     optional=True,
                     force_input=True,
-                    tooltip="The structure of the song, one line a take, from Plan Song or Audio Codes; the song "
-                    "becomes as long as they are.",
+                    tooltip="Audio codes, one line per take, from Plan Song or Audio Codes. They set melody, structure "
+                    "and duration of the song.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(
                     display_name="conditioning",
-                    tooltip="What the singer and the band are told, for Sample or for ComfyUI's own samplers.",
+                    tooltip="Conditioning (positive), for Sample Song or KSampler.",
                 )
             ],
         )

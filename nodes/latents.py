@@ -41,7 +41,7 @@ def edits_of(latent: dict) -> Edits:
 
 def holds_its_source(edit: Edit, latents: torch.Tensor) -> bool:
     """Whether the frames that the edit keeps are still those of its source."""
-    if not edit.keeps or latents.shape[1] != edit.frames:
+    if not edit.keeps_source or latents.shape[1] != edit.frames:
         return False
     made = edit.generated().float()[:, None]
     reach = 2 * edit.crossfade_frames + 1

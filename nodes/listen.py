@@ -24,20 +24,22 @@ class ListenNode(io.ComfyNode):
             node_id="AS15_Listen",
             display_name="Listen",
             category=PLANNER,
-            description="Hears what a song is: how it sounds, what is sung, tempo, key and time signature.",
+            description="Describes a recording with the planner (5 Hz LM): caption, lyrics, tempo, key and time "
+            "signature.",
             inputs=[
-                PlannerSocket.Input("planner", tooltip="Who finds the words, from Load Planner."),
+                PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model that hears the structure of the audio, from Load Model; codes need none.",
+                    tooltip="Diffusion model that extracts audio codes, from Load Model. Not needed if codes are "
+                    "connected.",
                 ),
                 *source_inputs(),
                 io.String.Input(
                     "codes",
                     optional=True,
                     force_input=True,
-                    tooltip="The structure of the song, instead of audio: from Plan Song, Audio Codes or a file.",
+                    tooltip="Audio codes instead of audio, from Plan Song, Audio Codes or a file.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -45,7 +47,7 @@ class ListenNode(io.ComfyNode):
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="Another number gives other words for what is heard.",
+                    tooltip="Random seed of the planner. Each seed gives another description of the audio.",
                 ),
                 advanced(
                     io.Float.Input(
@@ -55,14 +57,18 @@ class ListenNode(io.ComfyNode):
                         max=2.0,
                         step=0.05,
                         round=0.01,
-                        tooltip="How freely the words are chosen: 0 always takes the likeliest.",
+                        tooltip="Sampling temperature. Higher values vary the description; 0 always takes the "
+                        "likeliest token. 0.3 is the default.",
                     )
                 ),
             ],
             outputs=[
-                SongSocket.Output(display_name="song", tooltip="The song as heard, for Polish, Plan, Encode or Show."),
+                SongSocket.Output(
+                    display_name="song",
+                    tooltip="Song that describes the audio, for Polish Song, Plan Song, Encode Song or Show Song.",
+                ),
                 io.String.Output(
-                    display_name="codes", tooltip="What was heard, five codes a second, for Encode Song or Cover."
+                    display_name="codes", tooltip="Audio codes of the audio, five per second, for Encode Song or Cover."
                 ),
             ],
         )

@@ -20,34 +20,35 @@ class LoadModelNode(io.ComfyNode):
             node_id="AS15_LoadModel",
             display_name="Load Model",
             category=LOADERS,
-            description="Loads an ACE-Step 1.5 model with its text encoder and VAE.",
+            description="Loads an ACE-Step 1.5 diffusion model with its text encoder and VAE.",
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=offered(Kind.NETWORK),
                     default=EMBEDDED,
-                    tooltip="Who plays and sings: nano is tiny and always there, turbo is quick, base and sft take "
-                    "their time; put model folders into models/acestep, single files into models/diffusion_models.",
+                    tooltip="The diffusion model. nano is a tiny built-in demo; turbo needs 8 steps, base and sft "
+                    "about 50. Model folders belong in models/acestep, single files in models/diffusion_models.",
                 ),
                 io.Combo.Input(
                     "text_encoder",
                     options=offered(Kind.TEXT_ENCODER),
                     default=AUTO,
-                    tooltip="Who reads caption and lyrics; auto takes the one that comes with the model.",
+                    tooltip="Text encoder for caption and lyrics, Qwen3-Embedding-0.6B in released models. auto uses "
+                    "the model's own.",
                 ),
                 io.Combo.Input(
                     "vae",
                     options=offered(Kind.VAE),
                     default=AUTO,
-                    tooltip="What colours the final sound; auto takes the one that comes with the model.",
+                    tooltip="VAE that converts between audio and latents. auto uses the model's own.",
                 ),
                 advanced(
                     io.Combo.Input(
                         "dtype",
                         options=[AUTO, *DTYPES],
                         default=AUTO,
-                        tooltip="How finely the model is kept in memory: fp8 takes half the memory and sounds a "
-                        "little rougher.",
+                        tooltip="Weight dtype. fp8 halves the memory of bfloat16 and makes the sound slightly rougher. "
+                        "auto follows ComfyUI's settings.",
                     )
                 ),
                 advanced(
@@ -55,15 +56,15 @@ class LoadModelNode(io.ComfyNode):
                         "variant",
                         options=[AUTO, *VARIANTS],
                         default=AUTO,
-                        tooltip="How the model was trained, which sets steps, shift and guidance; auto goes by the "
-                        "model's own files and name.",
+                        tooltip="Model variant, which sets the default steps, shift and guidance. auto detects it from "
+                        "the model's files and name.",
                     )
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="The player and singer, for Sample Song or KSampler."),
-                TextEncoderSocket.Output(display_name="text_encoder", tooltip="The reader, for Encode Song."),
-                io.Vae.Output(display_name="vae", tooltip="What turns latents into sound, for Decode Song."),
+                io.Model.Output(display_name="model", tooltip="Diffusion model, for Sample Song or KSampler."),
+                TextEncoderSocket.Output(display_name="text_encoder", tooltip="Text encoder, for Encode Song."),
+                io.Vae.Output(display_name="vae", tooltip="VAE, for Decode Song and Encode Audio."),
             ],
         )
 

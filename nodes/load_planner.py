@@ -20,27 +20,27 @@ class LoadPlannerNode(io.ComfyNode):
             node_id="AS15_LoadPlanner",
             display_name="Load Planner",
             category=LOADERS,
-            description="Loads a planner: the language model that thinks a song out, writes one, or hears what one is.",
+            description="Loads a planner (5 Hz LM): the language model that plans, writes and describes songs.",
             inputs=[
                 io.Combo.Input(
                     "planner",
                     options=offered(Kind.PLANNER),
-                    tooltip="Who thinks the song out: the larger the planner, the richer its melodies and words; put "
-                    "folders (acestep-5Hz-lm-…) into models/acestep, single files into models/text_encoders.",
+                    tooltip="Planner (5 Hz LM). Larger planners give richer melodies and lyrics; 1.7B is typical. "
+                    "Folders (acestep-5Hz-lm-…) belong in models/acestep, single files in models/text_encoders.",
                 ),
                 advanced(
                     io.Combo.Input(
                         "dtype",
                         options=[AUTO, *DTYPES],
                         default=AUTO,
-                        tooltip="How finely the planner is kept in memory: int8 and fp8 take about half of it and "
-                        "plan a little more roughly, int8 the least.",
+                        tooltip="Weight dtype. int8 and fp8 take about half the memory and cost some precision, int8 "
+                        "less than fp8. auto follows ComfyUI's settings.",
                     )
                 ),
             ],
             outputs=[
                 PlannerSocket.Output(
-                    display_name="planner", tooltip="The planner, for Plan Song, Write Song, Polish Song and Listen."
+                    display_name="planner", tooltip="Planner, for Plan Song, Write Song, Polish Song and Listen."
                 )
             ],
         )

@@ -17,13 +17,13 @@ class MorphNode(io.ComfyNode):
             node_id="AS15_Morph",
             display_name="Morph",
             category=EDITS,
-            description="Turns a recording from what one caption says into what another says, and keeps the rest.",
+            description="Morphs a recording from one caption to another (FlowEdit) and keeps the rest.",
             inputs=[
-                io.Conditioning.Input("target", tooltip="What the recording shall become, from Encode Song."),
+                io.Conditioning.Input("target", tooltip="Conditioning of the result, from Encode Song."),
                 io.Conditioning.Input(
                     "origin",
-                    tooltip="What the recording is now, from another Encode Song: only what differs between the two "
-                    "changes.",
+                    tooltip="Conditioning of the source as it is, from another Encode Song. Only what differs from "
+                    "target changes.",
                 ),
                 *source_inputs(),
                 advanced(
@@ -34,8 +34,8 @@ class MorphNode(io.ComfyNode):
                         max=1.0,
                         step=0.05,
                         round=0.01,
-                        tooltip="How much of the way is left out at its beginning: more keeps the recording's "
-                        "structure.",
+                        tooltip="Start of the edit, as a share of the steps. 0 is the default; 0.2 to 0.4 keeps more "
+                        "of the structure.",
                     )
                 ),
                 advanced(
@@ -46,8 +46,8 @@ class MorphNode(io.ComfyNode):
                         max=1.0,
                         step=0.05,
                         round=0.01,
-                        tooltip="Up to where the recording is held on to: below 1 the last details follow the new "
-                        "caption alone.",
+                        tooltip="End of the edit, as a share of the steps. 1 is the default; below 1, the last steps "
+                        "follow target alone.",
                     )
                 ),
                 advanced(
@@ -56,14 +56,14 @@ class MorphNode(io.ComfyNode):
                         default=1,
                         min=1,
                         max=16,
-                        tooltip="How often each step is tried and averaged: more is steadier and takes that much "
-                        "longer.",
+                        tooltip="Noise draws averaged in each step. More draws are steadier and take proportionally "
+                        "longer. 1 is the default.",
                     )
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(
-                    display_name="conditioning", tooltip="The way from one to the other, for Sample Song."
+                    display_name="conditioning", tooltip="Conditioning with source, origin and target, for Sample Song."
                 )
             ],
         )

@@ -29,42 +29,43 @@ class PlanNode(io.ComfyNode):
             node_id="AS15_Plan",
             display_name="Plan Song",
             category=PLANNER,
-            description="Thinks a song out before it is played: fills in what you left open and writes down its "
-            "structure, five codes a second.",
+            description="Plans a song with the planner (5 Hz LM): fills in missing metadata and generates audio codes, "
+            "five per second.",
             inputs=[
-                PlannerSocket.Input("planner", tooltip="Who thinks the song out, from Load Planner."),
-                SongSocket.Input("song", tooltip="The song you want; what you set stays as it is."),
+                PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
+                SongSocket.Input("song", tooltip="Song to plan. Metadata that you set stays as it is."),
                 io.Int.Input(
                     "seed",
                     default=0,
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="Another number gives another melody, other chords and another tempo.",
+                    tooltip="Random seed of the planner. Each seed gives another melody, key and tempo.",
                 ),
                 io.Int.Input(
                     "batch_size",
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="How many melodies to write for the song at once; number 2 is what seed + 1 gives.",
+                    tooltip="Batch size, the number of takes planned at once. Take 2 uses seed + 1. 1 to 4 is typical.",
                 ),
                 io.Boolean.Input(
-                    "write_codes",
+                    "generate_codes",
                     default=True,
-                    tooltip="On, melody and structure are planned, which takes a while and makes songs hang together; "
-                    "off, only caption and facts.",
+                    tooltip="Generate audio codes. On (default), melody and structure are planned as well, which takes "
+                    "longer and makes songs more coherent. Off, only caption and metadata.",
                 ),
                 io.Boolean.Input(
                     "rewrite_caption",
                     default=True,
-                    tooltip="On, the caption is told anew in words that the model knows best; off, it stays yours.",
+                    tooltip="Rewrite caption in the style of the training data. On by default. Off keeps your caption.",
                 ),
                 advanced(
                     io.Boolean.Input(
-                        "choose_duration",
+                        "auto_duration",
                         default=False,
-                        tooltip="On, the planner decides how long the song is, whatever its duration says.",
+                        tooltip="Automatic duration. On, the planner sets the duration and the one of Song is ignored. "
+                        "Off by default.",
                     )
                 ),
                 advanced(
@@ -75,8 +76,8 @@ class PlanNode(io.ComfyNode):
                         max=10.0,
                         step=0.1,
                         round=0.01,
-                        tooltip="How strictly the melody follows caption and lyrics; 1 or less is off and twice as "
-                        "fast.",
+                        tooltip="Guidance scale (CFG) of the planner. Higher values follow caption and lyrics more "
+                        "strictly. 2 is the default; 1 or less is off and twice as fast.",
                     )
                 ),
                 advanced(
@@ -87,7 +88,8 @@ class PlanNode(io.ComfyNode):
                         max=2.0,
                         step=0.05,
                         round=0.01,
-                        tooltip="How adventurous the plan is: 0 always takes the likeliest, above 1 it gets wild.",
+                        tooltip="Sampling temperature. Higher values give more surprising plans; 0 always takes the "
+                        "likeliest token. 0.85 is the default.",
                     )
                 ),
                 advanced(
@@ -96,23 +98,16 @@ class PlanNode(io.ComfyNode):
                         default=1,
                         min=1,
                         max=MAX_TRIES,
-                        tooltip="Write so many melodies and keep those that fit caption and lyrics best, the best "
-                        "first.",
+                        tooltip="Best of N. Generates N takes and keeps those that fit caption and lyrics best, the "
+                        "best first. 1 is off; 4 is typical.",
                     )
                 ),
                 advanced(
                     io.String.Input(
-                        "negative",
+                        "negative_prompt",
                         default="",
-                        tooltip="What the melody shall stay away from, in words; needs guidance above 1.",
-                    )
-                ),
-                advanced(
-                    io.Boolean.Input(
-                        "first_layout",
-                        default=False,
-                        tooltip="On, the planner is asked in the way of its first release, to compare with older "
-                        "songs; off is how it was trained.",
+                        tooltip="Negative prompt for the audio codes: what the melody avoids. Needs guidance above 1. "
+                        "Usually empty.",
                     )
                 ),
                 advanced(
@@ -124,30 +119,29 @@ class PlanNode(io.ComfyNode):
                         max=1.0,
                         step=0.05,
                         round=0.01,
-                        tooltip="How few surprises there are: at 0.9 the least likely notes never come, at 1 any may, "
-                        "as in ACE-Step's own engine.",
+                        tooltip="Nucleus sampling (top-p). Lower values keep only the likeliest tokens. 0.9 is the "
+                        "default; 1 keeps all of them, as ACE-Step's own engine does.",
                     )
                 ),
                 advanced(
                     io.Boolean.Input(
-                        "plan_each",
+                        "metadata_per_take",
                         optional=True,
                         default=False,
-                        tooltip="On, every melody of a batch gets a tempo, a key and a caption of its own, and the "
-                        "nodes after this one run once for each.",
+                        tooltip="Metadata per take. On, each take of the batch gets its own tempo, key and caption, "
+                        "and later nodes run once per take. Off by default.",
                     )
                 ),
             ],
             outputs=[
                 SongSocket.Output(
                     display_name="song",
-                    tooltip="The song with every fact filled in, for Encode Song.",
+                    tooltip="Song with all metadata, for Encode Song.",
                     is_output_list=True,
                 ),
                 io.String.Output(
                     display_name="codes",
-                    tooltip="The structure of the song, one line a melody, for Encode Song or Cover; empty when none "
-                    "was written.",
+                    tooltip="Audio codes, one line per take, for Encode Song or Cover. Empty if generate_codes is off.",
                     is_output_list=True,
                 ),
             ],
@@ -160,64 +154,72 @@ class PlanNode(io.ComfyNode):
         song,
         seed,
         batch_size,
-        write_codes,
+        generate_codes,
         rewrite_caption,
-        choose_duration,
+        auto_duration,
         guidance,
         temperature,
         best_of,
-        negative,
-        first_layout,
+        negative_prompt,
         top_p=0.9,
-        plan_each=False,
+        metadata_per_take=False,
     ) -> io.NodeOutput:
         from ..acestep_core.planner.functions import CODING, PLANNING
         from ..acestep_core.song.codes import format_songs
         from ..acestep_core.song.seeds import batch_seeds
         from .comfy_runtime import show_note
 
-        if choose_duration:
+        if auto_duration:
             song = replace(song, metadata=replace(song.metadata, duration=None))
         notes = what_is_ignored(
-            song, write_codes, batch_size, rewrite_caption, guidance, best_of, negative, first_layout, plan_each
+            song,
+            generate_codes,
+            batch_size,
+            rewrite_caption,
+            guidance,
+            best_of,
+            negative_prompt,
+            metadata_per_take,
         )
         show_note(*notes)
         choice = {"temperature": temperature, "top_p": top_p}
-        seeds = batch_seeds(seed, max(batch_size, best_of if write_codes else 1))
-        plans = think(planner, song, seeds if plan_each else seeds[:1], rewrite_caption, replace(PLANNING, **choice))
-        if not write_codes:
+        seeds = batch_seeds(seed, max(batch_size, best_of if generate_codes else 1))
+        plans = think(
+            planner, song, seeds if metadata_per_take else seeds[:1], rewrite_caption, replace(PLANNING, **choice)
+        )
+        if not generate_codes:
             return io.NodeOutput([planned.song for planned in plans], [""] * len(plans))
         sampling = replace(CODING, **choice, guidance=guidance)
-        written = write(planner, plans if plan_each else plans * len(seeds), seeds, sampling, negative, first_layout)
+        written = write(planner, plans if metadata_per_take else plans * len(seeds), seeds, sampling, negative_prompt)
         order = best_first(planner, song, written) if best_of > 1 else range(len(written))
         chosen = list(order)[:batch_size]
-        if plan_each:
+        if metadata_per_take:
             return io.NodeOutput([plans[i].song for i in chosen], [format_songs([written[i]]) for i in chosen])
         return io.NodeOutput([plans[0].song], [format_songs(written[i] for i in chosen)])
 
 
 def what_is_ignored(
     song: Song,
-    write_codes: bool,
+    generate_codes: bool,
     batch_size: int,
     rewrite_caption: bool,
     guidance: float,
     best_of: int,
-    negative: str,
-    first_layout: bool,
-    plan_each: bool,
+    negative_prompt: str,
+    metadata_per_take: bool,
 ) -> list[str]:
     """Sentences for the user about inputs that change nothing beside the others."""
     from ..acestep_core.planner.functions import ignored
 
     of_codes = {
-        "batch_size": batch_size > 1 and not plan_each,
+        "batch_size": batch_size > 1 and not metadata_per_take,
         "best_of": best_of > 1,
-        "negative": bool(negative.strip()),
-        "first_layout": first_layout,
+        "negative_prompt": bool(negative_prompt.strip()),
     }
-    without = [] if write_codes else [name for name, given in of_codes.items() if given]
-    return ignored(song, rewrite=rewrite_caption, negative=negative, guidance=guidance, without_codes=without)
+    without = [] if generate_codes else [name for name, given in of_codes.items() if given]
+    return ignored(
+        song, rewrite=rewrite_caption, negative_prompt=negative_prompt, guidance=guidance, without_codes=without
+    )
 
 
 def think(planner: PlacedPlanner, song: Song, seeds: Sequence[int], rewrite: bool, sampling: Sampling) -> list[Planned]:
@@ -235,8 +237,7 @@ def write(
     plans: Sequence[Planned],
     seeds: Sequence[int],
     sampling: Sampling,
-    negative: str,
-    legacy: bool,
+    negative_prompt: str,
 ) -> list[Codes]:
     """Codes for each plan and seed, all at once."""
     from ..acestep_core.planner.functions import code_count, codes
@@ -245,9 +246,9 @@ def write(
     asked = plans[0].asked
     rows = len(seeds) * (2 if sampling.guided else 1)
     count = max(code_count(planned.song.metadata.duration) for planned in plans)
-    ready = planner.ready(asked.caption, asked.lyrics, negative, rows=rows, more=count)
+    ready = planner.ready(asked.caption, asked.lyrics, negative_prompt, rows=rows, more=count)
     with watched() as callbacks:
-        return codes(ready, plans, seeds, sampling=sampling, negative=negative, legacy=legacy, callbacks=callbacks)
+        return codes(ready, plans, seeds, sampling=sampling, negative_prompt=negative_prompt, callbacks=callbacks)
 
 
 def best_first(planner: PlacedPlanner, song: Song, written: Sequence[Codes]) -> list[int]:

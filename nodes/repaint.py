@@ -20,8 +20,8 @@ def edge_inputs() -> list[io.Input]:
                 "mode",
                 options=MODES,
                 default="balanced",
-                tooltip="How the new part meets the rest: conservative holds on to the rest all the way, aggressive "
-                "lets the model change it, too, balanced is between them.",
+                tooltip="Mode of the transition. conservative keeps everything outside the new part, aggressive lets "
+                "the model change it as well, balanced (default) lies in between.",
             )
         ),
         advanced(
@@ -32,7 +32,8 @@ def edge_inputs() -> list[io.Input]:
                 max=1.0,
                 step=0.05,
                 round=0.01,
-                tooltip="For balanced: 0 is as careful as conservative, 1 as free as aggressive.",
+                tooltip="Strength of the balanced mode. 0 equals conservative, 0.5 is the default, 1 equals "
+                "aggressive.",
             )
         ),
     ]
@@ -45,7 +46,7 @@ class RepaintNode(io.ComfyNode):
             node_id="AS15_Repaint",
             display_name="Repaint",
             category=EDITS,
-            description="Makes a part of a song anew, as caption and lyrics say, and leaves the rest alone.",
+            description="Regenerates a part of a song from caption and lyrics. The rest is kept.",
             inputs=[
                 *source_inputs(),
                 io.Float.Input(
@@ -55,7 +56,7 @@ class RepaintNode(io.ComfyNode):
                     max=MAX_EDIT_SECONDS,
                     step=0.1,
                     round=0.01,
-                    tooltip="The second at which the new part begins.",
+                    tooltip="Start of the new part, in seconds.",
                 ),
                 io.Float.Input(
                     "end",
@@ -64,22 +65,23 @@ class RepaintNode(io.ComfyNode):
                     max=MAX_EDIT_SECONDS,
                     step=0.1,
                     round=0.01,
-                    tooltip="The second at which the new part ends; 0 is the end of the song.",
+                    tooltip="End of the new part, in seconds. 0 is the end of the song; 5 to 30 seconds after start is "
+                    "typical.",
                 ),
                 io.String.Input(
                     "more_ranges",
                     default="",
-                    tooltip="Further parts to make anew, in seconds, such as 40-45, 60-; without them there is one.",
+                    tooltip="More ranges to regenerate, in seconds, such as 40-45, 60-. Usually empty.",
                 ),
                 *edge_inputs(),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Instead of seconds: white is made anew, from the left, the beginning of the song, to the "
-                    "right, its end.",
+                    tooltip="Mask instead of seconds. White is regenerated; the left edge is the beginning of the "
+                    "song, the right edge the end.",
                 ),
             ],
-            outputs=[TaskSocket.Output(display_name="task", tooltip="What to do with which song, for Encode Song.")],
+            outputs=[TaskSocket.Output(display_name="task", tooltip="Edit task with its source, for Encode Song.")],
         )
 
     @classmethod
@@ -109,7 +111,7 @@ class ExtendNode(io.ComfyNode):
             node_id="AS15_Extend",
             display_name="Extend",
             category=EDITS,
-            description="Makes a song longer, at its end, at its beginning or both, and leaves the rest alone.",
+            description="Extends a song at its end, its beginning or both. The rest is kept.",
             inputs=[
                 *source_inputs(),
                 io.Float.Input(
@@ -119,7 +121,7 @@ class ExtendNode(io.ComfyNode):
                     max=MAX_EDIT_SECONDS,
                     step=1.0,
                     round=0.01,
-                    tooltip="How many seconds the song goes on after its end.",
+                    tooltip="Seconds to add after the end. 10 to 60 is typical.",
                 ),
                 io.Float.Input(
                     "before",
@@ -128,7 +130,7 @@ class ExtendNode(io.ComfyNode):
                     max=MAX_EDIT_SECONDS,
                     step=1.0,
                     round=0.01,
-                    tooltip="How many seconds lead up to its beginning.",
+                    tooltip="Seconds to add before the beginning. Usually 0.",
                 ),
                 io.Float.Input(
                     "overlap",
@@ -137,12 +139,12 @@ class ExtendNode(io.ComfyNode):
                     max=10.0,
                     step=0.5,
                     round=0.01,
-                    tooltip="How many seconds of the song itself are made anew where it goes on: 1 to 3 replace a "
-                    "fade or a last chord.",
+                    tooltip="Overlap, the seconds of the source that are regenerated at the seam. 0 keeps all; 1 to 3 "
+                    "replaces a fade-out or a last chord.",
                 ),
                 *edge_inputs(),
             ],
-            outputs=[TaskSocket.Output(display_name="task", tooltip="What to do with which song, for Encode Song.")],
+            outputs=[TaskSocket.Output(display_name="task", tooltip="Edit task with its source, for Encode Song.")],
         )
 
     @classmethod

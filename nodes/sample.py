@@ -36,32 +36,34 @@ class SampleNode(io.ComfyNode):
             node_id="AS15_Sample",
             display_name="Sample Song",
             category=SAMPLING,
-            description="Makes the song, step by step, out of noise. Zero and auto stand for what suits the model.",
+            description="Samples the latents of a song from noise. 0 stands for the model's own default.",
             inputs=[
-                io.Model.Input("model", tooltip="The model that plays and sings, from Load Model."),
-                io.Conditioning.Input("conditioning", tooltip="What it shall play, from Encode Song."),
+                io.Model.Input("model", tooltip="Diffusion model, from Load Model."),
+                io.Conditioning.Input("conditioning", tooltip="Conditioning (positive), from Encode Song."),
                 io.Int.Input(
                     "seed",
                     default=0,
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="Another number gives another take of the same song; the same number gives the same take.",
+                    tooltip="Random seed of the noise. Each seed gives another take of the song; the same seed repeats "
+                    "the take.",
                 ),
                 io.Int.Input(
                     "batch_size",
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="How many takes to make at once; take 2 is what seed + 1 gives, and so on.",
+                    tooltip="Batch size, the number of takes sampled at once. Take 2 uses seed + 1, take 3 seed + 2. 1 "
+                    "to 4 is typical.",
                 ),
                 io.Int.Input(
                     "steps",
                     default=0,
                     min=0,
                     max=1000,
-                    tooltip="More steps bring more detail and take longer; 0 is the model's own number "
-                    "(turbo 8, base and sft 50).",
+                    tooltip="Sampling steps. More steps add detail and take longer. 0 uses the model's default: turbo "
+                    "8, base and sft 50.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -70,8 +72,8 @@ class SampleNode(io.ComfyNode):
                     max=30.0,
                     step=0.5,
                     round=0.01,
-                    tooltip="How strictly a base or sft model follows caption and lyrics (5 to 9 sounds best); 0 is "
-                    "the model's own value, 1 is off, and turbo models have it built in.",
+                    tooltip="Guidance scale (CFG). Higher values follow caption and lyrics more strictly. For base and "
+                    "sft, 0 is their default (7), 1 is off, 5 to 9 is typical; turbo models ignore it.",
                 ),
                 advanced(
                     io.Float.Input(
@@ -81,8 +83,8 @@ class SampleNode(io.ComfyNode):
                         max=100.0,
                         step=0.5,
                         round=0.01,
-                        tooltip="Higher values spend more steps on the song's structure, lower ones on its detail; "
-                        "0 is the model's own value.",
+                        tooltip="Timestep shift. Higher values spend more steps on structure, lower ones on detail. 0 "
+                        "uses the model's default (3); 1 to 5 is typical.",
                     )
                 ),
                 advanced(
@@ -90,8 +92,8 @@ class SampleNode(io.ComfyNode):
                         "solver",
                         options=list(SOLVERS),
                         default="euler",
-                        tooltip="euler is the sound the models were made for, heun is finer at twice the time, sde "
-                        "adds fresh noise on the way and so varies more.",
+                        tooltip="Solver (sampler). euler is the default, heun is more precise at twice the time. sde "
+                        "adds fresh noise in every step and varies more.",
                     )
                 ),
                 advanced(
@@ -99,20 +101,20 @@ class SampleNode(io.ComfyNode):
                         "guidance_method",
                         options=list(METHODS),
                         default="apg",
-                        tooltip="apg keeps the sound natural at high guidance, cfg is ComfyUI's own way, adg follows "
-                        "the words more closely.",
+                        tooltip="Guidance method. apg keeps the sound natural at high guidance, cfg matches KSampler, "
+                        "adg follows the caption more closely.",
                     )
                 ),
                 io.Sigmas.Input(
                     "sigmas",
                     optional=True,
-                    tooltip="Noise levels of your own, from 1 down to 0, instead of steps and shift.",
+                    tooltip="Sigmas (noise schedule) from 1 down to 0, instead of steps and shift.",
                 ),
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="The song becomes as long as this one, which need not hold anything; without it, as long "
-                    "as Song says.",
+                    tooltip="Latent that sets the duration of the song; its content is not used. Without a latent, the "
+                    "duration of Song applies.",
                 ),
                 advanced(
                     io.Float.Input(
@@ -123,8 +125,8 @@ class SampleNode(io.ComfyNode):
                         step=0.05,
                         round=0.01,
                         optional=True,
-                        tooltip="How far this take may stray from the seed's own: 0 is the same take, a little of it a "
-                        "similar one, 1 the take of the retake seed.",
+                        tooltip="Retake variance, the distance from the take of seed. 0 is the same take, 0.1 to 0.3 a "
+                        "similar one, 1 the take of retake_seed.",
                     )
                 ),
                 advanced(
@@ -134,15 +136,11 @@ class SampleNode(io.ComfyNode):
                         min=0,
                         max=MAX_SEED,
                         optional=True,
-                        tooltip="Which way it strays: with a retake variance above 0, another number is another take.",
+                        tooltip="Seed of the retake noise. Only used if retake_variance is above 0.",
                     )
                 ),
             ],
-            outputs=[
-                io.Latent.Output(
-                    display_name="latent", tooltip="The song before it is turned into sound, for Decode Song."
-                )
-            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="Latents of the song, for Decode Song.")],
         )
 
     @classmethod
@@ -216,7 +214,7 @@ def sample_together(
     song = group[0]
     edit = song.edit and song.edit.repeated(takes)
     texts = [entry.text for entry in group for _ in range(takes)] if len(group) > 1 else [song.text]
-    two_texts = song.morph is not None or (edit is not None and edit.lets_go)
+    two_texts = song.morph is not None or (edit is not None and edit.drops_source)
     rows = sum(entry.rows for entry in group) * (2 if two_texts else 1)
     frames = pipeline.frames_of(seconds)
     placed = placed_network(model, settings, len(seeds), frames, rows, len(song.timbre), edit)

@@ -18,12 +18,12 @@ class ShowSongNode(io.ComfyNode):
             node_id="AS15_ShowSong",
             display_name="Show Song",
             category=SONG,
-            description="Shows caption, facts and lyrics of a song, to be read, and passes it on.",
+            description="Shows caption, metadata and lyrics of a song and passes the song on.",
             is_output_node=True,
-            inputs=[SongSocket.Input("song", tooltip="The song to show, from Song, Plan Song, Write Song or Listen.")],
+            inputs=[SongSocket.Input("song", tooltip="Song to show, from Song, Plan Song, Write Song or Listen.")],
             outputs=[
-                SongSocket.Output(display_name="song", tooltip="The same song."),
-                io.String.Output(display_name="text", tooltip="What is shown, for any node that takes text."),
+                SongSocket.Output(display_name="song", tooltip="Song, unchanged."),
+                io.String.Output(display_name="text", tooltip="Text as shown, for any node that takes text."),
             ],
         )
 

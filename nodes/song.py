@@ -21,28 +21,29 @@ class SongNode(io.ComfyNode):
             node_id="AS15_Song",
             display_name="Song",
             category=SONG,
-            description="The song you want: how it sounds, what is sung, and how long it is.",
+            description="Describes the song to generate: caption, lyrics, duration and metadata.",
             inputs=[
                 io.String.Input(
                     "caption",
                     multiline=True,
                     dynamic_prompts=True,
                     default="warm lo-fi piano, soft drums, vinyl crackle, rainy evening",
-                    tooltip="How the song sounds: style, instruments, mood, voice, in your own words.",
+                    tooltip="Caption (prompt) that sets style, instruments, mood and voice. One to three sentences or "
+                    "a list of keywords is typical.",
                 ),
                 io.String.Input(
                     "lyrics",
                     multiline=True,
                     dynamic_prompts=True,
                     default="[Instrumental]",
-                    tooltip="The words that are sung, with tags like [Verse] and [Chorus] on lines of their own; "
-                    "left empty, nobody sings.",
+                    tooltip="Lyrics, the text of the vocals. Put section tags such as [Verse] and [Chorus] on their "
+                    "own lines. Empty or [Instrumental] means no vocals.",
                 ),
                 io.Combo.Input(
                     "language",
                     options=[AUTO, *LANGUAGES.values()],
                     default=AUTO,
-                    tooltip="The language the singer pronounces the lyrics in.",
+                    tooltip="Vocal language, which sets the pronunciation of the lyrics. auto leaves it to the model.",
                 ),
                 io.Float.Input(
                     "duration",
@@ -51,29 +52,32 @@ class SongNode(io.ComfyNode):
                     max=float(MAX_SECONDS),
                     step=1.0,
                     round=0.1,
-                    tooltip="How many seconds the song lasts; songs under 10 s are shorter than the model has learned.",
+                    tooltip="Duration of the song in seconds. The model is trained on 10 to 600; 30 to 240 is typical.",
                 ),
                 io.Int.Input(
                     "bpm",
                     default=0,
                     min=0,
                     max=MAX_BPM,
-                    tooltip="How fast the beat goes, in beats per minute (30 to 300); 0 leaves the tempo to the model.",
+                    tooltip="BPM (tempo), from 30 to 300. 0 means auto and leaves the tempo to the model; 60 to 180 is "
+                    "typical.",
                 ),
                 io.Combo.Input(
                     "key",
                     options=[AUTO, *KEYS],
                     default=AUTO,
-                    tooltip="The key the melody and chords are in.",
+                    tooltip="Key of melody and chords. auto leaves it to the model.",
                 ),
                 io.Combo.Input(
                     "time_signature",
                     options=[AUTO, *TIME_SIGNATURES],
                     default=AUTO,
-                    tooltip="How many beats you count in a bar.",
+                    tooltip="Time signature, the beats in a bar. auto leaves it to the model; 4/4 is the most common.",
                 ),
             ],
-            outputs=[SongSocket.Output(display_name="song", tooltip="The song as words, for Encode.")],
+            outputs=[
+                SongSocket.Output(display_name="song", tooltip="Song, for Encode Song, Plan Song or Polish Song.")
+            ],
         )
 
     @classmethod

@@ -34,12 +34,12 @@ class SourceSong:
 
 def source_inputs() -> list[io.Input]:
     return [
-        io.Audio.Input("audio", optional=True, tooltip="The song to work on, any sample rate; it needs the vae, too."),
-        io.Vae.Input("vae", optional=True, tooltip="What lets the model hear the audio, from Load Model."),
+        io.Audio.Input("audio", optional=True, tooltip="Source audio, any sample rate. Needs vae as well."),
+        io.Vae.Input("vae", optional=True, tooltip="VAE that encodes audio, from Load Model."),
         io.Latent.Input(
             "latent",
             optional=True,
-            tooltip="The song to work on, instead of audio: from Encode Audio, or just made by Sample Song.",
+            tooltip="Source latents instead of audio, from Encode Audio or Sample Song.",
         ),
     ]
 
@@ -107,5 +107,5 @@ def task_output(edit: Edit, source: SourceSong | None, ignored: Sequence[str] = 
     """The task for its socket; what the node has ignored is said on it."""
     from .comfy_runtime import show_note
 
-    show_note(*(source.notes if source else ()), *ignored, *edit.ignored())
+    show_note(*(source.notes if source else ()), *ignored, *edit.ignored_options())
     return io.NodeOutput(edit)

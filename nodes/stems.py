@@ -20,23 +20,27 @@ class StemsNode(io.ComfyNode):
             node_id="AS15_Stems",
             display_name="Stems",
             category=EDITS,
-            description="Takes an instrument or voice out of a song, or plays one to it. Made for base and sft models.",
+            description="Extracts, adds or completes instrument and vocal tracks. Made for base and sft models.",
             inputs=[
                 *source_inputs(),
                 io.Combo.Input(
                     "operation",
                     options=list(OPERATIONS),
                     default="extract",
-                    tooltip="extract lets you hear the track alone, add plays the track that fits the song, complete "
-                    "plays the whole band to a single track.",
+                    tooltip="Operation. extract isolates the track, add generates the track for the song, complete "
+                    "generates an arrangement around the source.",
                 ),
                 io.Combo.Input(
-                    "track", options=list(TRACKS), default="vocals", tooltip="The instrument or voice it is about."
+                    "track",
+                    options=list(TRACKS),
+                    default="vocals",
+                    tooltip="Track, the instrument or voice to extract, add or complete with. vocals and drums are "
+                    "typical.",
                 ),
                 io.String.Input(
                     "more_tracks",
                     default="",
-                    tooltip="For complete: what else joins in, such as drums, bass, guitar.",
+                    tooltip="More tracks for complete, such as drums, bass, guitar. Usually empty.",
                 ),
                 advanced(
                     io.Float.Input(
@@ -46,7 +50,7 @@ class StemsNode(io.ComfyNode):
                         max=MAX_EDIT_SECONDS,
                         step=0.1,
                         round=0.01,
-                        tooltip="For add: the second at which the track comes in.",
+                        tooltip="Start of the added track, in seconds. Only used by add.",
                     )
                 ),
                 advanced(
@@ -57,7 +61,7 @@ class StemsNode(io.ComfyNode):
                         max=MAX_EDIT_SECONDS,
                         step=0.1,
                         round=0.01,
-                        tooltip="For add: the second at which the track ends; 0 is the end of the song.",
+                        tooltip="End of the added track, in seconds. 0 is the end of the song. Only used by add.",
                     )
                 ),
                 *edge_inputs(),
@@ -66,18 +70,18 @@ class StemsNode(io.ComfyNode):
                         "more_ranges",
                         default="",
                         optional=True,
-                        tooltip="For add: further parts in which the track plays, in seconds, such as 40-45, 60-; with "
-                        "start and end at 0 these alone.",
+                        tooltip="More ranges for the added track, in seconds, such as 40-45, 60-. With start and end "
+                        "at 0, only these apply. Only used by add.",
                     )
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="For add, instead of seconds: the track plays where it is white, from the left, the "
-                    "beginning of the song, to the right, its end.",
+                    tooltip="Mask instead of seconds. White gets the added track; the left edge is the beginning of "
+                    "the song, the right edge the end. Only used by add.",
                 ),
             ],
-            outputs=[TaskSocket.Output(display_name="task", tooltip="What to do with which song, for Encode Song.")],
+            outputs=[TaskSocket.Output(display_name="task", tooltip="Edit task with its source, for Encode Song.")],
         )
 
     @classmethod

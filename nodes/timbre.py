@@ -14,19 +14,20 @@ class TimbreNode(io.ComfyNode):
             node_id="AS15_Timbre",
             display_name="Timbre",
             category=EDITS,
-            description="Lets the song sound like another recording: its voice, instruments and room, not its melody.",
+            description="Transfers the timbre of a recording: its voice, instruments and acoustics, not its melody.",
             inputs=[
-                io.Conditioning.Input("conditioning", tooltip="What shall be played, from Encode Song."),
-                io.Vae.Input("vae", tooltip="What lets the model hear the recording, from Load Model."),
+                io.Conditioning.Input("conditioning", tooltip="Conditioning (positive), from Encode Song."),
+                io.Vae.Input("vae", tooltip="VAE that encodes audio, from Load Model."),
                 io.Audio.Input(
                     "audio",
-                    tooltip="The recording to sound like: its beginning, its middle and its end are listened to, ten "
-                    "seconds each.",
+                    tooltip="Reference audio for the timbre. Three excerpts of ten seconds are used: beginning, middle "
+                    "and end.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(
-                    display_name="conditioning", tooltip="The same song with that sound, for Sample Song or KSampler."
+                    display_name="conditioning",
+                    tooltip="Conditioning with the reference timbre, for Sample Song or KSampler.",
                 )
             ],
         )

@@ -23,7 +23,8 @@ def temperature_input() -> io.Input:
             max=2.0,
             step=0.05,
             round=0.01,
-            tooltip="How adventurous the words are: 0 always takes the likeliest, above 1 they get wild.",
+            tooltip="Sampling temperature. Higher values give more surprising text; 0 always takes the likeliest "
+            "token. 0.85 is the default.",
         )
     )
 
@@ -35,15 +36,15 @@ class WriteNode(io.ComfyNode):
             node_id="AS15_Write",
             display_name="Write Song",
             category=PLANNER,
-            description="Makes a whole song of one line: how it sounds, what is sung, tempo, key and length.",
+            description="Writes a whole song from one line with the planner (5 Hz LM): caption, lyrics and metadata.",
             inputs=[
-                PlannerSocket.Input("planner", tooltip="Who writes the song, from Load Planner."),
+                PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
                 io.String.Input(
                     "idea",
                     multiline=True,
                     dynamic_prompts=True,
                     default="a sea shanty about compilers",
-                    tooltip="What the song is about or how it sounds, in one line; left empty, it is a surprise.",
+                    tooltip="Idea for the song in one line: a topic, a style or both. Empty leaves it to the planner.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -51,14 +52,16 @@ class WriteNode(io.ComfyNode):
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="Another number gives another song on the same idea.",
+                    tooltip="Random seed of the planner. Each seed gives another song for the same idea.",
                 ),
-                io.Boolean.Input("instrumental", default=False, tooltip="On, nobody sings."),
+                io.Boolean.Input(
+                    "instrumental", default=False, tooltip="Instrumental. On, the song has no vocals. Off by default."
+                ),
                 io.Combo.Input(
                     "language",
                     options=[AUTO, *LANGUAGES.values()],
                     default=AUTO,
-                    tooltip="The language the lyrics are written and sung in.",
+                    tooltip="Vocal language of the lyrics. auto leaves it to the planner.",
                 ),
                 io.Float.Input(
                     "duration",
@@ -67,11 +70,11 @@ class WriteNode(io.ComfyNode):
                     max=float(MAX_SECONDS),
                     step=1.0,
                     round=0.1,
-                    tooltip="How many seconds the song lasts; 0 leaves it to the planner.",
+                    tooltip="Duration of the song in seconds. 0 means auto and leaves it to the planner.",
                 ),
                 temperature_input(),
             ],
-            outputs=[SongSocket.Output(display_name="song", tooltip="The song, for Plan, Encode or Show Song.")],
+            outputs=[SongSocket.Output(display_name="song", tooltip="Song, for Plan Song, Encode Song or Show Song.")],
         )
 
     @classmethod
@@ -99,22 +102,25 @@ class PolishNode(io.ComfyNode):
             node_id="AS15_Polish",
             display_name="Polish Song",
             category=PLANNER,
-            description="Puts a rough caption and rough lyrics into the words and the form that the model knows best.",
+            description="Rewrites a rough caption and rough lyrics in the style of the training data, with the planner "
+            "(5 Hz LM).",
             inputs=[
-                PlannerSocket.Input("planner", tooltip="Who polishes the song, from Load Planner."),
-                SongSocket.Input("song", tooltip="The rough song; the facts you set stay as they are."),
+                PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
+                SongSocket.Input("song", tooltip="Rough song. Metadata that you set stays as it is."),
                 io.Int.Input(
                     "seed",
                     default=0,
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="Another number gives other words for the same song.",
+                    tooltip="Random seed of the planner. Each seed gives another wording of the song.",
                 ),
                 temperature_input(),
             ],
             outputs=[
-                SongSocket.Output(display_name="song", tooltip="The polished song, for Plan, Encode or Show Song.")
+                SongSocket.Output(
+                    display_name="song", tooltip="Polished song, for Plan Song, Encode Song or Show Song."
+                )
             ],
         )
 

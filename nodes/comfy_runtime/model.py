@@ -23,8 +23,8 @@ from ...acestep_core.errors import RequestError
 from ...acestep_core.models.dit import Prepared
 from ...acestep_core.models.layers import holds_scores
 from ...acestep_core.models.model import AceStepModel
-from ...acestep_core.sampling.context import CODES_AT_ONCE, codes_seen, context, frames_to_run
-from ...acestep_core.sampling.preview import picture
+from ...acestep_core.sampling.context import CODES_PER_CHUNK, codes_in_context, context_latents, frames_to_run
+from ...acestep_core.sampling.preview import draw_preview
 from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
 from ...acestep_core.song.codes import Codes
 from ..conditioning import (
@@ -49,7 +49,7 @@ from .versions import is_native, model_class, temporal_ratio
 
 def _drawn(latents: torch.Tensor) -> torch.Tensor:
     """What ComfyUI's latent previews are made from: latents [B, 64, T] as an image [1, 3, H, W] in −1…1."""
-    image = picture(latents.movedim(1, -1))
+    image = draw_preview(latents.movedim(1, -1))
     return (image.movedim(-1, 0)[None] + 0.5) / 127.5 - 1
 
 
@@ -118,7 +118,9 @@ class AceStep15(model_class()):
             edit.check_model(network.config)
         songs, _, frames = kwargs["noise"].shape
         with watched() as callbacks:
-            seen = context(network, edit, 1 if edit is None or edit.items == 1 else songs, frames, device, callbacks)
+            seen = context_latents(
+                network, edit, 1 if edit is None or edit.items == 1 else songs, frames, device, callbacks
+            )
         return {"song": SongCondition(encoded, seen, idle)}
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):
@@ -157,7 +159,7 @@ class AceStep15(model_class()):
         return {
             "song": [1, rows, config.encoder_hidden_size],
             "timbre": [voices, config.timbre_fix_frame, config.timbre_hidden_dim],
-            "codes": [1, codes_seen(edit)],
+            "codes": [1, codes_in_context(edit)],
         }
 
     def memory_required(self, input_shape: Sequence[int], cond_shapes: Mapping[str, Any] | None = None) -> int:
@@ -186,7 +188,7 @@ def _check_followed(entry: Mapping[str, Any]) -> None:
 
 def _not_followed(edit: Edit | None, frames: int) -> list[str]:
     """What KSampler cannot do of an edit, as sentences."""
-    unheard = edit.beyond_context() if edit is not None else []
+    unheard = edit.unsupported_by_ksampler() if edit is not None else []
     tolerance = FRAMES_PER_CODE - 1 if edit is not None and edit.source is None else 0  # codes end where they can
     if edit is not None and abs(frames - edit.frames) > tolerance:
         unheard.append("the length of the source")
@@ -290,7 +292,7 @@ def placed_network(
 def tokenized(model: comfy.model_patcher.ModelPatcher, latents: torch.Tensor) -> tuple[Codes, ...]:
     """The audio codes of latents [B, T, 64], song by song."""
     inner = song_model(model)
-    codes = min(CODES_AT_ONCE, -(-latents.shape[1] // inner.diffusion_model.config.pool_window_size))
+    codes = min(CODES_PER_CHUNK, -(-latents.shape[1] // inner.diffusion_model.config.pool_window_size))
     memory = tokenizing_bytes(inner.diffusion_model.config, codes, inner.get_dtype().itemsize)
     part = pipeline.Model(network=inner.diffusion_model, placement=ComfyPlacement(model, memory))
     with watched() as callbacks:
