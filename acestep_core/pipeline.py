@@ -29,7 +29,7 @@ from .models.tiling import decode_tiled, encode_tiled
 from .recipe import Recipe, unrecorded
 from .runtime.phase import phase
 from .sampling.conditions import encode_conditions
-from .sampling.context import audio_codes
+from .sampling.context import tokenize_latents
 from .sampling.run import Request, run
 from .sampling.settings import SamplingSettings
 from .song.codes import Codes
@@ -174,7 +174,7 @@ def tokenize(model: Model, latents: Tensor, callbacks: Callbacks | None = None) 
         model.placement.use(network) as device,
         phase("tokenize", device, network.encoder.dtype),
     ):
-        return audio_codes(network, check_latents(latents), device, callbacks)
+        return tokenize_latents(network, check_latents(latents), device, callbacks)
 
 
 def decode(
@@ -207,7 +207,7 @@ def decode(
         tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
         waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, callbacks, device)
     _require_finite(waveform, "decode", vae)
-    if edit is not None and edit.puts_back:
+    if edit is not None and edit.restores_source:
         waveform = _with_kept_parts(waveform, edit, callbacks or Callbacks())
         if not is_finite(waveform):
             raise NonFiniteError("decode: putting the source back gave NaN or infinity; decode without the edit")
@@ -330,7 +330,7 @@ def _encoded(model: Model, song: Song, edit: Edit | None, item: int, callbacks: 
         return encode(model, song, callbacks=callbacks)
     task = edit.task_of(item)
     condition = encode(model, song, task, edit.tracks, explicit_mask=not edit.auto_mask, callbacks=callbacks)
-    return condition if task is edit.task else replace(condition, plain=condition.caption)
+    return condition if task is edit.task else replace(condition, text_only=condition.caption)
 
 
 def _lasting(song: Song, edit: Edit | None, morph: Morph | None) -> Song:

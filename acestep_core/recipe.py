@@ -99,7 +99,7 @@ def unrecorded(edit: Edit | None, morph: object, timbre: Sequence | None, retake
     said = []
     if edit is not None and edit.source is not None:
         said.append(f"a recording ({edit.task.name})")
-    elif edit is not None and (edit.lets_go or edit.in_part):
+    elif edit is not None and (edit.drops_source or edit.is_partial):
         said.append("how far it follows its audio codes")
     if morph is not None:
         said.append("a recording (morph)")

@@ -18,7 +18,7 @@ from ..config import FRAME_RATE, FRAMES_PER_CODE, SAMPLE_RATE, ModelConfig, samp
 from ..errors import RequestError
 from ..song.codes import check_codes, seconds_of
 from .source import Regions, check_latents, check_mask, check_source_waveform, frame_of, spans
-from .tasks import COVER, TEXT2MUSIC, Region, Source, Task, find_task, instruction, untrained
+from .tasks import COVER, TEXT2MUSIC, Region, SourceContext, Task, find_task, instruction, untrained
 
 if TYPE_CHECKING:
     pass
@@ -99,14 +99,14 @@ class Edit:
         object.__setattr__(self, name, value)
 
     def _check_source(self) -> None:
-        if self.codes and (self.task.source is not Source.CODES or not self.use_codes):
+        if self.codes and (self.task.source is not SourceContext.CODES or not self.use_codes):
             raise RequestError(
                 f"{self.task.name} takes no audio codes" if self.use_codes else "codes are given, and use_codes is off"
             )
         if self.source is None and not self.codes:
-            what = "source audio or audio codes" if self.task.source is Source.CODES else "source audio"
+            what = "source audio or audio codes" if self.task.source is SourceContext.CODES else "source audio"
             raise RequestError(f"{self.task.name} needs {what}")
-        if self.source is None and self.noise_strength and self.task.source is Source.CODES:
+        if self.source is None and self.noise_strength and self.task.source is SourceContext.CODES:
             raise RequestError("noise strength needs source audio: audio codes alone have no sound to begin with")
         if self.source is not None:
             self._set("source", check_latents(self.source))
@@ -202,7 +202,7 @@ class Edit:
         return instruction(self.task, self.tracks)
 
     @property
-    def in_part(self) -> bool:
+    def is_partial(self) -> bool:
         """Whether only some of the song is to be made."""
         return bool(self.regions) or self.mask is not None
 
@@ -237,33 +237,33 @@ class Edit:
         return CROSSFADE_SECONDS * (1 - self.freedom)
 
     @property
-    def keeps(self) -> bool:
+    def keeps_source(self) -> bool:
         """Whether the result holds the source itself outside of the regions, beyond a crossfade.
 
         Near full freedom the crossfade of latents rounds to none. The original then puts back the sound alone; here the
         latents are, too, so that an edit of latents keeps its source as well.
         """
-        return self.in_part and self.freedom < 1 and not bool(self.generated().all())
+        return self.is_partial and self.freedom < 1 and not bool(self.generated().all())
 
     @property
-    def puts_back(self) -> bool:
+    def restores_source(self) -> bool:
         """Whether the source's sound itself comes back there; without its waveform it is decoded like the rest."""
-        return self.waveform is not None and self.keeps
+        return self.waveform is not None and self.keeps_source
 
     @property
-    def lets_go(self) -> bool:
+    def drops_source(self) -> bool:
         """Whether the text alone has a say, for which the text's `plain` states are needed."""
-        return not self.in_part and (self.strength < 1 or self.blend > 0)
+        return not self.is_partial and (self.strength < 1 or self.blend > 0)
 
     @property
     def start_noise(self) -> float:
         """The time that sampling begins at; 1 is pure noise."""
-        return 1 - self.noise_strength if self.task.source is Source.CODES else 1.0
+        return 1 - self.noise_strength if self.task.source is SourceContext.CODES else 1.0
 
-    def ignored(self) -> list[str]:
+    def ignored_options(self) -> list[str]:
         """What was asked for and has no effect on this task, as sentences for the user."""
-        cover, said = self.task.source is Source.CODES, []
-        if self.in_part and (self.strength < 1 or self.blend):
+        cover, said = self.task.source is SourceContext.CODES, []
+        if self.is_partial and (self.strength < 1 or self.blend):
             said.append("strength and blend are ignored: letting go of the source would lose the part that is kept")
         if not cover and self.noise_strength:
             said.append(f"noise strength is ignored: {self.task.name} begins with noise, only a cover need not")
@@ -272,20 +272,20 @@ class Edit:
         if self.codes and self.source is not None:
             sound = " and the sound to begin with" if self.noise_strength else ""
             said.append(f"the source gives only the length{sound}: what is followed are the audio codes beside it")
-        if not self.in_part and (self.mode, self.mode_strength) != ("balanced", 0.5):
+        if not self.is_partial and (self.mode, self.mode_strength) != ("balanced", 0.5):
             said.append("mode and mode strength are ignored: the whole song is made, there is nothing to keep")
-        if self.in_part and self.mode != "balanced" and self.mode_strength != 0.5:
+        if self.is_partial and self.mode != "balanced" and self.mode_strength != 0.5:
             said.append(f"mode strength is ignored: it belongs to the mode balanced, this one is {self.mode}")
         return said
 
-    def beyond_context(self) -> list[str]:
+    def unsupported_by_ksampler(self) -> list[str]:
         """What a sampler cannot follow that only shows the edit's context to the model, as KSampler does."""
         said = []
-        if self.lets_go:
+        if self.drops_source:
             said.append("strength and blend")
         if self.start_noise < 1:
             said.append("noise strength")
-        if self.keeps:
+        if self.keeps_source:
             said.append("keeping what is outside of the regions exactly as it is")
         return said
 

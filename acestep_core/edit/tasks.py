@@ -29,7 +29,7 @@ TRACKS = (
 )
 
 
-class Source(Enum):
+class SourceContext(Enum):
     """What the model sees of the source."""
 
     NONE = "nothing: silence stands there"
@@ -59,7 +59,7 @@ class Task:
 
     name: str
     instruction: str
-    source: Source = Source.NONE
+    source: SourceContext = SourceContext.NONE
     region: Region = Region.NEVER
     track_instruction: str = ""
     max_tracks: int = 0
@@ -68,21 +68,21 @@ class Task:
     @property
     def needs_source(self) -> bool:
         """Whether it works on source audio, or on audio codes that stand for it."""
-        return self.source is not Source.NONE
+        return self.source is not SourceContext.NONE
 
 
 TEXT2MUSIC = Task("text2music", "Fill the audio semantic mask based on the given conditions:")
 
 # Also the task of a song from text once audio codes are given: the codes take the place of the source.
-COVER = Task("cover", "Generate audio semantic tokens based on the given conditions:", Source.CODES)
+COVER = Task("cover", "Generate audio semantic tokens based on the given conditions:", SourceContext.CODES)
 
 # Also extends a song: the source then has silence where it goes on.
-REPAINT = Task("repaint", "Repaint the mask area based on the given conditions:", Source.AROUND, Region.ALWAYS)
+REPAINT = Task("repaint", "Repaint the mask area based on the given conditions:", SourceContext.AROUND, Region.ALWAYS)
 
 EXTRACT = Task(
     "extract",
     "Extract the track from the audio:",
-    Source.WHOLE,
+    SourceContext.WHOLE,
     track_instruction="Extract the {tracks} track from the audio:",
     max_tracks=1,
     variants=STEM_VARIANTS,
@@ -90,7 +90,7 @@ EXTRACT = Task(
 LEGO = Task(
     "lego",
     "Generate the track based on the audio context:",
-    Source.WHOLE,
+    SourceContext.WHOLE,
     Region.OPTIONAL,
     track_instruction="Generate the {tracks} track based on the audio context:",
     max_tracks=1,
@@ -99,7 +99,7 @@ LEGO = Task(
 COMPLETE = Task(
     "complete",
     "Complete the input track:",
-    Source.WHOLE,
+    SourceContext.WHOLE,
     track_instruction="Complete the input track with {tracks}:",
     max_tracks=len(TRACKS),
     variants=STEM_VARIANTS,

@@ -39,12 +39,12 @@ def encode_conditions(
 
 def plain_conditions(conditions: Sequence[TextCondition]) -> list[TextCondition]:
     """The same songs under the instruction of a song from text alone."""
-    if any(condition.plain is None for condition in conditions):
+    if any(condition.text_only is None for condition in conditions):
         raise RequestError(
             "this edit lets go of its source on the way (strength below 1, or blend), for which the song must be "
             "encoded with the edit's task"
         )
-    known = {id(condition): replace(condition, caption=condition.plain, plain=None) for condition in conditions}
+    known = {id(condition): replace(condition, caption=condition.text_only, text_only=None) for condition in conditions}
     return [known[id(condition)] for condition in conditions]
 
 

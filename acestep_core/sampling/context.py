@@ -10,14 +10,14 @@ import torch
 from ..callbacks import Callbacks
 from ..config import FRAMES_PER_CODE, MIN_FRAMES
 from ..edit.edit import AUTO_MASK, Edit
-from ..edit.tasks import Source
+from ..edit.tasks import SourceContext
 from ..errors import RequestError
 from ..song.codes import Codes, check_codes
 
 if TYPE_CHECKING:
     from ..models.model import AceStepModel
 
-CODES_AT_ONCE = 300  # a minute of sound: what is heard between two looks at whether to stop
+CODES_PER_CHUNK = 300  # a minute of sound: what is heard between two looks at whether to stop
 
 
 def frames_to_run(frames: int) -> int:
@@ -36,7 +36,7 @@ def text_to_music_context(silence: torch.Tensor, batch: int) -> torch.Tensor:
     return torch.cat([silence, torch.ones_like(silence)], dim=-1).expand(batch, -1, -1)
 
 
-def context(
+def context_latents(
     network: AceStepModel,
     edit: Edit | None,
     batch: int,
@@ -71,19 +71,19 @@ def silent_context(
     return torch.cat([silence.expand(len(mask), -1, -1), mask], dim=-1).expand(batch, -1, -1)
 
 
-def padded(latents: torch.Tensor, silence: torch.Tensor) -> torch.Tensor:
+def pad_with_silence(latents: torch.Tensor, silence: torch.Tensor) -> torch.Tensor:
     """Latents [B, T, 64] as long as `silence` [1, frames, 64], which goes on where they end."""
     length = min(latents.shape[1], silence.shape[1])
     tail = silence[:, length:].expand(len(latents), -1, -1)
     return torch.cat([latents[:, :length].to(silence), tail], dim=1)
 
 
-def audio_codes(
+def tokenize_latents(
     network: AceStepModel, latents: torch.Tensor, device: torch.device | str = "cpu", callbacks: Callbacks | None = None
 ) -> tuple[Codes, ...]:
     """The codes of latents [B, T, 64], song by song, the network being ready to run on `device`."""
     _require_tokenizer(network)
-    callbacks, frames = callbacks or Callbacks(), CODES_AT_ONCE * network.config.pool_window_size
+    callbacks, frames = callbacks or Callbacks(), CODES_PER_CHUNK * network.config.pool_window_size
     # One by one: a value on the border between two codes must not depend on its neighbours in a batch.
     work = [(song, piece) for song, item in enumerate(latents) for piece in item.split(frames)]
     codes: list[list[int]] = [[] for _ in latents]
@@ -94,23 +94,23 @@ def audio_codes(
     return tuple(map(tuple, codes))
 
 
-def codes_seen(edit: Edit | None) -> int:
+def codes_in_context(edit: Edit | None) -> int:
     """How many audio codes a song of the edit goes through to become context; 0 where it does not."""
-    if edit is None or edit.task.source is not Source.CODES or not edit.use_codes:
+    if edit is None or edit.task.source is not SourceContext.CODES or not edit.use_codes:
         return 0
     return max(map(len, edit.codes)) if edit.codes else -(-edit.frames // FRAMES_PER_CODE)
 
 
 def _source(network: AceStepModel, edit: Edit, silence: torch.Tensor, callbacks: Callbacks | None) -> torch.Tensor:
     """The source as the model is to see it, [1 or items, frames, 64]."""
-    if codes_seen(edit):
-        codes = edit.codes or audio_codes(network, edit.source, silence.device, callbacks)
+    if codes_in_context(edit):
+        codes = edit.codes or tokenize_latents(network, edit.source, silence.device, callbacks)
         hints = {item: _hint(network, item, silence) for item in set(codes)}
         length = edit.frames
-        return torch.cat([padded(hints[item][:, :length], silence) for item in codes])
-    source = padded(edit.source, silence)
-    if edit.task.source is Source.AROUND:
-        made = padded(edit.generated().float()[..., None], torch.zeros_like(silence[..., :1])) > 0
+        return torch.cat([pad_with_silence(hints[item][:, :length], silence) for item in codes])
+    source = pad_with_silence(edit.source, silence)
+    if edit.task.source is SourceContext.AROUND:
+        made = pad_with_silence(edit.generated().float()[..., None], torch.zeros_like(silence[..., :1])) > 0
         source = torch.where(made, silence, source)
     return source
 
@@ -128,7 +128,7 @@ def _mask(edit: Edit, frames: int) -> torch.Tensor:
     """The mask's values, [1 or items, frames]."""
     if edit.auto_mask:
         return torch.full((1, frames), AUTO_MASK)
-    if not edit.in_part:
+    if not edit.is_partial:
         return torch.ones(1, frames)
     made = edit.generated().float()[:, :frames]
     return torch.nn.functional.pad(made, (0, frames - made.shape[1]))

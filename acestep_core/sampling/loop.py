@@ -11,7 +11,7 @@ from ..callbacks import Callbacks
 from ..errors import NonFiniteError
 from .guidance import Guidance
 from .noise import draw_step_noise
-from .solvers import Solver, Step, euler
+from .solvers import Solver, SolverStep, euler
 
 STAGE = "sample"
 
@@ -71,7 +71,7 @@ def denoise(
         if later is not None and i == later[0]:
             velocity = later[1]()
         v = guided(x, t, method.combine)
-        step = Step(x, v, t, t_next, correct, _fresh_noise(seeds, i, x))
+        step = SolverStep(x, v, t, t_next, correct, _fresh_noise(seeds, i, x))
         x = solver(step)
         if after_step is not None:
             x = after_step(i, t_next, x)

@@ -30,7 +30,7 @@ _COLOURS = (
 
 
 @torch.no_grad()
-def picture(latents: Tensor, width: int = WIDTH, height: int = HEIGHT) -> Tensor:
+def draw_preview(latents: Tensor, width: int = WIDTH, height: int = HEIGHT) -> Tensor:
     """Latents [B, T, 64] as an image [height, width, 3], uint8, on the latents' device. Costs a few milliseconds.
 
     On MPS it is drawn, and stays, on the CPU: Metal's adaptive pooling takes no sizes that do not divide.

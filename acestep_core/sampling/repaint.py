@@ -39,7 +39,7 @@ def blend(latents: torch.Tensor, source: torch.Tensor, made: torch.Tensor, ramp:
 def keeping(edit: Edit, noise: torch.Tensor, source: torch.Tensor, steps: int) -> AfterStep | None:
     """The injection that an edit asks for in a sampling of so many steps; None where it has nothing to keep."""
     ratio = 1 - edit.freedom
-    if not edit.in_part or round(ratio * steps) == 0:
+    if not edit.is_partial or round(ratio * steps) == 0:
         return None
     made = torch.nn.functional.pad(edit.generated(), (0, noise.shape[1] - edit.frames))
     return injection(noise, source, made.to(noise.device), round(ratio * steps))
@@ -47,7 +47,7 @@ def keeping(edit: Edit, noise: torch.Tensor, source: torch.Tensor, steps: int) -
 
 def kept(edit: Edit, latents: torch.Tensor) -> torch.Tensor:
     """The latents [B, T, 64] of an edit, T its own length, with the source put back where it is to be kept."""
-    if not edit.keeps:
+    if not edit.keeps_source:
         return latents
     made = edit.generated().expand(len(latents), -1)
     return blend(latents, edit.source.to(latents).expand_as(latents), made, edit.crossfade_frames)

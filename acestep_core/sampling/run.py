@@ -12,11 +12,11 @@ from torch import Tensor
 from ..callbacks import Callbacks
 from ..edit.edit import Edit
 from ..edit.morph import Morph
-from ..edit.tasks import Source
+from ..edit.tasks import SourceContext
 from ..errors import RequestError
 from . import repaint
 from .conditions import check_references, encode_conditions, plain_conditions
-from .context import context, frames_to_run, padded, silent_context
+from .context import context_latents, frames_to_run, pad_with_silence, silent_context
 from .flow_edit import morph
 from .loop import Adjust, Later, Velocity, denoise
 from .noise import draw_noise, retake_noise
@@ -61,15 +61,15 @@ class Request:
                 )
         if self.edit is not None:
             untrained = self.edit.check_model(network.config)
-            warnings = self.edit.ignored() + ([untrained] if untrained else [])
-            if self.edit.lets_go:
+            warnings = self.edit.ignored_options() + ([untrained] if untrained else [])
+            if self.edit.drops_source:
                 plain_conditions(self.conditions)
         if self.morph is not None and self.edit is not None:
-            if self.edit.task.source is not Source.CODES:
+            if self.edit.task.source is not SourceContext.CODES:
                 raise RequestError(
                     f"a morph goes with a song from text or with a cover, not with {self.edit.task.name}"
                 )
-            if self.edit.lets_go or self.edit.start_noise < 1:
+            if self.edit.drops_source or self.edit.start_noise < 1:
                 warnings.append("strength, blend and noise strength are ignored: a morph begins with the source itself")
         if self.morph is not None and self.retake is not None and 0 < self.retake[1] < 1:
             warnings.append(
@@ -117,13 +117,13 @@ class _Course:
 
     def seen(self) -> Tensor:
         """What the transformer sees of the source."""
-        return context(self.network, self.edit, *self.place, self.callbacks)
+        return context_latents(self.network, self.edit, *self.place, self.callbacks)
 
     def asked(self) -> Velocity:
         """Text and source as they were given."""
         return self.velocity(self.request.conditions, self.seen())
 
-    def plain(self) -> Velocity:
+    def text_only(self) -> Velocity:
         """The text alone."""
         return self.velocity(
             plain_conditions(self.request.conditions), silent_context(self.network, self.edit, *self.place)
@@ -132,7 +132,7 @@ class _Course:
     def denoised(self, noise: Tensor) -> Tensor:
         edit, schedule, start, after_step = self.edit, self.sampling.schedule, noise, None
         if edit is not None and edit.source is not None:
-            source = padded(edit.source, self.silence())
+            source = pad_with_silence(edit.source, self.silence())
             start, schedule = begin(noise, source, schedule, edit.start_noise)
             after_step = repaint.keeping(edit, noise, source, len(schedule) - 1)
         first, later = self.turns(len(schedule) - 1)
@@ -151,14 +151,14 @@ class _Course:
 
     def turns(self, steps: int) -> tuple[Callable[[], Velocity], Later | None]:
         """What is followed first, and from which step on what else."""
-        if self.edit is None or not self.edit.lets_go or self.edit.strength == 1:
+        if self.edit is None or not self.edit.drops_source or self.edit.strength == 1:
             return self.asked, None
         turn = steps_in(self.edit.strength, steps)
-        return (self.asked, (turn, self.plain)) if turn else (self.plain, None)
+        return (self.asked, (turn, self.text_only)) if turn else (self.text_only, None)
 
     def blended(self) -> Adjust | None:
         """The blend of an edit: a share of the unguided text alone, which still sees the source, as in diffusers."""
-        if self.edit is None or not self.edit.lets_go or not self.edit.blend:
+        if self.edit is None or not self.edit.drops_source or not self.edit.blend:
             return None
         share = self.edit.blend
         texts = plain_conditions(self.request.conditions)
@@ -171,7 +171,7 @@ class _Course:
         return morph(
             self.velocity(asked.conditions, seen),
             self.velocity(self.request.conditions, seen),
-            padded(asked.source, self.silence()).expand(self.songs, -1, -1),
+            pad_with_silence(asked.source, self.silence()).expand(self.songs, -1, -1),
             self.sampling.schedule,
             seeds=self.request.other_seeds(),
             guidance=self.sampling.guidance,

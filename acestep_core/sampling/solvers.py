@@ -1,6 +1,6 @@
 """Solvers: one step from time t to t_next.
 
-A solver is a callable from a `Step` to the next state. It may ask for the velocity at another point (`correct`) or for
+A solver is a callable from a `SolverStep` to the next state. It may ask for the velocity at another point (`correct`) or for
 fresh noise (`noise`); both are made only when called.
 """
 
@@ -13,7 +13,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Step:
+class SolverStep:
     """One step of the loop: the state `x` [B, T, C] at `t`, its guided velocity `v`, and the time to reach."""
 
     x: torch.Tensor
@@ -29,10 +29,10 @@ class Step:
         return self.x - self.t * self.v
 
 
-Solver = Callable[[Step], torch.Tensor]
+Solver = Callable[[SolverStep], torch.Tensor]
 
 
-def euler(step: Step) -> torch.Tensor:
+def euler(step: SolverStep) -> torch.Tensor:
     """First order: along the velocity. The last step lands on the clean estimate."""
     return step.x - (step.t - step.t_next) * step.v
 
@@ -46,7 +46,7 @@ class Heun:
 
     correct_last: bool = True
 
-    def __call__(self, step: Step) -> torch.Tensor:
+    def __call__(self, step: SolverStep) -> torch.Tensor:
         predicted = euler(step)
         if step.t_next == 0 and not self.correct_last:
             return predicted
@@ -54,7 +54,7 @@ class Heun:
         return step.x - (step.t - step.t_next) * mean
 
 
-def sde(step: Step) -> torch.Tensor:
+def sde(step: SolverStep) -> torch.Tensor:
     """Stochastic: takes the clean estimate and noises it again, with fresh noise, to the next time of the schedule."""
     clean = step.clean
     return clean if step.t_next == 0 else step.t_next * step.noise() + (1 - step.t_next) * clean

@@ -20,7 +20,7 @@ class _Recording:
     result: Tensor
 
 
-class CapturedStep:
+class CapturedVelocity:
     """A step launches more than a thousand kernels, and in a short song waits for that more than for the kernels; a
     recording is one launch.
 

@@ -12,7 +12,7 @@ from ..models.condition import stack_conditions
 from ..models.model import AceStepModel
 from ..runtime.cuda_graphs import can_capture
 from .loop import Velocity
-from .step_graph import CapturedStep
+from .step_graph import CapturedVelocity
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def network_velocity(
 
     `conditions` holds one encoded condition [1, S_i, e] per item, of any length, or a single one for all items;
     `context` is [B, T, 128]. `guided` also prepares the null condition, without which `with_null` cannot be asked for.
-    Times reach the network in float32, whatever its dtype. `graphs`: see `CapturedStep`; only where that can be done.
+    Times reach the network in float32, whatever its dtype. `graphs`: see `CapturedVelocity`; only where that can be done.
     """
     if len(conditions) not in (1, len(context)):
         raise ValueError(f"{len(conditions)} conditions for a batch of {len(context)}: one per item, or one for all")
@@ -43,7 +43,7 @@ def network_velocity(
         return network(x, times, prepared)
 
     if graphs and can_capture(context.device, network.decoder):
-        step = CapturedStep(step, context.device, (callbacks or Callbacks()).warn)
+        step = CapturedVelocity(step, context.device, (callbacks or Callbacks()).warn)
 
     @torch.no_grad()
     def velocity(x: Tensor, t: float, with_null: bool) -> Tensor:

@@ -30,7 +30,7 @@ class TextCondition:
     lyrics: `[1, lyric tokens, width]`, rows of the embedding table; the condition encoder has its own layers for them.
     caption_prompt, lyric_prompt: the strings as the tokenizer got them.
     warnings: sentences for the user.
-    plain: `caption` under the instruction of a song from text alone, for edits that let go of their source on the way;
+    text_only: `caption` under the instruction of a song from text alone, for edits that let go of their source on the way;
     None where that is the task.
     """
 
@@ -39,7 +39,7 @@ class TextCondition:
     caption_prompt: str
     lyric_prompt: str
     warnings: tuple[str, ...] = ()
-    plain: torch.Tensor | None = None
+    text_only: torch.Tensor | None = None
 
 
 class TextEncoder:
@@ -92,7 +92,7 @@ class TextEncoder:
             caption_prompt=caption.text,
             lyric_prompt=lyrics.text,
             warnings=tuple(warnings),
-            plain=None if task is TEXT2MUSIC else self._plain(song, style),
+            text_only=None if task is TEXT2MUSIC else self._plain(song, style),
         )
 
     def _plain(self, song: Song, style: PromptStyle) -> torch.Tensor:

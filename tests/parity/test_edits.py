@@ -20,7 +20,7 @@ from acestep_core.edit.edit import Edit
 from acestep_core.edit.source import extend
 from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TASKS, TEXT2MUSIC, TRACKS, instruction
 from acestep_core.pipeline import Model
-from acestep_core.sampling.context import context
+from acestep_core.sampling.context import context_latents
 from acestep_core.sampling.noise import draw_noise
 from acestep_core.sampling.settings import SamplingSettings, variant_defaults
 from acestep_core.song.codes import format_codes
@@ -55,7 +55,7 @@ class Ours:
         self.model = Model(network, vae=tiny.vae(VAE), defaults=variant_defaults(config))
         self.text = TextCondition(
             tiny.draw(1, 7, config.text_hidden_dim, seed=3), tiny.draw(1, 11, config.text_hidden_dim, seed=4), "", "",
-            plain=tiny.draw(1, 6, config.text_hidden_dim, seed=5),
+            text_only=tiny.draw(1, 6, config.text_hidden_dim, seed=5),
         )  # fmt: skip
         self.source = pipeline.encode_audio(self.model, recording(SECONDS), SAMPLE_RATE)
 
@@ -96,7 +96,7 @@ class Theirs:
 
         def encode_prompt(*_, instruction: str, **__):
             self.texts.append(instruction)
-            caption = ours.text.plain if instruction == TEXT2MUSIC.instruction else ours.text.caption
+            caption = ours.text.text_only if instruction == TEXT2MUSIC.instruction else ours.text.caption
             ones = [torch.ones(each.shape[:2], dtype=torch.long) for each in (caption, ours.text.lyrics)]
             return caption, ones[0], ours.text.lyrics, ones[1]
 
@@ -131,7 +131,7 @@ def base() -> Ours:
 def assert_equal(ours: Ours, theirs: Theirs, edit: Edit, task: str, sound, scale: float = 1.0, **options) -> None:
     """The contexts, the instruction and the latents."""
     wanted = theirs.sample(task, sound, edit.frames, scale, **options)
-    seen = context(ours.model.network, edit, 1, edit.frames)
+    seen = context_latents(ours.model.network, edit, 1, edit.frames)
     assert relative_error(seen[..., :64], theirs.contexts[0][:1, :, :64]) <= 1e-5
     assert torch.equal(seen[..., 64:], theirs.contexts[0][:1, :, 64:])
     assert theirs.texts[0] == edit.instruction
@@ -184,7 +184,7 @@ def test_audio_codes(turbo, monkeypatch):
     theirs = Theirs(turbo, monkeypatch)
     wanted = theirs.sample("text2music", None, audio_codes=format_codes(codes))
     assert theirs.texts == [edit.instruction]
-    assert relative_error(context(turbo.model.network, edit, 1, FRAMES), theirs.contexts[0]) <= 1e-5
+    assert relative_error(context_latents(turbo.model.network, edit, 1, FRAMES), theirs.contexts[0]) <= 1e-5
     assert relative_error(turbo.sample(edit), wanted) <= LIMIT
 
 
@@ -222,7 +222,7 @@ def test_reference_audio(turbo, monkeypatch, seconds):
     theirs = Theirs(turbo, monkeypatch)
     wanted = theirs.sample("text2music", None, audio_duration=SECONDS, reference_audio=sound[0])
     heard = pipeline.encode_audio(turbo.model, reference_audio(sound, SAMPLE_RATE), SAMPLE_RATE)
-    text = replace(turbo.text, caption=turbo.text.plain)
+    text = replace(turbo.text, caption=turbo.text.text_only)
     (ours,) = pipeline.encode_conditions(turbo.model.network, [text], "cpu", [heard])
     assert relative_error(ours, theirs.conditions[0]) <= 1e-5
     (silent,) = pipeline.encode_conditions(turbo.model.network, [text], "cpu")
@@ -243,7 +243,7 @@ def test_divergence_cover_strength_switches_where_diffusers_blends(turbo, monkey
     assert relative_error(ours, theirs) > 1e-2
     none = turbo.sample(Edit(COVER, turbo.source, strength=0.0))
     alone = pipeline.sample(
-        turbo.model, replace(turbo.text, caption=turbo.text.plain), seconds=SECONDS, seeds=[0],
+        turbo.model, replace(turbo.text, caption=turbo.text.text_only), seconds=SECONDS, seeds=[0],
         settings=SamplingSettings(steps=4),
     )  # fmt: skip
     assert torch.equal(none, alone)
@@ -263,7 +263,7 @@ def test_divergence_kept_parts_are_the_source_where_diffusers_makes_them_anew(tu
 def test_divergence_missing_codes_are_silence_where_diffusers_fills_up_with_code_zero(turbo, monkeypatch):
     """As the original: silence follows codes that are too few, and each item of a batch is as it is alone."""
     long, short = tuple(range(100, 130)), tuple(range(200, 226))
-    both = context(turbo.model.network, Edit(COVER, turbo.source, codes=[long, short]), 2, FRAMES)
+    both = context_latents(turbo.model.network, Edit(COVER, turbo.source, codes=[long, short]), 2, FRAMES)
     assert torch.equal(both[1:, 130:, :64], turbo.model.network.silence(FRAMES)[:, 130:])
     pipe = Theirs(turbo, monkeypatch).pipe
     theirs, _ = pipe.prepare_src_latents("cpu", torch.float32, 2, audio_codes=[format_codes(long), format_codes(short)])

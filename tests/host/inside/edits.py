@@ -253,7 +253,7 @@ def check_a_track_is_added_in_the_parts_that_are_said(world: World) -> None:
     masked = {**latent_of(world), "noise_mask": mask}
     for same in (stems(more_ranges="0-1, 4-"), stems(mask=mask[:, 0]), stems(latent=masked)):
         assert torch.equal(same.generated(), by_seconds.generated()) and same.generated().sum() == 75
-    assert not stems().in_part
+    assert not stems().is_partial
     base, _, _ = world.load(variant="base")
     made = latents_of(world, StemsNode, base, operation="add", more_ranges="0-1, 4-")
     kept = slice(25 + 12, 100 - 12)

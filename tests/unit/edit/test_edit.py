@@ -32,15 +32,15 @@ def test_regions_become_frames():
     assert repaint(regions=[(0.5, 0.59), (3.0, None)]).generated().nonzero()[:, 1].tolist() == [12, 13, *range(75, 100)]
     assert repaint(regions=[(1.0, 1.001)]).generated().sum() == 1  # at least one frame
     assert repaint(regions=[(3.999, 4.0)]).generated().nonzero()[:, 1].tolist() == [99]
-    assert Edit(LEGO, SOURCE).generated().all() and not Edit(LEGO, SOURCE).in_part
+    assert Edit(LEGO, SOURCE).generated().all() and not Edit(LEGO, SOURCE).is_partial
 
 
 @pytest.mark.parametrize("regions", [[(0, 3.9999)], [(0, SOUND.shape[-1] / 48000)], [(0, 2), (2, 3.99988)]])
 def test_a_region_to_the_last_sample_reaches_to_the_end_of_its_frame(regions):
     whole = repaint(waveform=SOUND, regions=regions)
-    assert whole.generated().all() and not whole.keeps
+    assert whole.generated().all() and not whole.keeps_source
     shorter = repaint(waveform=SOUND[..., :-1900], regions=[(0, 3.96)])  # 20 samples before the last one
-    assert not shorter.generated()[0, 99] and shorter.keeps
+    assert not shorter.generated()[0, 99] and shorter.keeps_source
 
 
 def test_a_mask_is_another_way_to_say_regions():
@@ -151,8 +151,8 @@ def test_modes_are_the_originals():
         edit = repaint(**options)
         assert (edit.freedom, edit.crossfade_frames) == (freedom, frames)
         assert edit.crossfade_seconds == pytest.approx(seconds)
-        assert edit.keeps == (freedom < 1)
-    assert not repaint(regions=[(0, None)]).keeps and not Edit(COVER, SOURCE).keeps
+        assert edit.keeps_source == (freedom < 1)
+    assert not repaint(regions=[(0, None)]).keeps_source and not Edit(COVER, SOURCE).keeps_source
 
 
 @pytest.mark.parametrize(
@@ -167,16 +167,16 @@ def test_modes_are_the_originals():
     ],
 )
 def test_what_is_ignored_is_said(edit, word):
-    (sentence,) = edit.ignored()
+    (sentence,) = edit.ignored_options()
     assert word in sentence
-    assert repaint().ignored() == Edit(COVER, SOURCE, strength=0.3, noise_strength=0.2).ignored() == []
+    assert repaint().ignored_options() == Edit(COVER, SOURCE, strength=0.3, noise_strength=0.2).ignored_options() == []
 
 
 def test_what_only_sample_song_follows():
-    assert Edit(COVER, SOURCE).beyond_context() == repaint(mode="aggressive").beyond_context() == []
-    said = Edit(COVER, SOURCE, strength=0.5, noise_strength=0.5).beyond_context()
+    assert Edit(COVER, SOURCE).unsupported_by_ksampler() == repaint(mode="aggressive").unsupported_by_ksampler() == []
+    said = Edit(COVER, SOURCE, strength=0.5, noise_strength=0.5).unsupported_by_ksampler()
     assert said == ["strength and blend", "noise strength"]
-    assert "keeping what is outside" in repaint().beyond_context()[0]
+    assert "keeping what is outside" in repaint().unsupported_by_ksampler()[0]
 
 
 def test_models_that_were_not_trained_for_it_are_refused_unless_allowed():

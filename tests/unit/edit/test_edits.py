@@ -14,7 +14,7 @@ from acestep_core.edit.source import extend
 from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TEXT2MUSIC
 from acestep_core.errors import NonFiniteError, RequestError
 from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, sample, tokenize
-from acestep_core.sampling.context import context, silent_context
+from acestep_core.sampling.context import context_latents, silent_context
 from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.noise import draw_noise
 from acestep_core.sampling.settings import BASE, SamplingSettings
@@ -73,7 +73,7 @@ def test_strength_0_is_a_song_from_text_and_strength_1_the_whole_cover(request, 
     velocity = network_velocity(
         model.network,
         [model.network.encoder(text.caption, text.lyrics, model.network.silence(30)[None])],
-        context(model.network, Edit(COVER, SOURCE), 1, FRAMES),
+        context_latents(model.network, Edit(COVER, SOURCE), 1, FRAMES),
         guided=which == "base",
     )
     resolved = STEPS.resolve(model.defaults)
@@ -88,8 +88,8 @@ def test_strength_switches_text_and_context_after_that_part_of_the_steps(model, 
     first, second = (
         network_velocity(network, [network.encoder(caption, text.lyrics, voice)], seen, guided=False)
         for caption, seen in (
-            (text.caption, context(network, edit, 1, FRAMES)),
-            (text.plain, silent_context(network, edit, 1, FRAMES)),
+            (text.caption, context_latents(network, edit, 1, FRAMES)),
+            (text.text_only, silent_context(network, edit, 1, FRAMES)),
         )
     )
     by_hand = denoise(second, denoise(first, draw_noise([3], FRAMES), schedule[:3]), schedule[2:])
@@ -104,7 +104,7 @@ def test_noise_strength_begins_between_source_and_noise_at_the_nearest_time(mode
     velocity = network_velocity(
         model.network,
         [model.network.encoder(text.caption, text.lyrics, model.network.silence(30)[None])],
-        context(model.network, Edit(COVER, SOURCE), 1, FRAMES),
+        context_latents(model.network, Edit(COVER, SOURCE), 1, FRAMES),
         guided=False,
     )
     assert relative_error(near, denoise(velocity, start, late)) < 1e-5
@@ -336,7 +336,7 @@ def test_a_morph_leaves_the_source_for_other_words(base):
 
 def test_a_retake_of_a_morph_draws_from_its_seed_alone(model, text, caplog):
     def morphed(retake):
-        return latents(model, text, morph=Morph(replace(text, caption=text.plain), SOURCE), retake=retake)
+        return latents(model, text, morph=Morph(replace(text, caption=text.text_only), SOURCE), retake=retake)
 
     assert torch.equal(morphed((8, 0.0)), morphed(None)) and differ(morphed((8, 1.0)), morphed(None))
     assert "variance is ignored" not in caplog.text
@@ -386,6 +386,6 @@ def test_the_prompt_says_what_the_edit_is(model, monkeypatch):
     stems = replace(model, style=STEMS)
     generate(stems, Song("x"), seed=1, settings=STEPS, edit=Edit(COVER, SOURCE, auto_mask=True))
     assert "# Caption\nGlobal: \nLocal: x\nMask Control: false\n" in seen[1].caption_prompt
-    assert seen[0].plain is not None and encode(model, SONG).plain is None
+    assert seen[0].text_only is not None and encode(model, SONG).text_only is None
     wanted = encode(model, Song("x", metadata=Metadata(duration=FRAMES / 25))).caption
-    assert torch.equal(seen[1].plain, wanted)  # of text alone, in any model
+    assert torch.equal(seen[1].text_only, wanted)  # of text alone, in any model

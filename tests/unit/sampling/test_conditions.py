@@ -7,7 +7,7 @@ from acestep_core.text.encoder import TextCondition
 from tests.support import tiny
 from tests.support.tiny import draw
 
-TEXT = TextCondition(draw(1, 3, 24), draw(1, 4, 24, seed=1), "", "", plain=draw(1, 5, 24, seed=2))
+TEXT = TextCondition(draw(1, 3, 24), draw(1, 4, 24, seed=1), "", "", text_only=draw(1, 5, 24, seed=2))
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,6 @@ def test_what_is_no_reference(latents, message):
 
 def test_the_text_alone():
     (plain, again) = plain_conditions([TEXT, TEXT])
-    assert plain is again and plain.caption is TEXT.plain and plain.lyrics is TEXT.lyrics
+    assert plain is again and plain.caption is TEXT.text_only and plain.lyrics is TEXT.lyrics
     with pytest.raises(RequestError, match="the song must be encoded with the edit's task"):
         plain_conditions([plain])

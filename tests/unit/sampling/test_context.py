@@ -8,12 +8,12 @@ from acestep_core.edit.edit import Edit
 from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT
 from acestep_core.errors import Cancelled, RequestError
 from acestep_core.sampling.context import (
-    audio_codes,
-    context,
+    context_latents,
     frames_to_run,
-    padded,
+    pad_with_silence,
     silent_context,
     text_to_music_context,
+    tokenize_latents,
 )
 from tests.support import tiny
 from tests.support.tiny import draw
@@ -36,11 +36,11 @@ def test_context_is_silence_as_source_and_a_mask_of_ones(network):
     seen = text_to_music_context(silence, 3)
     assert seen.shape == (3, 130, 128)
     assert torch.equal(seen[2, :, :64], silence[0]) and (seen[..., 64:] == 1).all()
-    assert torch.equal(context(network, None, 2, 70), text_to_music_context(network.silence(70), 2))
+    assert torch.equal(context_latents(network, None, 2, 70), text_to_music_context(network.silence(70), 2))
 
 
 def test_cover_shows_what_the_codes_of_the_source_stand_for(network):
-    seen = context(network, Edit(COVER, SOURCE), 2, FRAMES + 3)
+    seen = context_latents(network, Edit(COVER, SOURCE), 2, FRAMES + 3)
     for i in range(2):
         hint = network.detokenize(network.tokenize(SOURCE[i : i + 1]))
         assert torch.equal(seen[i, :FRAMES, :64], hint[0])
@@ -49,24 +49,25 @@ def test_cover_shows_what_the_codes_of_the_source_stand_for(network):
 
 
 def test_codes_of_a_source_cover_as_the_source_does(network):
-    codes = audio_codes(network, SOURCE)
+    codes = tokenize_latents(network, SOURCE)
     assert len(codes) == 2 and len(codes[0]) == 10 and codes[0] != codes[1]
     assert torch.equal(
-        context(network, Edit(COVER, codes=codes), 2, 128), context(network, Edit(COVER, SOURCE), 2, 128)
+        context_latents(network, Edit(COVER, codes=codes), 2, 128),
+        context_latents(network, Edit(COVER, SOURCE), 2, 128),
     )
 
 
 def test_codes_are_heard_piece_by_piece_and_said_so(network, monkeypatch):
-    whole, seen = audio_codes(network, SOURCE), []
-    monkeypatch.setattr("acestep_core.sampling.context.CODES_AT_ONCE", 4)
-    assert audio_codes(network, SOURCE, callbacks=Callbacks(progress=seen.append)) == whole
+    whole, seen = tokenize_latents(network, SOURCE), []
+    monkeypatch.setattr("acestep_core.sampling.context.CODES_PER_CHUNK", 4)
+    assert tokenize_latents(network, SOURCE, callbacks=Callbacks(progress=seen.append)) == whole
     assert [(one.stage, one.step, one.total) for one in seen] == [("tokenize", i, 6) for i in range(1, 7)]
     with pytest.raises(Cancelled, match="tokenize"):
-        context(network, Edit(COVER, SOURCE), 2, 128, callbacks=Callbacks(cancelled=lambda: True))
+        context_latents(network, Edit(COVER, SOURCE), 2, 128, callbacks=Callbacks(cancelled=lambda: True))
 
 
 def test_a_song_without_codes_has_silence(network):
-    seen = context(network, Edit(COVER, codes=[(5, 6), ()]), 2, 20)
+    seen = context_latents(network, Edit(COVER, codes=[(5, 6), ()]), 2, 20)
     assert torch.equal(seen[1, :, :64], network.silence(20)[0])
     assert torch.equal(seen[0, :10, :64], network.detokenize(torch.tensor([[5, 6]]))[0])
 
@@ -75,24 +76,26 @@ def test_a_song_without_codes_has_silence(network):
     "edit", [Edit(COVER, SOURCE, use_codes=False), *(Edit(task, SOURCE) for task in (EXTRACT, LEGO, COMPLETE))]
 )
 def test_other_tasks_show_the_source_itself(network, edit):
-    seen = context(network, edit, 2, FRAMES)
+    seen = context_latents(network, edit, 2, FRAMES)
     assert torch.equal(seen[..., :64], SOURCE) and (seen[..., 64:] == 1).all()
 
 
 def test_repaint_shows_silence_in_its_regions(network):
     edit = Edit(REPAINT, SOURCE[:1], regions=[(0.2, 0.4), (1.0, None)])
-    seen = context(network, edit, 3, 128)
+    seen = context_latents(network, edit, 3, 128)
     made = torch.zeros(128, dtype=torch.bool)
     made[5:10], made[25:50] = True, True
     silence = network.silence(128)[0]
-    assert torch.equal(seen[2, :, :64], torch.where(made[:, None], silence, padded(SOURCE[:1], silence[None])[0]))
+    assert torch.equal(
+        seen[2, :, :64], torch.where(made[:, None], silence, pad_with_silence(SOURCE[:1], silence[None])[0])
+    )
     assert torch.equal(
         seen[..., 64:], made.float()[:, None].expand(3, -1, 64)
     )  # the silence after a short song is kept
 
 
 def test_lego_shows_all_of_the_source_in_its_region_too(network):
-    seen = context(network, Edit(LEGO, SOURCE[:1], regions=[(1.0, 1.2)]), 1, FRAMES)
+    seen = context_latents(network, Edit(LEGO, SOURCE[:1], regions=[(1.0, 1.2)]), 1, FRAMES)
     assert torch.equal(seen[..., :64], SOURCE[:1])
     assert seen[0, :, 127].nonzero().flatten().tolist() == list(range(25, 30))
 
@@ -100,29 +103,29 @@ def test_lego_shows_all_of_the_source_in_its_region_too(network):
 def test_masks_of_each_song(network):
     mask = torch.zeros(2, FRAMES)
     mask[0, :10], mask[1, 40:] = 1, 1
-    seen = context(network, Edit(REPAINT, SOURCE[:1], mask=mask), 2, FRAMES)
+    seen = context_latents(network, Edit(REPAINT, SOURCE[:1], mask=mask), 2, FRAMES)
     assert torch.equal(seen[..., 64], mask)
     assert torch.equal(seen[1, :40, :64], SOURCE[0, :40]) and torch.equal(seen[0, 10:, :64], SOURCE[0, 10:])
 
 
 def test_the_model_may_be_left_to_decide(network):
     edit = Edit(REPAINT, SOURCE[:1], regions=[(1.0, 1.2)], auto_mask=True)
-    assert (context(network, edit, 1, FRAMES)[..., 64:] == 2).all()
+    assert (context_latents(network, edit, 1, FRAMES)[..., 64:] == 2).all()
     assert (silent_context(network, edit, 1, FRAMES)[..., 64:] == 2).all()
 
 
 def test_without_its_source_an_edit_is_a_song_from_text(network):
-    assert torch.equal(silent_context(network, Edit(COVER, SOURCE), 2, 128), context(network, None, 2, 128))
+    assert torch.equal(silent_context(network, Edit(COVER, SOURCE), 2, 128), context_latents(network, None, 2, 128))
 
 
 def test_what_this_model_cannot_show(network):
     with pytest.raises(RequestError, match="the edit is for 2 songs, and the batch is 3"):
-        context(network, Edit(COVER, SOURCE), 3, FRAMES)
+        context_latents(network, Edit(COVER, SOURCE), 3, FRAMES)
     few = tiny.model(replace(tiny.STANDARD, fsq_input_levels=(4, 4)))
     with pytest.raises(RequestError, match="audio codes are whole numbers from 0 to 15, got 16 in place 2"):
-        context(few, Edit(COVER, codes=[(15, 16)]), 1, FRAMES)
+        context_latents(few, Edit(COVER, codes=[(15, 16)]), 1, FRAMES)
     without = tiny.model()
     without.tokenizer = None
     with pytest.raises(RequestError, match="this checkpoint has no audio tokenizer"):
-        context(without, Edit(COVER, SOURCE), 2, FRAMES)
-    assert context(without, Edit(COVER, SOURCE, use_codes=False), 2, FRAMES).shape == (2, FRAMES, 128)
+        context_latents(without, Edit(COVER, SOURCE), 2, FRAMES)
+    assert context_latents(without, Edit(COVER, SOURCE, use_codes=False), 2, FRAMES).shape == (2, FRAMES, 128)

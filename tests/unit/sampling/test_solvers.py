@@ -13,7 +13,7 @@ import torch
 from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.noise import draw_noise
 from acestep_core.sampling.schedule import make_schedule
-from acestep_core.sampling.solvers import Heun, Step, euler, sde
+from acestep_core.sampling.solvers import Heun, SolverStep, euler, sde
 
 MEAN, STD = 0.7, 0.4
 
@@ -51,7 +51,7 @@ def test_sde_noises_the_clean_estimate_anew_in_every_step():
 
 
 def a_step(t, t_next, correct=None, noise=None):
-    return Step(torch.full((1, 2, 3), 2.0), torch.full((1, 2, 3), 4.0), t, t_next, correct, noise)
+    return SolverStep(torch.full((1, 2, 3), 2.0), torch.full((1, 2, 3), 4.0), t, t_next, correct, noise)
 
 
 def test_steps_by_hand():
