@@ -100,13 +100,13 @@ class TextEncoderConfig:
     tie_word_embeddings: bool = True
 
 
-RELEASED_ROWS = 217_204  # of the embedding of all three released planners: 151 669 of text and 65 535 of audio
+PLANNER_VOCAB_SIZE = 217_204  # of the embedding of all three released planners: 151 669 of text and 65 535 of audio
 
 
 RELEASED_AUDIO_BASE = 151_669  # the row of audio code 0: the rows of text come before
 
 
-USABLE_CODES = 64_000  # size of the audio tokenizer's codebook; the released rows beyond it were never trained
+CODE_COUNT = 64_000  # size of the audio tokenizer's codebook; the released rows beyond it were never trained
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class PlannerConfig:
     audio_codes: how many audio codes are usable, from 0 on.
     """
 
-    vocab_size: int = RELEASED_ROWS
+    vocab_size: int = PLANNER_VOCAB_SIZE
     hidden_size: int = 2048
     intermediate_size: int = 6144
     num_hidden_layers: int = 28
@@ -128,4 +128,4 @@ class PlannerConfig:
     rms_norm_eps: float = 1e-6
     max_position_embeddings: int = 40_960
     audio_base: int = RELEASED_AUDIO_BASE
-    audio_codes: int = USABLE_CODES
+    audio_codes: int = CODE_COUNT

@@ -11,7 +11,7 @@ from pathlib import Path
 from .errors import RequestError
 
 
-def check_place(path: str | Path) -> Path:
+def check_output_path(path: str | Path) -> Path:
     """The path, when a file can be made there. Raises RequestError."""
     path = Path(path)
     try:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .audio import anti_clip, check_waveform, is_finite, normalize_peak, resample, to_stereo, unheard_channels
-from .audio.restore import put_back
+from .audio import anti_clip, check_waveform, dropped_channels, is_finite, normalize_peak, resample, to_stereo
+from .audio.restore import restore_source
 from .callbacks import Callbacks
 from .config import FRAME_RATE, HOP, MAX_SECONDS, SAMPLE_RATE
 from .edit.edit import Edit
@@ -222,7 +222,7 @@ def _with_kept_parts(waveform: Tensor, edit: Edit, callbacks: Callbacks) -> Tens
         return anti_clip(waveform)
     sources = edit.waveform
     items = [
-        put_back(item[None], sources[i % len(sources), None], edit.regions_of(i), edit.crossfade_seconds)
+        restore_source(item[None], sources[i % len(sources), None], edit.regions_of(i), edit.crossfade_seconds)
         for i, item in enumerate(waveform)
     ]
     return torch.cat(items)
@@ -245,7 +245,7 @@ def encode_audio(
     vae = _part(model.vae, "VAE")
     check_waveform(waveform, sample_rate)
     callbacks = callbacks or Callbacks()
-    for sentence in unheard_channels(waveform):
+    for sentence in dropped_channels(waveform):
         callbacks.warn(sentence)
     waveform = resample(to_stereo(waveform), sample_rate).clamp(-1, 1)  # as the original's, and the VAE's training
     with model.placement.use(vae) as device, phase("encode audio", device, vae.dtype):

@@ -137,7 +137,7 @@ class LoadCodesNode(io.ComfyNode):
         from ..acestep_core.song.song_file import load_codes
 
         songs = load_codes(path_of(file))
-        return io.NodeOutput(format_songs(item.codes for item in songs), songs[0].as_long_as_its_codes)
+        return io.NodeOutput(format_songs(item.codes for item in songs), songs[0].timed_song)
 
 
 def offered_files() -> list[str]:

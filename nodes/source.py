@@ -50,7 +50,7 @@ def find_source(
     """The source among a node's inputs, with room of so many seconds before and after it, or None where nothing is
     connected. `in_part` tells that the node follows the noise mask of a latent. Raises RequestError for a source that
     cannot be used."""
-    from ..acestep_core.audio import unheard_channels
+    from ..acestep_core.audio import dropped_channels
     from .comfy_runtime import song_vae, watched
 
     added: tuple[tuple[float, float], ...] = ()
@@ -63,7 +63,7 @@ def find_source(
         with watched() as callbacks:
             latents = song_vae(vae).to_latents(waveform, SAMPLE_RATE, callbacks)
         ignored = ["the latent is ignored: the song to work on is the audio"] if latent is not None else []
-        return SourceSong(latents, waveform, added, (*unheard_channels(audio["waveform"]), *ignored))
+        return SourceSong(latents, waveform, added, (*dropped_channels(audio["waveform"]), *ignored))
     if latent is None:
         return None
     latents = check_latents(from_latent(latent))

@@ -34,13 +34,13 @@ class TimbreNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, conditioning, vae, audio) -> io.NodeOutput:
-        from ..acestep_core.audio import unheard_channels
+        from ..acestep_core.audio import dropped_channels
         from ..acestep_core.audio.reference import reference_audio
         from ..acestep_core.config import SAMPLE_RATE
         from .comfy_runtime import intermediate_device, song_vae, watched
         from .conditioning import with_timbre
 
         heard = reference_audio(audio["waveform"], audio["sample_rate"])
-        with watched(notes=unheard_channels(audio["waveform"])) as callbacks:
+        with watched(notes=dropped_channels(audio["waveform"])) as callbacks:
             latents = song_vae(vae).to_latents(heard, SAMPLE_RATE, callbacks)
         return io.NodeOutput(with_timbre(conditioning, latents.to(intermediate_device())))

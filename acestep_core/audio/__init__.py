@@ -1,13 +1,13 @@
 """Reading, writing, resampling and levels: the only place that knows file formats."""
 
-from .audio_files import check_writable, read_audio, read_settings, write_audio
-from .level import anti_clip, check_waveform, is_finite, is_silent, normalize_peak, to_stereo, unheard_channels
+from .audio_files import check_audio_path, read_audio, read_settings, write_audio
+from .level import anti_clip, check_waveform, dropped_channels, is_finite, is_silent, normalize_peak, to_stereo
 from .resample import resample
 
 __all__ = [
     "anti_clip",
     "check_waveform",
-    "check_writable",
+    "check_audio_path",
     "is_finite",
     "is_silent",
     "normalize_peak",
@@ -15,6 +15,6 @@ __all__ = [
     "read_settings",
     "resample",
     "to_stereo",
-    "unheard_channels",
+    "dropped_channels",
     "write_audio",
 ]

@@ -14,8 +14,8 @@ import torch
 
 from ..config import SAMPLE_RATE
 from ..errors import RequestError
-from ..files import check_place, replacing
-from .level import to_stereo, unheard_channels
+from ..files import check_output_path, replacing
+from .level import dropped_channels, to_stereo
 from .resample import resample
 
 log = logging.getLogger("acestep")
@@ -43,14 +43,14 @@ def read_audio(path: str | Path) -> torch.Tensor:
     if len(samples) == 0:
         raise RequestError(f"{path} is empty: it has no samples")
     waveform = torch.from_numpy(samples).T[None]
-    for sentence in unheard_channels(waveform):
+    for sentence in dropped_channels(waveform):
         log.warning("%s: %s", path, sentence)
     return resample(to_stereo(waveform), sample_rate)
 
 
-def check_writable(path: str | Path) -> Path:
+def check_audio_path(path: str | Path) -> Path:
     """The path, when its suffix names a format that can be written and a file can be made there."""
-    path = check_place(path)
+    path = check_output_path(path)
     if path.suffix.lower() not in FORMATS:
         raise RequestError(f"cannot write {path.name!r}: the name must end in {', '.join(FORMATS)}")
     return path
@@ -71,7 +71,7 @@ def write_audio(
             f"a file holds one song, [channels, samples], got a tensor of shape {list(waveform.shape)}: write one by "
             "one"
         )
-    path = check_writable(path)
+    path = check_audio_path(path)
     container, encoding, compression = FORMATS[path.suffix.lower()]
     samples = waveform.detach().reshape(waveform.shape[-2:]).T
     comment = json.dumps({TAG: settings}, ensure_ascii=True)

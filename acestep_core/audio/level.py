@@ -25,10 +25,10 @@ def check_waveform(waveform: torch.Tensor, sample_rate: float) -> None:
     silent = is_silent(to_stereo(waveform)).nonzero().flatten().tolist()
     if silent:
         which = "the audio" if len(waveform) == 1 else f"item {silent[0]} of the audio batch"
-        raise RequestError("; ".join([f"{which} is silent: its peak is below −80 dBFS", *unheard_channels(waveform)]))
+        raise RequestError("; ".join([f"{which} is silent: its peak is below −80 dBFS", *dropped_channels(waveform)]))
 
 
-def unheard_channels(waveform: torch.Tensor) -> list[str]:
+def dropped_channels(waveform: torch.Tensor) -> list[str]:
     """A sentence for the user where `to_stereo` leaves channels out."""
     if waveform.ndim != 3 or waveform.shape[1] <= 2:
         return []

@@ -14,7 +14,7 @@ WINDOW = SAMPLE_RATE // 20
 QUIET = 0.01  # −40 dBFS: below, an autoencoder's own noise is as loud as the music
 
 
-def put_back(
+def restore_source(
     generated: torch.Tensor, source: torch.Tensor, regions: Sequence[tuple[float, float]], crossfade: float
 ) -> torch.Tensor:
     """`splice` of what the VAE made [B, 2, N], brought to the level of the source [1 or B, 2, N] first.

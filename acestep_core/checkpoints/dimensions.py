@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import RELEASED_ROWS, ModelConfig, PlannerConfig, TextEncoderConfig, VAEConfig
+from ..config import PLANNER_VOCAB_SIZE, ModelConfig, PlannerConfig, TextEncoderConfig, VAEConfig
 from ..errors import CheckpointError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -129,7 +129,7 @@ def planner_config(shapes: Shapes, stated: Mapping[str, Any]) -> PlannerConfig:
     the end."""
     found = _qwen3(shapes)
     rows = found.values.get("vocab_size", 0)
-    if rows != RELEASED_ROWS and isinstance(stated.get("audio_codes"), int):
+    if rows != PLANNER_VOCAB_SIZE and isinstance(stated.get("audio_codes"), int):
         found.add("audio_base", rows - stated["audio_codes"])
     return _make(PlannerConfig, found.values, stated)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..config import RELEASED_ROWS
+from ..config import PLANNER_VOCAB_SIZE
 from . import keymaps
 from .reader import Table
 
@@ -61,7 +61,7 @@ def describe(table: Table) -> str:
     prefix = text_prefix(table)
     if prefix is not None:
         rows = table.entries[prefix + "embed_tokens.weight"].shape[0]
-        return "a planner LM" if rows == RELEASED_ROWS else "a text encoder"
+        return "a planner LM" if rows == PLANNER_VOCAB_SIZE else "a text encoder"
     if not names:
         return "a safetensors file without tensors"
     return f"something else: its tensors are named {', '.join(sorted(names)[:3])}"

@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ..config import HOP, RELEASED_ROWS, ModelConfig, PlannerConfig, TextEncoderConfig, VAEConfig
+from ..config import HOP, PLANNER_VOCAB_SIZE, ModelConfig, PlannerConfig, TextEncoderConfig, VAEConfig
 from ..errors import CheckpointError, RequestError
 from . import keymaps
 from .catalog import VARIANTS, Family, Kind, Variant, pick_variant, variant_named
@@ -307,7 +307,7 @@ def open_text_encoder(path: Path) -> Source[TextEncoderConfig]:
             f"{path} is another language model, with {rows} rows in its vocabulary; the text encoder, "
             f"Qwen3-Embedding-0.6B, has {TEXT_ENCODER_ROWS}"
         )
-    if rows in (RELEASED_ROWS, PLAIN_QWEN_ROWS) or "audio_codes" in stated:
+    if rows in (PLANNER_VOCAB_SIZE, PLAIN_QWEN_ROWS) or "audio_codes" in stated:
         kind = "a plain Qwen3 model" if rows == PLAIN_QWEN_ROWS else "a planner LM"
         raise CheckpointError(
             f"{path} is {kind}: its vocabulary has {rows} rows; the text encoder, Qwen3-Embedding-0.6B, has "
@@ -358,12 +358,12 @@ def open_planner(path: Path) -> Source[PlannerConfig]:
 
 def _check_rows(path: Path, rows: int, stated: Mapping[str, object]) -> None:
     """A planner is told from other Qwen3 models by its vocabulary alone."""
-    if rows == RELEASED_ROWS or "audio_codes" in stated:
+    if rows == PLANNER_VOCAB_SIZE or "audio_codes" in stated:
         return
     kinds = {TEXT_ENCODER_ROWS: "the text encoder, Qwen3-Embedding-0.6B", PLAIN_QWEN_ROWS: "a plain Qwen3 model"}
     kind = kinds.get(rows, "no planner LM that is known here")
     raise CheckpointError(
-        f"{path} is {kind}: its vocabulary has {rows} rows; a planner LM has {RELEASED_ROWS}, audio codes among them, "
+        f"{path} is {kind}: its vocabulary has {rows} rows; a planner LM has {PLANNER_VOCAB_SIZE}, audio codes among them, "
         "or a config.json with its number of audio_codes"
     )
 

@@ -78,13 +78,13 @@ def make_songs(arguments: Sequence[str], terminal: Terminal) -> None:
 
 
 def _make_songs(given: dict[str, Any], terminal: Terminal) -> None:
-    from ..audio import check_writable
+    from ..audio import check_audio_path
     from ..callbacks import Callbacks
     from ..pipeline import generate
 
     recipes, batch = read_recipes(given), given.get("batch", 1)
     check_counts(given, "batch")
-    paths = [check_writable(path) for path in output_paths(given.get("output"), batch * len(recipes))]
+    paths = [check_audio_path(path) for path in output_paths(given.get("output"), batch * len(recipes))]
     callbacks = Callbacks() if given.get("quiet") else Callbacks(progress=terminal.progress)
     model = _load(recipes[0], given, callbacks)
     if model.note and not given.get("quiet"):

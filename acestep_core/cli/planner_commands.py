@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
-from ..files import check_place, write_text
+from ..files import check_output_path, write_text
 from ..song.song import Metadata
 from ..song.song_file import METADATA_FIELDS, SavedSong, load_codes, to_json
 from .inputs import check_counts, is_song_file, read_songs
@@ -199,7 +199,7 @@ def _run(
     check_counts(given, "batch")
     all_seeds = batch_seeds(given.get("seed", random_seed()), seeds)
     _sampling(Sampling(), given, "guidance")  # checks them
-    output = check_place(given["output"]) if "output" in given else None
+    output = check_output_path(given["output"]) if "output" in given else None
     callbacks = Callbacks() if given.get("quiet") else Callbacks(progress=terminal.progress)
     options = _given(given, "device", "dtype", "storage", "tokenizer", "models_dir", "offload")
     with log_lines(terminal, given):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..config import USABLE_CODES
+from ..config import CODE_COUNT
 from ..errors import CheckpointError, RequestError
 from ..text.tokenizer import Tokenizer
 
@@ -42,7 +42,7 @@ class Vocabulary:
     codes: int
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, audio_base: int | None = None, codes: int = USABLE_CODES) -> Vocabulary:
+    def of(cls, tokenizer: Tokenizer, audio_base: int | None = None, codes: int = CODE_COUNT) -> Vocabulary:
         """The vocabulary over the words of `tokenizer`, whose control tokens the codes follow.
 
         `audio_base`: where the network has them. Raises CheckpointError when that is elsewhere, or a control token is

@@ -41,7 +41,7 @@ class SavedSong:
     score: float | None = None
 
     @property
-    def as_long_as_its_codes(self) -> Song:
+    def timed_song(self) -> Song:
         return replace(self.song, metadata=replace(self.song.metadata, duration=seconds_of(self.codes) or None))
 
     def to_dict(self) -> dict[str, Any]:

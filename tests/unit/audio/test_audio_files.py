@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from acestep_core.audio import check_writable, read_audio, read_settings, write_audio
+from acestep_core.audio import check_audio_path, read_audio, read_settings, write_audio
 from acestep_core.errors import RequestError
 
 SUFFIXES = [".wav", ".flac", ".ogg", ".mp3"]
@@ -111,15 +111,15 @@ def test_a_file_holds_one_song(tmp_path):
 
 def test_unwritable_names_are_refused(tmp_path):
     with pytest.raises(RequestError, match=r"must end in .wav, .flac, .ogg, .mp3"):
-        check_writable(tmp_path / "song.aac")
+        check_audio_path(tmp_path / "song.aac")
     with pytest.raises(RequestError, match="folder .* does not exist"):
-        check_writable(tmp_path / "missing" / "song.wav")
+        check_audio_path(tmp_path / "missing" / "song.wav")
     (tmp_path / "folder.wav").mkdir()
     with pytest.raises(RequestError, match="it is a folder"):
-        check_writable(tmp_path / "folder.wav")
+        check_audio_path(tmp_path / "folder.wav")
     for times in (62, 70):  # with what is put before and behind it while it is written, and by itself
         with pytest.raises(RequestError, match="cannot write .*: File name too long"):
-            check_writable(tmp_path / f"{'long' * times}.wav")
+            check_audio_path(tmp_path / f"{'long' * times}.wav")
 
 
 def test_a_folder_that_takes_no_files_is_refused(tmp_path, monkeypatch):
@@ -128,9 +128,9 @@ def test_a_folder_that_takes_no_files_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "touch", touch)
     with pytest.raises(RequestError, match="cannot write .*song.wav: Permission denied"):
-        check_writable(tmp_path / "song.wav")
+        check_audio_path(tmp_path / "song.wav")
 
 
 def test_asking_leaves_nothing(tmp_path):
-    check_writable(tmp_path / "song.wav")
+    check_audio_path(tmp_path / "song.wav")
     assert list(tmp_path.iterdir()) == []

@@ -4,11 +4,11 @@ import torch
 from acestep_core.audio import (
     anti_clip,
     check_waveform,
+    dropped_channels,
     is_finite,
     is_silent,
     normalize_peak,
     to_stereo,
-    unheard_channels,
 )
 from acestep_core.errors import RequestError
 
@@ -18,8 +18,8 @@ def test_mono_is_doubled_and_extra_channels_are_dropped():
     assert torch.equal(to_stereo(mono), torch.cat([mono, mono], dim=1))
     surround = torch.rand(1, 6, 10)
     assert torch.equal(to_stereo(surround), surround[:, :2])
-    assert unheard_channels(mono) == unheard_channels(surround[:, :2]) == []
-    assert unheard_channels(surround) == [
+    assert dropped_channels(mono) == dropped_channels(surround[:, :2]) == []
+    assert dropped_channels(surround) == [
         "of the 6 channels the first two are heard: mix them down to stereo to hear the others"
     ]
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from acestep_core.audio.restore import put_back
+from acestep_core.audio.restore import restore_source
 
 RATE = 48_000
 T = torch.arange(2 * RATE) / RATE
@@ -16,7 +16,7 @@ def rms(waveform: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("level", [0.8, 1.0, 1.25])
 def test_what_was_made_comes_to_the_level_of_the_source(level):
-    result = put_back(level * SOURCE, SOURCE, REGION, 0.01)
+    result = restore_source(level * SOURCE, SOURCE, REGION, 0.01)
     assert torch.allclose(result, SOURCE, atol=1e-6)
     outside = torch.cat([result[..., : int(0.49 * RATE)], result[..., int(1.01 * RATE) :]], -1)
     assert torch.equal(outside, torch.cat([SOURCE[..., : int(0.49 * RATE)], SOURCE[..., int(1.01 * RATE) :]], -1))
@@ -25,7 +25,7 @@ def test_what_was_made_comes_to_the_level_of_the_source(level):
 def test_levels_are_compared_outside_of_the_region():
     made = SOURCE.clone()
     made[..., INSIDE] *= 3
-    assert rms(put_back(made, SOURCE, REGION, 0.0)[..., INSIDE]) == pytest.approx(
+    assert rms(restore_source(made, SOURCE, REGION, 0.0)[..., INSIDE]) == pytest.approx(
         3 * rms(SOURCE[..., INSIDE]), rel=1e-4
     )
 
@@ -33,7 +33,7 @@ def test_levels_are_compared_outside_of_the_region():
 def test_a_source_beyond_full_scale_stays_and_what_was_made_does_not_clip():
     loud, made = 8 * SOURCE, 8 * SOURCE
     made[..., INSIDE] *= 3
-    result = put_back(made, loud, REGION, 0.0)
+    result = restore_source(made, loud, REGION, 0.0)
     assert torch.equal(result[..., : RATE // 2], loud[..., : RATE // 2])
     assert result[..., INSIDE].abs().max() == pytest.approx(1) and loud.abs().max() > 1.5
 
@@ -46,7 +46,7 @@ def test_a_quiet_surrounding_does_not_change_what_was_made(rest):
     for wrong in (0.1, 4):
         made = quiet.clone()
         made[..., : RATE // 2], made[..., RATE:] = wrong * made[..., : RATE // 2], wrong * made[..., RATE:]
-        assert torch.equal(put_back(made, quiet, REGION, 0.0)[..., INSIDE], SOURCE[..., INSIDE])
+        assert torch.equal(restore_source(made, quiet, REGION, 0.0)[..., INSIDE], SOURCE[..., INSIDE])
 
 
 def test_what_is_loud_of_a_surrounding_tells_the_level():
@@ -54,17 +54,17 @@ def test_what_is_loud_of_a_surrounding_tells_the_level():
     source = torch.cat([0 * SOURCE[..., :RATE], SOURCE, 0.004 * SOURCE], -1)
     made = 0.8 * source + 0.008 * torch.randn(source.shape, generator=torch.Generator().manual_seed(0))
     inside = slice(2 * RATE, int(2.5 * RATE))
-    result = put_back(made, source, [(2.0, 2.5)], 0.0)[..., inside]
+    result = restore_source(made, source, [(2.0, 2.5)], 0.0)[..., inside]
     assert rms(result) == pytest.approx(rms(made[..., inside]) / 0.8, rel=0.01)
 
 
 def test_each_item_has_its_own_level():
     made = torch.cat([0.8 * SOURCE, 1.25 * SOURCE, SOURCE])
     quiet = torch.cat([SOURCE, SOURCE, 0 * SOURCE])
-    result = put_back(made, quiet, REGION, 0.0)[..., INSIDE]
+    result = restore_source(made, quiet, REGION, 0.0)[..., INSIDE]
     assert torch.allclose(result, SOURCE[..., INSIDE].expand(3, -1, -1), atol=1e-6)
 
 
 @pytest.mark.parametrize("regions", [[(0, 2.5)], [(0, 2)], [(0, 1), (1, 2.01)]])
 def test_where_nothing_is_kept_the_level_is_left_alone(regions):
-    assert torch.equal(put_back(0.3 * SOURCE, SOURCE, regions, 0.01), 0.3 * SOURCE)
+    assert torch.equal(restore_source(0.3 * SOURCE, SOURCE, regions, 0.01), 0.3 * SOURCE)

@@ -194,7 +194,7 @@ def test_ranges_that_reach_the_last_sample_keep_nothing(model, text, regions):
 def test_broken_numbers_of_the_source_are_noticed(model, text, monkeypatch):
     edit = edit_of_sound(model)
     made = latents(model, text, edit)
-    monkeypatch.setattr(pipeline, "put_back", lambda generated, *_: generated * float("nan"))
+    monkeypatch.setattr(pipeline, "restore_source", lambda generated, *_: generated * float("nan"))
     with pytest.raises(NonFiniteError, match="decode: putting the source back gave NaN"):
         decode(model, made, edit=edit)
 

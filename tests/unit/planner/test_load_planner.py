@@ -13,7 +13,7 @@ import torch
 from acestep_core.checkpoints import catalog, find
 from acestep_core.checkpoints.find import find_planner
 from acestep_core.checkpoints.layouts import Layout, open_planner, open_text_encoder
-from acestep_core.config import RELEASED_ROWS, PlannerConfig
+from acestep_core.config import PLANNER_VOCAB_SIZE, PlannerConfig
 from acestep_core.errors import CheckpointError, RequestError
 from acestep_core.models.layers import weight_and_bias
 from acestep_core.models.ops import StoredLinear
@@ -137,7 +137,7 @@ def test_a_planner_is_no_text_encoder(tmp_path, planner, tiny_tokenizer_dir):
     put(tmp_path, planner, tiny_tokenizer_dir, **asdict(planner.config))
     with pytest.raises(CheckpointError, match="is a planner LM: its vocabulary has"):
         open_text_encoder(tmp_path)
-    file = layouts.save(tmp_path / "x.safetensors", rows(RELEASED_ROWS))
+    file = layouts.save(tmp_path / "x.safetensors", rows(PLANNER_VOCAB_SIZE))
     with pytest.raises(CheckpointError, match="is a planner LM: its vocabulary has 217204 rows"):
         open_text_encoder(file)
 

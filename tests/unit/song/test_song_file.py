@@ -35,10 +35,10 @@ def test_one_song_is_one_object(tmp_path, song):
 
 
 def test_the_song_of_codes_is_as_long_as_they_are():
-    assert SavedSong(SONG, (1,) * 50).as_long_as_its_codes == Song(
+    assert SavedSong(SONG, (1,) * 50).timed_song == Song(
         SONG.caption, SONG.lyrics, Metadata(bpm=90, key="C# minor", duration=10)
     )
-    assert SavedSong(codes=(1,) * 50).as_long_as_its_codes == Song("", metadata=Metadata(duration=10))
+    assert SavedSong(codes=(1,) * 50).timed_song == Song("", metadata=Metadata(duration=10))
 
 
 def test_a_file_of_lines_is_read(tmp_path):
