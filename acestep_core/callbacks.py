@@ -1,4 +1,4 @@
-"""Progress, cancel and warnings: how a caller watches a run or stops it. Imports no torch."""
+"""Callbacks for progress, cancellation and warnings. Importing this module imports no torch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = logging.getLogger("acestep")
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: `step` of `total` done in `stage` ("load VAE", "encode", "sample", "decode", …).
+    """One progress report: `step` of `total` is done in `stage` ("load VAE", "encode", "sample", "decode", …).
 
-    `estimate` is the current clean estimate, latents `[batch, frames, 64]`, float32, while sampling; else None.
-    `tokens` is how many a planner has written so far, in all rows together; else None.
+    estimate: the current clean estimate while sampling, latents `[batch, frames, 64]`, float32; else None.
+    tokens: tokens generated so far by the planner, summed over the batch; else None.
     """
 
     stage: str
@@ -41,8 +41,12 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Functions of the caller: `progress` runs after every step or tile, `cancelled` before each, `warning` for every
-    sentence that the user should read."""
+    """Functions that the caller supplies.
+
+    progress: runs after every step or tile.
+    cancelled: runs before every step or tile; returning True stops the run.
+    warning: runs for every sentence that the user should read.
+    """
 
     progress: Callable[[Progress], None] = _ignore
     cancelled: Callable[[], bool] = _never
@@ -51,29 +55,34 @@ class Callbacks:
     def report(
         self, stage: str, step: int, total: int, estimate: torch.Tensor | None = None, tokens: int | None = None
     ) -> None:
+        """Send a `Progress` report."""
         self.progress(Progress(stage, step, total, estimate, tokens))
 
     def check(self, stage: str) -> None:
-        """Raises Cancelled when the caller wants to stop."""
+        """Raise Cancelled if the caller cancelled the run."""
         if self.cancelled():
             raise Cancelled(f"stopped by the user during {stage}")
 
     def warn(self, sentence: str) -> None:
+        """Log a warning and send it to the caller."""
         log.warning(sentence)
         self.warning(sentence)
 
 
 class TokenRate:
-    """How many tokens a second a planner writes, by the reports of its progress. The time before an answer's first
-    report, in which the prompt is read, does not count."""
+    """Measure tokens per second from progress reports.
+
+    The prompt is read before the first report of an answer, so that time does not count.
+    """
 
     def __init__(self) -> None:
         self._first = self._last = 0
         self._started = 0.0
 
     def __call__(self, tokens: int) -> float:
+        """Return the tokens per second of the current answer, given its `Progress.tokens`."""
         now = time.perf_counter()
-        if tokens < self._last or not self._last:  # the next answer
+        if tokens < self._last or not self._last:  # a new answer
             self._first, self._started = tokens, now
         self._last = tokens
         return (tokens - self._first) / max(now - self._started, 1e-9)

@@ -1,7 +1,6 @@
-"""Dimensions of the networks, as plain data.
+"""Dimensions of the networks and of their signals, as plain data.
 
-Values default to the released 2B checkpoint (diffusion-side `config.json` of ACE-Step 1.5). How they are read from a
-checkpoint of any layout is the business of `acestep_core.checkpoints`.
+Defaults are those of the released 2B checkpoint. `acestep_core.checkpoints` reads the values of other checkpoints.
 """
 
 from __future__ import annotations
@@ -11,21 +10,26 @@ from math import prod
 
 SAMPLE_RATE = 48_000
 HOP = 1920  # samples per latent frame: the product of the VAE's strides
-FRAME_RATE = SAMPLE_RATE // HOP  # 25 latent frames a second
+FRAME_RATE = SAMPLE_RATE // HOP  # 25 latent frames per second
 LATENT_CHANNELS = 64
 FRAMES_PER_CODE = 5  # audio codes run at 5 Hz
+CODE_COUNT = 64_000  # codebook size: the product of ModelConfig.fsq_input_levels
+MIN_FRAMES = 128  # the original pads shorter songs with silence up to this length
 MAX_SECONDS = 600
 MAX_FRAMES = MAX_SECONDS * FRAME_RATE  # length of the released silence_latent: 15000
-MIN_FRAMES = 128  # the original pads shorter songs with silence up to this length
+
+TEXT_VOCAB_SIZE = 151_669  # of Qwen3-Embedding-0.6B; also the row of audio code 0 in the planner
+PLANNER_VOCAB_SIZE = 217_204  # of all three released planners: text, then 65 535 audio codes (only CODE_COUNT trained)
 
 
 def samples_of(seconds: float) -> int:
+    """Return the number of samples at 48 kHz, rounded."""
     return round(seconds * SAMPLE_RATE)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Diffusion transformer, condition encoder, audio tokenizer and detokenizer."""
+    """Dimensions of the diffusion transformer, condition encoder, audio tokenizer and detokenizer."""
 
     hidden_size: int = 2048
     intermediate_size: int = 6144
@@ -62,13 +66,13 @@ class ModelConfig:
 
     @property
     def is_xl(self) -> bool:
-        """XL checkpoints are wider than their condition encoder, and prepend a CLS row in the timbre encoder."""
+        """True for an XL checkpoint: wider than its condition encoder, with a CLS row in the timbre encoder."""
         return self.hidden_size != self.encoder_hidden_size
 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Oobleck autoencoder (`vae/config.json`, class AutoencoderOobleck)."""
+    """Dimensions of the Oobleck autoencoder (`vae/config.json`, class AutoencoderOobleck)."""
 
     encoder_hidden_size: int = 128
     decoder_channels: int = 128
@@ -80,14 +84,15 @@ class VAEConfig:
 
     @property
     def hop(self) -> int:
+        """Samples per latent frame."""
         return prod(self.downsampling_ratios)
 
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
-    """Qwen3-Embedding-0.6B, used through transformers' Qwen3Model."""
+    """Dimensions of the text encoder, Qwen3-Embedding-0.6B, a Qwen3Model of transformers."""
 
-    vocab_size: int = 151_669
+    vocab_size: int = TEXT_VOCAB_SIZE
     hidden_size: int = 1024
     intermediate_size: int = 3072
     num_hidden_layers: int = 28
@@ -100,21 +105,12 @@ class TextEncoderConfig:
     tie_word_embeddings: bool = True
 
 
-PLANNER_VOCAB_SIZE = 217_204  # of the embedding of all three released planners: 151 669 of text and 65 535 of audio
-
-
-RELEASED_AUDIO_BASE = 151_669  # the row of audio code 0: the rows of text come before
-
-
-CODE_COUNT = 64_000  # size of the audio tokenizer's codebook; the released rows beyond it were never trained
-
-
 @dataclass(frozen=True)
 class PlannerConfig:
-    """Defaults are the released 1.7B planner's.
+    """Dimensions of the planner (5 Hz LM), by default the released 1.7B.
 
-    audio_base: the row of audio code 0; code c is row audio_base + c.
-    audio_codes: how many audio codes are usable, from 0 on.
+    audio_base: embedding row of audio code 0; code c is row `audio_base + c`.
+    audio_codes: number of usable audio codes, from 0 on.
     """
 
     vocab_size: int = PLANNER_VOCAB_SIZE
@@ -127,5 +123,5 @@ class PlannerConfig:
     rope_theta: float = 1_000_000.0
     rms_norm_eps: float = 1e-6
     max_position_embeddings: int = 40_960
-    audio_base: int = RELEASED_AUDIO_BASE
+    audio_base: int = TEXT_VOCAB_SIZE
     audio_codes: int = CODE_COUNT

@@ -1,4 +1,4 @@
-"""Where a result is written: known to be possible before any work is done for it, and there when it is whole."""
+"""Check that an output path is writable, write files atomically, read text files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from .errors import RequestError
 
 
 def check_output_path(path: str | Path) -> Path:
-    """The path, when a file can be made there. Raises RequestError."""
+    """Return the path if a file can be created there, else raise RequestError."""
     path = Path(path)
     try:
-        if path.is_dir() or not path.parent.is_dir():
-            problem = "it is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
-            raise RequestError(f"cannot write {path}: {problem}")
-        trial = _beside(path, "attempt")  # the only way to know that works everywhere
+        if path.is_dir():
+            raise RequestError(f"cannot write {path}: it is a folder")
+        if not path.parent.is_dir():
+            raise RequestError(f"cannot write {path}: the folder {path.parent} does not exist")
+        trial = _hidden_sibling(path, "attempt")  # only an attempt shows permissions on every system
         trial.touch()
         trial.unlink()
     except OSError as error:
@@ -27,39 +28,38 @@ def check_output_path(path: str | Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write instead of `path`, which it replaces at the end, where nothing was raised, or is removed."""
-    partial = _beside(path, "partial")
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; rename it to `path` on success, delete it on an error."""
+    partial = _hidden_sibling(path, "partial")
     try:
         yield partial
         os.replace(partial, path)
     finally:
-        with suppress(OSError):  # what went wrong before is what is to be known
+        with suppress(OSError):  # do not hide the first error
             partial.unlink()
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    """A hidden name in the same folder."""
+def _hidden_sibling(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}.{suffix}")
 
 
-def read_text(path: str | Path, what: str) -> str:
-    """A file of UTF-8, `-` for standard input."""
+def read_text(path: str | Path, role: str) -> str:
+    """Read a UTF-8 file, or standard input if `path` is "-". `role` names the file in the RequestError."""
     try:
-        # Bytes, because Windows decodes its standard input as an old code page.
+        # Bytes, because Windows decodes standard input with an old code page.
         content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
         return content.decode("utf-8-sig")
     except OSError as error:
-        raise RequestError(f"the {what} {path} cannot be read: {error.strerror or error}") from error
+        raise RequestError(f"the {role} {path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise RequestError(f"the {what} {path} cannot be read as UTF-8 text: {error}") from error
+        raise RequestError(f"the {role} {path} cannot be read as UTF-8 text: {error}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a file as UTF-8, replacing it when all is written."""
+    """Write a UTF-8 file atomically. Raises RequestError."""
     path = Path(path)
     try:
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise RequestError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,7 +1,7 @@
-"""Reading, writing, resampling and levels: the only place that knows file formats."""
+"""Read, write, resample and level audio. No other package knows audio file formats."""
 
 from .audio_files import check_audio_path, read_audio, read_settings, write_audio
-from .level import anti_clip, check_waveform, dropped_channels, is_finite, is_silent, normalize_peak, to_stereo
+from .level import anti_clip, check_waveform, dropped_channels, is_finite, normalize_peak, to_stereo
 from .resample import resample
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "check_waveform",
     "check_audio_path",
     "is_finite",
-    "is_silent",
     "normalize_peak",
     "read_audio",
     "read_settings",

@@ -1,6 +1,6 @@
-"""Audio files: reading any format libsndfile knows, writing songs, and the settings kept in a song's comment tag.
+"""Read audio files of any format that libsndfile knows, write songs, and keep settings in their comment tag.
 
-Settings are JSON in pure ASCII, because the MP3 tags that libsndfile writes are Latin-1.
+Settings are ASCII-only JSON, because libsndfile writes MP3 tags in Latin-1.
 """
 
 from __future__ import annotations
@@ -9,30 +9,34 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..config import SAMPLE_RATE
 from ..errors import RequestError
-from ..files import check_output_path, replacing
+from ..files import atomic_write, check_output_path
 from .level import dropped_channels, to_stereo
 from .resample import resample
 
+if TYPE_CHECKING:
+    import soundfile
+
 log = logging.getLogger("acestep")
 
-# suffix: (container, encoding, compression level from 0 = best to 1). The lossy ones come to about 256 kbit/s.
+# suffix: (container, encoding, compression level from 0 (best) to 1). The lossy formats reach about 256 kbit/s.
 FORMATS = {
     ".wav": ("WAV", "PCM_24", None),
     ".flac": ("FLAC", "PCM_24", None),
     ".ogg": ("OGG", "VORBIS", 0.2),
     ".mp3": ("MP3", "MPEG_LAYER_III", 0.0),
 }
-BLOCK = 65_536  # samples a write; libsndfile's Vorbis encoder crashes when it is given minutes at once
+BLOCK = 65_536  # samples per write: libsndfile's Vorbis encoder crashes on minutes of audio at once
 TAG = "acestep"
 
 
 def read_audio(path: str | Path) -> torch.Tensor:
-    """Reads a file of any rate and channel count as `[1, 2, samples]`, float32, 48 kHz."""
+    """Read a file of any rate and channel count as `[1, 2, samples]`, float32, 48 kHz. Raises RequestError."""
     import soundfile
 
     with _open(path) as file:
@@ -49,7 +53,7 @@ def read_audio(path: str | Path) -> torch.Tensor:
 
 
 def check_audio_path(path: str | Path) -> Path:
-    """The path, when its suffix names a format that can be written and a file can be made there."""
+    """Return the path if an audio file can be written there, else raise RequestError. The suffix selects the format."""
     path = check_output_path(path)
     if path.suffix.lower() not in FORMATS:
         raise RequestError(f"cannot write {path.name!r}: the name must end in {', '.join(FORMATS)}")
@@ -59,24 +63,24 @@ def check_audio_path(path: str | Path) -> Path:
 def write_audio(
     path: str | Path, waveform: torch.Tensor, sample_rate: int = SAMPLE_RATE, settings: dict | None = None
 ) -> None:
-    """Writes `[channels, samples]` or `[1, channels, samples]` in the format of the suffix, replacing the file.
+    """Write `[channels, samples]` or `[1, channels, samples]`, −1…1, in the format of the suffix.
 
-    `settings` (anything JSON can hold) goes into the comment tag, for `read_settings`. The file appears under its name
-    when it is complete.
+    The file is written atomically and replaces an older one. `settings` (any JSON value) goes into the comment tag, for
+    `read_settings`. Raises RequestError.
     """
     import soundfile
 
     if waveform.ndim not in (2, 3) or (waveform.ndim == 3 and len(waveform) != 1):
         raise RequestError(
-            f"a file holds one song, [channels, samples], got a tensor of shape {list(waveform.shape)}: write one by "
-            "one"
+            f"waveform must be one song, [channels, samples], got a tensor of shape {list(waveform.shape)}: write a "
+            "batch one by one"
         )
     path = check_audio_path(path)
     container, encoding, compression = FORMATS[path.suffix.lower()]
     samples = waveform.detach().reshape(waveform.shape[-2:]).T
     comment = json.dumps({TAG: settings}, ensure_ascii=True)
     try:
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             with soundfile.SoundFile(
                 partial,
                 "w",
@@ -97,7 +101,7 @@ def write_audio(
 
 
 def read_settings(path: str | Path) -> dict:
-    """The settings that `write_audio` put into a file."""
+    """Return the settings that `write_audio` stored in a file. Raises RequestError if there are none."""
     with _open(path) as file:
         comment = _wav_comment(path) if file.format == "WAV" else file.comment
     try:
@@ -105,15 +109,15 @@ def read_settings(path: str | Path) -> dict:
     except (ValueError, TypeError, KeyError):
         settings = None
     if not isinstance(settings, dict):
-        raise RequestError(f"{path} carries no settings: it was not made by acestep, or its tags were removed")
+        raise RequestError(f"{path} has no settings: acestep did not write it, or its tags were removed")
     return settings
 
 
-def _open(path: str | Path):
+def _open(path: str | Path) -> soundfile.SoundFile:
     import soundfile
 
     if not Path(path).is_file():
-        raise RequestError(f"there is no audio file {path}")
+        raise RequestError(f"{path} does not exist")
     try:
         return soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
@@ -122,7 +126,7 @@ def _open(path: str | Path):
 
 
 def _append_wav_comment(path: Path, comment: str) -> None:
-    """Adds a LIST/INFO chunk with an ICMT entry; libsndfile drops comments of more than a few KB from RIFF files."""
+    """Append a LIST/INFO chunk with an ICMT entry. libsndfile drops comments longer than a few KB from RIFF files."""
     text = comment.encode("ascii") + b"\0"
     text += b"\0" * (len(text) % 2)
     entry = b"INFOICMT" + len(text).to_bytes(4, "little") + text
@@ -134,7 +138,7 @@ def _append_wav_comment(path: Path, comment: str) -> None:
 
 
 def _wav_comment(path: str | Path) -> str:
-    """The ICMT entry of a RIFF file's LIST/INFO chunk, or an empty string."""
+    """Return the ICMT entry of a RIFF file's LIST/INFO chunk, or an empty string."""
     with open(path, "rb") as file:
         file.seek(12)  # RIFF, size, WAVE
         while len(header := file.read(8)) == 8:
@@ -145,7 +149,7 @@ def _wav_comment(path: str | Path) -> str:
                 continue
             body = file.read(size)
             entry = 4 if body[:4] == b"INFO" else len(body)
-            while entry < len(body):  # other programs put theirs in front
+            while entry < len(body):  # entries of other programs may come first
                 length = int.from_bytes(body[entry + 4 : entry + 8], "little")
                 if body[entry : entry + 4] == b"ICMT":
                     return body[entry + 8 : entry + 8 + length].rstrip(b"\0").decode("ascii", "replace")

@@ -1,4 +1,4 @@
-"""Channels, loudness and sanity of waveforms `[batch, channels, samples]`, float32, −1…1."""
+"""Channels, peaks and validity of waveforms `[batch, channels, samples]`, float32, −1…1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ SILENCE_PEAK = 1e-4  # −80 dBFS
 
 
 def check_waveform(waveform: torch.Tensor, sample_rate: float) -> None:
-    """Refuses what cannot be encoded: a wrong shape, no samples, NaN or infinity, silence, a nonsense rate."""
+    """Raise RequestError if the VAE cannot encode this audio.
+
+    Reasons: a wrong shape, no samples, NaN or infinity, silence, an invalid sample rate (in Hz).
+    """
     if waveform.ndim != 3 or waveform.shape[1] == 0:
         raise RequestError(f"audio must be [batch, channels, samples], got a tensor of shape {list(waveform.shape)}")
     if waveform.shape[0] == 0 or waveform.shape[2] == 0:
@@ -22,48 +25,45 @@ def check_waveform(waveform: torch.Tensor, sample_rate: float) -> None:
         raise RequestError(f"the sample rate must be a positive number of Hz, got {sample_rate!r}")
     if not is_finite(waveform):
         raise RequestError("the audio contains NaN or infinite samples")
-    silent = is_silent(to_stereo(waveform)).nonzero().flatten().tolist()
+    silent = (_peak(to_stereo(waveform)).flatten() < SILENCE_PEAK).nonzero().flatten().tolist()
     if silent:
-        which = "the audio" if len(waveform) == 1 else f"item {silent[0]} of the audio batch"
-        raise RequestError("; ".join([f"{which} is silent: its peak is below −80 dBFS", *dropped_channels(waveform)]))
+        item = "the audio" if len(waveform) == 1 else f"item {silent[0]} of the audio batch"
+        raise RequestError("; ".join([f"{item} is silent: its peak is below −80 dBFS", *dropped_channels(waveform)]))
 
 
 def dropped_channels(waveform: torch.Tensor) -> list[str]:
-    """A sentence for the user where `to_stereo` leaves channels out."""
+    """Return a warning for the user if `to_stereo` drops channels, else an empty list."""
     if waveform.ndim != 3 or waveform.shape[1] <= 2:
         return []
-    return [f"of the {waveform.shape[1]} channels the first two are heard: mix them down to stereo to hear the others"]
-
-
-def is_silent(waveform: torch.Tensor) -> torch.Tensor:
-    """Per item `[batch]`, whether the peak is below −80 dBFS."""
-    return _peak(waveform).flatten() < SILENCE_PEAK
+    return [f"audio: only the first 2 of {waveform.shape[1]} channels are used; mix all down to stereo to keep them"]
 
 
 def to_stereo(waveform: torch.Tensor) -> torch.Tensor:
-    """Two channels: mono is doubled; of more than two channels the first two stay."""
+    """Return two channels: double a mono one, drop all after the second."""
     if waveform.shape[1] == 1:
         return waveform.expand(-1, 2, -1)
     return waveform[:, :2]
 
 
 def is_finite(values: torch.Tensor) -> bool:
-    """Whether no value is NaN or infinite: by the extremes, which are either where one is."""
-    return bool(torch.isfinite(torch.stack(torch.aminmax(values))).all())  # isfinite(values) is a quarter of a copy
+    """Return True if no value is NaN or infinite."""
+    # The extremes are NaN or infinite if any value is; isfinite(values) would allocate a quarter of a copy.
+    return bool(torch.isfinite(torch.stack(torch.aminmax(values))).all())
 
 
 def anti_clip(waveform: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Scales each item whose peak is above 1 down to 1; leaves the others as they are. `out` may be `waveform`."""
+    """Scale each item whose peak is above 1 down to a peak of 1. `out` may be `waveform`."""
     return torch.div(waveform, _peak(waveform).clamp(min=1), out=out)
 
 
 def normalize_peak(
     waveform: torch.Tensor, target: float = TARGET_PEAK, out: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Scales each item to the target peak, −1 dBFS by default. Silence stays silence. `out` may be `waveform`."""
+    """Scale each item to the target peak, −1 dBFS by default. Silence stays silent. `out` may be `waveform`."""
     return torch.mul(waveform, target / _peak(waveform).clamp(min=1e-6), out=out)
 
 
 def _peak(waveform: torch.Tensor) -> torch.Tensor:
+    # abs() would copy minutes of audio.
     low, high = waveform.amin(dim=(1, 2), keepdim=True), waveform.amax(dim=(1, 2), keepdim=True)
-    return torch.maximum(high, -low)  # without a copy of minutes of audio, as abs() would make
+    return torch.maximum(high, -low)

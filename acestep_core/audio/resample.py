@@ -1,4 +1,4 @@
-"""Sample rate conversion with the SoX resampler at its very high quality setting."""
+"""Sample rate conversion with soxr at its very high quality setting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..config import SAMPLE_RATE
 
 
 def resample(waveform: torch.Tensor, sample_rate: float, to: int = SAMPLE_RATE) -> torch.Tensor:
-    """Converts `[batch, channels, samples]` to another rate; the result is float32 on the CPU."""
+    """Convert `[batch, channels, samples]` to the rate `to` in Hz; the result is float32 on the CPU."""
     waveform = waveform.to("cpu", torch.float32)
     if sample_rate == to:
         return waveform

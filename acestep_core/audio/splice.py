@@ -1,4 +1,4 @@
-"""Puts the kept parts of a source back into what was generated around them, sample for sample."""
+"""Splice generated audio into its source, sample by sample."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ import torch
 
 from ..config import samples_of
 
-Spans = Sequence[tuple[int, int]]
-
 
 def splice(
     generated: torch.Tensor, source: torch.Tensor, regions: Sequence[tuple[float, float]], crossfade: float
 ) -> torch.Tensor:
-    """`generated` within the regions, `source` outside of them, as long as the shorter of the two.
+    """Return `generated` within the regions and `source` outside of them, `[B, 2, N]` for the shorter N.
 
-    generated [B, 2, N], source [1 or B, 2, N], both 48 kHz; regions and crossfade in seconds. The crossfade lies
-    outside of a region, on either side, shorter where the song ends. Beyond it the result is the source, bit for bit,
-    so both must be at the level that they shall have in the end. A region that is the whole song leaves nothing of the
-    source.
+    generated `[B, 2, N]`, source `[1 or B, 2, N]`, both 48 kHz; regions and crossfade in seconds. The crossfade lies
+    outside of a region, on both sides; at the ends of the song it is shorter. Beyond the crossfade the result is the
+    source, bit for bit, so both inputs must already have their final level. If one region covers the whole song, the
+    result is `generated`.
     """
     length = min(generated.shape[-1], source.shape[-1])
     spans = [(samples_of(start), min(samples_of(end), length)) for start, end in regions]
@@ -31,11 +29,11 @@ def splice(
     return torch.where(weight == 0, source, torch.where(weight == 1, generated, blended))
 
 
-def soft_mask(length: int, spans: Spans, ramp: int) -> torch.Tensor:
-    """[length], 1 within the spans (start, end), 0 outside, with ramps of `ramp` steps that rise towards them.
+def soft_mask(length: int, spans: Sequence[tuple[int, int]], ramp: int) -> torch.Tensor:
+    """Return a mask `[length]`: 1 within the spans (start, end), 0 outside, with ramps of `ramp` steps between.
 
-    A ramp of n holds neither 0 nor 1: for 3 it is 0.25, 0.5, 0.75. Where the song ends sooner it is shorter, and as
-    complete. Where two ramps meet the higher one counts.
+    A ramp holds neither 0 nor 1: one of 3 steps is 0.25, 0.5, 0.75. At the ends of the song a ramp has fewer steps.
+    Where two ramps overlap the higher value counts.
     """
     mask = torch.zeros(length)
     for start, end in spans:

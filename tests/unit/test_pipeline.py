@@ -219,7 +219,7 @@ def test_channels_that_are_not_heard_are_said(model, caplog):
     surround, heard = torch.rand(1, 6, 1920), []
     latents = encode_audio(model, surround, 48000, callbacks=Callbacks(warning=heard.append))
     assert torch.equal(latents, encode_audio(model, surround[:, :2], 48000))
-    assert heard == ["of the 6 channels the first two are heard: mix them down to stereo to hear the others"]
+    assert len(heard) == 1 and "first 2 of 6 channels" in heard[0]
     assert heard[0] in caplog.text
 
 

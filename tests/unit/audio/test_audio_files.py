@@ -20,7 +20,7 @@ def song(seconds: float = 1.0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_song_and_its_settings_come_back(tmp_path, suffix):
+def test_a_song_and_its_settings_are_read_back(tmp_path, suffix):
     path = tmp_path / f"song{suffix}"
     write_audio(path, song(), settings=SETTINGS)
     result = read_audio(path)
@@ -75,18 +75,18 @@ def test_settings_behind_the_tags_of_other_programs_are_found(tmp_path):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("comment", [None, "nice song", json.dumps([1]), json.dumps({"acestep": 3})])
-def test_a_file_without_settings_says_so(tmp_path, suffix, comment):
+def test_a_file_without_settings_is_refused(tmp_path, suffix, comment):
     path = tmp_path / f"other{suffix}"
     with soundfile.SoundFile(path, "w", samplerate=48000, channels=2) as file:
         if comment is not None:
             file.comment = comment
         file.write(song().T.numpy())
-    with pytest.raises(RequestError, match="carries no settings"):
+    with pytest.raises(RequestError, match="no settings"):
         read_settings(path)
 
 
 def test_unreadable_files_are_refused(tmp_path):
-    with pytest.raises(RequestError, match="there is no audio file .*nothing.wav"):
+    with pytest.raises(RequestError, match="nothing.wav does not exist"):
         read_audio(tmp_path / "nothing.wav")
     (tmp_path / "text.wav").write_text("not audio")
     with pytest.raises(RequestError, match="cannot be read as audio"):
@@ -100,25 +100,25 @@ def test_a_damaged_recording_is_refused(tmp_path):
     soundfile.write(tmp_path / "whole.flac", torch.rand(48000, 2).numpy() - 0.5, 48000)
     whole = (tmp_path / "whole.flac").read_bytes()
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RequestError, match="cut.flac cannot be read as audio to its end"):
+    with pytest.raises(RequestError, match="cut.flac cannot be read"):
         read_audio(tmp_path / "cut.flac")
 
 
 def test_a_file_holds_one_song(tmp_path):
-    with pytest.raises(RequestError, match="a file holds one song, .* one by one"):
+    with pytest.raises(RequestError, match=r"one song.*shape \[2, 2, 100\]"):
         write_audio(tmp_path / "songs.wav", torch.zeros(2, 2, 100))
 
 
 def test_unwritable_names_are_refused(tmp_path):
-    with pytest.raises(RequestError, match=r"must end in .wav, .flac, .ogg, .mp3"):
+    with pytest.raises(RequestError, match=r"\.wav, \.flac, \.ogg, \.mp3"):
         check_audio_path(tmp_path / "song.aac")
-    with pytest.raises(RequestError, match="folder .* does not exist"):
+    with pytest.raises(RequestError, match="does not exist"):
         check_audio_path(tmp_path / "missing" / "song.wav")
     (tmp_path / "folder.wav").mkdir()
-    with pytest.raises(RequestError, match="it is a folder"):
+    with pytest.raises(RequestError, match="is a folder"):
         check_audio_path(tmp_path / "folder.wav")
-    for times in (62, 70):  # with what is put before and behind it while it is written, and by itself
-        with pytest.raises(RequestError, match="cannot write .*: File name too long"):
+    for times in (62, 70):  # too long with the affixes of the temporary file, and by itself
+        with pytest.raises(RequestError, match="File name too long"):
             check_audio_path(tmp_path / f"{'long' * times}.wav")
 
 
@@ -127,10 +127,10 @@ def test_a_folder_that_takes_no_files_is_refused(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(Path, "touch", touch)
-    with pytest.raises(RequestError, match="cannot write .*song.wav: Permission denied"):
+    with pytest.raises(RequestError, match="song.wav: Permission denied"):
         check_audio_path(tmp_path / "song.wav")
 
 
-def test_asking_leaves_nothing(tmp_path):
+def test_checking_a_path_leaves_no_file(tmp_path):
     check_audio_path(tmp_path / "song.wav")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,6 @@ from acestep_core.audio import (
     check_waveform,
     dropped_channels,
     is_finite,
-    is_silent,
     normalize_peak,
     to_stereo,
 )
@@ -19,9 +18,8 @@ def test_mono_is_doubled_and_extra_channels_are_dropped():
     surround = torch.rand(1, 6, 10)
     assert torch.equal(to_stereo(surround), surround[:, :2])
     assert dropped_channels(mono) == dropped_channels(surround[:, :2]) == []
-    assert dropped_channels(surround) == [
-        "of the 6 channels the first two are heard: mix them down to stereo to hear the others"
-    ]
+    (warning,) = dropped_channels(surround)
+    assert "first 2 of 6 channels" in warning
 
 
 def test_anti_clip_scales_only_the_items_that_clip():
@@ -30,15 +28,10 @@ def test_anti_clip_scales_only_the_items_that_clip():
     assert torch.equal(result, torch.cat([loud / 2, quiet]))
 
 
-def test_normalize_peak_reaches_minus_one_decibel_per_item():
+def test_normalize_peak_scales_each_item_to_minus_one_decibel():
     waveform = torch.tensor([[[0.5, -2.0]], [[0.01, 0.002]], [[0.0, 0.0]]])
     peaks = normalize_peak(waveform).abs().amax(dim=(1, 2))
     assert peaks.tolist() == pytest.approx([0.8912509, 0.8912509, 0.0])
-
-
-def test_silence_is_told_per_item():
-    waveform = torch.tensor([[[0.0, 5e-5]], [[0.0, 5e-4]]])
-    assert is_silent(waveform).tolist() == [True, False]
 
 
 SOUND = torch.linspace(-1, 1, 100).reshape(1, 1, 100)
@@ -47,44 +40,35 @@ SOUND = torch.linspace(-1, 1, 100).reshape(1, 1, 100)
 @pytest.mark.parametrize(
     ("waveform", "rate", "message"),
     [
-        (SOUND[0], 48000, "must be \\[batch, channels, samples\\], got a tensor of shape \\[1, 100\\]"),
-        (SOUND[:, :0], 48000, "must be \\[batch, channels, samples\\]"),
+        (SOUND[0], 48000, r"shape \[1, 100\]"),
+        (SOUND[:, :0], 48000, r"shape \[1, 0, 100\]"),
         (SOUND[..., :0], 48000, "empty"),
         (SOUND[:0], 48000, "empty"),
         (SOUND * float("nan"), 48000, "NaN"),
-        (SOUND * float("inf"), 48000, "NaN or infinite"),
-        (SOUND, 0, "sample rate .* got 0"),
-        (SOUND, float("nan"), "sample rate .* got nan"),
-        (SOUND, None, "sample rate .* got None"),
-        (torch.zeros(1, 2, 100), 48000, "the audio is silent"),
-        (
-            torch.cat([torch.zeros(1, 2, 100), SOUND], 1),
-            48000,
-            "the audio is silent: .*; of the 3 channels the first two are heard",
-        ),
-        (torch.cat([SOUND, SOUND * 1e-6]), 48000, "item 1 of the audio batch is silent"),
+        (SOUND * float("inf"), 48000, "infinite"),
+        (SOUND, 0, "rate .* got 0"),
+        (SOUND, float("nan"), "rate .* got nan"),
+        (SOUND, None, "rate .* got None"),
+        (torch.zeros(1, 2, 100), 48000, "silent"),
+        (torch.cat([torch.zeros(1, 2, 100), SOUND], 1), 48000, "silent.*first 2 of 3 channels"),
+        (torch.cat([SOUND, SOUND * 1e-6]), 48000, "item 1 .*silent"),
     ],
 )
-def test_unusable_audio_is_refused(waveform, rate, message):
+def test_invalid_audio_is_refused(waveform, rate, message):
     with pytest.raises(RequestError, match=message):
         check_waveform(waveform, rate)
 
 
-def test_usable_audio_passes():
-    check_waveform(SOUND, 44100)
-    check_waveform(SOUND, 44100.0)
-
-
-def test_levelling_in_place_is_levelling():
+@pytest.mark.parametrize("level", [normalize_peak, anti_clip])
+def test_scaling_in_place_gives_the_same_result(level):
     waveform = torch.randn(2, 2, 500, generator=torch.Generator().manual_seed(3))
-    for level in (normalize_peak, anti_clip):
-        mine = waveform.clone()
-        assert level(mine, out=mine) is mine
-        assert torch.equal(mine, level(waveform))
+    out = waveform.clone()
+    assert level(out, out=out) is out
+    assert torch.equal(out, level(waveform))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_one_bad_value_is_found(bad):
+def test_one_non_finite_value_is_found(bad):
     values = torch.zeros(2, 3, 100)
     assert is_finite(values)
     values[1, 2, 40] = bad

@@ -8,39 +8,39 @@ RATE = 48_000
 
 
 def ramp(seconds, rate=RATE):
-    """Every sample says when it was."""
+    """Return audio whose samples are their own times, divided by 1000."""
     return (torch.arange(seconds * rate, dtype=torch.float32) / (1000 * rate)).expand(1, 2, -1)
 
 
 def test_three_pieces_of_a_long_recording():
-    heard = reference_audio(ramp(90), RATE)
-    assert heard.shape == (1, 2, 30 * RATE)
-    seconds = heard[0, 0] * 1000
+    reference = reference_audio(ramp(90), RATE)
+    assert reference.shape == (1, 2, 30 * RATE)
+    seconds = reference[0, 0] * 1000
     assert seconds[[0, 10 * RATE, 20 * RATE]].tolist() == pytest.approx([0, 30, 80], abs=1e-3)
     assert seconds[-1].item() == pytest.approx(90, abs=1e-3)
 
 
 def test_a_short_recording_is_repeated_whole():
-    heard = reference_audio(ramp(7), RATE)[0, 0]
+    reference = reference_audio(ramp(7), RATE)[0, 0]
     repeated = ramp(7)[0, 0].repeat(5)  # 35 s
-    assert torch.equal(heard[: 10 * RATE], repeated[: 10 * RATE])
-    assert torch.equal(heard[-10 * RATE :], repeated[-10 * RATE :])
+    assert torch.equal(reference[: 10 * RATE], repeated[: 10 * RATE])
+    assert torch.equal(reference[-10 * RATE :], repeated[-10 * RATE :])
 
 
-def test_it_is_the_same_every_time_and_for_each_recording_by_itself():
+def test_the_result_is_deterministic_and_independent_of_the_batch():
     sound = torch.rand(2, 1, 31 * 8000, generator=torch.Generator().manual_seed(0))
-    heard = reference_audio(sound, 8000)
-    assert heard.shape == (2, 2, 30 * RATE)
-    assert torch.equal(heard, reference_audio(sound, 8000))
-    assert torch.equal(heard[1:], reference_audio(sound[1:], 8000))
+    reference = reference_audio(sound, 8000)
+    assert reference.shape == (2, 2, 30 * RATE)
+    assert torch.equal(reference, reference_audio(sound, 8000))
+    assert torch.equal(reference[1:], reference_audio(sound[1:], 8000))
 
 
-def test_what_is_too_loud_is_clamped():
+def test_loud_audio_is_clamped():
     assert reference_audio(3 * ramp(30).sin() + 2, RATE).amax() == 1
 
 
 def test_silence_is_refused():
-    with pytest.raises(RequestError, match="the audio is silent"):
+    with pytest.raises(RequestError, match="silent"):
         reference_audio(torch.zeros(1, 2, RATE), RATE)
 
 

@@ -14,7 +14,7 @@ def test_a_tone_keeps_its_pitch_level_and_phase(rate):
     result = resample(wave, rate)
     expected = torch.stack([sine(48000, 440), 0.5 * sine(48000, 1000)])[None].float()
     assert result.shape == expected.shape and result.dtype == torch.float32
-    middle = slice(4800, -4800)  # the ends ring, as the tone is cut there
+    middle = slice(4800, -4800)  # the filter rings at the ends
     assert (result - expected)[..., middle].abs().max() < 1e-4
 
 

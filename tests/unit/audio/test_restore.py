@@ -15,7 +15,7 @@ def rms(waveform: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("level", [0.8, 1.0, 1.25])
-def test_what_was_made_comes_to_the_level_of_the_source(level):
+def test_generated_audio_gets_the_level_of_the_source(level):
     result = restore_source(level * SOURCE, SOURCE, REGION, 0.01)
     assert torch.allclose(result, SOURCE, atol=1e-6)
     outside = torch.cat([result[..., : int(0.49 * RATE)], result[..., int(1.01 * RATE) :]], -1)
@@ -23,48 +23,51 @@ def test_what_was_made_comes_to_the_level_of_the_source(level):
 
 
 def test_levels_are_compared_outside_of_the_region():
-    made = SOURCE.clone()
-    made[..., INSIDE] *= 3
-    assert rms(restore_source(made, SOURCE, REGION, 0.0)[..., INSIDE]) == pytest.approx(
+    generated = SOURCE.clone()
+    generated[..., INSIDE] *= 3
+    assert rms(restore_source(generated, SOURCE, REGION, 0.0)[..., INSIDE]) == pytest.approx(
         3 * rms(SOURCE[..., INSIDE]), rel=1e-4
     )
 
 
-def test_a_source_beyond_full_scale_stays_and_what_was_made_does_not_clip():
-    loud, made = 8 * SOURCE, 8 * SOURCE
-    made[..., INSIDE] *= 3
-    result = restore_source(made, loud, REGION, 0.0)
+def test_a_source_above_full_scale_stays_and_generated_audio_does_not_clip():
+    loud, generated = 8 * SOURCE, 8 * SOURCE
+    generated[..., INSIDE] *= 3
+    result = restore_source(generated, loud, REGION, 0.0)
     assert torch.equal(result[..., : RATE // 2], loud[..., : RATE // 2])
     assert result[..., INSIDE].abs().max() == pytest.approx(1) and loud.abs().max() > 1.5
 
 
 @pytest.mark.parametrize("rest", [0, 0.005, 0.02], ids=["silent", "faded", "nearly"])
-def test_a_quiet_surrounding_does_not_change_what_was_made(rest):
-    """An autoencoder gives quiet parts back a good deal louder, or softer, than they were."""
+def test_a_quiet_surrounding_does_not_change_the_gain(rest):
+    """A VAE may return quiet parts much louder or softer."""
     quiet = SOURCE.clone()
     quiet[..., : RATE // 2], quiet[..., RATE:] = rest * quiet[..., : RATE // 2], rest * quiet[..., RATE:]
     for wrong in (0.1, 4):
-        made = quiet.clone()
-        made[..., : RATE // 2], made[..., RATE:] = wrong * made[..., : RATE // 2], wrong * made[..., RATE:]
-        assert torch.equal(restore_source(made, quiet, REGION, 0.0)[..., INSIDE], SOURCE[..., INSIDE])
+        generated = quiet.clone()
+        generated[..., : RATE // 2], generated[..., RATE:] = (
+            wrong * generated[..., : RATE // 2],
+            wrong * generated[..., RATE:],
+        )
+        assert torch.equal(restore_source(generated, quiet, REGION, 0.0)[..., INSIDE], SOURCE[..., INSIDE])
 
 
-def test_what_is_loud_of_a_surrounding_tells_the_level():
-    """The song begins after a second of silence, for which the autoencoder has noise; and fades out."""
+def test_the_loud_part_of_a_surrounding_sets_the_gain():
+    """The song begins after a second of silence, which the VAE fills with noise, and fades out."""
     source = torch.cat([0 * SOURCE[..., :RATE], SOURCE, 0.004 * SOURCE], -1)
-    made = 0.8 * source + 0.008 * torch.randn(source.shape, generator=torch.Generator().manual_seed(0))
+    generated = 0.8 * source + 0.008 * torch.randn(source.shape, generator=torch.Generator().manual_seed(0))
     inside = slice(2 * RATE, int(2.5 * RATE))
-    result = restore_source(made, source, [(2.0, 2.5)], 0.0)[..., inside]
-    assert rms(result) == pytest.approx(rms(made[..., inside]) / 0.8, rel=0.01)
+    result = restore_source(generated, source, [(2.0, 2.5)], 0.0)[..., inside]
+    assert rms(result) == pytest.approx(rms(generated[..., inside]) / 0.8, rel=0.01)
 
 
 def test_each_item_has_its_own_level():
-    made = torch.cat([0.8 * SOURCE, 1.25 * SOURCE, SOURCE])
+    generated = torch.cat([0.8 * SOURCE, 1.25 * SOURCE, SOURCE])
     quiet = torch.cat([SOURCE, SOURCE, 0 * SOURCE])
-    result = restore_source(made, quiet, REGION, 0.0)[..., INSIDE]
+    result = restore_source(generated, quiet, REGION, 0.0)[..., INSIDE]
     assert torch.allclose(result, SOURCE[..., INSIDE].expand(3, -1, -1), atol=1e-6)
 
 
 @pytest.mark.parametrize("regions", [[(0, 2.5)], [(0, 2)], [(0, 1), (1, 2.01)]])
-def test_where_nothing_is_kept_the_level_is_left_alone(regions):
+def test_without_a_kept_part_the_gain_is_one(regions):
     assert torch.equal(restore_source(0.3 * SOURCE, SOURCE, regions, 0.01), 0.3 * SOURCE)
