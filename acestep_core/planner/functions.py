@@ -92,7 +92,7 @@ def plan(
         if not _has_all_facts(song.metadata):
             given = {name: value for name, value in given_block(song).items() if name not in skip}
             grammar = Grammar(planner.vocabulary, given, frozenset(skip), then_lyrics=False)
-            rows[i] = Row(prompts.plan_prompt(planner.vocabulary, song.caption, song.sung_lyrics), seeds[i], grammar)
+            rows[i] = Row(prompts.plan_prompt(planner.vocabulary, song.caption, song.prompt_lyrics), seeds[i], grammar)
     answers = dict(zip(rows, _run(planner, list(rows.values()), sampling, "plan", callbacks), strict=True))
     planned = []
     for i, song in enumerate(songs):
@@ -135,7 +135,7 @@ def codes(
     rows, counts = [], []
     for item, seed in zip(planned, seeds, strict=True):
         counts.append(code_count(item.song.metadata.duration))
-        caption, lyrics = item.asked.caption, item.asked.sung_lyrics
+        caption, lyrics = item.asked.caption, item.asked.prompt_lyrics
         rows.append(
             Row(
                 prompts.codes_prompt(planner.vocabulary, caption, lyrics, write_block(item.block), legacy),

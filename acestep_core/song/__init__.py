@@ -1,1 +1,1 @@
-"""What the user asks for: song, metadata, languages, seeds, audio codes, song files. Imports no torch."""
+"""The user's request: song, metadata, languages, seeds, audio codes, song files. Imports no torch."""

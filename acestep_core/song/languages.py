@@ -1,4 +1,4 @@
-"""The languages the model was trained to sing, by the codes that its prompt uses."""
+"""The languages of the training data, by the codes of the trained prompt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..errors import RequestError
 
 UNKNOWN = "unknown"
 
-# Order is the spec's: alphabetical by code, the code for "none or not known" last.
+# Sorted by code; the code for "none or not known" comes last.
 LANGUAGES: dict[str, str] = {
     "ar": "Arabic",
     "az": "Azerbaijani",
@@ -65,8 +65,8 @@ LANGUAGES: dict[str, str] = {
 
 _CODE_OF_NAME = {name.lower(): code for code, name in LANGUAGES.items()}
 
-# Country codes and second names that people write for a language; they only ever become a suggestion.
-_MEANT: dict[str, str] = {
+# Country codes and other names of a language. They are not accepted, only suggested in the error.
+_ALIASES: dict[str, str] = {
     "cn": "zh", "mandarin": "zh", "hk": "yue", "jp": "ja", "kr": "ko", "gr": "el", "cz": "cs", "dk": "da", "se": "sv",
     "ua": "uk", "br": "pt", "in": "hi", "ir": "fa", "farsi": "fa", "iw": "he", "il": "he", "nb": "no", "nn": "no",
     "fil": "tl", "filipino": "tl", "us": "en", "gb": "en", "at": "de", "mx": "es", "vn": "vi", "my": "ms",
@@ -74,20 +74,20 @@ _MEANT: dict[str, str] = {
 
 
 def language_code(text: str) -> str:
-    """The code for `text`, which may be a code or an English name in any case; RequestError for anything else."""
-    wanted = text.strip().lower()
-    if wanted in LANGUAGES:
-        return wanted
-    if wanted in _CODE_OF_NAME:
-        return _CODE_OF_NAME[wanted]
-    raise RequestError(f"unknown language {text!r}{_suggestion(wanted)}; allowed are {', '.join(LANGUAGES)}")
+    """Return the code of a language, given as a code or English name in any case. Raises RequestError."""
+    name = text.strip().lower()
+    if name in LANGUAGES:
+        return name
+    if name in _CODE_OF_NAME:
+        return _CODE_OF_NAME[name]
+    raise RequestError(f"unknown language {text!r}{_suggestion(name)}; allowed are {', '.join(LANGUAGES)}")
 
 
-def _suggestion(wanted: str) -> str:
-    base = wanted.replace("_", "-").split("-")[0]  # en-US, zh_CN
-    code = _MEANT.get(wanted) or (base if base in LANGUAGES else None)
+def _suggestion(name: str) -> str:
+    base = name.replace("_", "-").split("-")[0]  # en-US, zh_CN
+    code = _ALIASES.get(name) or (base if base in LANGUAGES else None)
     if code is None:
-        # Names only: among two-letter codes everything is close to everything.
-        close = get_close_matches(wanted, _CODE_OF_NAME, n=1, cutoff=0.7)
+        # Compare names only: all two-letter codes resemble each other.
+        close = get_close_matches(name, _CODE_OF_NAME, n=1, cutoff=0.7)
         code = _CODE_OF_NAME[close[0]] if close else None
     return f" (did you mean {code!r}, {LANGUAGES[code]}?)" if code else ""

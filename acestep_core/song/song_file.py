@@ -1,37 +1,41 @@
-"""Songs as files: what one says, how its structure goes and where that came from, in JSON that every command and every
-node reads.
+"""Song files: songs, their audio codes and the planner's seed and score, as JSON that every command and node reads.
 
-One song is one object: `caption`, `lyrics` and its facts by their names in Metadata, with `genres`, `codes`, `seed` and
-`score` beside them; all may be missing. A file holds one song, or several as `{"songs": [...]}`; or it is a text with
-one line of audio codes a song.
+One song is one object. Its fields are `caption`, `lyrics`, those of Metadata, `genres`, `codes`, `seed` and `score`;
+each may be missing. A file holds one song, several as `{"songs": [...]}`, or plain text with the codes of one song per
+line.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from ..config import CODE_COUNT
 from ..errors import RequestError
 from ..files import read_text, write_text
-from .codes import CODE_COUNT, CODE_RATE, Codes, check_codes, format_codes, parse_codes, parse_songs, seconds_of
+from .codes import CODE_RATE, Codes, check_codes, format_codes, parse_code_lines, parse_codes, seconds_of
 from .song import Metadata, Song
 
 FORMAT = "acestep-audio-codes"
 METADATA_FIELDS = tuple(item.name for item in fields(Metadata))
-NAMES = ("caption", "lyrics", *METADATA_FIELDS, "genres", "codes", "seed", "score")
-_AROUND = ("format", "codes_per_second", "songs")
+FIELDS = ("caption", "lyrics", *METADATA_FIELDS, "genres", "codes", "seed", "score")
+_LIST_FIELDS = ("format", "codes_per_second", "songs")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class SavedSong:
-    """A song and what is known of its making.
+    """A song with the planner's results.
 
-    song: Song("") where only the codes are known. genres: a few words of style by the planner. seed: of the planner.
-    score: how well the codes fit, where they were chosen among several.
+    song: `Song("")` if the file has only codes.
+    genres: a few words of style from the planner.
+    seed: of the planner.
+    score: of the codes, if they were selected by score.
     """
 
     song: Song = field(default_factory=lambda: Song(""))
@@ -42,13 +46,14 @@ class SavedSong:
 
     @property
     def timed_song(self) -> Song:
+        """The song with the duration of its codes."""
         return replace(self.song, metadata=replace(self.song.metadata, duration=seconds_of(self.codes) or None))
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat, ready for JSON. What is not known is left out."""
-        words = {} if self.song == Song("") else {"caption": self.song.caption, "lyrics": self.song.lyrics}
+        """Return a flat dict for JSON, without unknown values."""
+        text = {} if self.song == Song("") else {"caption": self.song.caption, "lyrics": self.song.lyrics}
         values = {
-            **words,
+            **text,
             **asdict(self.song.metadata),
             "genres": self.genres or None,
             "codes": format_codes(self.codes) or None,
@@ -59,10 +64,10 @@ class SavedSong:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], count: int = CODE_COUNT) -> SavedSong:
-        """The inverse of `to_dict`. Raises RequestError for values that cannot be and for names that say nothing."""
-        unknown = next((name for name in values if name not in NAMES), None)
+        """Invert `to_dict`. `count` is the codebook size. Raises RequestError for unknown fields and invalid values."""
+        unknown = next((name for name in values if name not in FIELDS), None)
         if unknown is not None:
-            raise RequestError(f"{unknown!r} is nothing that a song has; it has {', '.join(NAMES)}")
+            raise RequestError(f"unknown field {unknown!r}; known fields are {', '.join(FIELDS)}")
         known = {name: value for name, value in values.items() if value is not None}
         metadata = Metadata(**{name: known[name] for name in METADATA_FIELDS if name in known})
         genres, seed, score = known.get("genres", ""), known.get("seed"), known.get("score")
@@ -80,21 +85,21 @@ class SavedSong:
         )
 
 
-def _codes(given: object, count: int) -> Codes:
-    if isinstance(given, str):
-        return parse_codes(given, count)
-    if not isinstance(given, (list, tuple)):
-        raise RequestError(f"codes should be text or a list of numbers, they are {given!r:.40}")
-    return check_codes(given, count)
+def _codes(value: object, count: int) -> Codes:
+    if isinstance(value, str):
+        return parse_codes(value, count)
+    if not isinstance(value, (list, tuple)):
+        raise RequestError(f"codes must be text or a list of numbers, got {value!r:.40}")
+    return check_codes(value, count)
 
 
 def to_json(songs: Sequence[SavedSong]) -> str:
-    """One song as it is, several in a list."""
+    """Return one song as its own object, several as a list."""
     return _json(songs[0].to_dict()) if len(songs) == 1 else _list(songs)
 
 
 def save_songs(path: str | Path, songs: Sequence[SavedSong]) -> None:
-    """Writes a list of songs, replacing the file when all is written."""
+    """Write a list of songs atomically. Raises RequestError."""
     write_text(path, _list(songs))
 
 
@@ -107,38 +112,38 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def load_songs(path: str | Path, count: int = CODE_COUNT) -> tuple[SavedSong, ...]:
-    """The songs of a file, `-` for standard input. `count` is how many audio codes the model knows.
+    """Read the songs of a file, or of standard input if `path` is "-". `count` is the codebook size of the model.
 
-    Raises RequestError for a file that holds none, and for what no song can have, by its name.
+    Raises RequestError, with the path, for other files, unknown fields and invalid values.
     """
     text = read_text(path, "song file")
     if not text.lstrip().startswith("{"):
-        return tuple(SavedSong(codes=codes) for codes in _named(path, parse_songs, text, count))
+        return tuple(SavedSong(codes=codes) for codes in _with_path(path, parse_code_lines, text, count))
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise RequestError(f"{path} is no song in JSON: {error}") from error
+        raise RequestError(f"{path} is not valid JSON: {error}") from error
     if "songs" not in content:
-        return (_named(path, SavedSong.from_dict, content, count),)
+        return (_with_path(path, SavedSong.from_dict, content, count),)
     songs = content["songs"]
-    if content.get("format", FORMAT) != FORMAT or not isinstance(songs, list) or {*content} - {*_AROUND}:
-        raise RequestError(f"{path} holds no songs: it was not written by acestep, or it is damaged")
+    if content.get("format", FORMAT) != FORMAT or not isinstance(songs, list) or {*content} - {*_LIST_FIELDS}:
+        raise RequestError(f"{path} is not a song file: acestep did not write it, or it is damaged")
     if not all(isinstance(song, dict) for song in songs):
-        raise RequestError(f"{path}: every song should be an object with a caption or codes")
-    return tuple(_named(path, SavedSong.from_dict, song, count) for song in songs)
+        raise RequestError(f"{path}: every song must be an object with a caption or codes")
+    return tuple(_with_path(path, SavedSong.from_dict, song, count) for song in songs)
 
 
 def load_codes(path: str | Path, count: int = CODE_COUNT) -> tuple[SavedSong, ...]:
-    """The songs of a file, each of which has audio codes."""
+    """Read the songs of a file like `load_songs`. Raises RequestError if one of them has no audio codes."""
     songs = load_songs(path, count)
     if not songs or not all(song.codes for song in songs):
-        raise RequestError(f"{path} holds no audio codes; Plan Song and `acestep plan` write some")
+        raise RequestError(f"{path} has no audio codes; Plan Song and `acestep plan` write some")
     return songs
 
 
-def _named(path: str | Path, read: Any, *given: Any) -> Any:
-    """What `read` makes of it, or its complaint with the name of the file."""
+def _with_path(path: str | Path, parse: Callable[..., T], *arguments: Any) -> T:
+    """Call `parse` and add the path to its errors."""
     try:
-        return read(*given)
+        return parse(*arguments)
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error

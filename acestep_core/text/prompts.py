@@ -115,10 +115,10 @@ def caption_prompt(
 
 def lyric_prompt(song: Song, style: PromptStyle = ORIGINAL) -> Prompt:
     """Language and lyrics of the song; `[Instrumental]` stands in for empty lyrics."""
-    language = style.no_language if song.sung_language is None else song.sung_language
+    language = style.no_language if song.prompt_language is None else song.prompt_language
     return Prompt(
         head=f"# Languages\n{language}\n\n# Lyric\n",
-        content=song.sung_lyrics,
+        content=song.prompt_lyrics,
         tail="",
         after="",
         limit=LYRIC_TOKENS if style.truncate else None,

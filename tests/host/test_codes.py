@@ -61,4 +61,4 @@ def test_a_file_of_something_else(server: ComfyServer) -> None:
     load = {"class_type": "AS15_LoadCodes", "inputs": {"file": "words.txt"}}
     view = {"class_type": "PreviewAny", "inputs": {"source": ["load", 0]}}
     error = server.run({"load": load, "view": view}).error
-    assert "these are no audio codes: 'la la la'" in error and "\n" not in error
+    assert "audio codes: cannot parse 'la la la'" in error and "\n" not in error

@@ -82,7 +82,7 @@ def test_a_prompt_beyond_the_context(server: ComfyServer, prompt: dict) -> None:
 
 def test_codes_that_are_none(server: ComfyServer, prompt: dict) -> None:
     error = server.run(with_inputs(prompt, "AS15_Encode", codes="la la la")).error
-    assert error.startswith("these are no audio codes: 'la la la'")
+    assert error.startswith("audio codes: cannot parse 'la la la'")
 
 
 def test_a_text_encoder_is_no_planner(server: ComfyServer, prompt: dict) -> None:

@@ -28,8 +28,8 @@ def request(song: Song) -> dict:
     """The song in the pipeline's own words."""
     meta = song.metadata
     return {
-        "lyrics": song.sung_lyrics,
-        "vocal_language": song.sung_language or "unknown",
+        "lyrics": song.prompt_lyrics,
+        "vocal_language": song.prompt_language or "unknown",
         # Diffusers has no "not given" for its default; 0 is what it reads as such.
         "audio_duration": meta.duration or 0,
         "bpm": meta.bpm,
@@ -103,9 +103,9 @@ def test_a_batch_of_the_pipeline_is_our_songs_one_by_one(tiny_encoder, pipeline)
     with torch.no_grad():
         captions, caption_mask, lyrics, lyric_mask = pipeline.encode_prompt(
             [song.caption for song in songs],
-            [song.sung_lyrics for song in songs],
+            [song.prompt_lyrics for song in songs],
             torch.device("cpu"),
-            [song.sung_language for song in songs],
+            [song.prompt_language for song in songs],
             audio_duration=30,
         )
     for i, song in enumerate(songs):

@@ -27,7 +27,7 @@ def check_bad_input_is_refused_in_one_sentence(world: World) -> None:
         (CoverNode, {"latent": None}, "nothing to cover"),
         (CoverNode, {"audio": SOURCE}, "audio needs a vae"),
         (CoverNode, {"latent": None, "codes": "64000"}, "whole numbers from 0 to 63999, got 64000"),
-        (CoverNode, {"latent": None, "codes": "la la"}, "these are no audio codes: 'la la'"),
+        (CoverNode, {"latent": None, "codes": "la la"}, "audio codes: cannot parse 'la la'"),
         (CoverNode, {"latent": None, "codes": "1 2 3\n4 5"}, "must have one length, got codes for 0.4, 0.6 seconds"),
         (CoverNode, {"latent": {"samples": torch.zeros(1, 64, 50)}}, "are empty"),
         (CoverNode, {"latent": {"samples": torch.zeros(1, 4, 8, 8)}}, "this latent is not a song"),
