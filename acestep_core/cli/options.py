@@ -73,32 +73,34 @@ def song_parser() -> argparse.ArgumentParser:
 
 
 def plan_parser() -> argparse.ArgumentParser:
-    parser = _planner_parser("plan", "Plan a song: its metadata, a caption in the words of training, its audio codes.")
-    parser.add_argument("caption", nargs="?", help="how it sounds")
+    """Return the parser of `acestep plan`."""
+    parser = _planner_parser("plan", "Plan a song with the 5 Hz LM: metadata, a detailed caption, audio codes.")
+    parser.add_argument("caption", nargs="?", help="style, instruments, mood, voice")
     _song_options(parser)
     plan = parser.add_argument_group("plan")
-    plan.add_argument("--no-rewrite", action="store_true", help="leave the caption as it is")
-    plan.add_argument("--no-codes", action="store_true", help="metadata only")
-    plan.add_argument("--plan-each", action="store_true", help="other metadata for every song of a batch, too")
-    plan.add_argument("--best-of", type=int, metavar="N", help="write codes N times and keep those that fit best")
-    plan.add_argument("--guidance", type=float, metavar="SCALE", help="of the codes; default 2, 1 or less is off")
-    plan.add_argument("--negative", metavar="WORDS", help="what the codes shall stay away from")
-    plan.add_argument("--first-layout", action="store_true", help="ask as the first release did, to compare")
+    plan.add_argument("--no-rewrite", action="store_true", help="keep the caption as it is")
+    plan.add_argument("--no-codes", action="store_true", help="metadata and caption only")
+    plan.add_argument("--metadata-per-take", action="store_true", help="plan other metadata for each song of a batch")
+    plan.add_argument("--best-of", type=int, metavar="N", help="generate codes N times and keep the best ones")
+    plan.add_argument("--guidance", type=float, metavar="SCALE", help="CFG scale of the codes; default 2, 1 is off")
+    plan.add_argument("--negative-prompt", metavar="TEXT", help="style that the codes avoid; needs guidance above 1")
     return parser
 
 
 def write_parser() -> argparse.ArgumentParser:
-    parser = _planner_parser("write", "Write a song from an idea; or, with --from and no idea, polish a rough one.")
-    parser.add_argument("idea", nargs="?", help='one line, such as "a sea shanty"; empty for a surprise')
+    """Return the parser of `acestep write`."""
+    parser = _planner_parser("write", "Write a song from an idea with the 5 Hz LM. With --from, polish a rough song.")
+    parser.add_argument("idea", nargs="?", help='one line such as "a sea shanty"; if empty, the planner invents one')
     _song_options(parser)
-    parser.add_argument("--instrumental", action="store_true", help="nothing is sung")
+    parser.add_argument("--instrumental", action="store_true", help="no vocals")
     return parser
 
 
 def listen_parser() -> argparse.ArgumentParser:
-    parser = _planner_parser("listen", "Hear what a song is: caption, lyrics, metadata, audio codes.")
-    parser.add_argument("file", help="audio, or a file of songs with audio codes")
-    parser.add_argument("--model", metavar="NAME|PATH", help="whose VAE and audio tokenizer listen; default nano")
+    """Return the parser of `acestep listen`."""
+    parser = _planner_parser("listen", "Describe audio with the 5 Hz LM: caption, lyrics, metadata, audio codes.")
+    parser.add_argument("file", help="audio file, or song file with audio codes")
+    parser.add_argument("--model", metavar="NAME|PATH", help="model that encodes the audio; default nano")
     return parser
 
 
@@ -106,21 +108,19 @@ def _planner_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"acestep {name}", description=description, argument_default=argparse.SUPPRESS
     )
-    parser.add_argument("--seed", type=int, help="same seed, same words; default random")
-    parser.add_argument("--batch", type=int, metavar="N", help="songs to make, with seeds counting up")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write the JSON there instead of printing it")
+    parser.add_argument("--seed", type=int, help="random seed; default random")
+    parser.add_argument("--batch", type=int, metavar="N", help="number of songs, with seeds counting up")
+    parser.add_argument("-o", "--output", metavar="FILE", help="file for the JSON; default standard output")
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     parser.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
     planner = parser.add_argument_group("planner")
     planner.add_argument("--planner", metavar="NAME|PATH", help="see acestep models; default nano")
-    planner.add_argument("--tokenizer", metavar="DIR", help="for a single file that none is found beside")
+    planner.add_argument("--tokenizer", metavar="DIR", help="tokenizer folder for a single-file planner")
     _device_options(planner)
-    planner.add_argument("--storage", metavar="KIND", help="int8 or fp8: the planner in half the memory; default none")
-    choice = parser.add_argument_group("choice of words")
-    choice.add_argument("--temperature", type=float, help="0 takes the likeliest; default 0.85, listening 0.3")
-    choice.add_argument(
-        "--top-p", type=float, metavar="SHARE", help="1 keeps all, as ACE-Step does; default 0.9 in plans"
-    )
+    planner.add_argument("--storage", metavar="KIND", help="int8 or fp8 halves the memory of the weights; default none")
+    sampling = parser.add_argument_group("token sampling")
+    sampling.add_argument("--temperature", type=float, help="0 takes the likeliest; default 0.85, for listen 0.3")
+    sampling.add_argument("--top-p", type=float, metavar="P", help="nucleus sampling; default 0.9 for plan, else 1")
     return parser
 
 

@@ -1,8 +1,7 @@
-"""The commands of the planner: `acestep plan`, `acestep write`, `acestep listen`.
+"""The commands of the planner, ACE-Step 1.5's 5 Hz LM: `acestep plan`, `acestep write`, `acestep listen`.
 
-Each prints a song as one JSON object (several in a list), and reads what any other wrote, so that one command's output
-is the next one's input: `acestep write "a sea shanty" | acestep plan --from - -o song.json`, and
-`acestep --from song.json` plays it. See `song_file` for the names.
+Each command reads and writes songs as JSON (see `song_file`), so that commands can be chained:
+`acestep write "a sea shanty" | acestep plan --from - -o song.json`. `acestep --from song.json` generates the audio.
 """
 
 from __future__ import annotations
@@ -22,189 +21,205 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..callbacks import Callbacks
-    from ..planner.functions import Written
     from ..planner.load_planner import Planner
-    from ..planner.token_sampling import Sampling
+    from ..planner.token_sampling import TokenSampling
+    from ..planner.writing import WrittenSong
     from ..song.codes import Codes
 
-Given = Mapping[str, Any]
+Options = Mapping[str, Any]
+Work = Callable[["Planner", "list[int]", "Callbacks"], "list[SavedSong]"]
 
 
 # --- acestep plan ---------------------------------------------------------------------------------------------------
 
 
 def plan_song(arguments: Sequence[str], terminal: Terminal) -> None:
-    """Fills in what a song leaves open and writes its audio codes."""
+    """Complete the metadata of songs and generate their audio codes."""
     parser = plan_parser()
-    given = vars(parser.parse_args(arguments))
-    if "caption" not in given and "from" not in given:
-        parser.error('say how the song shall sound, such as: acestep plan "warm lo-fi piano"')
-    check_counts(given, "batch", "best_of")
-    songs = read_songs(given)
+    options = vars(parser.parse_args(arguments))
+    if "caption" not in options and "from" not in options:
+        parser.error('a caption or --from is required, for example: acestep plan "warm lo-fi piano"')
+    check_counts(options, "best_of")
+    songs = read_songs(options)
 
-    def make(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
-        return [made for song in songs for made in _planned(planner, song, seeds, given, callbacks)]
+    def work(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
+        return [planned for song in songs for planned in _plan(planner, song, seeds, options, callbacks)]
 
-    tries = 1 if given.get("no_codes") else given.get("best_of", 1)
-    _run(given, terminal, make, seeds=max(given.get("batch", 1), tries))
+    candidates = 1 if options.get("no_codes") else options.get("best_of", 1)
+    _run(options, terminal, work, count=max(options.get("batch", 1), candidates))
 
 
-def _planned(
-    planner: Planner, kept: SavedSong, seeds: Sequence[int], given: Given, callbacks: Callbacks
+def _plan(
+    planner: Planner, saved: SavedSong, seeds: Sequence[int], options: Options, callbacks: Callbacks
 ) -> list[SavedSong]:
-    """One song, as often as the batch is large."""
-    from ..planner.functions import CODING, PLANNING, ignored, plan
-    from ..planner.functions import codes as write_codes
+    """Plan one song as many times as --batch says."""
+    from ..planner.planning import CODING, PLANNING, ignored_options, plan, plan_codes
     from ..planner.scoring import best_codes
 
-    batch, tries = given.get("batch", 1), given.get("best_of", 1)
-    each = given.get("plan_each") or given.get("no_codes")  # without codes there is nothing else to tell them apart
-    sampling = _sampling(PLANNING, given)
-    rewrite = not given.get("no_rewrite")
-    of_codes = [name for name in ("best_of", "guidance", "negative", "first_layout") if name in given]
-    guidance = given.get("guidance", CODING.guidance)
-    without = [f"--{name.replace('_', '-')}" for name in of_codes] if given.get("no_codes") else []
-    for sentence in ignored(kept.song, rewrite=rewrite, negative=given.get("negative", ""), guidance=guidance,
-                            without_codes=without):  # fmt: skip
+    no_codes, rewrite = options.get("no_codes", False), not options.get("no_rewrite")
+    of_codes = [name for name in ("best_of", "guidance", "negative_prompt") if name in options]
+    coding = _sampling(CODING, options, "guidance")
+    negative_prompt = options.get("negative_prompt", "")
+    for sentence in ignored_options(
+        saved.song,
+        rewrite_caption=rewrite,
+        negative_prompt=negative_prompt,
+        guidance=coding.guidance,
+        without_codes=[f"--{name.replace('_', '-')}" for name in of_codes] if no_codes else [],
+    ):
         callbacks.warn(sentence)
+    per_take = no_codes or options.get("metadata_per_take")  # without codes, only metadata can differ
     plans = plan(
-        planner, kept.song, seeds if each else seeds[:1], rewrite=rewrite, sampling=sampling, callbacks=callbacks
+        planner,
+        saved.song,
+        seeds if per_take else seeds[:1],
+        rewrite_caption=rewrite,
+        sampling=_sampling(PLANNING, options),
+        callbacks=callbacks,
     )
-    if given.get("no_codes"):
-        made = [SavedSong(item.song, genres=kept.genres, seed=seed) for item, seed in zip(plans, seeds, strict=True)]
-        return made[:batch]
-    sampling = _sampling(CODING, given, "guidance")
-    wishes = {"sampling": sampling, "negative": given.get("negative", ""), "legacy": given.get("first_layout", False)}
-    planned = plans if each else plans[0]
-    if tries > 1:
-        best = best_codes(planner, planned, seeds, **wishes, callbacks=callbacks)[:batch]
-        return [SavedSong(item.song, item.codes, kept.genres, item.seed, round(item.score.reward, 4)) for item in best]
-    written = write_codes(planner, planned, seeds, **wishes, callbacks=callbacks)
-    songs = [item.song for item in plans] if each else [plans[0].song] * len(seeds)
-    return [SavedSong(*made) for made in zip(songs, written, [kept.genres] * len(seeds), seeds, strict=True)]
+    plans = plans if per_take else plans * len(seeds)
+    if no_codes:
+        return [SavedSong(item.song, (), saved.genres, seed) for item, seed in zip(plans, seeds, strict=True)]
+    if options.get("best_of", 1) > 1:
+        ranked = best_codes(
+            planner, plans, seeds, sampling=coding, negative_prompt=negative_prompt, callbacks=callbacks
+        )
+        return [
+            SavedSong(item.song, item.codes, saved.genres, item.seed, round(item.score.reward, 4))
+            for item in ranked[: options.get("batch", 1)]
+        ]
+    codes = plan_codes(planner, plans, seeds, sampling=coding, negative_prompt=negative_prompt, callbacks=callbacks)
+    return [
+        SavedSong(item.song, item_codes, saved.genres, seed)
+        for item, item_codes, seed in zip(plans, codes, seeds, strict=True)
+    ]
 
 
 # --- acestep write --------------------------------------------------------------------------------------------------
 
 
 def write_song(arguments: Sequence[str], terminal: Terminal) -> None:
-    """Makes a whole song of one line, or polishes one."""
+    """Write a whole song from one line, or polish songs."""
     parser = write_parser()
-    given = vars(parser.parse_args(arguments))
-    if "idea" not in given and "from" not in given:
-        parser.error('say what it shall be about, such as: acestep write "a sea shanty"')
-    if "idea" in given:
-        _compose(given, terminal)
+    options = vars(parser.parse_args(arguments))
+    if "idea" in options:
+        _compose(options, terminal)
+    elif "from" in options:
+        _polish(options, terminal)
     else:
-        _polish(given, terminal)
+        parser.error('an idea or --from is required, for example: acestep write "a sea shanty"')
 
 
-def _compose(given: Given, terminal: Terminal) -> None:
+def _compose(options: Options, terminal: Terminal) -> None:
     for name in ("from", "lyrics"):
-        if name in given:
+        if name in options:
             raise RequestError(
-                f"--{name} is for a song that is there already; an idea is told in words, and what comes out can be "
-                "changed with `acestep plan --from`"
+                f"--{name} cannot be combined with an idea; change the written song with `acestep plan --from`"
             )
-    wishes = {"facts": Metadata(**_given(given, *METADATA_FIELDS)), "instrumental": given.get("instrumental", False)}
+    metadata = Metadata(**_given(options, *METADATA_FIELDS))
 
-    def make(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
-        from ..planner.functions import WRITING, compose
+    def work(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
+        from ..planner.writing import WRITING, compose
 
-        sampling = _sampling(WRITING, given)
-        return _kept(compose(planner, given["idea"], seeds, **wishes, sampling=sampling, callbacks=callbacks), seeds)
+        written = compose(
+            planner,
+            options["idea"],
+            seeds,
+            instrumental=options.get("instrumental", False),
+            metadata=metadata,
+            sampling=_sampling(WRITING, options),
+            callbacks=callbacks,
+        )
+        return _saved(written, seeds)
 
-    _run(given, terminal, make, seeds=given.get("batch", 1))
+    _run(options, terminal, work)
 
 
-def _polish(given: Given, terminal: Terminal) -> None:
-    if given.get("instrumental"):
-        raise RequestError("--instrumental is for an idea; a song that is there already is one if it has no lyrics")
-    songs = [kept.song for kept in read_songs(given)]
+def _polish(options: Options, terminal: Terminal) -> None:
+    if options.get("instrumental"):
+        raise RequestError("--instrumental needs an idea; a song without lyrics is instrumental already")
+    songs = [saved.song for saved in read_songs(options)]
 
-    def make(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
-        from ..planner.functions import WRITING, polish
+    def work(planner: Planner, seeds: list[int], callbacks: Callbacks) -> list[SavedSong]:
+        from ..planner.writing import WRITING, polish
 
         each = [song for song in songs for _ in seeds]
-        return _kept(
-            polish(planner, each, seeds * len(songs), sampling=_sampling(WRITING, given), callbacks=callbacks), seeds
-        )
+        sampling = _sampling(WRITING, options)
+        return _saved(polish(planner, each, seeds * len(songs), sampling=sampling, callbacks=callbacks), seeds)
 
-    _run(given, terminal, make, seeds=given.get("batch", 1))
+    _run(options, terminal, work)
 
 
 # --- acestep listen -------------------------------------------------------------------------------------------------
 
 
 def listen_to_song(arguments: Sequence[str], terminal: Terminal) -> None:
-    """Tells what song a recording is."""
-    given = vars(listen_parser().parse_args(arguments))
-    path = given["file"]
+    """Describe audio or audio codes as a song."""
+    options = vars(listen_parser().parse_args(arguments))
+    path = options["file"]
     if is_song_file(path):
-        codes = [song.codes for song in load_codes(path)]
+        codes = [saved.codes for saved in load_codes(path)]
     else:
         from ..audio import read_audio
 
         waveform, codes = read_audio(path), []
 
-    def make(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
-        from ..planner.functions import LISTENING, understand
+    def work(planner: Planner, seeds: list[int], callbacks: Callbacks) -> list[SavedSong]:
+        from ..planner.writing import LISTENING, understand
 
-        songs = codes or [_codes_of(waveform, given, callbacks)]
-        each = [song for song in songs for _ in seeds]
-        heard = understand(planner, each, seeds * len(songs), sampling=_sampling(LISTENING, given), callbacks=callbacks)
-        return _kept(heard, seeds, each)
+        songs = codes or [_codes_of(waveform, options, callbacks)]
+        each, all_seeds = [song for song in songs for _ in seeds], seeds * len(songs)
+        found = understand(planner, each, all_seeds, sampling=_sampling(LISTENING, options), callbacks=callbacks)
+        return _saved(found, seeds, each)
 
-    _run(given, terminal, make, seeds=given.get("batch", 1))
+    _run(options, terminal, work)
 
 
-def _codes_of(waveform: Any, given: Given, callbacks: Callbacks) -> Codes:
+def _codes_of(waveform: Any, options: Options, callbacks: Callbacks) -> Codes:
     from ..config import SAMPLE_RATE
     from ..pipeline import encode_audio, load_model, tokenize
 
-    options = _given(given, "dtype", "models_dir", "offload")
-    model = load_model(given.get("model", "nano"), device=given.get("device", "auto"), **options, callbacks=callbacks)
+    load_options = _given(options, "device", "dtype", "models_dir", "offload")
+    model = load_model(options.get("model", "nano"), **load_options, callbacks=callbacks)
     return tokenize(model, encode_audio(model, waveform, SAMPLE_RATE, callbacks=callbacks), callbacks)[0]
 
 
-# --- what they share ------------------------------------------------------------------------------------------------
+# --- shared ---------------------------------------------------------------------------------------------------------
 
 
-def _given(given: Given, *names: str) -> dict[str, Any]:
-    return {name: given[name] for name in names if name in given}
+def _given(options: Options, *names: str) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}
 
 
-def _sampling(usual: Sampling, given: Given, *more: str) -> Sampling:
-    return replace(usual, **_given(given, "temperature", "top_p", *more))
+def _sampling(defaults: TokenSampling, options: Options, *more: str) -> TokenSampling:
+    return replace(defaults, **_given(options, "temperature", "top_p", *more))
 
 
-def _kept(written: Sequence[Written], seeds: Sequence[int], codes: Sequence[Codes] = ()) -> list[SavedSong]:
-    """What the planner wrote, for each of the seeds in turn."""
+def _saved(written: Sequence[WrittenSong], seeds: Sequence[int], codes: Sequence[Codes] = ()) -> list[SavedSong]:
+    """Return the planner's songs with their seeds, which repeat for each input."""
     return [
         SavedSong(item.song, codes[i] if codes else (), item.genres, seeds[i % len(seeds)])
         for i, item in enumerate(written)
     ]
 
 
-def _run(
-    given: Given, terminal: Terminal, make: Callable[[Planner, list[int], Callbacks], list[SavedSong]], *, seeds: int
-) -> None:
-    """Loads the planner, lets `make` use it with so many seeds and writes what it made."""
+def _run(options: Options, terminal: Terminal, work: Work, count: int | None = None) -> None:
+    """Load the planner, call `work` with `count` seeds (default: --batch), and write its songs."""
     from ..callbacks import Callbacks
     from ..cli import log_lines
     from ..planner.load_planner import load_planner
-    from ..planner.token_sampling import Sampling
+    from ..planner.token_sampling import TokenSampling
     from ..song.seeds import batch_seeds, random_seed
 
-    check_counts(given, "batch")
-    all_seeds = batch_seeds(given.get("seed", random_seed()), seeds)
-    _sampling(Sampling(), given, "guidance")  # checks them
-    output = check_output_path(given["output"]) if "output" in given else None
-    callbacks = Callbacks() if given.get("quiet") else Callbacks(progress=terminal.progress)
-    options = _given(given, "device", "dtype", "storage", "tokenizer", "models_dir", "offload")
-    with log_lines(terminal, given):
-        planner = load_planner(given.get("planner", "nano"), **options, callbacks=callbacks)
-        text = to_json(make(planner, all_seeds, callbacks))
+    check_counts(options, "batch")
+    seeds = batch_seeds(options.get("seed", random_seed()), count or options.get("batch", 1))
+    _sampling(TokenSampling(), options, "guidance")  # raises RequestError before the planner is loaded
+    output = check_output_path(options["output"]) if "output" in options else None
+    callbacks = Callbacks() if options.get("quiet") else Callbacks(progress=terminal.progress)
+    load_options = _given(options, "device", "dtype", "storage", "tokenizer", "models_dir", "offload")
+    with log_lines(terminal, dict(options)):
+        planner = load_planner(options.get("planner", "nano"), **load_options, callbacks=callbacks)
+        text = to_json(work(planner, seeds, callbacks))
     if output is None:
         _print(text)
     else:
@@ -213,7 +228,7 @@ def _run(
 
 
 def _print(text: str) -> None:
-    """As UTF-8, because another command may read it; where the console has no bytes, as it likes."""
+    """Print as UTF-8 if another command may read it, and in the console's encoding otherwise."""
     binary = getattr(sys.stdout, "buffer", None)
     if binary is None or sys.stdout.isatty():
         print(text, end="")

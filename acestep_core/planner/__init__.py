@@ -1,1 +1,1 @@
-"""The language model that plans songs: prompts, constrained and fast decoding, the five functions, scoring."""
+"""The planner, ACE-Step 1.5's 5 Hz LM: prompts, grammar, decoding, scoring, and the functions that use them."""

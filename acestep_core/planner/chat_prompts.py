@@ -1,7 +1,8 @@
-"""The five prompts of the planner, byte for byte, as token ids.
+"""The planner's prompts as token ids, byte for byte as in training.
 
-Source of the strings: ACE-Step 1.5's `constants.py`; of the layout: Qwen3's chat template. Control tokens are put in by
-id, so text that spells one stays text. The words between two control tokens are encoded in one piece, as in training.
+The strings are those of `constants.py` in ACE-Step 1.5, and the layout is Qwen3's chat template. Control tokens are
+inserted by id, so text that spells a control token stays text. The text between two control tokens is encoded in one
+piece, because pieces would be tokenized differently.
 """
 
 from __future__ import annotations
@@ -16,82 +17,70 @@ INSPIRE = "Expand the user's input into a more detailed and specific musical des
 FORMAT = "Format the user's input into a more detailed and specific musical description:"
 UNDERSTAND = "Understand the given musical conditions and describe the audio semantics accordingly:"
 
-NO_INPUT = "NO USER INPUT"  # stands for an empty request, and for the unconditional half of guidance
+NO_INPUT = "NO USER INPUT"  # an empty request, and the unconditional half of guidance
 
 
-def plan_prompt(words: Vocabulary, caption: str, lyrics: str) -> list[int]:
-    """Asks for the song's metadata: the answer is a reasoning block."""
-    return _dialogue(words, GENERATE, _song(caption, lyrics))
+def plan_prompt(vocabulary: Vocabulary, caption: str, lyrics: str) -> list[int]:
+    """Return the prompt for a song's metadata. The answer is a reasoning block."""
+    return _dialogue(vocabulary, GENERATE, _song(caption, lyrics))
 
 
-def codes_prompt(words: Vocabulary, caption: str, lyrics: str, block: str, legacy: bool = False) -> list[int]:
-    """Asks for audio codes, the reasoning `block` (YAML, may be empty) given.
+def codes_prompt(vocabulary: Vocabulary, caption: str, lyrics: str, block: str) -> list[int]:
+    """Return the prompt for audio codes after the reasoning `block` (YAML, may be empty).
 
-    The assistant's turn stays open, as in training. `legacy` closes it, as the first release and ComfyUI do: it is
-    there to compare with them.
+    The assistant's turn stays open, as in training.
     """
-    return [*_dialogue(words, GENERATE, _song(caption, lyrics)), *_thought(words, block), *_closing(words, legacy)]
+    return [*_dialogue(vocabulary, GENERATE, _song(caption, lyrics)), *_reasoning(vocabulary, block)]
 
 
-def unconditional_prompt(words: Vocabulary, negative: str = "", legacy_of: tuple[str, str] | None = None) -> list[int]:
-    """What guidance moves the codes away from: `negative`, or no request at all; nothing was thought.
-
-    `legacy_of`: caption and lyrics of the song, for the legacy layout, in which only the caption makes way for
-    `negative`.
-    """
-    negative = "" if negative.strip() == NO_INPUT else negative.strip()
-    if legacy_of is None:
-        content = negative or NO_INPUT
-    else:
-        caption, lyrics = legacy_of
-        content = _song(negative or caption, lyrics)
-    return [*_dialogue(words, GENERATE, content), *_thought(words, ""), *_closing(words, legacy_of is not None)]
+def unconditional_prompt(vocabulary: Vocabulary, negative_prompt: str = "") -> list[int]:
+    """Return the prompt that guidance moves audio codes away from. Without `negative_prompt` it is an empty request."""
+    return [*_dialogue(vocabulary, GENERATE, negative_prompt.strip() or NO_INPUT), *_reasoning(vocabulary, "")]
 
 
-def inspire_prompt(words: Vocabulary, idea: str, instrumental: bool) -> list[int]:
-    """Asks for a whole song from one line."""
-    wish = "true" if instrumental else "false"
-    return _dialogue(words, INSPIRE, f"{idea if idea.strip() else NO_INPUT}\n\ninstrumental: {wish}")
+def inspire_prompt(vocabulary: Vocabulary, idea: str, instrumental: bool) -> list[int]:
+    """Return the prompt for a whole song from one line."""
+    flag = "true" if instrumental else "false"
+    return _dialogue(vocabulary, INSPIRE, f"{idea if idea.strip() else NO_INPUT}\n\ninstrumental: {flag}")
 
 
-def format_prompt(words: Vocabulary, caption: str, lyrics: str) -> list[int]:
-    """Asks for a caption and lyrics in the words of training, made of rough ones."""
+def format_prompt(vocabulary: Vocabulary, caption: str, lyrics: str) -> list[int]:
+    """Return the prompt that turns a rough caption and rough lyrics into trained wording."""
     caption = caption if caption.strip() else NO_INPUT
     lyrics = lyrics if lyrics.strip() else INSTRUMENTAL
-    return _dialogue(words, FORMAT, f"# Caption\n{caption}\n\n# Lyric\n{lyrics}")  # here without a last newline
+    return _dialogue(vocabulary, FORMAT, f"# Caption\n{caption}\n\n# Lyric\n{lyrics}")  # no last newline, unlike _song
 
 
-def understand_prompt(words: Vocabulary, codes: Sequence[int]) -> list[int]:
-    """Asks what song the codes are. Without codes the planner makes one up."""
-    return _dialogue(words, UNDERSTAND, "" if codes else NO_INPUT, words.code_ids(codes))
+def understand_prompt(vocabulary: Vocabulary, codes: Sequence[int]) -> list[int]:
+    """Return the prompt for a description of audio codes. Without codes the planner invents a song.
+
+    Raises RequestError for a code that the model does not have.
+    """
+    return _dialogue(vocabulary, UNDERSTAND, "" if codes else NO_INPUT, vocabulary.code_ids(codes))
 
 
 def _song(caption: str, lyrics: str) -> str:
     return f"# Caption\n{caption}\n\n# Lyric\n{lyrics}\n"
 
 
-def _dialogue(words: Vocabulary, instruction: str, content: str, codes: Sequence[int] = ()) -> list[int]:
-    """System turn, user turn and the beginning of the assistant's."""
+def _dialogue(vocabulary: Vocabulary, instruction: str, content: str, codes: Sequence[int] = ()) -> list[int]:
+    """Return the system turn, the user turn and the start of the assistant's turn."""
     return [
-        words.turn_start,
-        *words.encode(f"system\n# Instruction\n{instruction}\n\n"),
-        words.turn_end,
-        *words.encode("\n"),
-        words.turn_start,
-        *words.encode(f"user\n{content}"),
+        vocabulary.turn_start,
+        *vocabulary.encode(f"system\n# Instruction\n{instruction}\n\n"),
+        vocabulary.turn_end,
+        *vocabulary.encode("\n"),
+        vocabulary.turn_start,
+        *vocabulary.encode(f"user\n{content}"),
         *codes,
-        words.turn_end,
-        *words.encode("\n"),
-        words.turn_start,
-        *words.encode("assistant\n"),
+        vocabulary.turn_end,
+        *vocabulary.encode("\n"),
+        vocabulary.turn_start,
+        *vocabulary.encode("assistant\n"),
     ]
 
 
-def _thought(words: Vocabulary, block: str) -> list[int]:
-    """A reasoning block with what separates it from the answer. The template leaves two newlines in an empty one."""
+def _reasoning(vocabulary: Vocabulary, block: str) -> list[int]:
+    """Return a reasoning block and the separator after it. An empty block holds two newlines in the template."""
     inner = f"\n{block}\n" if block else "\n\n"
-    return [words.think, *words.encode(inner), words.think_end, *words.encode("\n\n")]
-
-
-def _closing(words: Vocabulary, legacy: bool) -> list[int]:
-    return [words.turn_end, *words.encode("\n")] if legacy else []
+    return [vocabulary.think, *vocabulary.encode(inner), vocabulary.think_end, *vocabulary.encode("\n\n")]

@@ -1,4 +1,4 @@
-"""Running a step of the code loop: plainly, or recorded once and replayed as a CUDA graph."""
+"""Run a step of the code loop directly, or capture it once and replay it as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from ..runtime.cuda_graphs import capture
 
 log = logging.getLogger("acestep")
 
-BUCKET = 256  # slots
+SLOT_MULTIPLE = 256
 
 
-def in_buckets(length: int, capacity: int) -> int:
-    """How many of a cache's slots to look at for so many tokens: one of few numbers, as an accelerator pays for each:
-    with a recording of the step, or with a plan for its attention (cuDNN's take up to half a second)."""
-    return min(-(-length // BUCKET) * BUCKET, capacity)
+def round_up_slots(length: int, capacity: int) -> int:
+    """Round the length of the KV cache up to a multiple of 256, so that few shapes occur.
+
+    An accelerator pays for each shape: a CUDA graph to capture, or a plan of cuDNN's attention, up to half a second.
+    """
+    return min(-(-length // SLOT_MULTIPLE) * SLOT_MULTIPLE, capacity)
 
 
-class Recorded:
-    """Runs a step that looks at `extent` slots.
+class CapturedStep:
+    """A step over `extent` slots of the KV cache that becomes a CUDA graph.
 
-    A step launches some five hundred kernels and takes most of its time to launch them; a recording is one launch. It
-    first runs plainly whenever its extent changes, and is recorded the time after. Where recording fails it
-    goes on plainly.
+    A step launches about 500 kernels, and launching them takes most of its time; a graph is one launch. The first step
+    with a new extent runs directly, and the second one is captured. If capturing fails, all steps run directly.
     """
 
     def __init__(self, step: Callable[[int], None], device: torch.device):

@@ -1,4 +1,4 @@
-"""Constrained decoding: the metadata block that a planner thinks before it answers, as a script that each row runs.
+"""Constrained decoding: a script of the planner's reasoning block, run by each row.
 
     <think>
     bpm: 120
@@ -8,25 +8,21 @@
     ...
     </think>
 
-The script yields tokens that are forced and choices that the model makes; it reads like the block itself. Values come
-from prefix trees over token ids of their canonical spelling, so that nothing is ever spelled as it was not in training.
+The script yields forced tokens and choices for the model. Values come from prefix trees over the token ids of their
+canonical spelling, so no value is ever spelled in a way that training did not have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from collections.abc import Generator, Mapping
+from typing import Any
 
 from ..config import MAX_SECONDS
-from ..errors import CheckpointError, RequestError
+from ..errors import CheckpointError
 from ..song.languages import LANGUAGES
 from ..song.song import MAX_BPM, MIN_BPM, TRAINED_MIN_SECONDS
-from .metadata_text import FIELDS, one_line
-from .random_numbers import Dice
-from .token_sampling import Sampling, choose, guide
+from .metadata_text import FIELDS
+from .token_choice import TokenChoice
 from .vocabulary import Vocabulary
 
 VALUES: dict[str, tuple[str, ...]] = {
@@ -41,137 +37,63 @@ VALUES: dict[str, tuple[str, ...]] = {
     "language": tuple(LANGUAGES),
     "timesignature": ("2", "3", "4", "6"),
 }
-LONGEST = {"caption": 512, "genres": 64}  # tokens; then the line is ended
-GREEDY = frozenset({"language"})  # the likeliest, whatever the temperature: a song in a random language pleases nobody
+MAX_TOKENS = {"caption": 512, "genres": 64}  # a longer line is cut
+GREEDY_FIELDS = frozenset({"language"})  # sampling could pick a language that does not fit the lyrics
 
-Tree = dict[int, "Tree"]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The model chooses one of the tokens `ids` (ascending).
-
-    greedy: always the likeliest. may_end: only if the likeliest token of all is among them; else the text ends here.
-    """
-
-    ids: Tensor
-    greedy: bool = False
-    may_end: bool = False
-    _moved: dict[torch.device, Tensor] = field(default_factory=dict, compare=False, repr=False)
-
-    def on(self, device: torch.device) -> Tensor:
-        if device not in self._moved:
-            self._moved[device] = self.ids.to(device)
-        return self._moved[device]
-
-    def pick(self, given: Tensor, negative: Tensor | None, sampling: Sampling, dice: Dice) -> int | None:
-        """The token chosen by a row's logits [text rows] (and those of its negative prompt), None for an end."""
-        ids = self.on(given.device)
-        if self.may_end and not bool((ids == given.argmax()).any()):
-            return None
-        allowed = given[ids]
-        if negative is not None:
-            allowed = guide(allowed, negative[ids], sampling.guidance)
-        noise = None
-        if sampling.temperature and not self.greedy:
-            noise = dice.roll(len(ids)).to(allowed.device)[None]
-        place = choose(allowed[None], sampling, noise)[0]
-        return int(ids[place])
-
-
-Script = Generator["list[int] | Choice", "int | None", None]
-
-
-class Words:
-    """What kinds of words a vocabulary has: sets of ids that text inside the block is chosen from.
-
-    A word with a newline anywhere but at its end would begin a line unseen, so it is left out; so are backticks
-    (captions in code fences were a habit of the trained text's writer) and control characters, except the tab.
-    """
-
-    def __init__(self, vocabulary: Vocabulary):
-        control = set(vocabulary.control.values())
-        words = {i: piece for i, piece in enumerate(vocabulary.pieces) if piece and i not in control}
-        allowed = {i: piece for i, piece in words.items() if _fits(piece)}
-        self.line_ends = frozenset(i for i, piece in allowed.items() if piece.endswith(b"\n"))
-        self.blanks = frozenset(i for i, piece in allowed.items() if not piece.strip())
-        on_line = {i: piece for i, piece in allowed.items() if i not in self.line_ends}
-        self.inside = _choice(allowed)
-        self.first = _choice(i for i, piece in on_line.items() if piece[:1] == b" " and piece[1:2] not in (b" ", b"\t"))
-        self.visible = _choice(i for i, piece in on_line.items() if piece[:1] not in (b" ", b"\t"))
-        self.next_line = _choice((i for i, piece in allowed.items() if piece[:1] in (b" ", b"\t")), may_end=True)
-        self.lyrics = _choice([*words, vocabulary.turn_end])
-
-    @classmethod
-    def of(cls, vocabulary: Vocabulary) -> Words:
-        """Sorting 150 000 words takes a moment, so the result is kept with its vocabulary."""
-        kept = vars(vocabulary)
-        if "_words" not in kept:
-            kept["_words"] = cls(vocabulary)
-        return kept["_words"]
-
-
-def _fits(piece: bytes) -> bool:
-    return b"`" not in piece and all(byte >= 32 or byte == 9 for byte in piece.removesuffix(b"\n"))
-
-
-def _choice(ids: Iterable[int], may_end: bool = False) -> Choice:
-    return Choice(torch.tensor(sorted(ids), dtype=torch.long), may_end=may_end)
+Tree = dict[int, "Tree"]  # type: ignore[misc]
+Script = Generator["list[int] | TokenChoice", Any, None]  # receives the token of each choice, None for an end
 
 
 class Grammar:
-    """What a planner may think, and what it answers then. One grammar serves any number of rows.
+    """The reasoning block of a planner's answer, and whether lyrics follow. One grammar serves any number of rows.
 
-    given: values by field that are already decided; they are written as they stand, and the rest is chosen in their
-    light. skip: fields left out. then_lyrics: after the block free text follows, up to the end of the turn; otherwise
-    the block is all.
+    fixed: values by field that are already decided. They are written as given, and the model chooses the rest.
+    skip: fields left out.
+    then_lyrics: free text follows the block, until the end of the turn.
 
-    Raises RequestError for a field that does not exist or a value that is empty, CheckpointError for a tokenizer that
-    joins a field's name with its value.
+    Raises CheckpointError for a tokenizer that merges a field's name with its value.
     """
 
     def __init__(
         self,
         vocabulary: Vocabulary,
-        given: Mapping[str, str | int] | None = None,
+        fixed: Mapping[str, str | int] | None = None,
         skip: frozenset[str] = frozenset(),
         then_lyrics: bool = False,
     ):
-        given = dict(given or {})
-        unknown = sorted({*given, *skip} - {*FIELDS})
-        if unknown:
-            raise RequestError(f"the planner has no field {unknown[0]!r}; it has {', '.join(FIELDS)}")
         self.fields = tuple(name for name in FIELDS if name not in skip)
         self.then_lyrics = then_lyrics
         self._vocabulary = vocabulary
-        self._words = Words.of(vocabulary)
+        self._sets = vocabulary.token_sets
         self._newline = vocabulary.encode("\n")
         self._names = {name: vocabulary.encode(f"{name}:") for name in self.fields}
-        self._given = {name: self._value(name, _said(name, given[name])) for name in self.fields if name in given}
-        self._trees = {name: self._tree(name) for name in self.fields if name in VALUES and name not in self._given}
+        self._fixed = {
+            name: self._value(name, str(value)) for name, value in (fixed or {}).items() if name in self.fields
+        }
+        self._trees = {name: self._tree(name) for name in self.fields if name in VALUES and name not in self._fixed}
 
     @property
-    def longest(self) -> int:
-        """No block has more tokens."""
+    def max_tokens(self) -> int:
+        """The length of the longest possible block."""
         frame = 2 + len(self._newline)  # <think>, newline, </think>
-        return frame + sum(len(self._names[name]) + self._longest_value(name) for name in self.fields)
+        return frame + sum(len(self._names[name]) + self._max_value_tokens(name) for name in self.fields)
 
-    def start(self, limit: int) -> State:
-        """A row at its beginning; after the block it may write `limit` tokens of text."""
-        return State(self._script(limit))
+    def start(self, max_lyrics: int) -> GrammarState:
+        """Return the state of a new row. At most `max_lyrics` tokens of free text follow its block."""
+        return GrammarState(self._script(max_lyrics))
 
-    def _longest_value(self, name: str) -> int:
-        if name in self._given:
-            return len(self._given[name])
+    def _max_value_tokens(self, name: str) -> int:
+        if name in self._fixed:
+            return len(self._fixed[name])
         if name in self._trees:
             return _depth(self._trees[name])
-        return LONGEST[name] + len(self._newline)
+        return MAX_TOKENS[name] + len(self._newline)
 
     def _value(self, name: str, value: str) -> list[int]:
-        """The tokens of ` value` and the newline, as they are spelled behind the field's name."""
+        """Return the tokens of ` value` and the newline, as they are spelled after the field's name."""
         head, ids = self._names[name], self._vocabulary.encode(f"{name}: {value}\n")
         if ids[: len(head)] != head:
-            raise CheckpointError(f"the planner's tokenizer joins {name}: with its value; it is not Qwen's")
+            raise CheckpointError(f"tokenizer: {name}: merges with its value; the planner needs Qwen's tokenizer")
         return ids[len(head) :]
 
     def _tree(self, name: str) -> Tree:
@@ -182,63 +104,55 @@ class Grammar:
                 node = node.setdefault(token, {})
         return root
 
-    def _script(self, limit: int) -> Script:
+    def _script(self, max_lyrics: int) -> Script:
         vocabulary = self._vocabulary
         yield [vocabulary.think, *self._newline]
         for name in self.fields:
             yield self._names[name]
-            if name in self._given:
-                yield self._given[name]
+            if name in self._fixed:
+                yield self._fixed[name]
             elif name in self._trees:
-                yield from _walk(self._trees[name], name in GREEDY)
+                yield from _walk(self._trees[name], name in GREEDY_FIELDS)
             else:
-                yield from self._text(LONGEST[name], lines=name == "caption")
+                yield from self._text(MAX_TOKENS[name], multiline=name == "caption")
         yield [vocabulary.think_end]
         if self.then_lyrics:
-            yield from _free(self._words, vocabulary.turn_end, limit)
+            for _ in range(max_lyrics):
+                if (yield self._sets.lyrics) == vocabulary.turn_end:
+                    return
 
-    def _text(self, longest: int, lines: bool) -> Script:
-        """Text of one line, or of several of which all but the first begin with a blank; at least one visible word.
+    def _text(self, max_tokens: int, multiline: bool) -> Script:
+        """Yield choices for text with at least one visible character.
 
-        After a line the model's own likeliest token tells: a blank goes on, anything else means the next field.
+        If the text is `multiline`, further lines begin with white space. After each line the model's likeliest token
+        decides: white space continues the text, any other token ends it.
         """
-        words = self._words
-        token = yield words.first
+        sets = self._sets
+        token = yield sets.first
         count = 1
-        if token in words.blanks:
-            token = yield words.visible
+        if token in sets.blanks:
+            token = yield sets.visible
             count += 1
-        while count < longest:
-            if token in words.line_ends:
-                token = (yield words.next_line) if lines else None
+        while count < max_tokens:
+            if token in sets.line_ends:
+                token = (yield sets.next_line) if multiline else None
                 if token is None:
                     return
             else:
-                token = yield words.inside
+                token = yield sets.inside
             count += 1
-        if token not in words.line_ends:
+        if token not in sets.line_ends:
             yield self._newline
 
 
-def free_text(vocabulary: Vocabulary, limit: int) -> State:
-    """A row without a block: plain words up to the end of the turn, `limit` tokens at most."""
-    return State(_free(Words.of(vocabulary), vocabulary.turn_end, limit))
-
-
-def _free(words: Words, turn_end: int, limit: int) -> Script:
-    for _ in range(limit):
-        if (yield words.lyrics) == turn_end:
-            return
-
-
 def _walk(tree: Tree, greedy: bool) -> Script:
-    """From the root to a leaf; where there is one way it is forced."""
+    """Yield the way from the root to a leaf. A node with one child is forced."""
     while tree:
         if len(tree) == 1:
             token = next(iter(tree))
             yield [token]
         else:
-            token = yield Choice(torch.tensor(sorted(tree), dtype=torch.long), greedy)
+            token = yield TokenChoice.among(tree, greedy)
         tree = tree[token]
 
 
@@ -246,27 +160,21 @@ def _depth(tree: Tree) -> int:
     return 1 + max(map(_depth, tree.values())) if tree else 0
 
 
-def _said(name: str, value: str | int) -> str:
-    line = one_line(str(value))
-    if not line:
-        raise RequestError(f"the planner was given an empty {name}; leave it out to have it chosen")
-    return line
+class GrammarState:
+    """The position of one row in its script.
 
-
-class State:
-    """Where one row stands in its script.
-
-    forced: tokens to append before the next choice, in one go. choice: what comes after them, None at the end.
+    forced: tokens to append before the next choice.
+    choice: the choice after them, or None at the end.
     """
 
     def __init__(self, script: Script):
         self._script = script
         self.forced: list[int] = []
-        self.choice: Choice | None = None
-        self.take(None)
+        self.choice: TokenChoice | None = None
+        self.advance(None)
 
-    def take(self, token: int | None) -> None:
-        """Goes on with the token chosen (None: the choice was to end)."""
+    def advance(self, token: int | None) -> None:
+        """Continue after the chosen token. None means that the choice ended the text."""
         self.forced = []
         try:
             event = self._script.send(token)

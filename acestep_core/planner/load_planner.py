@@ -1,4 +1,4 @@
-"""From a name or path to a planner that is ready to write songs."""
+"""Load the planner, ACE-Step 1.5's 5 Hz LM, from a name or path."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ..callbacks import Callbacks
 from ..checkpoints.build import LoadReport, fill, refusing, tokenizer_folder
 from ..checkpoints.catalog import default_roots
 from ..checkpoints.find import find_planner
 from ..checkpoints.layouts import open_planner
+from ..models.cpu.plugins import install_cpu_plugins
 from ..models.layers import Ops
-from ..models.ops import PlainOps, stored_ops
+from ..models.ops import quantized_ops
 from ..runtime.devices import pick_device, pick_dtype
 from ..runtime.options import default_placement, pick_storage
 from ..runtime.placement import Offload, Placement, Resident
@@ -25,9 +27,9 @@ from .vocabulary import Vocabulary
 
 @dataclass
 class Planner:
-    """The language model that plans songs, its vocabulary, and who places it.
+    """The planner's network, its vocabulary, and its placement on a device.
 
-    origin: what it was loaded from ("planner" for the name or path), and its storage.
+    origin: what it was loaded from, by parameter name of `load_planner` ("planner" is the name or path).
     """
 
     network: PlannerNetwork
@@ -47,30 +49,30 @@ def load_planner(
     models_dir: str | None = None,
     callbacks: Callbacks | None = None,
 ) -> Planner:
-    """The planner of a name from the catalog ("nano", "lm-1.7b", …), or at a path: a folder, or a file of ComfyUI.
+    """Load a planner by catalog name ("nano", "lm-1.7b", …) or path: a model folder, or a single file of ComfyUI.
 
-    storage: "int8" or "fp8", what its layers' matrices are kept in, at half the memory of bfloat16; they compute in
-    `dtype` all the same. tokenizer: a folder with Qwen's, for a single file, where none is found beside it. offload:
-    the planner lives in main memory and visits the device. models_dir: where to look, instead of the default folders.
-    Raises RequestError or CheckpointError.
+    storage: "int8" or "fp8" for the matrices of the layers, at half the memory of bfloat16. They compute in `dtype`.
+    tokenizer: a folder with Qwen's tokenizer, for a single file without one beside it.
+    offload: keep the weights in host memory and copy them to the device when they are used.
+    models_dir: where to look, instead of the default folders.
+
+    Raises RequestError for an option that is not allowed, and CheckpointError for files that are missing or unfit.
     """
-
     device = pick_device(device)
     placement = default_placement(device, offload, callbacks=callbacks)
-    kept = pick_storage(device, storage)
+    storage_dtype = pick_storage(device, storage)
     path, found = find_planner(name_or_path, default_roots(models_dir))
     network, vocabulary, _ = load_planner_network(
         path,
         device="cpu" if isinstance(placement, Offload) else device,
         dtype=pick_dtype(device, "planner", dtype),
         tokenizer=tokenizer if tokenizer is not None else found,
-        ops=PlainOps if kept is None else stored_ops(kept),
+        ops=nn if storage_dtype is None else quantized_ops(storage_dtype),
         callbacks=callbacks,
     )
-    given = {"planner": name_or_path, "storage": storage if kept else None}
-    return Planner(
-        network, vocabulary, placement, {name: str(value) for name, value in given.items() if value is not None}
-    )
+    install_cpu_plugins(network, device)
+    origin = {"planner": str(name_or_path)} | ({"storage": str(storage)} if storage_dtype else {})
+    return Planner(network, vocabulary, placement, origin)
 
 
 def load_planner_network(
@@ -79,16 +81,15 @@ def load_planner_network(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     tokenizer: str | Path | None = None,
-    ops: Ops = PlainOps,
+    ops: Ops = nn,
     callbacks: Callbacks | None = None,
 ) -> tuple[PlannerNetwork, Vocabulary, LoadReport]:
-    """The planner LM from its folder or a ComfyUI file, with its vocabulary. `tokenizer`: as for load_text_encoder."""
-
+    """Load the network and the vocabulary of a planner. See `load_planner` for parameters and errors."""
     path = Path(path)
     source = open_planner(path)
     config = source.config
-    words = Tokenizer.from_folder(tokenizer_folder(path, source, tokenizer))
-    vocabulary = Vocabulary.of(words, config.audio_base, config.audio_codes)
+    text_tokenizer = Tokenizer.from_folder(tokenizer_folder(path, source, tokenizer))
+    vocabulary = Vocabulary.of(text_tokenizer, config.audio_base, config.audio_codes)
     with refusing(source):
         network = PlannerNetwork(config, ops, "meta", dtype)
     return network, vocabulary, fill(network, source, torch.device(device), dtype, callbacks or Callbacks())

@@ -1,6 +1,6 @@
-"""The planner's reasoning block: YAML of up to seven fields, written as in training and read leniently.
+"""The planner's reasoning block: YAML with up to seven fields, written as in training and parsed leniently.
 
-A block is a mapping from field names to values: `bpm`, `duration` and `timesignature` are whole numbers, the rest text.
+A `Block` maps field names to values. `bpm`, `duration` and `timesignature` are whole numbers, the others are text.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import yaml
 
@@ -18,11 +19,15 @@ from ..song.song import MAX_BPM, MIN_BPM, TRAINED_MIN_SECONDS, Metadata, Song
 
 Block = Mapping[str, "str | int"]
 
-# In the order of training, which is also the alphabet's.
-FIELDS = ("bpm", "caption", "duration", "genres", "keyscale", "language", "timesignature")
-# Our names of the fields that are facts of a song.
-_FACTS = {"bpm": "bpm", "keyscale": "key", "timesignature": "time_signature", "language": "language"}
-_FREE = ("caption", "genres")
+FIELDS = ("bpm", "caption", "duration", "genres", "keyscale", "language", "timesignature")  # the order of training
+_METADATA_NAMES = {
+    "bpm": "bpm",
+    "duration": "duration",
+    "keyscale": "key",
+    "language": "language",
+    "timesignature": "time_signature",
+}
+_FREE_TEXT = ("caption", "genres")
 _RANGES = {"bpm": (MIN_BPM, MAX_BPM), "duration": (TRAINED_MIN_SECONDS, MAX_SECONDS)}
 _MISSING = ("", "n/a")
 
@@ -31,13 +36,16 @@ _MISSING = ("", "n/a")
 
 
 def write_block(block: Block) -> str:
-    """The YAML of training: PyYAML's, folded at 80 columns, without a last newline. Nothing for an empty block."""
-    items = {name: _plain(value) for name, value in block.items()}
+    """Return the block as in training: PyYAML's text, folded at 80 columns, without a last newline.
+
+    An empty block is empty text.
+    """
+    items = {name: _scalar(value) for name, value in block.items()}
     return yaml.dump(items, allow_unicode=True, sort_keys=True).strip() if items else ""
 
 
-def _plain(value: str | int) -> str | int:
-    """A number where the text is one; else one line of it."""
+def _scalar(value: str | int) -> str | int:
+    """Return digits as a number, and other text as one line."""
     if isinstance(value, int):
         return value
     text = one_line(value)
@@ -45,31 +53,31 @@ def _plain(value: str | int) -> str | int:
 
 
 def one_line(text: str) -> str:
-    """Line ends become blanks. Other blanks, of which Chinese has its own, are words of the text and stay."""
+    """Replace line ends with spaces. Other white space, such as the Chinese full-width space, stays."""
     return " ".join(text.splitlines()).strip()
 
 
-def given_block(song: Song) -> dict[str, str | int]:
-    """What the user said of the song's facts; the caption is not among them."""
-    return facts_block(song.metadata, sung=bool(song.lyrics.strip()))
+def song_block(song: Song) -> dict[str, str | int]:
+    """Return the block of the metadata that a song has. The caption is not part of the block."""
+    return metadata_block(song.metadata, sung=bool(song.lyrics.strip()))
 
 
-def facts_block(meta: Metadata, sung: bool = True) -> dict[str, str | int]:
-    """Facts by the planner's names; the language only where something is sung.
+def metadata_block(metadata: Metadata, sung: bool = True) -> dict[str, str | int]:
+    """Return the block of the metadata that is set. The language is included if the song is `sung`.
 
-    A duration is told in whole seconds, and never as shorter than any in training: short songs are cut from longer.
+    The duration is in whole seconds and at least the shortest one in training: codes of shorter songs are cut off.
     """
     block: dict[str, str | int] = {}
-    if meta.bpm is not None:
-        block["bpm"] = meta.bpm
-    if meta.duration is not None:
-        block["duration"] = max(TRAINED_MIN_SECONDS, int(meta.duration))
-    if meta.key is not None:
-        block["keyscale"] = meta.key
-    if sung and meta.language not in (None, UNKNOWN):
-        block["language"] = meta.language
-    if meta.time_signature is not None:
-        block["timesignature"] = int(meta.time_signature)
+    if metadata.bpm is not None:
+        block["bpm"] = metadata.bpm
+    if metadata.duration is not None:
+        block["duration"] = max(TRAINED_MIN_SECONDS, int(metadata.duration))
+    if metadata.key is not None:
+        block["keyscale"] = metadata.key
+    if sung and metadata.language is not None and metadata.language != UNKNOWN:
+        block["language"] = metadata.language
+    if metadata.time_signature is not None:
+        block["timesignature"] = int(metadata.time_signature)
     return block
 
 
@@ -77,21 +85,21 @@ def facts_block(meta: Metadata, sung: bool = True) -> dict[str, str | int]:
 
 
 def read_block(text: str) -> dict[str, str | int]:
-    """The known fields of a reasoning block, checked: what is missing, `N/A` or impossible is left out.
+    """Return the known fields of a reasoning block. Missing, `N/A` and impossible values are left out.
 
-    The planner need not write valid YAML (a caption may hold `: ` and ` #`, `language: no` is Norwegian and not false),
-    so lines are read as lines, and YAML only decides what a quoted value means.
+    The planner does not always write valid YAML: captions hold `: ` and ` #`, and `language: no` means Norwegian, not
+    false. So this splits lines itself, and PyYAML only decodes quoted values.
     """
     block: dict[str, str | int] = {}
     for name, lines in _split(text).items():
-        value = _checked(name, _value(name, lines))
+        value = _checked(name, _text(name, lines))
         if value is not None:
             block[name] = value
     return block
 
 
 def _split(text: str) -> dict[str, list[str]]:
-    """The lines of each known field; a field goes on in the lines that are indented."""
+    """Return the lines of each known field. Indented lines continue a field."""
     found: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.split("\n"):
@@ -107,20 +115,20 @@ def _split(text: str) -> dict[str, list[str]]:
     return found
 
 
-def _value(name: str, lines: list[str]) -> str:
+def _text(name: str, lines: list[str]) -> str:
     if lines[0].lstrip().startswith(("'", '"')):
         text = _unquoted("\n".join([f"{name}:{lines[0]}", *lines[1:]]))
         if text is not None:
             return one_line(text)
-    words = [line.strip() for line in (lines if name in _FREE else lines[:1])]
-    return " ".join(word for word in words if word)
+    parts = [line.strip() for line in (lines if name in _FREE_TEXT else lines[:1])]
+    return " ".join(part for part in parts if part)
 
 
 def _unquoted(text: str) -> str | None:
-    """A quoted scalar as YAML understands it; None when it is not closed properly."""
+    """Return a quoted scalar as YAML reads it, or None if the quotes are not closed properly."""
     try:
         (value,) = yaml.load(text, Loader=yaml.BaseLoader).values()
-    # ValueError, OverflowError: a \\U beyond Unicode; AttributeError: no mapping at all.
+    # ValueError, OverflowError: a \\U beyond Unicode; AttributeError: not a mapping.
     except (yaml.YAMLError, ValueError, OverflowError, AttributeError, RecursionError):
         return None
     return value if isinstance(value, str) else None
@@ -129,7 +137,7 @@ def _unquoted(text: str) -> str | None:
 def _checked(name: str, value: str) -> str | int | None:
     if value.lower() in _MISSING:
         return None
-    if name in _FREE:
+    if name in _FREE_TEXT:
         return value
     if name in _RANGES:
         low, high = _RANGES[name]
@@ -140,24 +148,25 @@ def _checked(name: str, value: str) -> str | int | None:
             return min(max(int(number[0]), low), high)
         return int(number[0]) if low <= int(number[0]) <= high else None
     try:
-        fact = getattr(Metadata(**{_FACTS[name]: value}), _FACTS[name])
+        parsed = getattr(block_metadata({name: value}), _METADATA_NAMES[name])
     except RequestError:
         return None
-    # As the planner spelled it: `E♭ major` goes back into its prompt as it came.
-    return int(fact) if name == "timesignature" else fact if name == "language" else value
+    if name == "keyscale":
+        return value  # the planner's own spelling: `E♭ major` returns to its prompt unchanged
+    return int(parsed) if name == "timesignature" else parsed
 
 
 # --- block and song -------------------------------------------------------------------------------------------------
 
 
-def facts_of(block: Block) -> Metadata:
-    """The facts of a block as metadata."""
-    values = {ours: block[theirs] for theirs, ours in _FACTS.items() if theirs in block}
-    return Metadata(duration=block.get("duration"), **values)
+def block_metadata(block: Block) -> Metadata:
+    """Return the fields of a block that are metadata of a song."""
+    values: dict[str, Any] = {ours: block[theirs] for theirs, ours in _METADATA_NAMES.items() if theirs in block}
+    return Metadata(**values)
 
 
-def merge_facts(given: Metadata, planned: Metadata) -> Metadata:
-    """What the user said, and the planner's word for the rest. An `unknown` language counts as not said."""
+def merge_metadata(given: Metadata, planned: Metadata) -> Metadata:
+    """Fill the gaps in the user's metadata with the planner's. The language `unknown` counts as a gap."""
     values = {item.name: getattr(given, item.name) for item in fields(Metadata)}
     for name, value in values.items():
         if value is None or (name == "language" and value == UNKNOWN and planned.language is not None):

@@ -1,7 +1,7 @@
-"""The planner's network: a Qwen3 decoder that writes into a static cache of keys and values.
+"""The planner's network: a Qwen3 decoder with a static KV cache.
 
-Tensor names are the checkpoint's without their `model.` prefix. The output head is the embedding table, and only the
-rows of it that a phase can choose from are ever multiplied: the text's, or the audio codes'.
+Tensor names are the checkpoint's without their `model.` prefix. The output head is the embedding table. Text and audio
+codes each multiply only their own rows of the head.
 
 Axis letters: B rows, P new positions, S cached positions, K key heads, G query heads per key head, D head width,
 h width.
@@ -23,24 +23,24 @@ from ..models.layers import (
     Ops,
     RMSNorm,
     Rotary,
+    TiedHead,
     attend,
     rotary_tables,
     rotate,
     weight_and_bias,
 )
-from ..models.ops import PlainOps, linear
 
-# In float16 the MLPs leave its range: their inner product reaches 85 000 and their output 2 080 000 in the released
-# 1.7B planner. Both are computed this many times smaller. A power of two, so no digit is lost.
+# The MLPs of the released 1.7B planner exceed float16: their inner product reaches 85,000 and their output 2,080,000.
+# In float16 both are computed this many times smaller. A power of two loses no digit.
 FLOAT16_SCALE = 128
-PREFILL = 512  # positions of a prompt computed at a time: bounds working memory, and how long a stop has to wait
-ROOM = 256  # slots by which the cache of a text grows
+PREFILL_CHUNK = 512  # positions of a prompt in one forward: limits working memory and the time until a stop
+CACHE_GROWTH = 256  # slots that the cache of a text grows by
 
 
-class Cache:
-    """Keys and values of every layer for B rows, each [B, K, S, D]; row b fills from slot 0 on.
+class KVCache:
+    """Keys and values of every layer for B rows, each [B, K, S, D].
 
-    A token's slot is its position. What lies beyond a row's length is never read, so it need not be cleared.
+    A token's slot is its position in the row. Attention never reads beyond a row's length, so slots are not cleared.
     """
 
     def __init__(self, config: PlannerConfig, rows: int, capacity: int, device: torch.device, dtype: torch.dtype):
@@ -58,24 +58,26 @@ class Cache:
     def capacity(self) -> int:
         return self.keys[0].shape[2]
 
-    def rows(self, part: slice) -> Cache:
-        """Some of the rows, sharing memory."""
-        view = object.__new__(Cache)
+    def rows(self, part: slice) -> KVCache:
+        """Return a view of some rows, which shares memory."""
+        view = object.__new__(KVCache)
         view.keys, view.values = ([layer[part] for layer in layers] for layers in (self.keys, self.values))
         view.rotary = self.rotary
         return view
 
     def copy_rows(self, sources: list[int], length: int) -> None:
-        """Row b becomes what row sources[b] was, in the first `length` slots."""
+        """Copy the first `length` slots of row sources[b] to row b, for every b."""
         for layer in (*self.keys, *self.values):
             layer[:, :, :length] = layer[sources, :, :length]
 
     def reserve(self, capacity: int) -> None:
-        """Makes room for `capacity` slots, and some more, so that growing slot by slot copies seldom; layer by layer,
-        so that it needs little beside what it makes."""
+        """Grow to at least `capacity` slots, by CACHE_GROWTH or more, so that appending tokens seldom copies.
+
+        Layers grow one after the other, so that only one of them is held twice.
+        """
         if capacity <= self.capacity:
             return
-        more = max(capacity - self.capacity, ROOM)
+        more = max(capacity - self.capacity, CACHE_GROWTH)
         for layers in (self.keys, self.values):
             for i, layer in enumerate(layers):
                 layers[i] = F.pad(layer, (0, 0, 0, more))
@@ -83,22 +85,24 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Window:
-    """What all layers share in one forward: which slots are written, which are seen, and the angles of the new ones."""
+class AttentionWindow:
+    """The inputs of one forward that all layers share."""
 
     rows: Tensor  # [B, 1]
-    slots: Tensor  # [B, P]
-    extent: int  # slots looked at: the first so many
+    slots: Tensor  # [B, P], written by this forward
+    extent: int  # attention covers the first so many slots
     mask: Tensor  # additive, [B, 1, G * P, extent]
     rotary: Rotary  # each [B, 1, P, D / 2]
     query_rotary: Rotary  # each [B, 1, 1, P, D / 2]
 
 
 class CachedAttention(Attention):
-    """Causal grouped-query attention over the cache, to which it adds the new positions first."""
+    """Causal grouped-query attention over the cache."""
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, window: Window) -> Tensor:
-        """x [B, P, h]; keys and values are this layer's cache [B, K, S, D], written to."""
+    def forward(  # type: ignore[override]
+        self, x: Tensor, keys: Tensor, values: Tensor, window: AttentionWindow
+    ) -> Tensor:
+        """Write new positions x [B, P, h] to this layer's cache, keys and values [B, K, S, D], then attend to it."""
         new_keys, new_values = self.keys_values(x)
         keys[window.rows, :, window.slots] = rotate(new_keys, window.rotary).transpose(1, 2)
         values[window.rows, :, window.slots] = new_values.transpose(1, 2)
@@ -107,7 +111,7 @@ class CachedAttention(Attention):
 
 
 class RangedMlp(Mlp):
-    """SwiGLU that in float16 stays within its range: input float16, output float32."""
+    """SwiGLU that does not overflow in float16. For float16 input the output is float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float16:
@@ -117,7 +121,7 @@ class RangedMlp(Mlp):
 
 
 class DecoderLayer(nn.Module):
-    """Pre-norm attention and MLP. The residual stream may be wider (float32) than what the layers compute in."""
+    """Pre-norm attention and MLP. The residual stream may be float32 while both compute in float16."""
 
     def __init__(self, config: PlannerConfig, ops: Ops, device, dtype):
         super().__init__()
@@ -128,18 +132,18 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(width, eps, device, dtype)
         self.mlp = RangedMlp(width, config.intermediate_size, ops, device, dtype)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, window: Window) -> Tensor:
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, window: AttentionWindow) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x).to(keys), keys, values, window)
         return x + self.mlp(self.post_attention_layernorm(x).to(keys))
 
 
 class PlannerNetwork(ComputeDtype, nn.Module):
-    """Token ids to final hidden states, and these to logits.
+    """A Qwen3 decoder from token ids to final hidden states.
 
-    Computes in `dtype` (see ComputeDtype); in float16 the residual stream is float32, as massive activations need it.
+    It computes in `dtype` (see ComputeDtype). In float16 the residual stream is float32: activations are too large.
     """
 
-    def __init__(self, config: PlannerConfig, ops: Ops = PlainOps, device=None, dtype=None):
+    def __init__(self, config: PlannerConfig, ops: Ops = nn, device=None, dtype=None):
         super().__init__()
         self.config = config
         self.embed_tokens = ops.Embedding(config.vocab_size, config.hidden_size, device=device, dtype=dtype)
@@ -148,20 +152,27 @@ class PlannerNetwork(ComputeDtype, nn.Module):
             DecoderLayer(config, inside, device, dtype) for _ in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, device, dtype)
+        self.lm_head = TiedHead()
 
-    def cache(self, rows: int, capacity: int, device: torch.device) -> Cache:
-        return Cache(self.config, rows, capacity, device, self.dtype)
+    def cache(self, rows: int, capacity: int, device: torch.device) -> KVCache:
+        return KVCache(self.config, rows, capacity, device, self.dtype)
 
     def head(self, rows: slice, device: torch.device) -> Tensor:
-        """These rows of the output head [n, h], ready to be multiplied: fetch them once per run, not per token."""
+        """Return some rows of the output head [n, h], on the device. Call it once per run, not per token."""
         like = torch.empty((), device=device, dtype=self.dtype)
         return weight_and_bias(self.embed_tokens, like)[0][rows]
 
-    def forward(self, tokens: Tensor, starts: Tensor, cache: Cache, extent: int) -> Tensor:
-        """Final hidden states [B, P, h] of tokens [B, P] that stand at positions starts [B], starts + 1, ...
+    def logits(self, hidden: Tensor, head: Tensor) -> Tensor:
+        """Return float32 logits [..., n] of hidden states [..., h] over the n rows of `head`."""
+        return self.lm_head(hidden, head).float()
 
-        `extent`: a number of slots, not less than the largest start + P, within the cache. Rows shorter than P are
-        filled up on the right with anything: their later slots are overwritten before they are ever seen.
+    def forward(self, tokens: Tensor, starts: Tensor, cache: KVCache, extent: int) -> Tensor:
+        """Return final hidden states [B, P, h] of tokens [B, P] at positions starts [B], starts + 1, ...
+
+        extent: attention covers so many slots; at least the largest start + P, at most the capacity of the cache.
+
+        Rows shorter than P may be padded on the right with any token. Later tokens overwrite those slots before
+        attention reads them.
         """
         dtype = self.dtype
         window = self._window(tokens, starts, cache, extent)
@@ -170,15 +181,15 @@ class PlannerNetwork(ComputeDtype, nn.Module):
             x = layer(x, keys, values, window)
         return self.norm(x).to(dtype)
 
-    def _window(self, tokens: Tensor, starts: Tensor, cache: Cache, extent: int) -> Window:
+    def _window(self, tokens: Tensor, starts: Tensor, cache: KVCache, extent: int) -> AttentionWindow:
         config = self.config
         rows, new = tokens.shape
         slots = starts[:, None] + torch.arange(new, device=tokens.device)
-        hidden = torch.arange(extent, device=tokens.device) > slots[:, :, None]
-        mask = torch.zeros(hidden.shape, device=tokens.device, dtype=self.dtype).masked_fill_(hidden, float("-inf"))
+        future = torch.arange(extent, device=tokens.device) > slots[:, :, None]
+        mask = torch.zeros(future.shape, device=tokens.device, dtype=self.dtype).masked_fill_(future, float("-inf"))
         groups = config.num_attention_heads // config.num_key_value_heads
         cos, sin = (table[slots][:, None] for table in cache.rotary)
-        return Window(
+        return AttentionWindow(
             rows=torch.arange(rows, device=tokens.device)[:, None],
             slots=slots,
             extent=extent,
@@ -188,18 +199,16 @@ class PlannerNetwork(ComputeDtype, nn.Module):
         )
 
 
-def logits(hidden: Tensor, head: Tensor) -> Tensor:
-    """Float32 logits [..., n] of hidden states [..., h] over n rows of the head."""
-    return linear(hidden, head).float()
+def planner_bytes(config: PlannerConfig, rows: int, tokens: int, itemsize: int, quantized: bool = False) -> int:
+    """Return the bytes that a run needs in addition to the weights: KV cache, sampling and working memory.
 
-
-def planner_bytes(config: PlannerConfig, rows: int, tokens: int, itemsize: int, stored: bool = False) -> int:
-    """What a run needs beside the weights: the cache of `rows` rows (unconditional ones count) of `tokens` tokens each,
-    and the working memory of choosing among the whole vocabulary. `itemsize`: bytes of the compute dtype. `stored`:
-    matrices are kept smaller than that, and one at a time is restored.
+    rows: rows in the batch; guidance doubles them.
+    tokens: tokens of each row.
+    itemsize: bytes per value of the compute dtype.
+    quantized: the weights are stored in fewer bytes, so one matrix at a time is dequantised.
     """
-    cached = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
-    choosing = 6 * 4 * config.vocab_size  # logits, guided, probabilities, sorted with their places, sums
-    prefill = PREFILL * (4 * config.intermediate_size + 8 * config.hidden_size) * itemsize
-    restored = config.hidden_size * config.intermediate_size * itemsize if stored else 0
-    return rows * ((tokens + ROOM) * cached + choosing) + prefill + restored
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
+    sampling = 6 * 4 * config.vocab_size  # logits, guided, probabilities, sorted values and indices, sums
+    prefill = PREFILL_CHUNK * (4 * config.intermediate_size + 8 * config.hidden_size) * itemsize
+    dequantized = config.hidden_size * config.intermediate_size * itemsize if quantized else 0
+    return rows * ((tokens + CACHE_GROWTH) * per_token + sampling) + prefill + dequantized

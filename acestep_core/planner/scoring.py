@@ -1,8 +1,7 @@
-"""How well audio codes say what a song says: the planner's understanding, asked backwards.
+"""Score how well audio codes fit a song, with the planner's understanding prompt.
 
-Given the codes, how likely are the song's caption, lyrics and facts? A part's likelihood is compared with what it is
-without the codes, so that no part wins by being common. Formulas and weights are those of ACE-Step 1.5's own test-time
-scaling.
+The score of a text is its likelihood given the codes, compared with its likelihood without them, so that common text
+does not win. Formulas and weights are those of ACE-Step 1.5's test-time scaling.
 """
 
 from __future__ import annotations
@@ -20,44 +19,48 @@ from ..runtime.phase import phase
 from ..song.codes import Codes
 from ..song.song import Song
 from . import chat_prompts as prompts
-from .functions import CODING, Planned, codes
 from .load_planner import Planner
-from .metadata_text import given_block, write_block
-from .network import PREFILL, Cache, PlannerNetwork, logits
-from .token_sampling import Sampling
+from .metadata_text import Block, song_block, write_block
+from .network import PREFILL_CHUNK, KVCache, PlannerNetwork
+from .planning import CODING, SongPlan, plan_codes
+from .token_sampling import TokenSampling
 from .vocabulary import Vocabulary
 
-CAPTION, LYRICS, METADATA_FIELDS = 0.5, 0.3, 0.2  # weights of the reward, shared anew among the parts that a song has
+CAPTION_WEIGHT, LYRICS_WEIGHT, METADATA_WEIGHT = 0.5, 0.3, 0.2  # scaled to sum to 1 over the parts that a song has
 PMI_SCALE = 0.1
-RECALL = 10  # a token counts when it is among so many likeliest
+RECALL_RANKS = 10  # a token scores if it is among so many likeliest
 STAGE = "score"
-POSITIONS = 64  # tokens whose logits over the whole vocabulary are in memory at a time
+POSITIONS = 64  # tokens whose logits over the whole vocabulary are in memory at once
 
 
 @dataclass(frozen=True)
 class Score:
-    """Each from 0 to 1, higher is better; None for a part that the song does not have.
+    """How well codes fit a song, from 0 to 1. None stands for a part that the song does not have.
 
-    caption, lyrics: how much likelier the codes make them; 0.5 is no difference. facts: how well the codes tell each
-    one, by the planner's field names.
+    caption, lyrics: how much the codes raise the likelihood of the text; 0.5 is no difference.
+    metadata: how well the codes predict each value, by the planner's field names.
     """
 
     caption: float | None
     lyrics: float | None
-    facts: Mapping[str, float] = field(default_factory=dict)
+    metadata: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def reward(self) -> float:
-        """All in one number; 0 when there was nothing to compare."""
-        facts = sum(self.facts.values()) / len(self.facts) if self.facts else None
-        parts = [(CAPTION, self.caption), (LYRICS, self.lyrics), (METADATA_FIELDS, facts)]
+        """The weighted mean of all parts; 0 if the song has none."""
+        metadata = sum(self.metadata.values()) / len(self.metadata) if self.metadata else None
+        parts = [(CAPTION_WEIGHT, self.caption), (LYRICS_WEIGHT, self.lyrics), (METADATA_WEIGHT, metadata)]
         weight = sum(share for share, value in parts if value is not None)
         return sum(share * value for share, value in parts if value is not None) / weight if weight else 0.0
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """Codes and their score. song: what they are the codes of, planned. seed: makes them again."""
+class RankedCodes:
+    """Audio codes and their score.
+
+    seed: generates the codes again.
+    song: the planned song that the codes belong to.
+    """
 
     codes: Codes
     seed: int
@@ -67,46 +70,50 @@ class Ranked:
 
 def best_codes(
     planner: Planner,
-    songs: Song | Planned | Sequence[Planned],
+    songs: Song | SongPlan | Sequence[SongPlan],
     seeds: Sequence[int],
     *,
-    sampling: Sampling = CODING,
-    negative: str = "",
-    legacy: bool = False,
+    sampling: TokenSampling = CODING,
+    negative_prompt: str = "",
     callbacks: Callbacks | None = None,
-) -> list[Ranked]:
-    """Codes for each seed, written in one batch as `codes` does, of one song or of as many plans of it; the best come
-    first."""
-    written = codes(planner, songs, seeds, sampling=sampling, negative=negative, legacy=legacy, callbacks=callbacks)
+) -> list[RankedCodes]:
+    """Return codes for each seed, the best first. The codes are those of `plan_codes`.
+
+    songs: one song, or one plan of the same song for each seed. The scored text is the user's, not the planner's.
+
+    Raises the errors of `plan_codes`.
+    """
+    codes = plan_codes(planner, songs, seeds, sampling=sampling, negative_prompt=negative_prompt, callbacks=callbacks)
     plans = list(songs) if isinstance(songs, Sequence) else [songs] * len(seeds)
-    # What was asked for is what the codes are measured by, not the planner's own words for it.
-    scores = score(planner, written, plans[0] if isinstance(plans[0], Song) else plans[0].asked, callbacks=callbacks)
-    planned = [item if isinstance(item, Song) else item.song for item in plans]
-    ranked = [Ranked(*item) for item in zip(written, seeds, scores, planned, strict=True)]
+    request = plans[0].request if isinstance(plans[0], SongPlan) else plans[0]
+    scores = score_codes(planner, codes, request, callbacks=callbacks)
+    planned = [item.song if isinstance(item, SongPlan) else item for item in plans]
+    ranked = [RankedCodes(*item) for item in zip(codes, seeds, scores, planned, strict=True)]
     return sorted(ranked, key=lambda item: -item.score.reward)
 
 
-def score(
+def score_codes(
     planner: Planner, candidates: Sequence[Codes], song: Song, *, callbacks: Callbacks | None = None
 ) -> list[Score]:
-    """The score of each candidate's codes as codes of `song`."""
+    """Return the score of each candidate as the codes of `song`.
+
+    Raises RequestError for a candidate without codes or a song that exceeds the planner's context, and Cancelled.
+    """
     if not all(candidates):
-        raise RequestError("only audio codes can be scored, and one of the candidates has none")
+        raise RequestError("candidates: one of them has no audio codes; only codes can be scored")
     vocabulary, callbacks = planner.vocabulary, callbacks or Callbacks()
-    targets = _targets(vocabulary, song)
+    texts, values = _text_targets(vocabulary, song), _metadata_targets(vocabulary, song)
     network = planner.network
     with torch.inference_mode(), planner.placement.use(network) as device, phase(STAGE, device, network.dtype):
-        reader = _Reader(network, device, callbacks)
-        prior = reader.read(prompts.understand_prompt(vocabulary, ()), targets.texts)
+        evaluator = _Evaluator(network, device, callbacks)
+        prior = evaluator.measure(prompts.understand_prompt(vocabulary, ()), texts)
         scores = []
-        for done, candidate in enumerate(candidates):
-            found = reader.read(prompts.understand_prompt(vocabulary, candidate), {**targets.texts, **targets.facts})
-            pmi = {
-                name: _sigmoid((found[name].likelihood - prior[name].likelihood) / PMI_SCALE) for name in targets.texts
-            }
-            facts = {name: found[name].recall for name in targets.facts}
-            scores.append(Score(pmi.get("caption"), pmi.get("lyrics"), facts))
-            callbacks.report(STAGE, done + 1, len(candidates))
+        for i, candidate in enumerate(candidates):
+            found = evaluator.measure(prompts.understand_prompt(vocabulary, candidate), {**texts, **values})
+            pmi = {name: _sigmoid((found[name].likelihood - prior[name].likelihood) / PMI_SCALE) for name in texts}
+            recall = {name: found[name].recall for name in values}
+            scores.append(Score(pmi.get("caption"), pmi.get("lyrics"), recall))
+            callbacks.report(STAGE, i + 1, len(candidates))
     return scores
 
 
@@ -114,72 +121,70 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-max(min(x, 500.0), -500.0)))
 
 
-@dataclass(frozen=True)
-class _Targets:
-    """Token ids whose likelihood is asked for, by name."""
-
-    texts: dict[str, list[int]]
-    facts: dict[str, list[int]]
-
-
-def _targets(vocabulary: Vocabulary, song: Song) -> _Targets:
-    def thought(block: Mapping[str, str | int], after: str = "\n") -> list[int]:
-        text = write_block(block)
-        inner = vocabulary.encode(f"\n{text}\n" if text else "\n")
-        return [vocabulary.think, *inner, vocabulary.think_end, *vocabulary.encode(after)]
-
-    texts = {}
+def _text_targets(vocabulary: Vocabulary, song: Song) -> dict[str, list[int]]:
+    """Return the token ids of the caption and the lyrics, if the song has them."""
+    targets = {}
     if song.caption.strip():
-        texts["caption"] = thought({"caption": song.caption})
+        targets["caption"] = _reasoning(vocabulary, {"caption": song.caption})
     if song.lyrics.strip():
-        texts["lyrics"] = thought({}, f"\n# Lyric\n{song.lyrics}\n")
-    return _Targets(texts, {name: thought({name: value}) for name, value in given_block(song).items()})
+        targets["lyrics"] = _reasoning(vocabulary, {}, f"\n# Lyric\n{song.lyrics}\n")
+    return targets
+
+
+def _metadata_targets(vocabulary: Vocabulary, song: Song) -> dict[str, list[int]]:
+    """Return the token ids of each metadata value, by the planner's field names."""
+    return {name: _reasoning(vocabulary, {name: value}) for name, value in song_block(song).items()}
+
+
+def _reasoning(vocabulary: Vocabulary, block: Block, after: str = "\n") -> list[int]:
+    text = write_block(block)
+    inner = vocabulary.encode(f"\n{text}\n" if text else "\n")
+    return [vocabulary.think, *inner, vocabulary.think_end, *vocabulary.encode(after)]
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """likelihood: mean log-probability of the tokens. recall: 1 for a likeliest token, 0.9 for the next, …, mean."""
+class _Measure:
+    """likelihood: mean log-probability of the tokens. recall: mean of 1 for the likeliest token, 0.9 for the next, …"""
 
     likelihood: float
     recall: float
 
 
-class _Reader:
-    """Measures texts after a prompt. The prompt is computed once; each text then takes its place behind it."""
+class _Evaluator:
+    """Measures texts as answers to a prompt. The prompt is computed once; each text overwrites the cache after it."""
 
     def __init__(self, network: PlannerNetwork, device: torch.device, callbacks: Callbacks):
-        self._network, self._device, self._hooks = network, device, callbacks
+        self._network, self._device, self._callbacks = network, device, callbacks
         self._head = network.head(slice(0, network.config.vocab_size), device)
 
-    def read(self, prompt: list[int], texts: Mapping[str, list[int]]) -> dict[str, _Reading]:
-        """What each text would be, were it the answer to `prompt`."""
+    def measure(self, prompt: list[int], texts: Mapping[str, list[int]]) -> dict[str, _Measure]:
         length = len(prompt) + max(map(len, texts.values()), default=0)
-        limit = self._network.config.max_position_embeddings
-        if length > limit:
-            raise RequestError(f"scoring this song takes {length} tokens, and the planner reads at most {limit}")
+        context = self._network.config.max_position_embeddings
+        if length > context:
+            raise RequestError(f"song: scoring takes {length} tokens, and the planner's context holds {context}")
         cache = self._network.cache(1, length, self._device)
         last = self._states(prompt, 0, cache)[:, -1:]
-        return {name: self._reading(last, text, len(prompt), cache) for name, text in texts.items()}
+        return {name: self._measure(last, text, len(prompt), cache) for name, text in texts.items()}
 
-    def _states(self, ids: list[int], start: int, cache: Cache) -> Tensor:
-        """Hidden states [1, P, h] of `ids` from position `start` on."""
+    def _states(self, ids: list[int], start: int, cache: KVCache) -> Tensor:
+        """Return hidden states [1, P, h] of `ids` from position `start` on."""
         states = []
-        for first in range(0, len(ids), PREFILL):
-            self._hooks.check(STAGE)
-            tokens = torch.tensor([ids[first : first + PREFILL]], device=self._device)
-            begin = torch.tensor([start + first], device=self._device)
-            states.append(self._network(tokens, begin, cache, start + first + tokens.shape[1]))
+        for first in range(0, len(ids), PREFILL_CHUNK):
+            self._callbacks.check(STAGE)
+            tokens = torch.tensor([ids[first : first + PREFILL_CHUNK]], device=self._device)
+            position = torch.tensor([start + first], device=self._device)
+            states.append(self._network(tokens, position, cache, start + first + tokens.shape[1]))
         return torch.cat(states, dim=1)
 
-    def _reading(self, last: Tensor, text: list[int], start: int, cache: Cache) -> _Reading:
+    def _measure(self, last: Tensor, text: list[int], start: int, cache: KVCache) -> _Measure:
         states = torch.cat((last, self._states(text, start, cache)[:, :-1]), dim=1)[0]
-        wanted = torch.tensor(text, device=self._device)[:, None]
+        targets = torch.tensor(text, device=self._device)[:, None]
         likelihood, recall = 0.0, 0.0
-        for rows, truth in zip(states.split(POSITIONS), wanted.split(POSITIONS), strict=True):
-            self._hooks.check(STAGE)
-            values = logits(rows, self._head)
-            own = values.gather(1, truth)
-            likelihood += float((own - values.logsumexp(1, keepdim=True)).sum())
-            rank = (values > own).sum(1)
-            recall += float((1 - rank / RECALL).clamp(min=0).sum())
-        return _Reading(likelihood / len(text), recall / len(text))
+        for rows, ids in zip(states.split(POSITIONS), targets.split(POSITIONS), strict=True):
+            self._callbacks.check(STAGE)
+            scores = self._network.logits(rows, self._head)
+            own = scores.gather(1, ids)
+            likelihood += float((own - scores.logsumexp(1, keepdim=True)).sum())
+            rank = (scores > own).sum(1)
+            recall += float((1 - rank / RECALL_RANKS).clamp(min=0).sum())
+        return _Measure(likelihood / len(text), recall / len(text))

@@ -1,13 +1,13 @@
-"""From logits to a token: guidance, temperature, top-k, top-p, and one random number a token.
+"""Turn logits into a token: guidance, temperature, top-k, top-p and random numbers.
 
-Order is the official engine's: masked logits are guided, then tempered, cut to the best k, cut to the nucleus. All of
-it is float32 and has no step that waits for an accelerator.
+The order is that of ACE-Step's own engine: mask, guide, divide by the temperature, apply top-k, apply top-p. All of it
+is float32, and no step waits for an accelerator.
 
-Randomness: every row has its own generator, on the CPU, and every choice takes one number for each token it is among:
-the token whose probability is largest beside its number wins. So a row's result depends neither on its neighbours nor
-on the device, but for rounding, and on that hardly ever: a logit that is off by a millionth changes one choice in a
-million. (A single number, looked up among the summed probabilities, would be cheaper, but each of the 64 000 bounds
-between tokens could slip past it: measured, that was a different song now and then.)
+Every row has a CPU generator, and a choice among n tokens takes n random numbers. The token with the largest ratio of
+probability to number wins (the Gumbel-max trick). A row's result therefore depends neither on other rows nor on the
+device, except for rounding: a logit that is off by a millionth changes one choice in a million. One number per choice
+would be cheaper, but rounding moves each of the 64,000 bounds between cumulative probabilities. Measured, that changed
+songs now and then.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from torch import Tensor
 
 from ..errors import RequestError
 
-FIRST_BEST = 1024  # on a CPU sorting all 64 000 codes takes as long as two layers; these hold the nucleus nearly always
+TOP_SORTED = 1024  # likeliest tokens that a CPU sorts first: they nearly always cover top-p, and all 64,000 take long
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen. Defaults choose freely. Raises RequestError for values out of range.
+class TokenSampling:
+    """How tokens are chosen. The defaults sample from the model's own distribution.
 
-    temperature: below 1 bolder choices are rarer; 0 always takes the likeliest.
-    top_p: only the likeliest tokens that together have this probability; 1 means all.
-    top_k: only the k likeliest tokens; 0 means all.
-    guidance: how far to go from what the negative prompt says beyond the prompt; 1 or less means no guidance, as in the
-        official engine.
+    temperature: values below 1 make unlikely tokens rarer; 0 takes the likeliest token.
+    top_p: nucleus sampling keeps the likeliest tokens up to this summed probability; 1 keeps all.
+    top_k: keeps the k likeliest tokens; 0 keeps all.
+    guidance: classifier-free guidance scale; 1 or less is off, as in ACE-Step's own engine.
+
+    Raises RequestError for a value out of range.
     """
 
     temperature: float = 1.0
@@ -45,55 +46,57 @@ class Sampling:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= highest:
                 allowed = "0 or more" if highest == math.inf else f"from 0 to {highest}"
                 raise RequestError(f"{name} must be a number {allowed}, got {value!r}")
-        if math.inf in (self.temperature, self.guidance) or self.top_k != int(self.top_k):
-            raise RequestError(f"sampling needs finite numbers and a whole top_k, got {self}")
+            if value == math.inf or (name == "top_k" and value != int(value)):
+                raise RequestError(f"{name} must be a {'whole' if name == 'top_k' else 'finite'} number, got {value!r}")
 
     @property
     def guided(self) -> bool:
         return self.guidance > 1
 
 
-def guide(given: Tensor, negative: Tensor, scale: float) -> Tensor:
-    """negative + scale * (given - negative), float32; where either is not finite (ruled out) the result is -inf."""
-    given, negative = given.float(), negative.float()
-    possible = torch.isfinite(given) & torch.isfinite(negative)
-    return torch.lerp(negative, given, scale).masked_fill(~possible, float("-inf"))
+def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Return unconditional + scale * (conditional - unconditional), float32, and -inf where either is not finite."""
+    conditional, unconditional = conditional.float(), unconditional.float()
+    finite = torch.isfinite(conditional) & torch.isfinite(unconditional)
+    return torch.lerp(unconditional, conditional, scale).masked_fill(~finite, float("-inf"))
 
 
-def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Logits [B, n] to the probabilities to sample from, float32; a temperature of 0 is for `choose`."""
-    tempered = logits.float() / sampling.temperature
-    if 0 < sampling.top_k < tempered.shape[-1]:
-        least = tempered.topk(int(sampling.top_k)).values[:, -1:]
-        tempered = tempered.masked_fill(tempered < least, float("-inf"))
-    chances = tempered.softmax(-1)
+def probabilities(logits: Tensor, sampling: TokenSampling) -> Tensor:
+    """Return the float32 probabilities to sample from, for logits [rows, n] and a temperature above 0."""
+    scaled = logits.float() / sampling.temperature
+    if 0 < sampling.top_k < scaled.shape[-1]:
+        least = scaled.topk(int(sampling.top_k)).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < least, float("-inf"))
+    shares = scaled.softmax(-1)
     if sampling.top_p < 1:
-        chances = chances.masked_fill(chances < _least_in_nucleus(chances, sampling.top_p), 0)
-    return chances
+        shares = shares.masked_fill(shares < _least_in_nucleus(shares, sampling.top_p), 0)
+    return shares
 
 
-def _least_in_nucleus(chances: Tensor, top_p: float) -> Tensor:
-    """The smallest probability kept, [B, 1]: a token stays while the likelier ones have less than `top_p` together.
+def _least_in_nucleus(shares: Tensor, top_p: float) -> Tensor:
+    """Return the smallest probability [rows, 1] inside the nucleus.
 
-    Equals stay together, and the likeliest always stays.
+    A token is inside while all likelier tokens sum to less than `top_p`. The likeliest token always is, and equal
+    probabilities are inside or outside together.
     """
-    best = None
-    if chances.device.type == "cpu" and chances.shape[-1] > 4 * FIRST_BEST:
-        best = chances.topk(FIRST_BEST).values
-        if (best.sum(-1) < top_p + 1e-5).any():
-            best = None
-    if best is None:
-        best = chances.sort(descending=True).values
-    likelier = best.cumsum(-1) - best
-    kept = likelier < top_p
-    kept[:, 0] = True
-    return best.masked_fill(~kept, 1).amin(-1, keepdim=True)
+    ordered = None
+    if shares.device.type == "cpu" and shares.shape[-1] > 4 * TOP_SORTED:
+        ordered = shares.topk(TOP_SORTED).values
+        if (ordered.sum(-1) < top_p + 1e-5).any():
+            ordered = None
+    if ordered is None:
+        ordered = shares.sort(descending=True).values
+    likelier = ordered.cumsum(-1) - ordered
+    inside = likelier < top_p
+    inside[:, 0] = True
+    return ordered.masked_fill(~inside, 1).amin(-1, keepdim=True)
 
 
-def choose(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
-    """One index [B] for each row of guided logits [B, n]; `noise` [B, n] comes from each row's Dice.
+def choose_tokens(logits: Tensor, sampling: TokenSampling, noise: Tensor | None) -> Tensor:
+    """Return one index per row [rows] of guided logits [rows, n].
 
-    At temperature 0 it is the likeliest, and no noise is needed.
+    noise: exponential numbers [rows, n] from each row's generator. Without them, or at temperature 0, the likeliest
+    token is taken.
     """
     if noise is None or sampling.temperature == 0:
         return logits.argmax(-1)

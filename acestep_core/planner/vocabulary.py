@@ -1,7 +1,8 @@
-"""The planner's vocabulary: words first, then control tokens, then one row for each audio code.
+"""The planner's vocabulary: text tokens, then control tokens, then one row for each audio code.
 
-The words are an ordinary byte-level BPE and nothing else, so the 65 535 audio tokens that the released tokenizer lists
-are never loaded: their ids are arithmetic. Text never spells a control token or an audio code; these are put in by id.
+The text tokens are an ordinary byte-level BPE. The released tokenizer also lists 65,535 audio tokens, which are never
+loaded, because their ids are arithmetic. Text never encodes to a control token or an audio code. Both are inserted by
+id.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cached_property
 from ..config import CODE_COUNT
 from ..errors import CheckpointError, RequestError
 from ..text.tokenizer import Tokenizer
+from .token_choice import TokenSets
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"
@@ -20,20 +22,21 @@ TURN_END = "<|im_end|>"
 THINK = "<think>"
 THINK_END = "</think>"
 
-# Qwen's base vocabulary and where Qwen3 puts its control tokens after it, 26 in all. Files of Qwen2.5 have the same
-# words, but other names at the last of these ids, so they are not read from there.
-QWEN_WORDS = 151_643
+# Qwen's base vocabulary, and the ids of Qwen3's control tokens after it, 26 in all. Tokenizer files of Qwen2.5 have the
+# same text tokens but other names at the last of these ids, so the ids are not read from a file.
+QWEN_TEXT_TOKENS = 151_643
 QWEN_CONTROL = {END_OF_TEXT: 151_643, TURN_START: 151_644, TURN_END: 151_645, THINK: 151_667, THINK_END: 151_668}
 QWEN_CONTROL_TOKENS = 26
 
-_AUDIO_PREFIX = "<|audio_code_"  # of tokens that a planner's own tokenizer.json lists after the control tokens
+_AUDIO_PREFIX = "<|audio_code_"  # a planner's own tokenizer.json lists these after the control tokens
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids of words, control tokens and audio codes. Make one with `Vocabulary.of`.
+    """Ids of text tokens, control tokens and audio codes. Create it with `Vocabulary.of`.
 
-    audio_base: id of audio code 0. codes: how many there are, from 0 on.
+    audio_base: id of audio code 0.
+    codes: number of audio codes.
     """
 
     tokenizer: Tokenizer
@@ -43,33 +46,34 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, audio_base: int | None = None, codes: int = CODE_COUNT) -> Vocabulary:
-        """The vocabulary over the words of `tokenizer`, whose control tokens the codes follow.
+        """Return the vocabulary of the tokenizer's text and control tokens, followed by the audio codes.
 
-        `audio_base`: where the network has them. Raises CheckpointError when that is elsewhere, or a control token is
-        missing.
+        audio_base: the network's row of audio code 0, if known.
+
+        Raises CheckpointError if the tokenizer has another number of rows, or lacks a control token.
         """
-        control, size = dict(QWEN_CONTROL), QWEN_WORDS + QWEN_CONTROL_TOKENS
-        if tokenizer.text_size != QWEN_WORDS:
-            given = {name: i for name, i in tokenizer.control_ids.items() if not name.startswith(_AUDIO_PREFIX)}
-            missing = [name for name in QWEN_CONTROL if name not in given]
+        control, size = dict(QWEN_CONTROL), QWEN_TEXT_TOKENS + QWEN_CONTROL_TOKENS
+        if tokenizer.text_size != QWEN_TEXT_TOKENS:
+            listed = {name: i for name, i in tokenizer.control_ids.items() if not name.startswith(_AUDIO_PREFIX)}
+            missing = [name for name in QWEN_CONTROL if name not in listed]
             if missing:
-                raise CheckpointError(f"the planner's tokenizer lacks {', '.join(missing)}: it is not a planner's")
-            control, size = {name: given[name] for name in QWEN_CONTROL}, max(given.values()) + 1
+                raise CheckpointError(f"tokenizer lacks the planner's control tokens: {', '.join(missing)}")
+            control, size = {name: listed[name] for name in QWEN_CONTROL}, max(listed.values()) + 1
         if audio_base not in (None, size):
             raise CheckpointError(
-                f"tokenizer and planner do not belong together: the tokenizer has {size} ids of text, the planner "
+                f"tokenizer does not belong to this planner: the tokenizer has {size} text ids, the planner has "
                 f"{audio_base} rows before its audio codes"
             )
         return cls(tokenizer, control, size, codes)
 
     @property
     def text_rows(self) -> int:
-        """Ids below are words or control tokens."""
+        """The number of text and control tokens."""
         return self.audio_base
 
     @property
-    def words(self) -> int:
-        """Ids below are words."""
+    def text_tokens(self) -> int:
+        """The number of text tokens."""
         return self.tokenizer.text_size
 
     @property
@@ -78,7 +82,7 @@ class Vocabulary:
 
     @property
     def turn_end(self) -> int:
-        """Ends a turn, and with it an answer."""
+        """The id of the token that ends an answer."""
         return self.control[TURN_END]
 
     @property
@@ -90,25 +94,30 @@ class Vocabulary:
         return self.control[THINK_END]
 
     @cached_property
+    def token_sets(self) -> TokenSets:
+        """The sets of tokens that a reasoning block allows. Sorting 150,000 tokens takes about 0.3 s, once."""
+        return TokenSets(self.pieces, self.control.values(), self.turn_end)
+
+    @cached_property
     def pieces(self) -> list[bytes]:
-        """The bytes of each word, by id. Takes a moment the first time."""
+        """The bytes of each text token, by id."""
         return self.tokenizer.pieces()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text; whatever it spells, none of them is a control token or a code."""
+        """Return the ids of text. None of them is a control token or an audio code, whatever the text spells."""
         return self.tokenizer.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the words among `ids`."""
-        return self.tokenizer.decode([i for i in ids if i < self.words])
+        """Return the text of the text tokens among `ids`."""
+        return self.tokenizer.decode([i for i in ids if i < self.text_tokens])
 
     def code_ids(self, codes: Sequence[int]) -> list[int]:
-        """Ids of audio codes. Raises RequestError for a code that the model does not have."""
-        wrong = next((code for code in codes if not 0 <= code < self.codes), None)
-        if wrong is not None:
-            raise RequestError(f"audio codes go from 0 to {self.codes - 1} in this planner, got {wrong}")
+        """Return the ids of audio codes. Raises RequestError for a code that the model does not have."""
+        unknown = next((code for code in codes if not 0 <= code < self.codes), None)
+        if unknown is not None:
+            raise RequestError(f"codes: {unknown} is not an audio code; this planner has codes 0 to {self.codes - 1}")
         return [self.audio_base + code for code in codes]
 
     def codes_among(self, ids: Iterable[int]) -> list[int]:
-        """The audio codes among `ids`, in order."""
+        """Return the audio codes among `ids`, in order."""
         return [i - self.audio_base for i in ids if 0 <= i - self.audio_base < self.codes]

@@ -1,0 +1,82 @@
+"""Run the planner on rows and turn its answers into songs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..callbacks import Callbacks
+from ..errors import RequestError
+from ..runtime.phase import phase
+from ..song.song import Song
+from .decode import generate_tokens
+from .decode_batch import CodeRow, TextRow
+from .load_planner import Planner
+from .metadata_text import Block, block_metadata, merge_metadata, read_block
+from .token_sampling import TokenSampling
+from .vocabulary import Vocabulary
+
+_HEADER = re.compile(r"\s*(# Languages\n.*?\n\n)?\s*(# Lyrics?[^\S\n]*(\n|$))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A parsed text answer: the reasoning block and the lyrics after it, which may be empty."""
+
+    block: Block = field(default_factory=dict)
+    lyrics: str = ""
+
+
+def one_per_seed(given: object, seeds: Sequence[int], name: str) -> list[Any]:
+    """Return one item for each seed. A single item serves all seeds. Raises RequestError for other numbers of items."""
+    items = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    if not seeds or len(items) not in (1, len(seeds)):
+        raise RequestError(f"{name}: got {len(items)} for {len(seeds)} seeds; give one for all seeds or one for each")
+    return items * len(seeds) if len(items) == 1 else items
+
+
+def run_planner(
+    planner: Planner,
+    rows: Sequence[CodeRow] | Sequence[TextRow],
+    sampling: TokenSampling,
+    stage: str,
+    callbacks: Callbacks | None,
+) -> list[list[int]]:
+    """Return the token ids of each row, computed where the planner's placement puts it."""
+    if not rows:
+        return []
+    callbacks = callbacks or Callbacks()
+    callbacks.check(stage)
+    with planner.placement.use(planner.network) as device, phase(stage, device, planner.network.dtype):
+        return generate_tokens(
+            planner.network,
+            planner.vocabulary,
+            rows,
+            sampling=sampling,
+            callbacks=callbacks,
+            device=device,
+            stage=stage,
+        )
+
+
+def parse_answer(vocabulary: Vocabulary, ids: Sequence[int]) -> Answer:
+    """Split an answer at the control token. Text that looks like the control token stays text."""
+    end = ids.index(vocabulary.think_end) if vocabulary.think_end in ids else len(ids)
+    rest = list(ids[end + 1 :])
+    if vocabulary.turn_end in rest:
+        rest = rest[: rest.index(vocabulary.turn_end)]
+    return Answer(read_block(vocabulary.decode(ids[:end])), clean_lyrics(vocabulary.decode(rest)))
+
+
+def clean_lyrics(text: str) -> str:
+    """Remove the headings that the planner writes before lyrics."""
+    header = _HEADER.match(text)
+    return text[header.end() if header else 0 :].strip()
+
+
+def fill_gaps(song: Song, block: Block) -> Song:
+    """Return the song with the planner's caption, if there is one, and with its metadata in the gaps."""
+    caption = str(block.get("caption", "")) or song.caption
+    return replace(song, caption=caption, metadata=merge_metadata(song.metadata, block_metadata(block)))

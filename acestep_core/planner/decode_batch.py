@@ -1,0 +1,150 @@
+"""Rows to decode, and the KV cache that they share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..callbacks import Callbacks
+from ..errors import NonFiniteError
+from .decode_graph import round_up_slots
+from .grammar import Grammar
+from .network import PREFILL_CHUNK, PlannerNetwork
+from .token_sampling import TokenSampling
+from .vocabulary import Vocabulary
+
+log = logging.getLogger("acestep")
+
+
+@dataclass(frozen=True)
+class CodeRow:
+    """An answer of exactly `count` audio codes.
+
+    prompt, negative_prompt: token ids. Guidance moves away from the negative prompt.
+    seed: decides every choice of this row, independently of other rows.
+    """
+
+    prompt: list[int]
+    seed: int
+    count: int
+    negative_prompt: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """An answer of text that `grammar` allows. See CodeRow for the other fields.
+
+    max_lyrics: the most tokens of free text after the reasoning block. Training lyrics have up to 4096.
+    """
+
+    prompt: list[int]
+    seed: int
+    grammar: Grammar
+    negative_prompt: list[int] | None = None
+    max_lyrics: int = 4096
+
+
+@dataclass(frozen=True)
+class DecodeRun:
+    """The settings of one decoding run. `stage` is its name in progress reports and in the log."""
+
+    network: PlannerNetwork
+    vocabulary: Vocabulary
+    sampling: TokenSampling
+    callbacks: Callbacks
+    device: torch.device
+    stage: str
+    graphs: bool
+
+    def check(self) -> None:
+        self.callbacks.check(self.stage)
+
+    def report(self, step: int, total: int, tokens: int) -> None:
+        self.callbacks.report(self.stage, step, total, tokens=tokens)
+
+    def require_finite(self, finite: bool) -> None:
+        if not finite:
+            raise NonFiniteError(
+                f"planner: NaN or infinity in {self.network.dtype}; use bfloat16 or float32. If that is no help, the "
+                "file may be damaged: download it again"
+            )
+
+    def log_speed(self, kind: str, tokens: int, rows: int, prefill: float, seconds: float) -> None:
+        """Log the speed of a finished group of rows. Both times are in seconds; `prefill` is that of the prompts."""
+        log.info(
+            "%s: %d tokens of %s in %d rows: %.2f s, %.1f tokens/s, after %.2f s for the prompts, %s, %s",
+            self.stage,
+            tokens,
+            kind,
+            rows,
+            seconds,
+            tokens / max(seconds, 1e-9),
+            prefill,
+            self.device,
+            str(self.network.dtype).removeprefix("torch."),
+        )
+
+
+def all_prompts(rows: Sequence[CodeRow] | Sequence[TextRow], guided: bool) -> list[list[int]]:
+    """Return the prompts of all rows. If `guided`, their negative prompts follow."""
+    negative = [row.negative_prompt for row in rows if row.negative_prompt] if guided else []
+    return [row.prompt for row in rows] + negative
+
+
+class DecodeBatch:
+    """Rows in one KV cache.
+
+    lengths: the number of tokens of each row.
+    hidden: the final hidden state of each row's last token, [rows, h].
+    """
+
+    def __init__(self, run: DecodeRun, prompts: list[list[int]], spare: int):
+        """Compute the prompts. The cache gets `spare` slots more than the longest one needs."""
+        self._run = run
+        self.lengths = [len(prompt) for prompt in prompts]
+        self.cache = run.network.cache(len(prompts), max(self.lengths) + spare, run.device)
+        self.hidden = self._prefill(prompts)
+
+    def _prefill(self, prompts: list[list[int]]) -> Tensor:
+        """Compute each different prompt once and alone, so without padding, and copy the cache of equal ones."""
+        different = list(dict.fromkeys(map(tuple, prompts)))
+        hidden = torch.cat([self._prefill_row(row, list(prompt)) for row, prompt in enumerate(different)])
+        sources = [different.index(tuple(prompt)) for prompt in prompts]
+        if sources != list(range(len(prompts))):
+            self.cache.copy_rows(sources, max(self.lengths))
+        return hidden[sources]
+
+    def _prefill_row(self, row: int, prompt: list[int]) -> Tensor:
+        run, cache = self._run, self.cache.rows(slice(row, row + 1))
+        for start in range(0, len(prompt), PREFILL_CHUNK):
+            run.check()
+            tokens = torch.tensor([prompt[start : start + PREFILL_CHUNK]], device=run.device)
+            position = torch.tensor([start], device=run.device)
+            hidden = run.network(tokens, position, cache, start + tokens.shape[1])
+        return hidden[:, -1]
+
+    def forward(self, tokens: Tensor, starts: Tensor, extent: int) -> Tensor:
+        """Return final hidden states [rows, P, h] of tokens [rows, P] at positions from `starts` [rows] on.
+
+        Attention covers the first `extent` slots of the cache.
+        """
+        return self._run.network(tokens, starts, self.cache, extent)
+
+    def extent(self, length: int) -> int:
+        """Return the number of slots that attention covers for rows of up to `length` tokens."""
+        return length if self._run.device.type == "cpu" else round_up_slots(length, self.cache.capacity)
+
+    def append(self, tokens: list[list[int]]) -> None:
+        """Append its own tokens to each row. The hidden state of a row without new tokens is meaningless."""
+        device, longest = self._run.device, max(map(len, tokens))
+        length = max(self.lengths) + longest
+        self.cache.reserve(length)
+        padded = torch.tensor([new + [0] * (longest - len(new)) for new in tokens], device=device)
+        hidden = self.forward(padded, torch.tensor(self.lengths, device=device), self.extent(length))
+        last = torch.tensor([max(len(new), 1) - 1 for new in tokens], device=device)
+        self.hidden = hidden[torch.arange(len(tokens), device=device), last]
+        self.lengths = [length + len(new) for length, new in zip(self.lengths, tokens, strict=True)]

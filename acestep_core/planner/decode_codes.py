@@ -1,0 +1,104 @@
+"""Decode rows of audio codes. Their number is known, so the host never waits for a token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+import torch
+from torch import Tensor
+
+from ..runtime.cuda_graphs import Pace, can_capture
+from .decode_batch import CodeRow, DecodeBatch, DecodeRun, all_prompts
+from .decode_graph import CapturedStep
+from .rng import draw_uniform, to_exponential
+from .token_sampling import choose_tokens, guide
+
+CHECK_EVERY = 32  # codes between two checks that all logits were finite
+
+
+class CodeLoop:
+    """The state of rows that receive codes: tensors on the device, changed in place by each step.
+
+    codes: the codes so far, [rows, longest count].
+    """
+
+    def __init__(self, run: DecodeRun, batch: DecodeBatch, counts: list[int], guided: bool, numbers: Iterator[Tensor]):
+        base, device = run.vocabulary.audio_base, run.device
+        self._run, self._batch, self._guided, self._base = run, batch, guided, base
+        self._head = run.network.head(slice(base, base + run.vocabulary.codes), device)
+        self._numbers = numbers
+        self._uniform = next(numbers).to(device, copy=True)
+        self._starts = torch.tensor(batch.lengths, device=device)
+        self._tokens = torch.zeros_like(self._starts)
+        self._index = torch.zeros(1, dtype=torch.long, device=device)
+        self._finite = torch.ones((), dtype=torch.bool, device=device)
+        self._finite_copy = torch.ones((), dtype=torch.bool, pin_memory=device.type == "cuda")
+        self._finite_on_host = self._finite_copy.numpy()  # shares the memory: reading it does not wait for the GPU
+        self.codes = torch.zeros(len(counts), max(counts), dtype=torch.long, device=device)
+        self._choose(batch.hidden)
+
+    def draw(self) -> None:
+        """Start to copy the random numbers of the next code to the device."""
+        self._uniform.copy_(next(self._numbers), non_blocking=True)
+
+    def step(self, extent: int) -> None:
+        """Add a code to every row. Attention covers the first `extent` slots of the cache."""
+        hidden = self._batch.forward(self._tokens[:, None], self._starts, extent)[:, 0]
+        self._starts += 1
+        self._choose(hidden)
+
+    def _choose(self, hidden: Tensor) -> None:
+        scores = self._run.network.logits(hidden, self._head)
+        self._finite &= torch.isfinite(scores).all()
+        if self._guided:
+            conditional, unconditional = scores.chunk(2)
+            scores = guide(conditional, unconditional, self._run.sampling.guidance)
+        chosen = choose_tokens(scores, self._run.sampling, to_exponential(self._uniform))
+        self.codes.index_copy_(1, self._index, chosen[:, None])
+        self._tokens.copy_((chosen + self._base).repeat(len(self._tokens) // len(chosen)))
+        self._index += 1
+
+    def check_last_report(self) -> None:
+        """Raise NonFiniteError if logits were not finite before the last report, without waiting for the device.
+
+        The report requested now arrives later.
+        """
+        self._finite_copy.copy_(self._finite, non_blocking=True)
+        self._run.require_finite(bool(self._finite_on_host))
+
+    def require_finite(self) -> None:
+        """Raise NonFiniteError if logits were not finite. Waits for the device."""
+        self._run.require_finite(bool(self._finite))
+
+
+def decode_codes(run: DecodeRun, rows: Sequence[CodeRow], guided: bool) -> list[list[int]]:
+    """Return the token ids of each row's audio codes."""
+    counts = [row.count for row in rows]
+    count, started = max(counts), time.perf_counter()
+    batch = DecodeBatch(run, all_prompts(rows, guided), spare=count)
+    prefilled, pace = time.perf_counter(), Pace(run.device)
+    seeds, device = [row.seed for row in rows] if run.sampling.temperature else [], run.device.type
+    numbers = draw_uniform(seeds, run.vocabulary.codes, count, ahead=device != "cpu", pinned=device == "cuda")
+    with closing(numbers):
+        loop = CodeLoop(run, batch, counts, guided, numbers)
+        loop.require_finite()
+        run.report(1, count, len(rows))
+        step = loop.step
+        if run.graphs and can_capture(run.device, run.network):
+            step = CapturedStep(step, run.device)
+        length = max(batch.lengths)
+        for i in range(1, count):
+            run.check()
+            loop.draw()
+            step(batch.extent(length + i))
+            pace()
+            run.report(i + 1, count, sum(min(each, i + 1) for each in counts))
+            if i % CHECK_EVERY == 0:
+                loop.check_last_report()
+    loop.require_finite()
+    base = run.vocabulary.audio_base
+    answers = [[base + code for code in codes[:n]] for codes, n in zip(loop.codes.tolist(), counts, strict=True)]
+    run.log_speed("codes", sum(counts), len(rows), prefilled - started, time.perf_counter() - prefilled)
+    return answers
