@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from .callbacks import Callbacks
 from .errors import CheckpointError
 from .models.compiling import compile_parts
+from .models.cpu.plugins import install_cpu_plugins
 from .models.model import AceStepModel
 from .models.oobleck import OobleckVAE
-from .models.ops import CastOps, PlainOps, stored_ops
+from .models.ops import CastOps, quantized_ops
 from .runtime.devices import Precision, pick_device
 from .runtime.options import default_placement, pick_compile, pick_graphs, pick_storage
 from .runtime.placement import Offload, Placement, Resident
@@ -100,7 +102,7 @@ def load_model(
         device=home,
         dtype=precision.dit,
         variant=variant,
-        ops=PlainOps if kept is None else stored_ops(kept),
+        ops=nn if kept is None else quantized_ops(kept),
         encoder_ops=CastOps if precision.condition != precision.dit else None,
         callbacks=callbacks,
     )
@@ -109,6 +111,8 @@ def load_model(
     )
     check_widths(network, text_encoder_model)
     vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, callbacks=callbacks)
+    for part in (network, vae_model):
+        install_cpu_plugins(part, device)
     with placement.use(vae_model):
         ensure_silence(network, vae_model, callbacks)
     if compile:

@@ -98,7 +98,7 @@ def counted(peak: float, bandwidth: float):
         counter.add(2 * pairs * (query.shape[-1] + value.shape[-1]), (query, key, value, result))
         return result
 
-    made = [(F, "scaled_dot_product_attention", fused), (F, "rms_norm", fused_norm), (snake, "stepwise", fused_snake)]
+    made = [(F, "scaled_dot_product_attention", fused), (F, "rms_norm", fused_norm), (snake, "eager_snake", fused_snake)]
     with ExitStack() as stack:
         for owner, name, function in made:
             stack.enter_context(mock.patch.object(owner, name, function))

@@ -20,10 +20,10 @@ import torch
 from torch import nn
 
 from acestep_core.config import FRAME_RATE, ModelConfig, TextEncoderConfig, VAEConfig
-from acestep_core.models.layers import Layers
+from acestep_core.models.layers import LayerStack
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
-from acestep_core.models.ops import CastLinear, StoredLinear, stored_ops
+from acestep_core.models.ops import CastLinear, QuantizedLinear, quantized_ops
 from acestep_core.runtime.options import STORAGE
 from acestep_core.runtime.placement import tensors_of
 
@@ -70,16 +70,16 @@ def size(module: nn.Module) -> int:
 
 def streamed_size(module: nn.Module) -> int:
     """What `streaming.Stream` has on the device at once: two layers of the widest stack, and all that is no layer."""
-    stacks = [part for part in module.modules() if isinstance(part, Layers)]
+    stacks = [part for part in module.modules() if isinstance(part, LayerStack)]
     at_once = max((sum(sorted(map(size, stack))[-2:]) for stack in stacks), default=0)
     return size(module) - sum(map(size, stacks)) + at_once
 
 
 def network(config: ModelConfig, dtype: torch.dtype, storage: str | None) -> AceStepModel:
-    ops = stored_ops(STORAGE[storage]) if storage in STORAGE else nn if storage is None else _CastOps
+    ops = quantized_ops(STORAGE[storage]) if storage in STORAGE else nn if storage is None else _CastOps
     made = AceStepModel(config, ops, "meta", dtype, encoder_ops=nn).eval().requires_grad_(False)
     for module in made.modules():
-        if isinstance(module, StoredLinear):
+        if isinstance(module, QuantizedLinear):
             module.store(module.weight)
         elif isinstance(module, CastLinear):
             module.to(torch.float8_e4m3fn)

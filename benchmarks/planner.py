@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from acestep_core.config import PlannerConfig
-from acestep_core.models.ops import StoredLinear, stored_ops
+from acestep_core.models.ops import QuantizedLinear, quantized_ops
 from acestep_core.planner import decode
 from acestep_core.planner.decode import Row, Ways, generate
 from acestep_core.planner.network import PlannerNetwork
@@ -61,10 +61,10 @@ def ours(config: PlannerConfig, device: torch.device, dtype: torch.dtype) -> Pla
 def stored(network: PlannerNetwork, kind: torch.dtype) -> PlannerNetwork:
     """The same, its layers' matrices in that dtype; what is not one of these is shared."""
     with torch.device("meta"):
-        copy = PlannerNetwork(network.config, stored_ops(kind))
+        copy = PlannerNetwork(network.config, quantized_ops(kind))
     copy.load_state_dict(network.state_dict(), assign=True, strict=False)
     for module in copy.modules():
-        if isinstance(module, StoredLinear):
+        if isinstance(module, QuantizedLinear):
             module.store(module.weight)
     return copy.eval()
 

@@ -25,7 +25,7 @@ from ..errors import CheckpointError
 from ..models.layers import Ops
 from ..models.model import AceStepModel
 from ..models.oobleck import OobleckVAE
-from ..models.ops import PlainOps, StoredLinear
+from ..models.ops import QuantizedLinear
 from .catalog import Kind, Variant
 from .keymaps import to_stable_audio
 from .layouts import (
@@ -84,7 +84,7 @@ def load_network(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     variant: str | None = None,
-    ops: Ops = PlainOps,
+    ops: Ops = nn,
     encoder_ops: Ops | None = None,
     callbacks: Callbacks | None = None,
 ) -> tuple[AceStepModel, LoadReport]:
@@ -118,7 +118,7 @@ def load_vae(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    ops: Ops = PlainOps,
+    ops: Ops = nn,
     callbacks: Callbacks | None = None,
 ) -> tuple[OobleckVAE, LoadReport]:
     """The VAE from its folder, a diffusers folder, a file in diffusers' or stable-audio-tools' names, or an all-in-one
@@ -281,7 +281,7 @@ def _place(
     """Reads one tensor into its layer, which may keep it in another form."""
     parent, _, leaf = name.rpartition(".")
     owner, tensor = module.get_submodule(parent), _tensor(weight, shape, dtype, device)
-    if leaf == "weight" and isinstance(owner, StoredLinear):
+    if leaf == "weight" and isinstance(owner, QuantizedLinear):
         owner.store(tensor)
     else:
         setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))

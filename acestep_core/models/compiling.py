@@ -1,8 +1,6 @@
-"""torch.compile, for the parts that are most of a network and take one compilation for all of their kind."""
+"""torch.compile for the layers and activations, which are most of a network."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -10,22 +8,20 @@ from torch import nn
 from .dit import DiTLayer
 from .snake import Snake
 
-# All layers are one piece of code to torch, which by default compiles it for eight kinds of song (with a window and
-# without, guided, of several lengths) and after that runs every new kind uncompiled.
-KINDS = 64
+# All layers share one code object. By default torch compiles it for eight kinds of input (windowed or not, guided or
+# not, several lengths) and then runs any new kind uncompiled.
+RECOMPILE_LIMIT = 64
 
 
 def compile_parts(*networks: nn.Module, **options: object) -> None:
-    """Layers of a diffusion transformer and activations of an autoencoder run compiled from their next call on.
+    """Let DiT layers and Snake activations run compiled from their next call on.
 
-    `options` are torch.compile's. Weights and their names stay what they are. Torch has no limit of recompilations for
-    some code alone: it is raised for the process.
+    options: those of torch.compile. Weights and their names do not change. The limit of recompilations is raised for
+    the whole process, as torch has no finer one.
     """
     limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"  # torch < 2.7
-    setattr(torch._dynamo.config, limit, max(KINDS, getattr(torch._dynamo.config, limit)))
-    for part in _parts(*networks):
-        part.compile(**options)
-
-
-def _parts(*networks: nn.Module) -> Iterator[nn.Module]:
-    return (part for network in networks for part in network.modules() if isinstance(part, DiTLayer | Snake))
+    setattr(torch._dynamo.config, limit, max(RECOMPILE_LIMIT, getattr(torch._dynamo.config, limit)))
+    for network in networks:
+        for part in network.modules():
+            if isinstance(part, DiTLayer | Snake):
+                part.compile(**options)

@@ -1,4 +1,4 @@
-"""The condition encoder: caption states, lyric embeddings and reference latents become the rows the DiT attends to."""
+"""The condition encoder: caption, lyrics and timbre references become the rows that the DiT attends to."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .layers import ComputeDtype, Encoder, Ops
-from .ops import PlainOps
 
 
 class TimbreEncoder(Encoder):
-    """Reference latents [N, frames, 64] to one vector each, [N, width]: row 0 after the layers.
+    """Encodes each reference to one vector, which is row 0 after the layers.
 
-    XL checkpoints read it at a learned row put before the frames. The others read it at the first frame; they carry the
-    same weight, unused.
+    XL checkpoints put a learned row before the frames. The others read the first frame; their learned row is unused.
     """
 
     def __init__(self, config: ModelConfig, ops: Ops, device, dtype):
@@ -25,16 +23,17 @@ class TimbreEncoder(Encoder):
         self.special_token = nn.Parameter(torch.zeros(1, 1, config.encoder_hidden_size, device=device, dtype=dtype))
 
     def forward(self, latents: Tensor) -> Tensor:
+        """Encode reference latents [N, frames, 64] to [N, width]."""
         rows = self.embed_tokens(latents)
         if self.config.is_xl:
             rows = torch.cat((self.special_token.to(rows).expand(len(rows), -1, -1), rows), dim=1)
         return self.transform(rows)[:, 0]
 
 
-class ConditionEncoder(ComputeDtype, nn.Module):
-    """Encodes items unpadded: every row of an input is a real token. `stack_conditions` makes a batch of several."""
+class ConditionEncoder(ComputeDtype):
+    """Encodes unpadded songs: every row of an input is a real token. `stack_conditions` batches the results."""
 
-    def __init__(self, config: ModelConfig, ops: Ops = PlainOps, device=None, dtype=None):
+    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None):
         super().__init__()
         width = config.encoder_hidden_size
         self.text_projector = ops.Linear(config.text_hidden_dim, width, bias=False, device=device, dtype=dtype)
@@ -44,20 +43,21 @@ class ConditionEncoder(ComputeDtype, nn.Module):
         self.timbre_encoder = TimbreEncoder(config, ops, device, dtype)
 
     def forward(self, text: Tensor, lyrics: Tensor, timbre: Tensor) -> Tensor:
-        """The condition [B, Ll + R + Lt, width], in the order lyrics, references, text.
+        """Return the condition [B, Ll + R + Lt, width], in the order lyrics, references, text.
 
-        `text` [B, Lt, 1024] are the caption's hidden states, `lyrics` [B, Ll, 1024] token embeddings, `timbre`
-        [B, R, frames, 64] the latents of R references.
+        text: hidden states of the caption, [B, Lt, 1024].
+        lyrics: token embeddings, [B, Ll, 1024].
+        timbre: latents of R references, [B, R, frames, 64].
         """
         text, lyrics, timbre = (x.to(self.dtype) for x in (text, lyrics, timbre))
-        voices = self.timbre_encoder(timbre.flatten(0, 1)).unflatten(0, timbre.shape[:2])
-        return torch.cat((self.lyric_encoder(lyrics), voices, self.text_projector(text)), dim=1)
+        references = self.timbre_encoder(timbre.flatten(0, 1)).unflatten(0, timbre.shape[:2])
+        return torch.cat((self.lyric_encoder(lyrics), references, self.text_projector(text)), dim=1)
 
 
 def stack_conditions(items: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Conditions [1, S_i, width] as one batch [B, S, width] and its mask [B, S], True where real.
+    """Pad conditions [1, S_i, width] to one batch [B, S, width], and return it with its mask [B, S].
 
-    Equal lengths need no mask: it is None.
+    The mask is True where a row is real. It is None if all lengths are equal.
     """
     lengths = [item.shape[1] for item in items]
     longest = max(lengths)

@@ -1,6 +1,6 @@
-"""The diffusion transformer: predicts the velocity (noise - data) of a song's latents at time t, 1 = noise, 0 = data.
+"""The diffusion transformer. It predicts the velocity (noise - data) of latents at time t, from 1 (noise) to 0 (data).
 
-`prepare` does once per song what does not depend on the step; `forward` is one step.
+`prepare` computes once per song what does not depend on the step; `forward` is one step.
 
 Axis letters: B songs, T latent frames, P = ceil(T / 2) patches, S condition rows, h width.
 """
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .layers import (
-    Attend,
     Attention,
+    AttentionFunction,
     Band,
     ComputeDtype,
-    Layers,
+    LayerStack,
     Mlp,
     Ops,
     RMSNorm,
@@ -30,7 +30,6 @@ from .layers import (
     rotary_tables,
     weight_and_bias,
 )
-from .ops import PlainOps, fast_products
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,19 @@ class TimeState:
 
 @dataclass(frozen=True)
 class CrossState:
-    """What one layer's cross-attention needs: keys and values [B, K, S, D]; what it adds to unconditional rows."""
+    """Input of one layer's cross-attention: keys and values [B, K, S, D].
+
+    null: added to unconditional rows instead of attention, [1, 1, h].
+    """
 
     keys: Tensor
     values: Tensor
-    null: Tensor | None  # [1, 1, h]
+    null: Tensor | None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything about a batch of songs that stays the same from step to step. Made by `DiT.prepare`."""
+    """Everything about a batch of songs that stays the same from step to step. `DiT.prepare` makes it."""
 
     frames: int
     patches: Tensor  # context half of the patch embedding, bias included, [B, P, h]
@@ -79,7 +81,7 @@ class TimeEmbedding(nn.Module):
         self.time_proj = ops.Linear(width, 6 * width, device=device, dtype=dtype)
 
     def forward(self, t: Tensor, dtype: torch.dtype) -> TimeState:
-        """t [B]. The angles need float32: in bfloat16 1000 t would be off by up to two."""
+        """Embed t [B]. The angles need float32: in bfloat16, 1000 t would be off by up to two."""
         index = torch.arange(self.frequencies, device=t.device, dtype=torch.float32)
         angles = 1000 * t.float()[:, None] * torch.exp(-math.log(10_000) / self.frequencies * index)
         waves = torch.cat((angles.cos(), angles.sin()), dim=-1).to(dtype)
@@ -89,7 +91,7 @@ class TimeEmbedding(nn.Module):
 
 
 class DiTLayer(nn.Module):
-    """Self-attention and MLP, both modulated and gated by time; between them plain cross-attention."""
+    """Self-attention, cross-attention and MLP. Time modulates and gates the first and the last."""
 
     def __init__(self, config: ModelConfig, ops: Ops, device, dtype):
         super().__init__()
@@ -111,115 +113,121 @@ class DiTLayer(nn.Module):
         band: Band | None,
         cross: CrossState,
         mask: Tensor | None,
-        by: Attend | None = None,
+        attention: AttentionFunction | None = None,
     ) -> Tensor:
         """x [B, P, h], modulation [B, 6, h]. Rows of x beyond the condition's batch are unconditional."""
         modulation = self.scale_shift_table.to(modulation) + modulation
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.split(1, dim=1)
-        attended = self.self_attn(self.self_attn_norm.modulated(x, shift, scale), rotary, band, by)
+        shift, scale, gate, *mlp_modulation = modulation.split(1, dim=1)
+        attended = self.self_attn(self.self_attn_norm.modulated(x, shift, scale), rotary, band, attention)
         x = torch.addcmul(x, attended, gate.to(x))
+        return self.positionwise(x, mlp_modulation, cross, mask, attention)
 
-        def finish(x: Tensor) -> Tensor:
-            x = self._cross(x, cross, mask, by)
-            fed = self.mlp(self.mlp_norm.modulated(x, mlp_shift, mlp_scale))
-            return torch.addcmul(x, fed, mlp_gate.to(x))
+    def positionwise(
+        self,
+        x: Tensor,
+        mlp_modulation: Sequence[Tensor],
+        cross: CrossState,
+        mask: Tensor | None,
+        attention: AttentionFunction | None,
+    ) -> Tensor:
+        """Cross-attention and MLP, whose result at a position depends on x [B, P, h] at that position alone."""
+        x = self._cross(x, cross, mask, attention)
+        shift, scale, gate = mlp_modulation
+        return torch.addcmul(x, self.mlp(self.mlp_norm.modulated(x, shift, scale)), gate.to(x))
 
-        restored = self.mlp.up_proj.weight.dtype != x.dtype  # at each use, so the fewer of them the better
-        turns = -(-x.shape[1] // rows_at_a_time(x.shape[2]))
-        if x.device.type != "cpu" or restored or turns == 1:
-            return finish(x)
-        return torch.cat([finish(rows) for rows in x.chunk(turns, dim=1)], dim=1)
-
-    def _cross(self, x: Tensor, cross: CrossState, mask: Tensor | None, by: Attend | None) -> Tensor:
-        given = x[: len(cross.keys)]
-        given = given + self.cross_attn.cross(self.cross_attn_norm(given), cross.keys, cross.values, mask, by)
-        if len(given) == len(x):
-            return given
-        return torch.cat((given, x[len(given) :] + cross.null))
+    def _cross(self, x: Tensor, cross: CrossState, mask: Tensor | None, attention: AttentionFunction | None) -> Tensor:
+        conditional, unconditional = x[: len(cross.keys)], x[len(cross.keys) :]
+        attended = self.cross_attn.cross(self.cross_attn_norm(conditional), cross.keys, cross.values, mask, attention)
+        conditional = conditional + attended
+        if len(unconditional) == 0:
+            return conditional
+        assert cross.null is not None, "`prepare` had no null condition"
+        return torch.cat((conditional, unconditional + cross.null))
 
     def cross_state(self, condition: Tensor, null: Tensor | None, songs: int) -> CrossState:
-        """Keys and values of embedded condition rows, and the constant that the embedded null row stands for."""
+        """Project embedded condition rows to keys and values, and the embedded null row to its constant."""
         keys, values = (rows.expand(songs, -1, -1, -1) for rows in self.cross_attn.keys_values(condition))
         return CrossState(keys, values, None if null is None else self.cross_attn.constant(null))
 
 
-class DiT(ComputeDtype, nn.Module):
-    """Diffusion transformer over patches of two latent frames; even layers see a window, odd layers everything.
+class DiT(ComputeDtype):
+    """Diffusion transformer over patches of two latent frames. Even layers are windowed, odd layers are not.
 
-    attention: what a host wants attention by instead of torch's, where nothing is masked.
+    attention: a host's replacement for torch's unmasked attention.
     """
 
-    attention: Attend | None = None
+    attention: AttentionFunction | None = None
 
-    def __init__(self, config: ModelConfig, ops: Ops = PlainOps, device=None, dtype=None):
+    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None):
         super().__init__()
         self.config = config
         width, patch, latent = config.hidden_size, config.patch_size, config.audio_acoustic_hidden_dim
-        made = {"device": device, "dtype": dtype}
-        patching = {"kernel_size": patch, "stride": patch, **made}
+        options = {"device": device, "dtype": dtype}
+        patching = {"kernel_size": patch, "stride": patch, **options}
         # The original wraps both convolutions in a Sequential after a transposition, hence the names proj_*.1.
         self.proj_in = nn.Sequential(nn.Identity(), ops.Conv1d(config.in_channels, width, **patching))
         self.proj_out = nn.Sequential(nn.Identity(), ops.ConvTranspose1d(width, latent, **patching))
         self.time_embed = TimeEmbedding(width, ops, device, dtype)
         self.time_embed_r = TimeEmbedding(width, ops, device, dtype)
-        self.condition_embedder = ops.Linear(config.encoder_hidden_size, width, **made)
-        inside = getattr(ops, "layers", ops)
-        self.layers = Layers(DiTLayer(config, inside, device, dtype) for _ in range(config.num_hidden_layers))
+        self.condition_embedder = ops.Linear(config.encoder_hidden_size, width, **options)
+        layer_ops = getattr(ops, "layers", ops)
+        self.layers = LayerStack(DiTLayer(config, layer_ops, device, dtype) for _ in range(config.num_hidden_layers))
         self.norm_out = RMSNorm(width, config.rms_norm_eps, device, dtype)
-        self.scale_shift_table = nn.Parameter(torch.zeros(1, 2, width, **made))
+        self.scale_shift_table = nn.Parameter(torch.zeros(1, 2, width, **options))
 
     def prepare(
         self, context: Tensor, condition: Tensor, mask: Tensor | None = None, null: Tensor | None = None
     ) -> Prepared:
-        """What all steps share, for B songs.
+        """Compute what all steps of B songs share.
 
-        `context` [B, T, 128] is cat(source latents, mask); `condition` [B, S, e] and `mask` [B, S] (True where real,
-        None where nothing is padded) come from `stack_conditions`, or one condition [1, S, e] serves every song; `null`
-        [1, 1, e] is the model's null condition, given when `forward` shall also take unconditional rows.
+        context: cat(source latents, mask), [B, T, 128].
+        condition, mask: [B, S, e] and [B, S] from `stack_conditions`, or one condition [1, S, e] for all songs.
+        null: the model's null condition [1, 1, e]. `forward` needs it for unconditional rows.
         """
         config = self.config
         context, condition = context.to(self.dtype), condition.to(self.dtype)
         weight, bias = weight_and_bias(self.proj_in[1], context)
-        known = context.shape[-1]
-        patches = F.linear(self._patch(context), _patch_matrix(weight[:, :known]), bias)
+        context_size = context.shape[-1]
+        patches = F.linear(self._patch(context), _patch_matrix(weight[:, :context_size]), bias)
         embedded = self.condition_embedder(condition)
         embedded_null = None if null is None else self.condition_embedder(null.to(condition))
         length, groups = patches.shape[1], config.num_attention_heads // config.num_key_value_heads
         return Prepared(
             frames=context.shape[1],
             patches=patches,
-            patch_weight=_patch_matrix(weight[:, known:]),
-            cross=[layer.cross_state(embedded, embedded_null, len(context)) for layer in self.layers.in_turn()],
+            patch_weight=_patch_matrix(weight[:, context_size:]),
+            cross=[layer.cross_state(embedded, embedded_null, len(context)) for layer in self.layers.iterate()],
             mask=None if mask is None else mask[:, None, None],
             rotary=rotary_tables(length, config.head_dim, config.rope_theta, patches),
             band=make_band(length, config.sliding_window, groups, patches),
-            # At inference r = t. The embedding of zero is a learned offset, not nothing.
+            # At inference r = t. The embedding of zero is a learned offset, not zero.
             step_offset=self.time_embed_r(torch.zeros(1, device=context.device), self.dtype),
         )
 
     def forward(self, x: Tensor, t: Tensor, prepared: Prepared) -> Tensor:
-        """Velocity [B, T, 64], float32, of noisy latents x [B, T, 64] at times t [B], float32.
+        """Return the velocity [B, T, 64], float32, of noisy latents x [B, T, 64] at times t [B], float32.
 
-        With a `Prepared` made with `null`, x may have 2 B rows: the songs with their condition, then again without.
+        If `prepared` has a null condition, x may have 2 B rows: all songs with their condition, then all without.
         """
         time = self.time_embed(t, self.dtype) + prepared.step_offset
-        times = len(x) // len(t)
-        modulation = time.rows.repeat(times, 1, 1)
+        repeats = len(x) // len(t)
+        modulation = time.rows.repeat(repeats, 1, 1)
         hidden = F.linear(self._patch(x.to(self.dtype)), prepared.patch_weight)
         hidden = (hidden.unflatten(0, (-1, len(prepared.patches))) + prepared.patches).flatten(0, 1)
-        for index, layer in enumerate(self.layers.in_turn()):
+        for index, layer in enumerate(self.layers.iterate()):
             band = prepared.band if index % 2 == 0 else None
-            seen = band, prepared.cross[index], prepared.mask
-            hidden = layer(hidden, modulation, prepared.rotary, *seen, self.attention)
-        return self._unpatch(hidden, time.state.repeat(times, 1, 1), prepared.frames)
+            hidden = layer(
+                hidden, modulation, prepared.rotary, band, prepared.cross[index], prepared.mask, self.attention
+            )
+        return self._unpatch(hidden, time.state.repeat(repeats, 1, 1), prepared.frames)
 
     def _patch(self, x: Tensor) -> Tensor:
-        """[B, T, c] to [B, P, patch * c], the last patch filled up with zeros."""
+        """Group [B, T, c] to [B, P, patch * c], with zeros at the end of the last patch."""
         patch = self.config.patch_size
         return F.pad(x, (0, 0, 0, -x.shape[1] % patch)).unflatten(1, (-1, patch)).flatten(2)
 
     def _unpatch(self, hidden: Tensor, state: Tensor, frames: int) -> Tensor:
-        """The last norm and projection, in float32: [B, P, h] to [B, frames, 64]."""
+        """Apply the last norm and projection in float32, from [B, P, h] to [B, frames, 64]."""
         hidden = hidden.float()
         shift, scale = (self.scale_shift_table.to(state) + state).split(1, dim=1)
         hidden = self.norm_out.modulated(hidden, shift, scale)
@@ -228,15 +236,6 @@ class DiT(ComputeDtype, nn.Module):
         return out.flatten(1, 2)[:, :frames]
 
 
-def rows_at_a_time(width: int) -> int:
-    """On a CPU what a layer does position by position is done for about so many.
-
-    What lies between its steps then stays in the cache, and needs no fresh memory from the system, which costs more
-    than the arithmetic. Wide matrices want more at a time, as each turn reads them anew; oneDNN does in any case.
-    """
-    return 2048 if fast_products() else max(512, width // 2)
-
-
 def _patch_matrix(weight: Tensor) -> Tensor:
-    """A convolution whose stride is its kernel [h, c, patch] as the matrix [h, patch * c] it is."""
+    """Flatten a convolution [h, c, patch], whose stride is its kernel, to the matrix [h, patch * c]."""
     return weight.transpose(1, 2).flatten(1)

@@ -1,7 +1,7 @@
 """Building blocks shared by the diffusion transformer and the encoders.
 
-Facts are those of the original model: RMSNorm, grouped-query attention with RMSNorm on queries and keys, half-split
-rotary positions, SwiGLU, and in every even layer a window: key j is visible to query i iff |i - j| <= window.
+They follow the original model: RMSNorm, SwiGLU, half-split rotary positions, and grouped-query attention with RMSNorm
+on queries and keys. Every even layer is windowed: query i attends to key j if |i - j| <= window.
 
 Axis letters: B batch, P positions, S keys, H query heads, K key/value heads, G = H / K query heads per key head,
 D head width.
@@ -20,33 +20,30 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 
-# Has Linear, Embedding, Conv1d, ConvTranspose1d with torch.nn's signatures; may have `layers`, another one for the
-# layers of the DiT or the planner.
+# A namespace with Linear, Embedding, Conv1d and ConvTranspose1d, called as torch.nn's are. Its optional `layers` is
+# another such namespace, for the transformer layers of the DiT or the planner.
 Ops: TypeAlias = "ModuleType | type[Any]"
 Rotary: TypeAlias = "tuple[Tensor, Tensor]"  # cosines and sines, each [P, D / 2]
-# Attention of q [B, K, P, D] to all of k, v [B, K, S, D], giving q's shape: a host's own, in place of torch's.
-Attend: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
+# Unmasked attention of q [B, K, P, D] to k, v [B, K, S, D], returning q's shape.
+AttentionFunction: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
 
-SCORES = 2**26  # of queries and keys, at a time, where they are held in memory: 256 MiB in float32
+MAX_SCORES = 2**26  # attention scores in memory at a time: 256 MiB in float32
 
 
-def weight_and_bias(module: nn.Module, like: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of one of the `ops` layers in the dtype and on the device of `like`.
+def weight_and_bias(layer: Any, like: Tensor) -> tuple[Tensor, Any]:
+    """Return the weight and bias (or None) of an `ops` layer in the dtype and on the device of `like`.
 
-    A host whose layers keep weights elsewhere (offloaded, fp8, with patches) gives its layers a method of this name.
+    A layer that stores its weights otherwise (offloaded, quantised, patched) has a method of this name.
     """
-    own = getattr(module, "weight_and_bias", None)
+    own = getattr(layer, "weight_and_bias", None)
     if own is not None:
         return own(like)
-    bias = getattr(module, "bias", None)  # an Embedding has none at all
-    return module.weight.to(like), None if bias is None else bias.to(like)
+    bias = getattr(layer, "bias", None)  # an Embedding has no such attribute
+    return layer.weight.to(like), None if bias is None else bias.to(like)
 
 
-class ComputeDtype:
-    """Mixin: `dtype` is what the network computes in: `compute_dtype` where set, else the dtype of its weights.
-
-    Set it where the weights are stored in another dtype than they are used in (fp8; float16 with `CastOps`).
-    """
+class ComputeDtype(nn.Module):
+    """A network with a `dtype` to compute in: `compute_dtype` if set, else the dtype of its weights."""
 
     compute_dtype: torch.dtype | None = None
 
@@ -55,21 +52,21 @@ class ComputeDtype:
         return self.compute_dtype or next(self.parameters()).dtype
 
 
-class Layers(nn.ModuleList):
-    """The layers of a transformer, used one after the other.
+class LayerStack(nn.ModuleList):
+    """The layers of a transformer.
 
-    visit: set by a placement that keeps them elsewhere (see acestep_core.streaming): brings each for its turn.
+    stream: brings each layer to the device for its turn. `runtime.streaming.Stream` sets it while it is in use.
     """
 
-    visit: Callable[[Layers], Iterable[nn.Module]] | None = None
+    stream: Callable[[LayerStack], Iterable[Any]] | None = None
 
-    def in_turn(self) -> Iterable[nn.Module]:
-        """Each layer, ready to run until the next is asked for."""
-        return self if self.visit is None else self.visit(self)
+    def iterate(self) -> Iterable[Any]:
+        """Yield the layers in order. Each is ready to run until the next one is requested."""
+        return self if self.stream is None else self.stream(self)
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last axis, the mean of squares in float32."""
+    """x / rms(x) * weight over the last axis, with the mean of squares in float32."""
 
     def __init__(self, size: int, eps: float, device=None, dtype=None):
         super().__init__()
@@ -80,13 +77,16 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.weight.to(x), self.eps)
 
     def modulated(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        """forward(x) * (1 + scale) + shift, with the weight folded into the scale. Shift, scale: [B, 1, size]."""
+        """Return forward(x) * (1 + scale) + shift. Shift, scale: [B, 1, size]."""
         factor = self.weight.to(scale) * (1 + scale)
         return torch.addcmul(shift.to(x), F.rms_norm(x, x.shape[-1:], None, self.eps), factor.to(x))
 
 
 def rotary_tables(length: int, width: int, theta: float, like: Tensor) -> Rotary:
-    """Cosines and sines for positions 0..length-1, each [length, width / 2], computed in float32, then cast."""
+    """Return cosines and sines for positions 0..length-1, each [length, width / 2].
+
+    The angles are computed in float32; the tables have the dtype and device of `like`.
+    """
     exponents = torch.arange(0, width, 2, device=like.device, dtype=torch.float32) / width
     positions = torch.arange(length, device=like.device, dtype=torch.float32)
     angles = torch.outer(positions, theta**-exponents)
@@ -94,7 +94,7 @@ def rotary_tables(length: int, width: int, theta: float, like: Tensor) -> Rotary
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """Rotary positions, half-split layout: (x1 cos - x2 sin, x2 cos + x1 sin). x: [..., P, D]."""
+    """Apply rotary positions, half-split: (x1 cos - x2 sin, x2 cos + x1 sin). x: [..., P, D]."""
     cos, sin = rotary
     half = x.shape[-1] // 2
     out = x * torch.cat((cos, cos), dim=-1)
@@ -105,10 +105,10 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
 
 @dataclass(frozen=True)
 class Band:
-    """How a windowed layer cuts its positions: a first block, `blocks` equal blocks, and the rest.
+    """The blocks and masks of windowed attention: a first block, `blocks` equal middle blocks, and the rest.
 
-    A block of `window` queries sees its own keys and `window` more on each side; the first block has none on its left
-    and the rest none on its right, so each is a slice of the same small mask and nothing needs padding.
+    A block of `window` queries sees its own keys and `window` more on each side. The first block has no keys on its
+    left, the rest none on its right. All masks are thus slices of one small mask, and nothing needs padding.
     Masks are additive, in the compute dtype, with one copy of the rows per query group.
     """
 
@@ -120,7 +120,7 @@ class Band:
 
 
 def make_band(length: int, window: int, groups: int, like: Tensor) -> Band | None:
-    """The cut for `length` positions, or None when every position sees every other."""
+    """Return the band for `length` positions, or None if the window covers all of them."""
     if length <= window + 1:
         return None
     blocks = max(0, length // window - 2)
@@ -138,40 +138,47 @@ def make_band(length: int, window: int, groups: int, like: Tensor) -> Band | Non
     )
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, by: Attend | None = None) -> Tensor:
-    """Attention of q [B, K, G, P, D] to k, v [B, K, S, D]; returns q's shape. `by`: where nothing is masked.
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, attention: AttentionFunction | None = None
+) -> Tensor:
+    """Return the attention of q [B, K, G, P, D] to k, v [B, K, S, D], in q's shape.
 
-    The query groups are folded into the query length, so keys and values are never repeated and every backend of
-    scaled_dot_product_attention qualifies. `mask` broadcasts to [B, K, G * P, S].
+    The query groups are folded into the query length. Keys and values are thus never repeated, and every backend of
+    scaled_dot_product_attention qualifies. `mask` broadcasts to [B, K, G * P, S]. `attention` replaces torch's where
+    there is no mask.
     """
-    if by is not None and mask is None:
-        return by(q.flatten(2, 3), k, v).view(q.shape)
-    attention = _attention_in_parts if holds_scores(q.device) else F.scaled_dot_product_attention
-    return attention(q.flatten(2, 3), k, v, attn_mask=mask).view(q.shape)
+    if attention is not None and mask is None:
+        return attention(q.flatten(2, 3), k, v).view(q.shape)
+    sdpa = _chunked_attention if materialises_scores(q.device) else F.scaled_dot_product_attention
+    return sdpa(q.flatten(2, 3), k, v, attn_mask=mask).view(q.shape)
 
 
-def holds_scores(device: torch.device) -> bool:
-    """Whether torch's attention may hold what every query sees of every key: Metal's does, and that of those cards of
-    AMD's and Intel's for which torch has no better one."""
+def materialises_scores(device: torch.device) -> bool:
+    """True if SDPA may materialise the full attention matrix on this device.
+
+    That is so on MPS, on XPU, and on ROCm without flash attention.
+    """
     return device.type in ("mps", "xpu") or (device.type == "cuda" and torch.version.hip is not None)
 
 
-def _attention_in_parts(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
-    """Attention of q [B, K, P, D], so many queries at a time that what all of them see of the keys stays small.
+def _chunked_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
+    """Attention of q [B, K, P, D], for so many queries at a time that at most MAX_SCORES scores are in memory.
 
-    More than 4 GiB of it at once end a process on Metal without an error (pytorch#149261), and are more than a card of
-    Intel's gives.
+    More than 4 GiB of scores end a process on Metal without an error (pytorch#149261), and exceed the largest
+    allocation on Intel GPUs.
     """
-    rows = max(1, SCORES // (q.shape[0] * q.shape[1] * k.shape[2]))
-    parts = q.split(rows, dim=2)
-    shared = attn_mask is None or attn_mask.shape[-2] == 1
-    masks = [attn_mask] * len(parts) if shared else attn_mask.split(rows, dim=-2)
-    each = zip(parts, masks, strict=True)
-    return torch.cat([F.scaled_dot_product_attention(part, k, v, attn_mask=mask) for part, mask in each], dim=2)
+    rows = max(1, MAX_SCORES // (q.shape[0] * q.shape[1] * k.shape[2]))
+    chunks = q.split(rows, dim=2)
+    if attn_mask is None or attn_mask.shape[-2] == 1:
+        masks = (attn_mask,) * len(chunks)
+    else:
+        masks = attn_mask.split(rows, dim=-2)
+    pairs = zip(chunks, masks, strict=True)
+    return torch.cat([F.scaled_dot_product_attention(chunk, k, v, attn_mask=mask) for chunk, mask in pairs], dim=2)
 
 
 def attend_banded(q: Tensor, k: Tensor, v: Tensor, band: Band) -> Tensor:
-    """`attend` restricted to |i - j| <= window, exact, in time and memory linear in length times window."""
+    """`attend` restricted to |i - j| <= window. Exact; time and memory grow with length times window."""
     w = band.window
     parts = [attend(q[..., :w, :], k[..., : 2 * w, :], v[..., : 2 * w, :], band.first)]
     if band.blocks:
@@ -182,7 +189,7 @@ def attend_banded(q: Tensor, k: Tensor, v: Tensor, band: Band) -> Tensor:
 
 
 def _attend_blocks(q: Tensor, k: Tensor, v: Tensor, band: Band) -> Tensor:
-    """The equal blocks at once: their axis stands where `attend` has key heads. Keys are overlapping views."""
+    """All middle blocks in one call: the block axis joins the batch, and keys are overlapping views."""
     w, n = band.window, band.blocks
     batch, heads = k.shape[:2]
     blocks = q[..., w : w * (n + 1), :].unflatten(3, (n, w)).transpose(2, 3).flatten(0, 1)
@@ -192,48 +199,52 @@ def _attend_blocks(q: Tensor, k: Tensor, v: Tensor, band: Band) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Grouped-query attention, bias-free, RMSNorm on queries and keys per head."""
+    """Grouped-query attention, bias-free, with RMSNorm on queries and keys per head."""
 
     def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int, eps: float, ops: Ops, device, dtype):
         super().__init__()
         self.kv_heads = kv_heads
         self.groups = heads // kv_heads
         self.head_dim = head_dim
-        made = {"bias": False, "device": device, "dtype": dtype}
-        self.q_proj = ops.Linear(width, heads * head_dim, **made)
-        self.k_proj = ops.Linear(width, kv_heads * head_dim, **made)
-        self.v_proj = ops.Linear(width, kv_heads * head_dim, **made)
-        self.o_proj = ops.Linear(heads * head_dim, width, **made)
+        options = {"bias": False, "device": device, "dtype": dtype}
+        self.q_proj = ops.Linear(width, heads * head_dim, **options)
+        self.k_proj = ops.Linear(width, kv_heads * head_dim, **options)
+        self.v_proj = ops.Linear(width, kv_heads * head_dim, **options)
+        self.o_proj = ops.Linear(heads * head_dim, width, **options)
         self.q_norm = RMSNorm(head_dim, eps, device, dtype)
         self.k_norm = RMSNorm(head_dim, eps, device, dtype)
 
-    def forward(self, x: Tensor, rotary: Rotary, band: Band | None, by: Attend | None = None) -> Tensor:
-        """Self-attention, [B, P, width]. Everything is visible where `band` is None."""
+    def forward(
+        self, x: Tensor, rotary: Rotary, band: Band | None, attention: AttentionFunction | None = None
+    ) -> Tensor:
+        """Self-attention over [B, P, width], windowed if there is a `band`."""
         q = rotate(self.queries(x), rotary)
         k, v = self.keys_values(x)
         k = rotate(k, rotary)
-        return self.merge(attend(q, k, v, by=by) if band is None else attend_banded(q, k, v, band))
+        return self.merge(attend(q, k, v, None, attention) if band is None else attend_banded(q, k, v, band))
 
-    def cross(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, by: Attend | None = None) -> Tensor:
-        """Attention of x [B, P, width] to keys and values from `keys_values`, without positions."""
-        return self.merge(attend(self.queries(x), k, v, mask, by))
+    def cross(
+        self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attention: AttentionFunction | None = None
+    ) -> Tensor:
+        """Cross-attention of x [B, P, width] to keys and values from `keys_values`, without positions."""
+        return self.merge(attend(self.queries(x), k, v, mask, attention))
 
     def queries(self, x: Tensor) -> Tensor:
-        """[B, K, G, P, D]"""
+        """Return normalised queries [B, K, G, P, D]."""
         q = self.q_norm(self.q_proj(x).unflatten(-1, (self.kv_heads, self.groups, self.head_dim)))
         return q.permute(0, 2, 3, 1, 4)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Two of [B, K, S, D], keys normalised."""
+        """Return normalised keys and values, each [B, K, S, D]."""
         k, v = (p(x).unflatten(-1, (self.kv_heads, self.head_dim)) for p in (self.k_proj, self.v_proj))
         return self.k_norm(k).transpose(1, 2).contiguous(), v.transpose(1, 2).contiguous()
 
     def merge(self, out: Tensor) -> Tensor:
-        """Output projection of [B, K, G, P, D]."""
+        """Project the heads [B, K, G, P, D] to [B, P, width]."""
         return self.o_proj(out.permute(0, 3, 1, 2, 4).flatten(2))
 
     def constant(self, x: Tensor) -> Tensor:
-        """What any query gets from keys that are all equal, one row x [1, 1, width] repeated: its value, projected."""
+        """Return the cross-attention to one row x [1, 1, width]: its projected value, the same for any query."""
         v = self.v_proj(x).unflatten(-1, (self.kv_heads, 1, self.head_dim))
         return self.o_proj(v.expand(-1, -1, -1, self.groups, -1).flatten(2))
 
@@ -243,13 +254,21 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, inner: int, ops: Ops, device, dtype):
         super().__init__()
-        made = {"bias": False, "device": device, "dtype": dtype}
-        self.gate_proj = ops.Linear(width, inner, **made)
-        self.up_proj = ops.Linear(width, inner, **made)
-        self.down_proj = ops.Linear(inner, width, **made)
+        options = {"bias": False, "device": device, "dtype": dtype}
+        self.gate_proj = ops.Linear(width, inner, **options)
+        self.up_proj = ops.Linear(width, inner, **options)
+        self.down_proj = ops.Linear(inner, width, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x), inplace=True).mul_(self.up_proj(x)))
+
+
+class TiedHead(nn.Module):
+    """Output head that shares the embedding table. It has no weight of its own."""
+
+    def forward(self, hidden: Tensor, rows: Tensor) -> Tensor:
+        """Return logits [..., n] of hidden states [..., h] over n `rows` of the table, [n, h]."""
+        return F.linear(hidden, rows)
 
 
 class EncoderLayer(nn.Module):
@@ -258,17 +277,9 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: ModelConfig, ops: Ops, device, dtype):
         super().__init__()
         width, eps = config.encoder_hidden_size, config.rms_norm_eps
+        heads = (config.encoder_num_attention_heads, config.encoder_num_key_value_heads, config.head_dim)
         self.input_layernorm = RMSNorm(width, eps, device, dtype)
-        self.self_attn = Attention(
-            width,
-            config.encoder_num_attention_heads,
-            config.encoder_num_key_value_heads,
-            config.head_dim,
-            eps,
-            ops,
-            device,
-            dtype,
-        )
+        self.self_attn = Attention(width, *heads, eps, ops, device, dtype)
         self.post_attention_layernorm = RMSNorm(width, eps, device, dtype)
         self.mlp = Mlp(width, config.encoder_intermediate_size, ops, device, dtype)
 
@@ -280,7 +291,7 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """The transformer inside the lyric and timbre encoders, the audio tokenizer and the detokenizer.
 
-    A projection into the encoder width, layers (even ones windowed), a final norm. Rows are never padding.
+    It is a projection to the encoder width, layers (even ones windowed), and a final norm. Rows are never padding.
     """
 
     def __init__(self, in_size: int, depth: int, config: ModelConfig, ops: Ops, device, dtype):
@@ -288,19 +299,19 @@ class Encoder(nn.Module):
         self.config = config
         width = config.encoder_hidden_size
         self.embed_tokens = ops.Linear(in_size, width, device=device, dtype=dtype)
-        self.layers = Layers(EncoderLayer(config, ops, device, dtype) for _ in range(depth))
+        self.layers = LayerStack(EncoderLayer(config, ops, device, dtype) for _ in range(depth))
         self.norm = RMSNorm(width, config.rms_norm_eps, device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, P, in_size] to [B, P, width]."""
+        """Encode [B, P, in_size] to [B, P, width]."""
         return self.transform(self.embed_tokens(x))
 
     def transform(self, x: Tensor) -> Tensor:
-        """Layers and norm over embedded rows [B, P, width]."""
+        """Apply layers and norm to embedded rows [B, P, width]."""
         config, length = self.config, x.shape[1]
         groups = config.encoder_num_attention_heads // config.encoder_num_key_value_heads
         rotary = rotary_tables(length, config.head_dim, config.rope_theta, x)
         band = make_band(length, config.sliding_window, groups, x)
-        for index, layer in enumerate(self.layers.in_turn()):
+        for index, layer in enumerate(self.layers.iterate()):
             x = layer(x, rotary, band if index % 2 == 0 else None)
         return self.norm(x)

@@ -1,4 +1,4 @@
-"""The whole diffusion model, its parts named as in the original checkpoint."""
+"""The whole diffusion model. Its parts are named as in the original checkpoint."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from .audio_tokenizer import AudioTokenizer, Detokenizer
 from .condition import ConditionEncoder
 from .dit import DiT, Prepared
 from .layers import Ops
-from .ops import PlainOps
 
 
 class AceStepModel(nn.Module):
     """Diffusion transformer, condition encoder, audio tokenizer and detokenizer of one checkpoint.
 
-    `ops` makes the layers of the transformer, `encoder_ops` those of the rest (default: the same). Where `encoder_ops`
-    has a `compute_dtype` (see `CastOps`), the rest computes in it.
+    ops: namespace of the transformer's layer classes.
+    encoder_ops: namespace of the others, `ops` by default. Its optional `compute_dtype` (see `CastOps`) is their dtype.
+    silence_latent: the encoded silence [1, F, 64]. It is not part of the state dict.
     """
 
-    silence_latent: Tensor | None = None  # [1, F, 64], what the VAE makes of silence; not part of the state dict
+    silence_latent: Tensor | None = None
 
-    def __init__(
-        self, config: ModelConfig, ops: Ops = PlainOps, device=None, dtype=None, encoder_ops: Ops | None = None
-    ):
+    def __init__(self, config: ModelConfig, ops: Ops = nn, device=None, dtype=None, encoder_ops: Ops | None = None):
         super().__init__()
         self.config = config
         encoder_ops = encoder_ops or ops
@@ -39,18 +37,19 @@ class AceStepModel(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor, prepared: Prepared) -> Tensor:
-        """One step of the transformer, see `DiT.forward`: what a host calls, and may have compiled."""
+        """Run one step of the transformer, see `DiT.forward`. A host may compile this method."""
         return self.decoder(x, t, prepared)
 
     def silence(self, frames: int) -> Tensor:
-        """Latents of silence, [1, frames, 64]. Beyond the stored length its last frame goes on: silence is steady."""
+        """Return latents of silence, [1, frames, 64]. Beyond the stored length the last frame is repeated."""
+        assert self.silence_latent is not None, "the loader sets silence_latent"
         known = self.silence_latent[:, :frames]
         return torch.cat((known, known[:, -1:].expand(-1, frames - known.shape[1], -1)), dim=1)
 
     def tokenize(self, latents: Tensor) -> Tensor:
-        """Audio codes [B, ceil(T / 5)] of latents [B, T, 64]."""
+        """Encode latents [B, T, 64] as audio codes [B, ceil(T / 5)]."""
         return self.tokenizer(latents, self.silence(self.config.pool_window_size))[0]
 
     def detokenize(self, codes: Tensor) -> Tensor:
-        """Latents [B, 5 N, 64] that audio codes [B, N] stand for."""
+        """Decode audio codes [B, N] to latents [B, 5 N, 64]."""
         return self.detokenizer(self.tokenizer.embed(codes))

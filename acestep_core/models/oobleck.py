@@ -1,9 +1,8 @@
-"""Oobleck: the autoencoder between stereo 48 kHz audio and latents, 1920 samples a frame."""
+"""Oobleck, the autoencoder between stereo 48 kHz audio and latents. A latent frame is 1920 samples."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,35 +10,34 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..config import VAEConfig
-from .cpu import fast_oobleck as oobleck_cpu
 from .layers import ComputeDtype, Ops
 from .snake import Snake
 
 log = logging.getLogger("acestep")
 
-# The oneDNN of torch 2.5 and 2.6 takes up to a hundred times as long as torch itself for a narrow transposed
-# convolution in float32: nano's twenty seconds of music took five minutes.
-SLOW_ONEDNN = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7)
-
 
 class ResidualUnit(nn.Module):
+    """x + conv(snake(conv(snake(x)))), with a dilated convolution of kernel 7 and one of kernel 1."""
+
     def __init__(self, channels: int, dilation: int, ops: Ops, device, dtype):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        options = {"device": device, "dtype": dtype}
         self.snake1 = Snake(channels, device, dtype)
-        self.conv1 = ops.Conv1d(channels, channels, 7, padding=3 * dilation, dilation=dilation, **made)
+        self.conv1 = ops.Conv1d(channels, channels, 7, padding=3 * dilation, dilation=dilation, **options)
         self.snake2 = Snake(channels, device, dtype)
-        self.conv2 = ops.Conv1d(channels, channels, 1, **made)
+        self.conv2 = ops.Conv1d(channels, channels, 1, **options)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, N], of the dtype computed in; or a wider one, which the result then has and takes the place of."""
-        added = self.conv2(self.snake2(self.conv1(self.snake1(_narrowed(x, self.snake1)))))
+        """x [B, C, N] in the compute dtype or a wider one. The result has its dtype and may overwrite a wider x."""
+        added = self.conv2(self.snake2(self.conv1(self.snake1(_narrow(x, self.snake1)))))
         if added.dtype == x.dtype:
             return added.add_(x)
         return x + added if torch.is_grad_enabled() else x.add_(added)
 
 
 class EncoderBlock(nn.Module):
+    """Three residual units and a strided convolution."""
+
     def __init__(self, channels: int, out_channels: int, stride: int, ops: Ops, device, dtype):
         super().__init__()
         self.res_unit1 = ResidualUnit(channels, 1, ops, device, dtype)
@@ -53,10 +51,15 @@ class EncoderBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for unit in (self.res_unit1, self.res_unit2, self.res_unit3):
             x = unit(x)
-        return self.conv1(self.snake1(_narrowed(x, self.snake1)))
+        return self.conv1(self.snake1(_narrow(x, self.snake1)))
 
 
 class DecoderBlock(nn.Module):
+    """A transposed convolution and three residual units.
+
+    wide: the residual units add in float32.
+    """
+
     def __init__(self, channels: int, out_channels: int, stride: int, wide: bool, ops: Ops, device, dtype):
         super().__init__()
         self.wide = wide
@@ -69,52 +72,54 @@ class DecoderBlock(nn.Module):
         self.res_unit3 = ResidualUnit(out_channels, 9, ops, device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _stretched(self.conv_t1, self.snake1(_narrowed(x, self.snake1)))
+        x = self.conv_t1(self.snake1(_narrow(x, self.snake1)))
         if self.wide:
-            x = _widened(x)
+            x = _widen(x)
         for unit in (self.res_unit1, self.res_unit2, self.res_unit3):
             x = unit(x)
         return x
 
 
 class OobleckEncoder(nn.Module):
+    """Waveform [B, 2, N] to means and scales of the latents, [B, 2 * 64, N / 1920]."""
+
     def __init__(self, config: VAEConfig, ops: Ops, device, dtype):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        options = {"device": device, "dtype": dtype}
         base = config.encoder_hidden_size
         widths = [base * multiple for multiple in (1, *config.channel_multiples)]
-        self.conv1 = ops.Conv1d(config.audio_channels, base, 7, padding=3, **made)
+        self.conv1 = ops.Conv1d(config.audio_channels, base, 7, padding=3, **options)
         self.block = nn.ModuleList(
             EncoderBlock(width, out, stride, ops, device, dtype)
             for width, out, stride in zip(widths[:-1], widths[1:], config.downsampling_ratios, strict=True)
         )
         self.snake1 = Snake(widths[-1], device, dtype)
-        # Mean and scale of each latent channel.
-        self.conv2 = ops.Conv1d(widths[-1], 2 * config.decoder_input_channels, 3, padding=1, **made)
+        self.conv2 = ops.Conv1d(widths[-1], 2 * config.decoder_input_channels, 3, padding=1, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
         for block in self.block:
-            x = _widened(x)
-            x = block(x)
+            x = block(_widen(x))
         return self.conv2(self.snake1(x))
 
 
 class OobleckDecoder(nn.Module):
+    """Latents [B, 64, T] to a waveform [B, 2, 1920 T]."""
+
     def __init__(self, config: VAEConfig, ops: Ops, device, dtype):
         super().__init__()
-        made = {"device": device, "dtype": dtype}
+        options = {"device": device, "dtype": dtype}
         base = config.decoder_channels
         widths = [base * multiple for multiple in (1, *config.channel_multiples)][::-1]
         strides = config.downsampling_ratios[::-1]
-        self.conv1 = ops.Conv1d(config.decoder_input_channels, widths[0], 7, padding=3, **made)
+        self.conv1 = ops.Conv1d(config.decoder_input_channels, widths[0], 7, padding=3, **options)
         self.block = nn.ModuleList(
-            # Not the last two, which have most of the samples: there it would take memory and bring next to nothing.
+            # The last two blocks have most of the samples: float32 sums would cost memory and gain next to nothing.
             DecoderBlock(width, out, stride, index < len(strides) - 2, ops, device, dtype)
             for index, (width, out, stride) in enumerate(zip(widths[:-1], widths[1:], strides, strict=True))
         )
         self.snake1 = Snake(base, device, dtype)
-        self.conv2 = ops.Conv1d(base, config.audio_channels, 7, padding=3, bias=False, **made)
+        self.conv2 = ops.Conv1d(base, config.audio_channels, 7, padding=3, bias=False, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
@@ -123,35 +128,30 @@ class OobleckDecoder(nn.Module):
         return self.conv2(self.snake1(x))
 
 
-def _widened(x: Tensor) -> Tensor:
-    """Residual units add up in float32: in float16 with nano's weights that takes errors from -60 to -62 dB in the
-    decoder, from -57 to -64 dB in the encoder."""
+def _widen(x: Tensor) -> Tensor:
+    """Cast to at least float32, in which residual units add.
+
+    With nano's weights in float16 this lowers errors from -60 to -62 dB in the decoder, from -57 to -64 dB in the
+    encoder.
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _stretched(layer: nn.Module, x: Tensor) -> Tensor:
-    """`layer(x)` of a transposed convolution, by the faster of torch's two ways."""
-    if not SLOW_ONEDNN or x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
-        return layer(x)
-    with torch.backends.mkldnn.flags(enabled=False):
-        return layer(x)
-
-
-def _narrowed(x: Tensor, snake: Snake) -> Tensor:
-    """x in the dtype of the weights, where it is in a wider one."""
+def _narrow(x: Tensor, snake: Snake) -> Tensor:
+    """Cast a wider x to the dtype of the weights."""
     dtype = snake.alpha.dtype
     return x.to(dtype) if x.dtype.itemsize > dtype.itemsize else x
 
 
-class OobleckVAE(ComputeDtype, nn.Module):
+class OobleckVAE(ComputeDtype):
     """Waveform [B, 2, N] to latents [B, T, 64] and back, T = ceil(N / 1920). Results are float32.
 
-    In float16 what goes beyond its range is done again in float32.
+    If a float16 result overflows, it is computed again in float32.
     """
 
     def __init__(self, config: VAEConfig, ops: Ops = nn, device=None, dtype=None):
         super().__init__()
-        self._told = False
+        self._overflow_reported = False
         self.config = config
         self.encoder = OobleckEncoder(config, ops, device, dtype)
         self.decoder = OobleckDecoder(config, ops, device, dtype)
@@ -161,35 +161,35 @@ class OobleckVAE(ComputeDtype, nn.Module):
         return self.decoder.conv1.weight.device
 
     def posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents, each [B, T, 64]. Zeros fill the last frame up."""
+        """Return mean and standard deviation of the latents, each [B, T, 64]. The last frame is padded with zeros."""
         padded = F.pad(waveform, (0, -waveform.shape[-1] % self.config.hop))
-        mean, scale = self._run(self.encoder, oobleck_cpu.encode, padded).transpose(1, 2).chunk(2, dim=-1)
+        mean, scale = self._run(self.encoder, padded).transpose(1, 2).chunk(2, dim=-1)
         return mean, F.softplus(scale) + 1e-4
 
     def encode(self, waveform: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The mean of the latents [B, T, 64]; with a `generator` (of the CPU) a sample."""
+        """Return the mean of the latents [B, T, 64], or a sample if there is a `generator` (on the CPU)."""
         return sample_latents(*self.posterior(waveform), generator)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """[B, T, 64] to [B, 2, 1920 T]."""
-        return self._run(self.decoder, oobleck_cpu.decode, latents.transpose(1, 2))
+        """Decode latents [B, T, 64] to a waveform [B, 2, 1920 T]."""
+        return self._run(self.decoder, latents.transpose(1, 2))
 
-    def _run(self, network: nn.Module, fast: Callable[[nn.Module, Tensor], Tensor], x: Tensor) -> Tensor:
-        """The encoder or the decoder."""
-        given = x.to(self.dtype)
-        run = fast if oobleck_cpu.applies(network, given) else nn.Module.__call__
-        result = run(network, given).float()
-        if given.dtype != torch.float16 or given.is_meta or result.isfinite().all() or not x.isfinite().all():
+    def _run(self, network: nn.Module, x: Tensor) -> Tensor:
+        result = network(x.to(self.dtype)).float()
+        if self.dtype != torch.float16 or x.is_meta or result.isfinite().all() or not x.isfinite().all():
             return result
-        if not self._told:
-            log.warning("the VAE goes beyond float16: where it does, it is done again in float32, which takes longer")
-            self._told = True
+        if not self._overflow_reported:
+            log.warning("VAE: a result overflows float16 and is computed again in float32, which takes longer")
+            self._overflow_reported = True
         weights = {name: parameter.float() for name, parameter in network.named_parameters()}
         return functional_call(network, weights, (x.float(),))
 
 
 def sample_latents(mean: Tensor, std: Tensor, generator: torch.Generator | None) -> Tensor:
-    """A draw from the posterior, or its mean without a generator. Noise comes from the CPU, the same for any device."""
+    """Sample the posterior, or return its mean if there is no generator.
+
+    The noise is drawn on the CPU, so that it is the same for any device.
+    """
     if generator is None:
         return mean
     return mean + std * torch.randn(mean.shape, generator=generator).to(mean)

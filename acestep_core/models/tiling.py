@@ -1,7 +1,7 @@
-"""Long audio through the autoencoder piece by piece, with the result of doing it at once.
+"""Encode and decode long audio tile by tile, equal to the untiled result up to rounding.
 
-Tiles are whole frames. Each is computed with `overlap` more frames on either side, which are then thrown away: where
-the overlap covers the network's reach, what is left is what the whole would have given, to rounding.
+Tiles are whole frames. Each is computed with `overlap` more frames on either side, which are then discarded. If the
+overlap covers the network's reach, the frames that remain equal those of the whole.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from .oobleck import OobleckVAE, sample_latents
 
 @dataclass(frozen=True)
 class Tile:
-    """Frames `start`..`end` are kept; `first`..`last` are computed."""
+    """A range of frames: `first`..`last` are computed, `start`..`end` of them are used."""
 
     start: int
     end: int
     first: int
     last: int
 
+    def used(self, hop: int = 1) -> slice:
+        """Return the range of used frames within the computed ones, in units of 1 / `hop` frame."""
+        return slice((self.start - self.first) * hop, (self.end - self.first) * hop)
+
 
 @dataclass(frozen=True)
 class TileLayout:
-    """How `frames` are cut into tiles of at most `size` frames, `overlap` of them on each side to be thrown away."""
+    """The tiles of `frames` frames. Each has at most `size` frames, of which `overlap` on each side are discarded."""
 
     frames: int
     size: int
@@ -61,20 +65,20 @@ def decode_tiled(
     callbacks: Callbacks | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Latents [B, T, 64] to a waveform [B, 2, 1920 T] on the CPU, float32, never holding more than one tile.
+    """Decode latents [B, T, 64] to a waveform [B, 2, 1920 T] on the CPU, float32, one tile in memory at a time.
 
-    `device` is where to compute, by default where the network's weights are. Raises RequestError for an overlap that
-    would change the sound, Cancelled when `callbacks` ask for it.
+    device: where to compute; the device of the VAE by default.
+    Raises RequestError if the overlap is too small for an exact result, and Cancelled.
     """
     layout = _layout(latents.shape[1], tile_frames, overlap_frames, decoder_reach(vae.config))
     batch, hop, device = len(latents), vae.config.hop, device or vae.device
     result = torch.empty(batch, vae.config.audio_channels, layout.frames * hop)
 
     def compute(item: int, tile: Tile) -> None:
-        wave = vae.decode(latents[item : item + 1, tile.first : tile.last].to(device))
-        result[item, :, tile.start * hop : tile.end * hop] = wave[0, :, _kept(tile, hop)]
+        waveform = vae.decode(latents[item : item + 1, tile.first : tile.last].to(device))
+        result[item, :, tile.start * hop : tile.end * hop] = waveform[0, :, tile.used(hop)]
 
-    _each_tile(layout, batch, compute, "decode", callbacks or Callbacks())
+    _for_each_tile(layout, batch, compute, "decode", callbacks or Callbacks())
     return result
 
 
@@ -88,10 +92,10 @@ def encode_tiled(
     device: torch.device | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Waveform [B, 2, N] to latents [B, ceil(N / 1920), 64] on the CPU, float32.
+    """Encode a waveform [B, 2, N] to latents [B, ceil(N / 1920), 64] on the CPU, float32.
 
-    Their mean, or with a `generator` a sample, the same for any tile size. Other arguments and errors are as in
-    `decode_tiled`.
+    Returns the mean of the posterior, or a sample if there is a `generator`. The sample does not depend on the tile
+    size. Other parameters and errors: see `decode_tiled`.
     """
     hop, device = vae.config.hop, device or vae.device
     layout = _layout(-(-waveform.shape[-1] // hop), tile_frames, overlap_frames, encoder_reach(vae.config))
@@ -100,58 +104,51 @@ def encode_tiled(
 
     def compute(item: int, tile: Tile) -> None:
         window = waveform[item : item + 1, :, tile.first * hop : tile.last * hop].to(device)
-        for result, part in zip((mean, std), vae.posterior(window), strict=True):
-            result[item, tile.start : tile.end] = part[0, _kept(tile, 1)]
+        for result, computed in zip((mean, std), vae.posterior(window), strict=True):
+            result[item, tile.start : tile.end] = computed[0, tile.used()]
 
-    _each_tile(layout, len(waveform), compute, "encode", callbacks or Callbacks())
+    _for_each_tile(layout, len(waveform), compute, "encode", callbacks or Callbacks())
     return sample_latents(mean, std, generator)
 
 
 def decoder_reach(config: VAEConfig) -> int:
-    """How many latent frames before and after its own a decoded frame depends on: 9 for the released VAE."""
+    """Return how many latent frames on each side a decoded frame depends on: 9 for the released VAE."""
     first, last = -3, config.hop - 1 + 3  # samples that the last convolution (kernel 7) reads for frame 0
     for stride in config.downsampling_ratios:
-        first, last = first - _UNITS, last + _UNITS
+        first, last = first - _UNITS_REACH, last + _UNITS_REACH
         padding = (stride + 1) // 2
         first, last = -((2 * stride - 1 - first - padding) // stride), (last + padding) // stride
     return max(3 - first, last + 3)
 
 
 def encoder_reach(config: VAEConfig) -> int:
-    """How many frames of samples before and after its own a latent frame depends on: 7 for the released VAE."""
+    """Return how many frames of samples on each side a latent frame depends on: 7 for the released VAE."""
     first, last = -1, 1  # frames that the last convolution (kernel 3) reads for frame 0
     for stride in reversed(config.downsampling_ratios):
         padding = (stride + 1) // 2
         first, last = first * stride - padding, last * stride - padding + 2 * stride - 1
-        first, last = first - _UNITS, last + _UNITS
+        first, last = first - _UNITS_REACH, last + _UNITS_REACH
     samples = max(3 - first, last + 3 - (config.hop - 1))
     return -(-samples // config.hop)
 
 
-_UNITS = 3 * (1 + 3 + 9)  # reach of three residual units: kernel 7, dilations 1, 3, 9
+_UNITS_REACH = 3 * (1 + 3 + 9)  # three residual units: kernel 7, dilations 1, 3, 9
 
 
 def _layout(frames: int, size: int, overlap: int, reach: int) -> TileLayout:
     if overlap < reach:
-        raise RequestError(
-            f"an overlap of {overlap} frames changes the sound at the seams; this autoencoder needs at least {reach}"
-        )
+        raise RequestError(f"overlap_frames: {overlap} is too few for an exact result; this VAE needs at least {reach}")
     if size <= 2 * overlap:
         raise RequestError(
-            f"tiles of {size} frames leave nothing between two overlaps of {overlap}; use at least {2 * overlap + 1}"
+            f"tile_frames: {size} leaves nothing between two overlaps of {overlap}; use at least {2 * overlap + 1}"
         )
     return TileLayout(frames, size, overlap)
 
 
-def _kept(tile: Tile, hop: int) -> slice:
-    """Where the frames to keep lie in what was computed."""
-    return slice((tile.start - tile.first) * hop, (tile.end - tile.first) * hop)
-
-
-def _each_tile(
+def _for_each_tile(
     layout: TileLayout, batch: int, compute: Callable[[int, Tile], None], stage: str, callbacks: Callbacks
 ) -> None:
-    """Items one after another, so that memory is that of one tile whatever the batch."""
+    """Compute the items one after another, so that memory does not grow with the batch."""
     work = [(item, tile) for item in range(batch) for tile in layout]
     for done, (item, tile) in enumerate(work, 1):
         callbacks.check(stage)

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..models.layers import Layers
+from ..models.layers import LayerStack
 from .placement import Offload, tensors_of, visiting
 
 log = logging.getLogger("acestep")
@@ -22,23 +22,23 @@ class Stream(Offload):
     """Networks visit the device for their stage, and of the layers of a transformer two at a time: the one that
     computes, and the next, which is copied meanwhile where the device can do both (CUDA).
 
-    Networks without `Layers` visit as a whole. On CUDA the layers stay in page-locked memory from their first use on.
+    Networks without `LayerStack` visit as a whole. On CUDA the layers stay in page-locked memory from their first use on.
     """
 
     @contextmanager
     def use(self, module: nn.Module) -> Iterator[torch.device]:
-        stacks = [part for part in module.modules() if isinstance(part, Layers)]
+        stacks = [part for part in module.modules() if isinstance(part, LayerStack)]
         waiting = [tensor for stack in stacks for tensor in tensors_of(stack)]
         if self.device.type == "cuda":
             _lock_pages(waiting)
         try:
             for stack in stacks:
-                stack.visit = partial(visits, device=self.device)
+                stack.stream = partial(visits, device=self.device)
             with visiting(tensors_of(module), self.device, but=waiting):
                 yield self.device
         finally:
             for stack in stacks:
-                stack.visit = None
+                stack.stream = None
 
 
 def visits(layers: Sequence[nn.Module], device: torch.device) -> Iterator[nn.Module]:

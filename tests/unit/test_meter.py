@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from acestep_core.models.ops import StoredLinear
+from acestep_core.models.ops import QuantizedLinear
 from benchmarks import memory
 from benchmarks.meter import Meter, metered
 from tests.support import tiny
@@ -64,7 +64,7 @@ def test_a_song_of_four_minutes_fits_into_four_gigabytes(peaks):
     """The settings that the README names."""
     assert peaks["--offload --storage int8"] < 4 and peaks["--stream"] < 2 < 4 < peaks["--offload"]
     stored = memory.network(memory.ModelConfig(), torch.bfloat16, "int8")
-    kept = [module for module in stored.decoder.layers.modules() if isinstance(module, StoredLinear)]
+    kept = [module for module in stored.decoder.layers.modules() if isinstance(module, QuantizedLinear)]
     assert len(kept) == 24 * 11 and {module.weight.dtype for module in kept} == {torch.int8}
 
 

@@ -1,15 +1,15 @@
-"""Oobleck on a processor: the same sums as `oobleck.py`, as matrix products over rows [time, channels], in float32.
+"""Oobleck in float32 on a CPU, as matrix products over rows [time, channels]. It equals `oobleck.py` up to rounding.
 
 Three things make it fast, none of them a kernel of our own:
 
-- A kernel of 7 over M outputs needs M + 6 products a channel pair instead of 7 M (Toom and Cook; in image networks
-  Winograd's). Both transforms are small matrix products over time, a dilated convolution is one over every d-th row.
-- A transposed convolution of stride s and kernel 2 s is two matrix products whose rows are s samples of result, and
-  its mirror image in the encoder likewise; nothing is added up afterwards.
-- A residual unit passes over pieces that stay in the cache, and the levels near the audio over windows of a second, so
+- A kernel of 7 over M outputs needs M + 6 products per channel pair instead of 7 M (Toom-Cook, known as Winograd in
+  image networks). Both transforms are small matrix products over time. Dilation d convolves every d-th row.
+- A transposed convolution of stride s and kernel 2 s is two matrix products whose rows are s samples of the result.
+  A strided convolution in the encoder is the reverse. Nothing has to be added up afterwards.
+- A residual unit works on pieces that stay in the cache. The levels near the audio work in windows of a second, so
   that memory hardly grows with the length.
 
-Against the direct sums in float32 the transforms cost some rounding: see `M`.
+The transforms cost some rounding, see `M`.
 """
 
 from __future__ import annotations
@@ -17,56 +17,77 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import weight_and_bias
+from ..oobleck import DecoderBlock, EncoderBlock, OobleckDecoder, OobleckEncoder, ResidualUnit
+from ..snake import Snake
 
 KERNEL = 7
-# Outputs per transform. One convolution of white noise against the direct sum in float64: 4: -116 dB with 2.5 products
-# an output, 6: -108 dB with 2, 8: -100 dB with 1.75, 10: -91 dB with 1.6. 8 and 10 were no faster than 6 as a whole.
+# Outputs per transform. Errors of a convolution of white noise against the direct sum in float64, and products per
+# output: 4: -116 dB, 2.5; 6: -108 dB, 2; 8: -100 dB, 1.75; 10: -91 dB, 1.6. As a whole, 8 and 10 were no faster than 6.
 M = 6
-# Where the polynomials are evaluated besides 0 and infinity, each with its negative. Of all choices among small
-# fractions these rounded least.
+# The polynomials are evaluated at 0, at infinity, at these points and at their negatives. Of all sets of small
+# fractions this one rounded least.
 POINTS = (1 / 3, 2 / 3, 1, 3 / 2, 3)
 MIN_WIDTH = 32  # narrower networks gain nothing
 DILATIONS = (1, 3, 9)
 SLACK = (KERNEL - 1 + M) * max(DILATIONS)  # rows after a signal that a unit may read or write
-PIECE = 1024  # rows that a thread works on at a time: for 128 channels half a megabyte
-WINDOW = 6 * 2**20  # numbers of the widest level within a window
+PIECE = 1024  # rows per thread at a time: half a megabyte of 128 channels
+WINDOW = 6 * 2**20  # values of the widest level in a window
 UNIT_REACH = 3 * sum(DILATIONS)
 
+# oneDNN in torch 2.5 and 2.6 takes up to a hundred times as long as torch's own kernel for a narrow transposed
+# convolution in float32.
+SLOW_ONEDNN = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7)
 
-@functools.cache
-def transforms() -> tuple[Tensor, Tensor, Tensor]:
-    """For kernels [M + 6, 7], inputs [M + 6, M + 6] and outputs [M, M + 6], float32.
 
-    y = output @ ((kernel @ w) * (input @ x)) are the M sums y[i] = sum_j x[i + j] w[j].
-    """
-    points = torch.tensor([0.0, *(sign * point for point in POINTS for sign in (1, -1))], dtype=torch.float64)
+class FastOobleckEncoder(OobleckEncoder):
+    """An encoder that computes by `encode_rows` if that applies."""
 
-    def values(degree: int) -> Tensor:
-        finite = points[:, None] ** torch.arange(degree)
-        return torch.cat((finite, F.one_hot(torch.tensor([degree - 1])).double()))
+    def forward(self, x: Tensor) -> Tensor:
+        if not applies(self, x):
+            return super().forward(x)
+        return torch.stack([encode_rows(self, item.t()).t() for item in x])
 
-    kernel, output, input = values(KERNEL), values(M).T, torch.linalg.inv(values(M + KERNEL - 1)).T
-    scale = kernel.norm(dim=1, keepdim=True)
-    return (kernel / scale).float(), (input * scale).float(), output.float().contiguous()
+
+class FastOobleckDecoder(OobleckDecoder):
+    """A decoder that computes by `decode_rows` if that applies."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not applies(self, x):
+            return super().forward(x)
+        return torch.stack([decode_rows(self, item.t()).t() for item in x])
+
+
+class DirectConvTranspose1d(nn.ConvTranspose1d):
+    """A transposed convolution that avoids oneDNN in float32 on a CPU."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
+            return super().forward(x, output_size)
+        with torch.backends.mkldnn.flags(enabled=False):
+            return super().forward(x, output_size)
 
 
 def applies(network: nn.Module, x: Tensor) -> bool:
-    """Whether `network` (an encoder or decoder) can run here on `x`: on a processor, in float32, without gradients,
-    wide enough, in layers that are torch's own or tell their weights to `weight_and_bias`."""
+    """True if the encoder or decoder `network` can compute here on `x`.
+
+    It must be on a CPU, in float32, without gradients and wide enough. Its layers must be torch's own or have a method
+    `weight_and_bias`, and must have no hooks.
+    """
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return False
     if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in network.parameters())):
         return False
     layers = {name: layer for name, layer in network.named_modules() if hasattr(layer, "kernel_size")}
     return min(layer.in_channels for layer in layers.values() if layer.stride[0] > 1) >= MIN_WIDTH and all(
-        name.rpartition(".")[2] in ("conv1", "conv2", "conv_t1")  # nothing wrapped around it
-        and (type(layer) in (nn.Conv1d, nn.ConvTranspose1d) or hasattr(layer, "weight_and_bias"))
+        name.rpartition(".")[2] in ("conv1", "conv2", "conv_t1")  # not wrapped, by an adapter for example
+        and (type(layer) in (nn.Conv1d, nn.ConvTranspose1d, DirectConvTranspose1d) or hasattr(layer, "weight_and_bias"))
         and not (layer._forward_hooks or layer._forward_pre_hooks)
         and layer.weight.device.type == "cpu"
         and (layer.stride[0] == 1 or layer.stride[0] % 2 == 0)
@@ -74,24 +95,15 @@ def applies(network: nn.Module, x: Tensor) -> bool:
     )
 
 
-def decode(decoder: nn.Module, latents: Tensor) -> Tensor:
-    """`decoder(latents)`: [B, channels, frames] to [B, audio channels, samples]."""
-    return torch.stack([_decode(decoder, item.t()).t() for item in latents])
-
-
-def encode(encoder: nn.Module, waveform: Tensor) -> Tensor:
-    """`encoder(waveform)`: [B, audio channels, samples] to [B, channels, frames]."""
-    return torch.stack([_encode(encoder, item.t()).t() for item in waveform])
-
-
-def _decode(decoder: nn.Module, rows: Tensor) -> Tensor:
+def decode_rows(decoder: OobleckDecoder, rows: Tensor) -> Tensor:
+    """Decode one item, [frames, channels] to [samples, audio channels]."""
     rows = _convolve(rows, decoder.conv1)
-    blocks = list(decoder.block)
+    blocks: list[Any] = list(decoder.block)
     split = max(0, len(blocks) - 3)
     for block in blocks[:split]:
         for stage in _decoder_stages(block, rows):
             rows = stage(rows)
-    # The rest in windows: how far a result reaches back through it, and how many samples a row becomes.
+    # The last blocks work in windows. `ratio`: samples per row. `reach`: rows on each side that a sample depends on.
     ratio, reach = 1, 3
     for block in reversed(blocks[split:]):
         stride = block.conv_t1.stride[0]
@@ -102,15 +114,16 @@ def _decode(decoder: nn.Module, rows: Tensor) -> Tensor:
     return _in_windows(rows, stages, size, reach, lambda row: row * ratio)
 
 
-def _encode(encoder: nn.Module, rows: Tensor) -> Tensor:
-    blocks = list(encoder.block)
+def encode_rows(encoder: OobleckEncoder, rows: Tensor) -> Tensor:
+    """Encode one item, [samples, audio channels] to [frames, channels]."""
+    blocks: list[Any] = list(encoder.block)
     split = min(3, len(blocks))
     ratio, reach = 1, 3
     for block in blocks[:split]:
         stride = block.conv1.stride[0]
         reach, ratio = reach + ratio * (UNIT_REACH + stride), ratio * stride
     reach = -(-reach // ratio) * ratio
-    stages = [functools.partial(_convolve, layer=encoder.conv1)]
+    stages: list[Stage] = [functools.partial(_convolve, layer=encoder.conv1)]
     stages += [stage for block in blocks[:split] for stage in _encoder_stages(block, rows)]
     size = max(ratio, WINDOW // encoder.conv1.out_channels // ratio * ratio)
     rows = _in_windows(rows, stages, size, reach, lambda row: row // ratio)
@@ -123,69 +136,65 @@ def _encode(encoder: nn.Module, rows: Tensor) -> Tensor:
 Stage = Callable[[Tensor], Tensor]  # rows [time, channels] to rows
 
 
-def _decoder_stages(block: nn.Module, like: Tensor) -> Iterable[Stage]:
+def _decoder_stages(block: DecoderBlock, like: Tensor) -> Iterable[Stage]:
     yield _snake(block.snake1)
-    yield functools.partial(_stretch, layer=block.conv_t1)
+    yield functools.partial(_upsample, layer=block.conv_t1)
     yield _units((block.res_unit1, block.res_unit2, block.res_unit3), like)
 
 
-def _encoder_stages(block: nn.Module, like: Tensor) -> Iterable[Stage]:
+def _encoder_stages(block: EncoderBlock, like: Tensor) -> Iterable[Stage]:
     yield _units((block.res_unit1, block.res_unit2, block.res_unit3), like)
     yield _snake(block.snake1)
-    yield functools.partial(_shrink, layer=block.conv1)
+    yield functools.partial(_downsample, layer=block.conv1)
 
 
-def _in_windows(rows: Tensor, stages: Sequence[Stage], size: int, reach: int, at: Callable[[int], int]) -> Tensor:
-    """The stages over `size` rows at a time, with `reach` more on both sides whose results are thrown away. `at` tells
-    which row of the result a row becomes."""
+def _in_windows(rows: Tensor, stages: Sequence[Stage], size: int, reach: int, out_row: Callable[[int], int]) -> Tensor:
+    """Run the stages over `size` rows at a time. The results of `reach` more rows on either side are discarded.
+
+    out_row: maps a row to its first row of the result.
+    """
     result = None
     for start in range(0, len(rows), size):
         end, first = min(start + size, len(rows)), max(0, start - reach)
-        part = rows[first : end + reach]
+        window = rows[first : end + reach]
         for stage in stages:
-            part = stage(part)
+            window = stage(window)
         if result is None:
-            result = part.new_empty(at(len(rows)), part.shape[1])
-        result[at(start) : at(end)] = part[at(start - first) : at(end - first)]
+            result = window.new_empty(out_row(len(rows)), window.shape[1])
+        result[out_row(start) : out_row(end)] = window[out_row(start - first) : out_row(end - first)]
+    assert result is not None, "rows are never empty"
     return result
 
 
-def _snake_tables(snake: nn.Module) -> tuple[Tensor, Tensor]:
-    """Frequency and strength, [channels]."""
+def _snake_tables(snake: Snake) -> tuple[Tensor, Tensor]:
+    """Return frequency and strength, each [channels]."""
     alpha, beta = (table.detach().float().flatten() for table in (snake.alpha, snake.beta))
     return alpha.exp(), (beta.exp() + 1e-9).reciprocal()
 
 
-def _snake(snake: nn.Module) -> Stage:
+def _snake(snake: Snake) -> Stage:
     frequency, strength = _snake_tables(snake)
 
     def apply(rows: Tensor) -> Tensor:
         result = torch.empty_like(rows)
-        for x, y in zip(_pieces(rows), _pieces(result), strict=True):
-            _apply_snake(x, frequency, strength, y)
+        piece = PIECE * torch.get_num_threads()
+        for x, out in zip(rows.split(piece), result.split(piece), strict=True):
+            torch.addcmul(x, (x * frequency).sin_().square_(), strength, out=out)
         return result
 
     return apply
 
 
-def _apply_snake(x: Tensor, frequency: Tensor, strength: Tensor, out: Tensor) -> Tensor:
-    return torch.addcmul(x, (x * frequency).sin_().square_(), strength, out=out)
-
-
-def _pieces(rows: Tensor) -> tuple[Tensor, ...]:
-    return rows.split(PIECE * torch.get_num_threads())
-
-
-def _convolve(rows: Tensor, layer: nn.Module) -> Tensor:
-    """An ordinary convolution of stride 1 that keeps the length, with few channels or few rows."""
+def _convolve(rows: Tensor, layer: nn.Conv1d) -> Tensor:
+    """A convolution of stride 1 that keeps the length, for few channels or few rows."""
     weight, bias = weight_and_bias(layer, rows)
     size = weight.shape[2]
     windows = F.pad(rows, (0, 0, size // 2, size // 2)).unfold(0, size, 1)  # [time, channels, kernel]
     return torch.addmm(bias, windows.flatten(1), weight.flatten(1).t())
 
 
-def _convolve_to_few(rows: Tensor, layer: nn.Module) -> Tensor:
-    """The same to a few channels: each kernel position by itself, then added up."""
+def _convolve_to_few(rows: Tensor, layer: nn.Conv1d) -> Tensor:
+    """A convolution of stride 1 to few channels: one product per kernel position, then their sum."""
     weight, bias = weight_and_bias(layer, rows)
     few, wide, size = weight.shape
     padded = rows.new_zeros(len(rows) + size - 1, size * few)
@@ -196,61 +205,78 @@ def _convolve_to_few(rows: Tensor, layer: nn.Module) -> Tensor:
     return result
 
 
-def _stretch(rows: Tensor, layer: nn.Module) -> Tensor:
+def _upsample(rows: Tensor, layer: nn.ConvTranspose1d) -> Tensor:
     """A transposed convolution whose kernel is twice its stride: a row and the one before it make `stride` rows."""
     weight, bias = weight_and_bias(layer, rows)
-    length, stride, crop = len(rows), layer.stride[0], layer.padding[0]
+    length, stride, crop = len(rows), layer.stride[0], int(layer.padding[0])
     width = weight.shape[1]
     result = bias.repeat((length + 1) * stride).view(length + 1, stride * width)
     # Some input channels at a time: a whole copy of the weight in this order would be 168 MB.
     for x, w in zip(rows.split(256, dim=1), weight.split(256), strict=True):
-        this, previous = w.transpose(1, 2).reshape(len(w), 2, stride * width).unbind(1)
-        result[:length].addmm_(x, this)
+        current, previous = w.transpose(1, 2).reshape(len(w), 2, stride * width).unbind(1)
+        result[:length].addmm_(x, current)
         result[1:].addmm_(x, previous)
     return result.view(-1, width)[crop : crop + length * stride]
 
 
-def _shrink(rows: Tensor, layer: nn.Module) -> Tensor:
+def _downsample(rows: Tensor, layer: nn.Conv1d) -> Tensor:
     """A convolution whose kernel is twice its stride: two groups of `stride` rows make a row."""
     weight, bias = weight_and_bias(layer, rows)
-    stride, pad = layer.stride[0], layer.padding[0]
+    stride, pad = layer.stride[0], int(layer.padding[0])
     length = len(rows) // stride
     groups = F.pad(rows, (0, 0, pad, pad)).view(length + 1, -1)
     result = rows.new_empty(length, len(weight))
     for out, w, b in zip(result.split(256, dim=1), weight.split(256), bias.split(256), strict=True):
-        this, following = w.transpose(1, 2).reshape(len(w), 2, -1).unbind(1)
-        out.copy_(torch.addmm(b, groups[:-1], this.t()).addmm_(groups[1:], following.t()))
+        current, following = w.transpose(1, 2).reshape(len(w), 2, -1).unbind(1)
+        out.copy_(torch.addmm(b, groups[:-1], current.t()).addmm_(groups[1:], following.t()))
     return result
 
 
-def _units(units: Sequence[nn.Module], like: Tensor) -> Stage:
-    """Residual units one after another; their weights are transformed here, once."""
+@functools.cache
+def transforms() -> tuple[Tensor, Tensor, Tensor]:
+    """Return the transforms of kernels [M + 6, 7], inputs [M + 6, M + 6] and outputs [M, M + 6], float32.
+
+    y = output @ ((kernel @ w) * (input @ x)) are the M sums y[i] = sum_j x[i + j] w[j].
+    """
+    points = torch.tensor([0.0, *(sign * point for point in POINTS for sign in (1, -1))], dtype=torch.float64)
+
+    def powers(degree: int) -> Tensor:
+        finite = points[:, None] ** torch.arange(degree)
+        return torch.cat((finite, F.one_hot(torch.tensor([degree - 1])).double()))
+
+    kernel, output, input = powers(KERNEL), powers(M).T, torch.linalg.inv(powers(M + KERNEL - 1)).T
+    scale = kernel.norm(dim=1, keepdim=True)
+    return (kernel / scale).float(), (input * scale).float(), output.float().contiguous()
+
+
+def _units(units: Sequence[ResidualUnit], like: Tensor) -> Stage:
+    """Residual units one after another. Their weights are transformed here, once."""
     prepared = [_Unit(unit, like) for unit in units]
     start = sum(unit.reach for unit in prepared)
 
     def apply(rows: Tensor) -> Tensor:
         length, width = rows.shape
-        # One array, in which each unit moves the signal left by its reach: what it overwrites, it has read.
-        place = rows.new_empty(start + length + SLACK, width)
-        place[:start], place[start : start + length] = 0, rows
+        # One array, in which each unit moves the signal left by its reach: it overwrites only what it has read.
+        buffer = rows.new_empty(start + length + SLACK, width)
+        buffer[:start], buffer[start : start + length] = 0, rows
         first = start
         for unit in prepared:
-            place[first + length :] = 0
-            unit(place[first - unit.reach :], length)
+            buffer[first + length :] = 0
+            unit(buffer[first - unit.reach :], length)
             first -= unit.reach
-        return place[:length]
+        return buffer[:length]
 
     return apply
 
 
 class _Unit:
-    """A residual unit, prepared.
+    """A residual unit with transformed weights.
 
     Rows come in groups of `dilation`, groups in blocks of M: row (block M + phase) dilation + rest. Products over time
-    want the phase outermost, [phase, block, rest, channel].
+    need the phase outermost, [phase, block, rest, channel].
     """
 
-    def __init__(self, unit: nn.Module, like: Tensor):
+    def __init__(self, unit: ResidualUnit, like: Tensor):
         weight, self.bias = weight_and_bias(unit.conv1, like)
         mix, self.mix_bias = weight_and_bias(unit.conv2, like)
         self.mix = mix[:, :, 0].t()
@@ -263,20 +289,23 @@ class _Unit:
         self.kernel = kernel.view(-1, self.width, self.width).transpose(1, 2)
         self.snake1, self.snake2 = _snake_tables(unit.snake1), _snake_tables(unit.snake2)
 
-    def __call__(self, place: Tensor, length: int) -> None:
-        """`place`: `reach` rows of zeros, a signal of `length` rows, zeros. The result begins at its first row."""
+    def __call__(self, rows: Tensor, length: int) -> None:
+        """Compute in place. `rows`: `reach` zeros, a signal of `length`, zeros. The result starts at the first row."""
         block = M * self.dilation
         blocks = -(-length // block)
         step = -(-blocks // -(-blocks * block // (PIECE * torch.get_num_threads())))
         group = self.dilation * self.width
-        scratch = tuple(place.new_empty((step + 1) * group * rows) for rows in (M, M + KERNEL - 1, M + KERNEL))
+        scratch = tuple(rows.new_empty((step + 1) * group * count) for count in (M, M + KERNEL - 1, M + KERNEL))
         for start in range(0, blocks, step):
             count = min(step, blocks - start)
             first, last = start * block, (start + count) * block
-            self._piece(place[first : last + 2 * self.reach], place[first:last], count, scratch)
+            self._piece(rows[first : last + 2 * self.reach], rows[first:last], count, scratch)
 
     def _piece(self, x: Tensor, out: Tensor, blocks: int, scratch: Sequence[Tensor]) -> None:
-        """`x`: the rows that the `blocks` blocks of `out` see. Works in three buffers, which then stay in the cache."""
+        """Compute `blocks` blocks of `out` from the rows `x` that they depend on.
+
+        All intermediate results are in the three scratch buffers, which stay in the cache.
+        """
         group, whole = self.dilation * self.width, len(out)
 
         def buffer(index: int, *shape: int) -> Tensor:
@@ -284,24 +313,24 @@ class _Unit:
 
         phases, wave = buffer(0, M, blocks + 1, self.dilation, self.width), buffer(1, *x.shape)
         torch.mul(x, self.snake1[0], out=wave).sin_().square_()
-        for rows, place in (
+        for rows, part in (
             (slice(whole), phases[:, :blocks]),
             (slice(whole, None), phases[: KERNEL - 1, blocks:]),
         ):
-            place = place.transpose(0, 1)
-            torch.addcmul(x[rows].view(place.shape), wave[rows].view(place.shape), self.snake1[1], out=place)
+            part = part.transpose(0, 1)
+            torch.addcmul(x[rows].view(part.shape), wave[rows].view(part.shape), self.snake1[1], out=part)
         phases = phases.view(M, -1)
-        seen = torch.mm(self.head, phases[:, : blocks * group], out=buffer(1, len(self.head), blocks * group))
-        seen.addmm_(self.tail, phases[: KERNEL - 1, group:])
-        products = buffer(2, len(seen) + 1, blocks * self.dilation, self.width)
-        torch.bmm(seen.view(len(seen), -1, self.width), self.kernel, out=products[:-1])
+        inputs = torch.mm(self.head, phases[:, : blocks * group], out=buffer(1, len(self.head), blocks * group))
+        inputs.addmm_(self.tail, phases[: KERNEL - 1, group:])
+        products = buffer(2, len(inputs) + 1, blocks * self.dilation, self.width)
+        torch.bmm(inputs.view(len(inputs), -1, self.width), self.kernel, out=products[:-1])
         products[-1] = self.bias
         y = torch.mm(self.of_output, products.view(len(products), -1), out=buffer(0, M, blocks * group))
         y = y.view(whole, self.width)
         wave = torch.mul(y, self.snake2[0], out=buffer(1, *y.shape)).sin_().square_()
         y.addcmul_(wave, self.snake2[1])
         result = buffer(2, M, blocks, self.dilation, self.width)
-        before = x[self.reach :][:whole].view(blocks, M, self.dilation, self.width)
-        torch.add(before, self.mix_bias, out=result.transpose(0, 1))
+        residual = x[self.reach :][:whole].view(blocks, M, self.dilation, self.width)
+        torch.add(residual, self.mix_bias, out=result.transpose(0, 1))
         result.view(y.shape).addmm_(y, self.mix)
-        out.view(before.shape).copy_(result.transpose(0, 1))
+        out.view(residual.shape).copy_(result.transpose(0, 1))

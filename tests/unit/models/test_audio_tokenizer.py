@@ -22,7 +22,7 @@ def test_values_of_a_code(code, values):
     assert codes_of(torch.tensor(values), LEVELS) == code
 
 
-def test_zero_lies_between_levels_of_eight_and_on_the_middle_of_five():
+def test_zero_is_rounded_up_among_eight_levels():
     code = codes_of(torch.zeros(6), LEVELS)
     assert torch.allclose(values_of(code, LEVELS), torch.tensor([1 / 7] * 3 + [0.0] * 3))
 
@@ -38,29 +38,29 @@ def test_values_beyond_one_take_the_outer_level():
 
 
 def test_large_inputs_reach_the_outer_levels():
-    """A single tanh, without the clamp's slack, would never round to the last of eight levels."""
+    """A plain tanh would never round to the last of eight levels."""
     quantizer = tiny.model().tokenizer.quantizer
     quantizer.project_in.weight.zero_()
     quantizer.project_in.bias.fill_(3.0)
     assert quantizer(torch.zeros(1, 48))[0] == 63_999
 
 
-def test_the_last_group_is_filled_up_with_silence():
+def test_the_last_group_is_padded_with_silence():
     tokenizer, silence = tiny.model().tokenizer, draw(1, 10, 64, seed=5)
     latents = draw(2, 13, 64, seed=1)
     codes, embeddings = tokenizer(latents, silence)
-    filled = torch.cat((latents, silence[:, :2].expand(2, -1, -1)), dim=1)
+    padded = torch.cat((latents, silence[:, :2].expand(2, -1, -1)), dim=1)
     assert codes.shape == (2, 3) and embeddings.shape == (2, 3, 48)
-    assert torch.equal(codes, tokenizer(filled, silence)[0])
+    assert torch.equal(codes, tokenizer(padded, silence)[0])
 
 
-def test_embeddings_are_those_of_the_codes():
+def test_embeddings_belong_to_the_codes():
     tokenizer, silence = tiny.model().tokenizer, draw(1, 10, 64, seed=5)
     codes, embeddings = tokenizer(draw(2, 20, 64, seed=1), silence)
     assert torch.equal(tokenizer.embed(codes), embeddings)
 
 
-def test_quantiser_is_exact_whatever_the_models_dtype():
+def test_the_quantiser_computes_in_float32():
     model = tiny.model().bfloat16()
     codes = torch.arange(0, 64_000, 997)[None]
     quantizer = model.tokenizer.quantizer
@@ -69,5 +69,5 @@ def test_quantiser_is_exact_whatever_the_models_dtype():
     assert model.tokenizer.embed(codes).dtype == torch.bfloat16
 
 
-def test_a_code_is_five_frames():
+def test_a_code_becomes_five_frames():
     assert tiny.model().detokenize(torch.tensor([[1, 2, 3]])).shape == (1, 15, 64)

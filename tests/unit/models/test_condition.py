@@ -33,16 +33,16 @@ def test_shorter_conditions_are_padded_and_masked():
     assert torch.equal(stacked[mask], torch.cat(items, dim=1)[0])
 
 
-def test_the_learned_timbre_row_counts_only_on_xl():
-    for config, counts in ((tiny.STANDARD, False), (tiny.XL, True)):
+def test_only_xl_uses_the_learned_timbre_row():
+    for config, uses in ((tiny.STANDARD, False), (tiny.XL, True)):
         encoder = tiny.model(config).encoder
         before = encoder(*encoder_inputs())
         encoder.timbre_encoder.special_token.add_(1)
-        assert torch.equal(encoder(*encoder_inputs()), before) != counts
+        assert torch.equal(encoder(*encoder_inputs()), before) != uses
 
 
 def test_float16_weights_compute_in_float32():
-    """The lyric encoder's last MLP leaves float16's range; the rest of the model stays in float16."""
+    """The lyric encoder's last MLP overflows float16."""
     model = tiny.model()
     model.encoder.lyric_encoder.layers[-1].mlp.down_proj.weight.mul_(30_000)
     weights = {name: tensor.half() for name, tensor in model.state_dict().items()}
@@ -57,7 +57,7 @@ def test_float16_weights_compute_in_float32():
     assert not model.half().encoder(*encoder_inputs()).isfinite().all()
 
 
-def test_every_weight_learns():
+def test_all_weights_have_gradients():
     encoder = tiny.model(tiny.XL).encoder.requires_grad_()
     encoder(*encoder_inputs()).square().mean().backward()
     for name, parameter in encoder.named_parameters():

@@ -9,7 +9,7 @@ from tests.support.tiny import draw, relative_error
 
 
 def dense(q, k, v, window):
-    """Attention with keys and values repeated and a mask of all pairs."""
+    """Masked attention with repeated keys and values."""
     positions = torch.arange(q.shape[-2])
     visible = (positions[:, None] - positions).abs() <= window
     repeated = (x.repeat_interleave(q.shape[2], dim=1) for x in (k, v))
@@ -24,7 +24,7 @@ def heads(length, groups=2, batch=2, kv_heads=3, dtype=torch.float32):
 
 @pytest.mark.parametrize("window", [1, 2, 5, 16])
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_banded_attention_is_masked_full_attention(window, groups):
+def test_banded_attention_equals_masked_attention(window, groups):
     for length in range(1, 5 * window + 4):
         q, k, v = heads(length, groups)
         band = layers.make_band(length, window, groups, q)
@@ -40,11 +40,13 @@ def test_banded_attention_at_the_real_window(length):
     assert torch.allclose(got, dense(q, k, v, 128), atol=1e-6)
 
 
-def test_banded_attention_without_contiguous_inputs():
+def test_banded_attention_of_strided_inputs():
     q, k, v = heads(50)
-    loose = q.permute(0, 3, 1, 2, 4).contiguous().permute(0, 2, 3, 1, 4)
+    strided = q.permute(0, 3, 1, 2, 4).contiguous().permute(0, 2, 3, 1, 4)
     kv = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (k, v)]
-    assert torch.allclose(layers.attend_banded(loose, *kv, layers.make_band(50, 8, 2, q)), dense(q, k, v, 8), atol=1e-6)
+    assert torch.allclose(
+        layers.attend_banded(strided, *kv, layers.make_band(50, 8, 2, q)), dense(q, k, v, 8), atol=1e-6
+    )
 
 
 def test_banded_attention_has_the_gradients_of_masked_attention():
@@ -52,8 +54,8 @@ def test_banded_attention_has_the_gradients_of_masked_attention():
     weights = draw(*inputs[0].shape, seed=4)
     band = layers.make_band(37, 5, 2, inputs[0])
     got = torch.autograd.grad((layers.attend_banded(*inputs, band) * weights).sum(), inputs)
-    wanted = torch.autograd.grad((dense(*inputs, 5) * weights).sum(), inputs)
-    assert all(relative_error(a, b) < 1e-5 for a, b in zip(got, wanted, strict=True))
+    expected = torch.autograd.grad((dense(*inputs, 5) * weights).sum(), inputs)
+    assert all(relative_error(a, b) < 1e-5 for a, b in zip(got, expected, strict=True))
 
 
 def test_banded_attention_in_bfloat16():
@@ -64,7 +66,7 @@ def test_banded_attention_in_bfloat16():
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the size of the largest storage that any operation returns."""
+    """Records the size of the largest storage that any operation returns."""
 
     def __init__(self):
         super().__init__()
@@ -78,18 +80,18 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
-def test_banded_attention_never_makes_a_tensor_of_all_pairs():
+def test_banded_attention_allocates_no_full_matrix():
     largest = {}
     for length in (1000, 4000):
         q, k, v = heads(length, groups=1, batch=1, kv_heads=1)
-        with LargestTensor() as watch:
+        with LargestTensor() as largest_tensor:
             layers.attend_banded(q, k, v, layers.make_band(length, 16, 1, q))
-        largest[length] = watch.bytes
+        largest[length] = largest_tensor.bytes
     assert largest[4000] <= q.nbytes
     assert largest[4000] <= 4.2 * largest[1000]
 
 
-def test_attention_shares_each_key_head_among_consecutive_query_heads():
+def test_consecutive_query_heads_share_a_key_head():
     q, k, v = heads(9, groups=4)
     assert torch.allclose(layers.attend(q, k, v), dense(q, k, v, window=9), atol=1e-6)
 
@@ -103,39 +105,39 @@ def test_attention_ignores_masked_keys():
 
 
 @pytest.mark.parametrize("kind", ["nothing", "keys", "both"])
-def test_attention_in_parts_is_attention(monkeypatch, kind):
-    """What Metal gets, whose attention holds all scores at once."""
+def test_chunked_attention_equals_attention(monkeypatch, kind):
+    """For devices whose attention materialises all scores."""
     q, k, v = heads(9, groups=2)
     q = q.flatten(2, 3)
     mask = None if kind == "nothing" else draw(2, 1, 1 if kind == "keys" else 18, 9)
     whole, sizes = torch.nn.functional.scaled_dot_product_attention, []
-    wanted = whole(q, k, v, attn_mask=mask)
+    expected = whole(q, k, v, attn_mask=mask)
 
-    def watched(q, k, v, attn_mask):
+    def recording(q, k, v, attn_mask):
         sizes.append(q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2])
         return whole(q, k, v, attn_mask=attn_mask)
 
-    monkeypatch.setattr(layers.F, "scaled_dot_product_attention", watched)
-    monkeypatch.setattr(layers, "SCORES", 5 * q.shape[0] * q.shape[1] * 9)
-    assert torch.allclose(layers._attention_in_parts(q, k, v, attn_mask=mask), wanted, atol=1e-6)
-    assert len(sizes) == 4 and max(sizes) <= layers.SCORES
+    monkeypatch.setattr(layers.F, "scaled_dot_product_attention", recording)
+    monkeypatch.setattr(layers, "MAX_SCORES", 5 * q.shape[0] * q.shape[1] * 9)
+    assert torch.allclose(layers._chunked_attention(q, k, v, attn_mask=mask), expected, atol=1e-6)
+    assert len(sizes) == 4 and max(sizes) <= layers.MAX_SCORES
 
 
-def test_where_attention_may_hold_its_scores_it_is_made_in_parts(monkeypatch):
+def test_devices_that_materialise_scores(monkeypatch):
     kinds = ("cpu", "cuda", "xpu", "mps")
-    assert [layers.holds_scores(torch.device(kind)) for kind in kinds] == [False, False, True, True]
+    assert [layers.materialises_scores(torch.device(kind)) for kind in kinds] == [False, False, True, True]
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert [layers.holds_scores(torch.device(kind)) for kind in kinds] == [False, True, True, True]
+    assert [layers.materialises_scores(torch.device(kind)) for kind in kinds] == [False, True, True, True]
 
 
-def test_rotary_positions_turn_pairs_of_the_two_halves():
+def test_rotary_positions_rotate_pairs_across_the_halves():
     x, theta = draw(1, 3, 7, 10), 1_000_000.0
     frequencies = theta ** (-torch.arange(5, dtype=torch.float64) / 5)
-    turned = torch.complex(*x.double().chunk(2, dim=-1)) * torch.polar(
+    rotated = torch.complex(*x.double().chunk(2, dim=-1)) * torch.polar(
         torch.ones(7, 5, dtype=torch.float64), torch.outer(torch.arange(7, dtype=torch.float64), frequencies)
     )
-    wanted = torch.cat((turned.real, turned.imag), dim=-1)
-    assert relative_error(layers.rotate(x, layers.rotary_tables(7, 10, theta, x)), wanted) < 1e-6
+    expected = torch.cat((rotated.real, rotated.imag), dim=-1)
+    assert relative_error(layers.rotate(x, layers.rotary_tables(7, 10, theta, x)), expected) < 1e-6
 
 
 def test_rotary_tables_are_computed_in_float32():
@@ -148,13 +150,13 @@ def test_rms_norm():
     norm, x = layers.RMSNorm(6, 1e-6), draw(2, 5, 6)
     with torch.no_grad():
         norm.weight.copy_(draw(6, seed=1))
-    wanted = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
-    assert torch.allclose(norm(x), wanted, atol=1e-6)
+    expected = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
+    assert torch.allclose(norm(x), expected, atol=1e-6)
     shift, scale = draw(2, 1, 6, seed=2), draw(2, 1, 6, seed=3)
-    assert torch.allclose(norm.modulated(x, shift, scale), wanted * (1 + scale) + shift, atol=1e-5)
+    assert torch.allclose(norm.modulated(x, shift, scale), expected * (1 + scale) + shift, atol=1e-5)
 
 
-def test_weights_in_another_dtype_are_cast_at_use():
+def test_weights_are_cast_at_use():
     norm, linear, x = layers.RMSNorm(6, 1e-6).half(), CastLinear(6, 3).half(), draw(2, 6)
     assert norm(x).dtype == linear(x).dtype == torch.float32
     weight, bias = layers.weight_and_bias(linear, x)
@@ -162,7 +164,7 @@ def test_weights_in_another_dtype_are_cast_at_use():
     assert torch.allclose(linear(x), x @ weight.T + bias, atol=1e-6)
 
 
-def test_a_hosts_layer_gives_its_own_weight():
+def test_weight_and_bias_calls_the_layers_own_method():
     class HostLinear(torch.nn.Linear):
         def weight_and_bias(self, like):
             return self.weight + 1, None

@@ -42,13 +42,13 @@ def test_released_autoencoder():
     assert state["encoder.block.4.res_unit3.snake2.alpha"].shape == (1, 1024, 1)
 
 
-def test_every_tensor_is_made_in_the_dtype_asked_for():
+def test_all_tensors_have_the_requested_dtype():
     model = AceStepModel(tiny.STANDARD, dtype=torch.bfloat16)
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.bfloat16}
     assert model.decoder.dtype == model.encoder.dtype == torch.bfloat16
 
 
-def test_silence_goes_on_beyond_what_is_stored():
+def test_silence_repeats_its_last_frame():
     model = tiny.model()
     stored = model.silence_latent
     assert torch.equal(model.silence(7), stored[:, :7])
@@ -57,5 +57,5 @@ def test_silence_goes_on_beyond_what_is_stored():
     assert torch.equal(longer[:, -3:], stored[:, -1:].expand(-1, 3, -1))
 
 
-def test_silence_is_no_weight():
+def test_silence_is_not_in_the_state_dict():
     assert "silence_latent" not in tiny.model().state_dict()

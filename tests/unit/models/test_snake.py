@@ -7,7 +7,7 @@ from tests.support.pretend_cuda import CUDA, Pretended, pretend_cuda
 from tests.support.tiny import draw
 
 
-def made(dtype=None):
+def random_snake(dtype=None):
     network = Snake(3, None, dtype).requires_grad_(False)
     network.alpha.copy_(draw(1, 3, 1, seed=1))
     network.beta.copy_(draw(1, 3, 1, seed=2))
@@ -15,9 +15,9 @@ def made(dtype=None):
 
 
 def test_snake():
-    network, x = made(), draw(2, 3, 50)
-    wanted = x + torch.sin(network.alpha.exp() * x) ** 2 / (network.beta.exp() + 1e-9)
-    assert torch.allclose(network(x), wanted, atol=1e-6)
+    network, x = random_snake(), draw(2, 3, 50)
+    expected = x + torch.sin(network.alpha.exp() * x) ** 2 / (network.beta.exp() + 1e-9)
+    assert torch.allclose(network(x), expected, atol=1e-6)
 
 
 def exact(x, frequency, strength):
@@ -26,54 +26,54 @@ def exact(x, frequency, strength):
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """What torch compiles from the source on the pretended card: the function `kernels["made"]`; and its calls."""
-    kernels = {"made": exact, "calls": []}
+    """Let the pretended GPU compile to `kernels["function"]`, and record the dtypes of its calls."""
+    kernels = {"function": exact, "calls": []}
 
     def create(source):
         assert source == snake.SOURCE
 
-        def run(*given):
-            assert all(isinstance(values, Pretended) for values in given)
-            kernels["calls"].append(given[0].dtype)
-            return kernels["made"](*given)
+        def run(*inputs):
+            assert all(isinstance(values, Pretended) for values in inputs)
+            kernels["calls"].append(inputs[0].dtype)
+            return kernels["function"](*inputs)
 
         return run
 
     monkeypatch.setattr(torch.cuda.jiterator, "_create_jit_fn", create)
-    snake.kernel.cache_clear()
+    snake.fused_snake.cache_clear()
     yield kernels
-    snake.kernel.cache_clear()
+    snake.fused_snake.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_on_a_card_it_is_one_kernel(compiled, dtype):
-    network, x = made(dtype), draw(1, 3, 70).to(dtype)
+def test_cuda_uses_the_fused_kernel(compiled, dtype):
+    network, x = random_snake(dtype), draw(1, 3, 70).to(dtype)
     with torch.no_grad(), pretend_cuda():
-        there = network.to(CUDA)(x.to(CUDA))
-        assert len(compiled["calls"]) == 2, "once to see that it is right, once for this"
+        on_gpu = network.to(CUDA)(x.to(CUDA))
+        assert len(compiled["calls"]) == 2, "one call to verify it, one for x"
         network(x.to(CUDA))
         assert len(compiled["calls"]) == 3
-        got = there.cpu()
-    assert torch.allclose(got.float(), made(dtype)(x).float(), atol=20 * torch.finfo(dtype).eps)
+        got = on_gpu.cpu()
+    assert torch.allclose(got.float(), random_snake(dtype)(x).float(), atol=20 * torch.finfo(dtype).eps)
 
 
-def test_with_gradients_it_goes_operation_by_operation(compiled):
+def test_gradients_use_the_eager_kernel(compiled):
     with pretend_cuda(), torch.enable_grad():
-        made().to(CUDA)(draw(1, 3, 7).to(CUDA))
+        random_snake().to(CUDA)(draw(1, 3, 7).to(CUDA))
     assert not compiled["calls"]
 
 
-def test_memory_that_runs_out_is_not_taken_for_a_kernel_that_is_wrong(compiled):
-    def full(*_):
+def test_out_of_memory_is_raised_and_tried_again(compiled):
+    def out_of_memory(*_):
         raise torch.cuda.OutOfMemoryError
 
-    compiled["made"] = full
+    compiled["function"] = out_of_memory
     x = draw(1, 3, 70)
     with torch.no_grad(), pretend_cuda():
-        network = made().to(CUDA)
+        network = random_snake().to(CUDA)
         with pytest.raises(torch.cuda.OutOfMemoryError):
             network(x.to(CUDA))
-        compiled["made"] = exact
+        compiled["function"] = exact
         network(x.to(CUDA))
     assert len(compiled["calls"]) == 3
 
@@ -85,13 +85,13 @@ def raising(*_):
 @pytest.mark.parametrize(
     "wrong",
     [raising, lambda x, *_: x, lambda x, f, s: exact(x, s, f), lambda x, f, s: exact(x, f, s) * torch.nan],
-    ids=["raises", "does nothing", "mixes up its arguments", "not a number"],
+    ids=["raises", "identity", "swapped arguments", "nan"],
 )
-def test_a_kernel_that_is_not_right_is_not_used(compiled, wrong):
-    compiled["made"] = wrong
+def test_a_wrong_kernel_is_not_used(compiled, wrong):
+    compiled["function"] = wrong
     x = draw(1, 3, 70)
     with torch.no_grad(), pretend_cuda():
-        network = made().to(CUDA)
+        network = random_snake().to(CUDA)
         got = [network(x.to(CUDA)).cpu() for _ in range(2)]
     assert len(compiled["calls"]) == 1
-    assert all(torch.equal(each, made()(x)) for each in got)
+    assert all(torch.equal(each, random_snake()(x)) for each in got)

@@ -32,7 +32,7 @@ def test_layout():
 
 
 @pytest.mark.parametrize("size", [19, 20, 32, 100])
-def test_layout_keeps_each_frame_once_and_computes_no_more_than_asked(size):
+def test_layout_uses_each_frame_once_and_limits_tile_sizes(size):
     for frames in range(1, 130):
         layout = TileLayout(frames, size, 9)
         tiles = list(layout)
@@ -43,19 +43,19 @@ def test_layout_keeps_each_frame_once_and_computes_no_more_than_asked(size):
         assert all(tile.last - tile.end in (9, frames - tile.end) for tile in tiles)
 
 
-def test_reach_of_the_released_autoencoder():
+def test_reach_of_the_released_vae():
     assert (decoder_reach(VAEConfig()), encoder_reach(VAEConfig())) == (9, 7)
 
 
 def dependencies(output, inputs):
-    """First and last position of `inputs` [1, c, n] that the sum of `output` depends on."""
+    """Return the first and last position of `inputs` [1, c, n] that the sum of `output` depends on."""
     (gradient,) = torch.autograd.grad(output.sum(), inputs)
     where = gradient[0].abs().sum(0).nonzero()
     return where.min().item(), where.max().item()
 
 
 @pytest.mark.parametrize("ratios", [(2, 4, 4, 6, 10), (2, 4, 4, 8, 8), (2, 4, 6), (2, 2), (4,)])
-def test_reach_is_what_gradients_show(ratios):
+def test_reach_equals_that_of_gradients(ratios):
     config = strided(*ratios)
     vae, hop = tiny.vae(config).double(), config.hop
     reach, here = decoder_reach(config), decoder_reach(config) + 3
@@ -68,7 +68,7 @@ def test_reach_is_what_gradients_show(ratios):
     assert max(here - first // hop, last // hop - here) == reach
 
 
-def test_tiled_is_untiled_where_tiles_begin_and_end(vae):
+def test_tiled_equals_untiled_near_tile_borders(vae):
     latents = draw(1, 60, 2)
     for frames in (1, 2, 9, 10, 22, 23, 32, 33, 39, 40, 41, 44, 45, 60):
         waveform = vae.decode(latents[:, :frames])
@@ -78,8 +78,8 @@ def test_tiled_is_untiled_where_tiles_begin_and_end(vae):
 
 
 @pytest.mark.parametrize(("frames", "extra"), [(1, 1), (59, 1), (60, 2), (1000, 30), (1001, 1000), (15_000, 500)])
-def test_tiled_is_untiled_up_to_ten_minutes(frames, extra):
-    """Frames of 48 samples, which reach further."""
+def test_tiled_equals_untiled_up_to_ten_minutes(frames, extra):
+    """With frames of 48 samples, for which the reach is longer."""
     config = strided(2, 4, 6)
     vae, latents = tiny.vae(config), draw(1, frames, 2)
     decoded, encoded = decoder_reach(config), encoder_reach(config)
@@ -88,7 +88,7 @@ def test_tiled_is_untiled_up_to_ten_minutes(frames, extra):
     assert relative_error(encode_tiled(vae, waveform, 2 * encoded + extra, encoded), vae.encode(waveform)) <= ROUNDING
 
 
-def test_a_batch_is_its_items(vae):
+def test_a_batch_equals_its_items(vae):
     latents = draw(3, 50, 2)
     waveform = decode_tiled(vae, latents, 24, 9)
     encoded = encode_tiled(vae, waveform, 24, 7)
@@ -97,8 +97,8 @@ def test_a_batch_is_its_items(vae):
         assert torch.equal(encoded[i : i + 1], encode_tiled(vae, waveform[i : i + 1], 24, 7))
 
 
-def test_less_overlap_would_differ():
-    """Why the limit is where it is. In float64: what one frame less changes is small."""
+def test_a_smaller_overlap_changes_the_result():
+    """In float64, as one frame less changes little."""
     vae, latents = tiny.vae(SMALL).double(), draw(1, 40, 2).double()
     whole = vae.decoder(latents.transpose(1, 2))[..., 20 * 1920 :]
     for overlap, differs in ((8, True), (9, False)):
@@ -106,7 +106,7 @@ def test_less_overlap_would_differ():
         assert (relative_error(piece, whole) > 1e-14) == differs
 
 
-def test_a_sample_does_not_depend_on_the_tiles(vae):
+def test_a_sample_does_not_depend_on_the_tile_size(vae):
     waveform = draw(1, 2, 40 * 1920)
     small, large = (
         encode_tiled(vae, waveform, size, 7, generator=torch.Generator().manual_seed(3)) for size in (20, 512)
@@ -115,12 +115,12 @@ def test_a_sample_does_not_depend_on_the_tiles(vae):
     assert relative_error(small, vae.encode(waveform)) > 0.01
 
 
-def test_too_little_overlap_is_refused(vae):
-    with pytest.raises(RequestError, match="8 frames.*at least 9"):
+def test_too_small_overlaps_and_tiles_raise(vae):
+    with pytest.raises(RequestError, match="overlap_frames.*at least 9"):
         decode_tiled(vae, draw(1, 40, 2), 32, 8)
-    with pytest.raises(RequestError, match="6 frames.*at least 7"):
+    with pytest.raises(RequestError, match="overlap_frames.*at least 7"):
         encode_tiled(vae, draw(1, 2, 9600), 32, 6)
-    with pytest.raises(RequestError, match="18 frames.*at least 19"):
+    with pytest.raises(RequestError, match="tile_frames.*at least 19"):
         decode_tiled(vae, draw(1, 40, 2), 18, 9)
 
 
@@ -142,8 +142,8 @@ def test_results_are_float32_on_the_cpu(vae):
     assert waveform.device == latents.device == torch.device("cpu")
 
 
-def test_a_longer_song_needs_no_more_memory(vae):
-    """Beside its latents and its result, that is: the rest is one tile."""
+def test_memory_does_not_grow_with_the_length(vae):
+    """Except for latents and result."""
 
     def rest(frames: int) -> int:
         latents = torch.zeros(1, frames, vae.config.decoder_input_channels)

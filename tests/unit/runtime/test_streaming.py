@@ -1,4 +1,4 @@
-"""Layers that visit the device in turn. The CPU stands in for it: a copy there is a copy too, and can be told apart."""
+"""LayerStack that visit the device in turn. The CPU stands in for it: a copy there is a copy too, and can be told apart."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from acestep_core.models.layers import Layers
+from acestep_core.models.layers import LayerStack
 from acestep_core.models.model import AceStepModel
-from acestep_core.models.ops import StoredLinear, stored_ops
+from acestep_core.models.ops import QuantizedLinear, quantized_ops
 from acestep_core.pipeline import Model, sample
 from acestep_core.runtime import placement, streaming
 from acestep_core.runtime.options import default_placement
@@ -35,7 +35,7 @@ class Watch:
     """Counts, whenever a layer of a stack runs, how many of all layers and how many rooms are on the device."""
 
     def __init__(self, module: nn.Module):
-        self.layers = [layer for stack in module.modules() if isinstance(stack, Layers) for layer in stack]
+        self.layers = [layer for stack in module.modules() if isinstance(stack, LayerStack) for layer in stack]
         self.homes = [places(layer) for layer in self.layers]
         self.away: list[int] = []
         self.rooms: set[int] = set()
@@ -65,17 +65,17 @@ def test_a_song_is_the_same_and_one_layer_runs_at_a_time(stored):
 
 
 def in_one_byte(storage: torch.dtype) -> AceStepModel:
-    network = AceStepModel(tiny.STANDARD, ops=stored_ops(storage), encoder_ops=nn)
+    network = AceStepModel(tiny.STANDARD, ops=quantized_ops(storage), encoder_ops=nn)
     tiny.randomise(network)
     for module in network.modules():
-        if isinstance(module, StoredLinear):
+        if isinstance(module, QuantizedLinear):
             module.store(module.weight)
     network.silence_latent = draw(1, 60, 64, seed=1)
     return network
 
 
 def test_two_rooms_serve_all_layers():
-    layers = Layers(nn.Linear(8, 8) for _ in range(7))
+    layers = LayerStack(nn.Linear(8, 8) for _ in range(7))
     homes, seen = [places(layer) for layer in layers], []
     for layer in visits(layers, CPU):
         seen.append(layer.weight.data_ptr())
@@ -86,7 +86,7 @@ def test_two_rooms_serve_all_layers():
 
 def test_the_next_layer_is_sent_while_one_runs(monkeypatch):
 
-    layers, events = Layers(nn.Linear(2, 2) for _ in range(3)), []
+    layers, events = LayerStack(nn.Linear(2, 2) for _ in range(3)), []
     send = streaming._Courier.send
 
     def noted(self, layer):
@@ -100,7 +100,7 @@ def test_the_next_layer_is_sent_while_one_runs(monkeypatch):
 
 
 def test_layers_of_different_shapes():
-    layers = Layers([nn.Linear(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 6), nn.Linear(4, 6)])
+    layers = LayerStack([nn.Linear(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 6), nn.Linear(4, 6)])
     wanted, x = [layer.weight.clone() for layer in layers], torch.ones(1, 4)
     for layer, weight in zip(visits(layers, CPU), wanted, strict=True):
         assert torch.equal(layer.weight, weight) and layer(x).isfinite().all()
@@ -110,17 +110,17 @@ def test_an_error_brings_everything_home():
     network = tiny.model()
     homes = places(network)
     with pytest.raises(KeyError), torch.inference_mode(), Stream(CPU).use(network):
-        for _ in network.decoder.layers.in_turn():
+        for _ in network.decoder.layers.iterate():
             assert places(network) != homes
             raise KeyError
     assert places(network) == homes
-    assert not any(stack.visit for stack in network.modules() if isinstance(stack, Layers))
+    assert not any(stack.stream for stack in network.modules() if isinstance(stack, LayerStack))
     assert not any(tensor.is_inference() for tensor in tensors_of(network))
 
 
 def test_what_is_no_layer_visits_as_a_whole():
     network = tiny.model()
-    waiting = {id(tensor) for stack in network.modules() if isinstance(stack, Layers) for tensor in tensors_of(stack)}
+    waiting = {id(tensor) for stack in network.modules() if isinstance(stack, LayerStack) for tensor in tensors_of(stack)}
     before = {name: parameter.data_ptr() for name, parameter in network.named_parameters()}
     with Stream(CPU).use(network) as device:
         assert device == CPU
