@@ -1,1 +1,1 @@
-"""From a Song to what the condition encoder reads: trained strings, tokens, text states."""
+"""Encode a song's text: trained prompts, tokens, hidden states."""

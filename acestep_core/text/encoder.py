@@ -1,14 +1,15 @@
-"""The text encoder: Qwen3 hidden states for the caption, bare token embeddings for the lyrics.
+"""The text encoder: Qwen3 hidden states for the caption, token embeddings for the lyrics.
 
-The network is transformers' own Qwen3Model, so the names of its tensors are the checkpoint's. This module builds it
-empty; `acestep_core.checkpoints` fills it.
+The network is transformers' Qwen3Model, so its tensor names are the checkpoint's. This module builds the network
+without weights; `acestep_core.checkpoints` loads them.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,21 +18,24 @@ from ..edit.tasks import TEXT2MUSIC, Task
 from ..errors import AceStepError, CheckpointError, NonFiniteError
 from ..song.song import Song
 from .prompts import ORIGINAL, Prompt, PromptStyle, caption_prompt, lyric_prompt
-from .tokenizer import Cut, Tokenizer
+from .tokenizer import Tokenizer, Truncation
+
+if TYPE_CHECKING:
+    from transformers import Qwen3Model
 
 log = logging.getLogger("acestep")
 
 
 @dataclass(frozen=True)
 class TextCondition:
-    """What the text of one song becomes, in the dtype and on the device of the text encoder.
+    """The encoded text of one song, in the dtype and on the device of the text encoder.
 
-    caption: `[1, caption tokens, width]`, last hidden states after the final norm.
-    lyrics: `[1, lyric tokens, width]`, rows of the embedding table; the condition encoder has its own layers for them.
-    caption_prompt, lyric_prompt: the strings as the tokenizer got them.
+    caption: `[1, caption tokens, width]`, hidden states after the final norm.
+    lyrics: `[1, lyric tokens, width]`, token embeddings; the condition encoder has its own layers for them.
+    caption_prompt, lyric_prompt: the strings before tokenization.
     warnings: sentences for the user.
-    text_only: `caption` under the instruction of a song from text alone, for edits that let go of their source on the way;
-    None where that is the task.
+    text_only: `caption` with the text2music instruction, for edits that drop their source during sampling; None if the
+    task is text2music.
     """
 
     caption: torch.Tensor
@@ -43,20 +47,20 @@ class TextCondition:
 
 
 class TextEncoder:
-    """A Qwen3Model and its tokenizer.
+    """A Qwen3Model (`module`) and its tokenizer. `encode` runs on the device of the embedding table.
 
-    module: the network. Whoever owns placement may move it between calls; `encode` runs where its embedding table is.
+    Raises CheckpointError if the tokenizer has ids without an embedding.
     """
 
-    def __init__(self, module: torch.nn.Module, tokenizer: Tokenizer):
-        rows = module.get_input_embeddings().num_embeddings
+    def __init__(self, module: Qwen3Model, tokenizer: Tokenizer):
+        self.module = module
+        self.tokenizer = tokenizer
+        rows = self.module.embed_tokens.num_embeddings
         if tokenizer.largest_id >= rows:
             raise CheckpointError(
                 "tokenizer and text encoder do not belong together: the tokenizer has ids up to "
                 f"{tokenizer.largest_id}, the text encoder has {rows} embeddings"
             )
-        self.module = module
-        self.tokenizer = tokenizer
 
     @torch.no_grad()
     def encode(
@@ -69,121 +73,105 @@ class TextEncoder:
         whole_caption: str = "",
         explicit_mask: bool = True,
     ) -> TextCondition:
-        """Text states of one song; songs are encoded one by one, unpadded.
+        """Encode the text of one song, without padding.
 
-        `task` and `tracks` give the instruction: COVER when the song comes with audio codes. When source audio sets the
-        length, put its seconds into the song's metadata first. The rest as for `caption_prompt`. Warnings are returned,
-        and logged.
+        task, tracks: select the instruction; COVER for a song with audio codes.
+        style, whole_caption, explicit_mask: as for `caption_prompt`.
+        For an edit, set the song's duration to that of the source first. Warnings are logged and returned. Raises
+        NonFiniteError.
         """
-        stems = {"whole_caption": whole_caption, "explicit_mask": explicit_mask}
-        caption, lyrics = caption_prompt(song, task, style, tracks, **stems), lyric_prompt(song, style)
-        caption_ids, caption_cut = self.tokenizer.encode_prompt(caption)
-        lyric_ids, lyric_cut = self.tokenizer.encode_prompt(lyrics)
+        caption = caption_prompt(song, task, style, tracks, whole_caption=whole_caption, explicit_mask=explicit_mask)
+        lyrics = lyric_prompt(song)
+        caption_ids, caption_truncation = self.tokenizer.encode_prompt(caption)
+        lyric_ids, lyric_truncation = self.tokenizer.encode_prompt(lyrics)
         warnings = list(song.warnings)
-        if caption_cut:
-            warnings.append(caption_cut_sentence(caption, caption_cut))
-        if lyric_cut:
-            warnings.append(lyric_cut_sentence(lyrics, lyric_cut))
+        if caption_truncation:
+            warnings.append(_caption_warning(caption, caption_truncation))
+        if lyric_truncation:
+            warnings.append(_lyric_warning(lyrics, lyric_truncation))
         for warning in warnings:
             log.warning(warning)
         return TextCondition(
-            caption=self._hidden_states(caption_ids, style.attend_end),
-            lyrics=self.module.get_input_embeddings()(self._tensor(lyric_ids)),
+            caption=self._hidden_states(caption_ids),
+            lyrics=self.module.embed_tokens(self._tensor(lyric_ids)),
             caption_prompt=caption.text,
             lyric_prompt=lyrics.text,
             warnings=tuple(warnings),
-            text_only=None if task is TEXT2MUSIC else self._plain(song, style),
+            text_only=None if task is TEXT2MUSIC else self._text_only(song),
         )
 
-    def _plain(self, song: Song, style: PromptStyle) -> torch.Tensor:
-        """Of the song as one from text alone, which names no stems in any model."""
-        caption = caption_prompt(song, TEXT2MUSIC, replace(style, stem_caption=False))
-        return self._hidden_states(self.tokenizer.encode_prompt(caption)[0], style.attend_end)
+    def _text_only(self, song: Song) -> torch.Tensor:
+        return self._hidden_states(self.tokenizer.encode_prompt(caption_prompt(song, TEXT2MUSIC))[0])
 
     def _tensor(self, ids: list[int]) -> torch.Tensor:
-        return torch.tensor([ids], dtype=torch.long, device=self.module.get_input_embeddings().weight.device)
+        return torch.tensor([ids], dtype=torch.long, device=self.module.embed_tokens.weight.device)
 
-    def _hidden_states(self, ids: list[int], attend_end: bool) -> torch.Tensor:
-        tokens = self._tensor(ids)
-        mask = None  # plainly causal
-        if not attend_end:
-            # The end token and what follows are never looked at, though they have states of their own.
-            mask = torch.ones_like(tokens)
-            mask[:, ids.index(self.tokenizer.end_id) :] = 0
-        states = self.module(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+    def _hidden_states(self, ids: list[int]) -> torch.Tensor:
+        states = self.module(input_ids=self._tensor(ids), use_cache=False).last_hidden_state
         if not torch.isfinite(states).all():
             raise NonFiniteError(
-                f"the text encoder produced NaN or infinity in {states.dtype}: run it in float32 or bfloat16, or load "
-                "the file again if it may be damaged"
+                f"the text encoder produced NaN or infinity in {states.dtype}: run it in float32 or bfloat16, or "
+                "replace its file"
             )
         return states
 
 
-def lyric_cut_sentence(prompt: Prompt, cut: Cut) -> str:
-    """Where the lyrics stop being sung, for a human."""
+def _lyric_warning(prompt: Prompt, truncation: Truncation) -> str:
     return (
-        f"the lyrics are {cut.tokens - cut.head_tokens} tokens long and only the first {cut.kept - cut.head_tokens} "
-        f"are sung: they are cut after {_place(prompt, cut)}; shorten them or make two songs"
+        f"lyrics: {truncation.tokens - truncation.head_tokens} tokens are too long, only the first "
+        f"{truncation.kept - truncation.head_tokens} are used, up to {_end_of_text(prompt, truncation)}; shorten the "
+        "lyrics or make two songs"
     )
 
 
-def caption_cut_sentence(prompt: Prompt, cut: Cut) -> str:
-    """What of caption and metadata is not read, for a human."""
-    if cut.position > len(prompt.head) + len(prompt.content):
-        where = "the metadata (BPM, time signature, key, duration) is not read to its end"
+def _caption_warning(prompt: Prompt, truncation: Truncation) -> str:
+    if truncation.position > len(prompt.head) + len(prompt.content):
+        problem = "the metadata (BPM, time signature, key, duration) is cut off"
     else:
-        where = f"it is cut after {_place(prompt, cut)}, and no metadata (BPM, time signature, key, duration) is read"
+        problem = (
+            f"the text after {_end_of_text(prompt, truncation)} and the metadata (BPM, time signature, key, duration) "
+            "are cut off"
+        )
     return (
-        f"the caption is too long: with instruction and metadata it takes {cut.tokens} tokens and only the first "
-        f"{cut.kept} are read: {where}; shorten it"
+        f"caption: with instruction and metadata its {truncation.tokens} tokens are too long, only the first "
+        f"{truncation.kept} are used; {problem}; shorten the caption"
     )
 
 
-def _place(prompt: Prompt, cut: Cut) -> str:
-    """The last words kept and the line they stand on: `'…and the night is over' (line 71)`."""
-    kept = prompt.content[: max(cut.position - len(prompt.head), 0)]
-    line = kept.rstrip().count("\n") + 1
-    words = " ".join(kept.split())
+def _end_of_text(prompt: Prompt, truncation: Truncation) -> str:
+    """Return the last words before the cut and their line, as in `'…and the night is over' (line 71)`."""
+    content = prompt.content[: max(truncation.position - len(prompt.head), 0)]
+    line = content.rstrip().count("\n") + 1
+    words = " ".join(content.split())
     if len(words) > 40:
-        # From a word's start on, where the language has blanks between words.
+        # Start at a word, in languages with spaces.
         words = "…" + (words[-40:].partition(" ")[2] or words[-40:])
     return f"'{words}' (line {line})"
 
 
 def build_qwen3(
     config: TextEncoderConfig, device: torch.device | str = "meta", dtype: torch.dtype = torch.float32
-) -> torch.nn.Module:
-    """A Qwen3Model of these dimensions for inference, its weights not set (its buffers are).
+) -> Qwen3Model:
+    """Build a Qwen3Model for inference, with buffers but uninitialised weights.
 
-    On the meta device it costs nothing: assign the weights, then call `materialise_buffers`. `dtype` is for weights;
-    the rotary frequencies stay float32, so do not cast the whole module later.
+    On the meta device nothing is allocated: assign the weights, then call `materialise_buffers`. `dtype` is that of the
+    weights; rotary frequencies stay float32, so do not cast the whole module later. Raises AceStepError if transformers
+    has no Qwen3.
     """
     try:
         from transformers import Qwen3Config, Qwen3Model
     except ImportError as error:
         raise AceStepError(
-            "the text encoder needs transformers 4.51 or newer, with its Qwen3 model: pip install -U transformers "
-            f"({error})"
+            f"the text encoder needs transformers 4.51 or newer ({error}); run: pip install -U transformers"
         ) from error
+    values: dict[str, Any] = {
+        **asdict(config),
+        "use_cache": False,
+        "sliding_window": None,
+        "attn_implementation": "sdpa",
+    }
     with torch.device("meta"):
-        model = Qwen3Model(
-            Qwen3Config(
-                vocab_size=config.vocab_size,
-                hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
-                num_hidden_layers=config.num_hidden_layers,
-                num_attention_heads=config.num_attention_heads,
-                num_key_value_heads=config.num_key_value_heads,
-                head_dim=config.head_dim,
-                rope_theta=config.rope_theta,
-                rms_norm_eps=config.rms_norm_eps,
-                max_position_embeddings=config.max_position_embeddings,
-                tie_word_embeddings=config.tie_word_embeddings,
-                use_cache=False,
-                sliding_window=None,
-                attn_implementation="sdpa",
-            )
-        )
+        model: Any = Qwen3Model(Qwen3Config(**values))
     model = model.to(dtype).eval().requires_grad_(False)
     if torch.device(device).type != "meta":
         model = model.to_empty(device=device)
@@ -191,13 +179,13 @@ def build_qwen3(
     return model
 
 
-def materialise_buffers(model: torch.nn.Module, device: torch.device | str) -> None:
-    """Gives a Qwen3Model built on the meta device its rotary frequencies: float32, on `device`.
+def materialise_buffers(model: Qwen3Model, device: torch.device | str) -> None:
+    """Compute the rotary frequencies of a Qwen3Model from the meta device: float32, on `device`.
 
-    No checkpoint holds them. They are computed here because transformers does it differently from version to version.
+    No checkpoint holds these buffers, and every transformers version computes them in another place.
     """
     config = model.config
-    # transformers 5 keeps the base in a dict, 4 as a plain attribute.
+    # transformers 5 stores the base in a dict, 4 in an attribute.
     base = (getattr(config, "rope_parameters", None) or {}).get("rope_theta") or config.rope_theta
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
     frequencies = (1.0 / base**exponents).to(device)
@@ -205,10 +193,9 @@ def materialise_buffers(model: torch.nn.Module, device: torch.device | str) -> N
     for name, buffer in list(rotary.named_buffers()):
         if name not in ("inv_freq", "original_inv_freq"):
             raise AceStepError(
-                f"this transformers version has a rotary buffer {name!r} {tuple(buffer.shape)} that is not known here; "
-                "install one from 4.51 to 5.x"
+                f"transformers: unknown rotary buffer {name!r} {tuple(buffer.shape)}; install version 4.51 to 5.x"
             )
         rotary.register_buffer(name, frequencies.clone(), persistent=False)
-    # transformers 4 keeps this one as a plain attribute, an alias that would stay on the meta device.
+    # In transformers 4 this is an attribute, an alias that would stay on the meta device.
     if "original_inv_freq" not in dict(rotary.named_buffers()):
         rotary.original_inv_freq = rotary.inv_freq

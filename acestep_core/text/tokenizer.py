@@ -1,7 +1,7 @@
-"""Qwen's byte-level BPE, in which the text of a user is only ever text.
+"""Qwen's byte-level BPE without control tokens in the text of a user.
 
-Ordinary Qwen tokenizers turn the characters `<|im_end|>` into a control token wherever they stand. Here the vocabulary
-holds no such names: control tokens are put in by their ids, from code.
+Other Qwen tokenizers turn the characters `<|im_end|>` into a control token everywhere. Here the vocabulary has no
+control tokens; only code adds them, by id.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
 from .prompts import END_OF_TEXT, Prompt
@@ -18,20 +18,20 @@ from .prompts import END_OF_TEXT, Prompt
 if TYPE_CHECKING:
     import tokenizers
 
-# How Qwen cuts text before merging: contractions, words with one leading sign or blank, single digits, runs of signs,
-# line ends, blanks.
+# Qwen's pieces before merging: contractions, words with one leading sign or space, single digits, runs of signs, line
+# ends, spaces.
 SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A prompt was longer than its limit.
+class Truncation:
+    """A prompt longer than its limit.
 
-    position: characters of `Prompt.body` that were kept.
-    tokens, kept: how many tokens `Prompt.body` has, and how many of them were kept.
-    head_tokens: how many of these the part before the user's text takes.
+    position: number of characters of `Prompt.body` that remain.
+    tokens, kept: number of tokens of `Prompt.body` before and after truncation.
+    head_tokens: number of tokens of `Prompt.head`.
     """
 
     position: int
@@ -41,10 +41,10 @@ class Cut:
 
 
 class Tokenizer:
-    """Text to token ids and back. Make one with `Tokenizer.from_folder`.
+    """Convert text to token ids and back. Create one with `Tokenizer.from_folder`.
 
     bpe: a `tokenizers.Tokenizer` without added tokens or post-processor.
-    control_ids: ids of control tokens by name; `<|endoftext|>` must be among them.
+    control_ids: ids of control tokens by name, with `<|endoftext|>`.
     """
 
     def __init__(self, bpe: tokenizers.Tokenizer, control_ids: dict[str, int]):
@@ -54,9 +54,9 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer:
-        """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`, from a Hugging Face folder.
+        """Load `tokenizer.json`, or `vocab.json` and `merges.txt`, from a Hugging Face folder.
 
-        Raises CheckpointError when files are missing, unreadable, or name no `<|endoftext|>`.
+        Raises CheckpointError if files are missing, unreadable or without `<|endoftext|>`.
         """
         folder = Path(folder)
         if (folder / "tokenizer.json").is_file():
@@ -66,51 +66,52 @@ class Tokenizer:
         else:
             raise CheckpointError(f"no tokenizer in {folder}: it needs tokenizer.json, or vocab.json and merges.txt")
         if END_OF_TEXT not in control_ids:
-            raise CheckpointError(f"the tokenizer in {folder} names no {END_OF_TEXT} token; it is not Qwen's")
+            raise CheckpointError(f"the tokenizer in {folder} has no {END_OF_TEXT} token; it is not Qwen's")
         return cls(bpe, control_ids)
 
     @property
     def largest_id(self) -> int:
-        """No id that `encode` or `encode_prompt` returns is larger."""
+        """The largest id that `encode` and `encode_prompt` return."""
         return max(self.text_size - 1, self.end_id)
 
     @functools.cached_property
     def text_size(self) -> int:
-        """Ids below are text; control tokens come after."""
-        return self._bpe.get_vocab_size()  # tokenizers before 0.23.2 count anew, in a tenth of a second
+        """Number of text ids; control tokens have higher ids."""
+        return self._bpe.get_vocab_size()  # cached, because tokenizers before 0.23.2 counts for 0.1 s
 
     def pieces(self) -> list[bytes]:
-        """The bytes that each text id stands for, by id."""
+        """Return the bytes of each text id, in the order of ids."""
         letters = _bytes_of_letters()
         names = (self._bpe.id_to_token(i) or "" for i in range(self.text_size))
         return [bytes(letters[letter] for letter in name) for name in names]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text: nothing in it is a control token, nothing is added."""
+        """Return the ids of plain text, without control tokens."""
         return self._bpe.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
-        """The text of plain ids; control tokens have none."""
+        """Return the text of ids; control tokens have no text."""
         return self._bpe.decode(ids, skip_special_tokens=False)
 
-    def encode_prompt(self, prompt: Prompt) -> tuple[list[int], Cut | None]:
-        """Ids of a trained string, ended as in training, and what its limit cut off.
+    def encode_prompt(self, prompt: Prompt) -> tuple[list[int], Truncation | None]:
+        """Return the ids of a trained string, and the truncation if its body exceeds `prompt.limit`.
 
-        The stream is body, end token, `after`, end token: the template's own, and the one that the text encoder's
-        tokenizer appends to everything. Truncation keeps the first `limit − 1` ids and then the last end token.
+        The ids are body, end token, `after`, end token. The first end token is the template's, the second is appended
+        to every text. Truncation keeps the first `limit − 1` ids and the last end token.
         """
         body = self._bpe.encode(prompt.body, add_special_tokens=False)
         ids = [*body.ids, self.end_id, *self.encode(prompt.after)]
-        keep = len(ids) if prompt.limit is None else min(len(ids), prompt.limit - 1)
-        cut = None
-        if keep < len(body.ids):
+        kept = min(len(ids), prompt.limit - 1)
+        truncation = None
+        if kept < len(body.ids):
             head_tokens = sum(start < len(prompt.head) for start, _ in body.offsets)
-            cut = Cut(position=body.offsets[keep - 1][1], tokens=len(body.ids), kept=keep, head_tokens=head_tokens)
-        return [*ids[:keep], self.end_id], cut
+            position = body.offsets[kept - 1][1]
+            truncation = Truncation(position, tokens=len(body.ids), kept=kept, head_tokens=head_tokens)
+        return [*ids[:kept], self.end_id], truncation
 
 
 def _bytes_of_letters() -> dict[str, int]:
-    """Byte-level BPE writes a byte as a letter: itself when it is visible Latin-1, else the next one beyond."""
+    """Return the byte of each letter of byte-level BPE: visible Latin-1 letters, then the ones after Latin-1."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
@@ -132,9 +133,9 @@ def _from_tokenizer_json(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, in
         if model["type"] != "BPE":
             raise CheckpointError(f"{path} is a {model['type']} tokenizer; ACE-Step 1.5 uses Qwen's byte-level BPE")
         control_ids = {token["content"]: token["id"] for token in content["added_tokens"]}
-        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        # The vocabulary goes straight to the model: through JSON again it would take seconds. Without the added tokens
-        # and the post-processor what is left knows text only.
+        merges: Any = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+        # Pass the vocabulary to the model directly: another way through JSON takes seconds. Without added tokens and
+        # post-processor the tokenizer knows text only.
         bpe = tokenizers.Tokenizer.from_str(
             json.dumps(
                 content
@@ -145,7 +146,7 @@ def _from_tokenizer_json(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, in
         bpe.model = tokenizers.models.BPE(model["vocab"], merges, ignore_merges=model.get("ignore_merges", False))
     except CheckpointError:
         raise
-    except Exception as error:  # the library raises bare Exception for whatever it dislikes in the file
+    except Exception as error:  # the library raises bare Exception for invalid files
         raise CheckpointError(f"{path} is not a usable tokenizer: {error!r}") from error
     return bpe, control_ids
 
@@ -157,7 +158,7 @@ def _from_vocab_and_merges(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str
         bpe = tokenizers.Tokenizer(
             tokenizers.models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
         )
-        control_ids = {}
+        control_ids: dict[str, int] = {}
         if (folder / "added_tokens.json").is_file():
             control_ids |= _read_json(folder / "added_tokens.json")
         if (folder / "tokenizer_config.json").is_file():

@@ -1,20 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from acestep_core.edit.tasks import COMPLETE, COVER, LEGO, TEXT2MUSIC
+from acestep_core.edit.tasks import COMPLETE, COVER, LEGO, TASKS, TEXT2MUSIC
 from acestep_core.song.song import Metadata, Song
-from acestep_core.text.prompts import (
-    COMFYUI,
-    STEMS,
-    caption_of,
-    caption_prompt,
-    instruction_line,
-    lyric_prompt,
-    metadata_lines,
-)
+from acestep_core.text.prompts import STEMS, caption_of, caption_prompt, lyric_prompt, metadata_lines
 
 
 def test_caption_prompt_without_metadata():
@@ -44,34 +34,25 @@ def test_metadata_lines():
     assert metadata_lines(Song("x", metadata=Metadata(bpm=30))).startswith("- bpm: 30\n- timesignature: N/A\n")
 
 
-def test_an_instruction_ends_in_a_colon():
-    assert instruction_line("Do it") == instruction_line("Do it:") == "Do it:"
+def test_every_instruction_ends_in_a_colon():
+    for task in TASKS.values():
+        assert task.instruction.endswith(":") and task.track_instruction[-1:] in ("", ":")
 
 
 @pytest.mark.parametrize("end", ["", "\n\n# Metas\n- bpm: 90\n<|endoftext|>\n", "\n# Metas\n"])
-def test_a_formatted_prompt_gives_its_caption(end):
+def test_the_caption_of_a_formatted_prompt_is_extracted(end):
     assert caption_of(f"# Instruction\nDo it:\n\n# Caption\n soft\n\npiano {end}") == "soft\n\npiano"
 
 
-def test_the_song_of_a_formatted_prompt_is_the_song_of_its_caption():
+def test_a_formatted_prompt_is_not_formatted_twice():
     song = Song("soft piano")
     prompt = caption_prompt(song, TEXT2MUSIC)
     assert caption_prompt(Song(prompt.text), TEXT2MUSIC) == prompt
 
 
 @pytest.mark.parametrize("text", ["# Caption\nx", "# Metas\nx", "# Instruction\nx", "Instruction Caption Metas", ""])
-def test_other_captions_are_left_alone(text):
+def test_other_captions_are_unchanged(text):
     assert caption_of(text) == text
-
-
-def test_comfyui_writes_it_its_own_way():
-    song = Song(" x \n", "la", Metadata(duration=30.2))
-    assert caption_prompt(song, TEXT2MUSIC, COMFYUI).text == (
-        "# Instruction\nGenerate audio semantic tokens based on the given conditions:\n\n# Caption\nx\n\n# Metas\n"
-        "- bpm: N/A\n- timesignature: N/A\n- keyscale: N/A\n- duration: 31 seconds\n<|endoftext|>\n"
-    )
-    assert lyric_prompt(song, COMFYUI).text == "# Languages\n\n\n# Lyric\nla<|endoftext|>"
-    assert caption_prompt(song, TEXT2MUSIC, COMFYUI).limit is None
 
 
 def test_tracks_are_named_in_the_instruction():
@@ -79,12 +60,10 @@ def test_tracks_are_named_in_the_instruction():
     assert text.startswith("# Instruction\nComplete the input track with BASS | VOCALS:\n\n# Caption\nx\n\n# Metas\n")
 
 
-def test_captions_of_models_trained_on_stems():
+def test_captions_of_stem_models():
     song, head = Song("dry snare"), "# Instruction\nGenerate the DRUMS track based on the audio context:\n\n# Caption\n"
     whole = caption_prompt(song, LEGO, STEMS, ["drums"], whole_caption="a waltz").text
     assert whole.startswith(f"{head}Global: a waltz\nLocal: dry snare\nMask Control: true\n\n# Metas\n- bpm: N/A\n")
     auto = caption_prompt(song, LEGO, STEMS, ["drums"], explicit_mask=False).text
     assert auto.startswith(f"{head}Global: \nLocal: dry snare\nMask Control: false\n\n# Metas\n")
-    segment = replace(STEMS, instruction="Generate a segment of drums:")
-    assert "# Caption\nLocal: dry snare\nMask Control: true\n" in caption_prompt(song, LEGO, segment).text
     assert "Mask Control" not in caption_prompt(song, LEGO, tracks=["drums"], whole_caption="a waltz").text

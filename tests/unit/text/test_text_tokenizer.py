@@ -1,10 +1,11 @@
-"""Against Qwen's real vocabulary, which ComfyUI carries, and a tiny one of the same kind."""
+"""Tests with Qwen's real vocabulary, which is part of ComfyUI, and a tiny one of the same kind."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from transformers import AutoTokenizer, Qwen2Tokenizer
 from acestep_core.edit.tasks import COVER, TEXT2MUSIC
 from acestep_core.errors import CheckpointError
 from acestep_core.song.song import Metadata, Song
-from acestep_core.text.prompts import COMFYUI, Prompt, caption_prompt, lyric_prompt
+from acestep_core.text.prompts import Prompt, caption_prompt, lyric_prompt
 from acestep_core.text.tokenizer import Tokenizer
 from tests.support import qwen, tiny_text
 
@@ -92,22 +93,22 @@ def test_end_token_comes_from_the_files(tokenizer, tiny_tokenizer_dir):
     assert tiny.end_id == len(json.loads((tiny_tokenizer_dir / "vocab.json").read_text(encoding="utf-8")))
 
 
-# Scripts of many languages, decomposed letters, joined emoji, blanks of all kinds: `text()` alone seldom meets them.
+# Scripts, decomposed letters, joined emoji and spaces that `text()` alone seldom draws.
 ALPHABET = "aé\u0301\u0308ñ sS'0٣½.,[]#<|>_-\n\r\t\u00a0\u3000\u200d♯♭日本語한국어ไทยहिंदीالعربية👩🎤"
 UNICODE = st.text() | st.text(alphabet=ALPHABET, max_size=60)
 
 
 @settings(max_examples=300, deadline=None)
 @given(text=UNICODE)
-def test_ordinary_text_gives_the_ids_of_transformers(tokenizer, reference, text):
+def test_text_has_the_ids_of_transformers(tokenizer, reference, text):
     assert tokenizer.encode(text) == reference(text, add_special_tokens=False).input_ids
 
 
 @settings(max_examples=100, deadline=None)
 @given(caption=UNICODE, lyrics=UNICODE)
-def test_prompts_give_the_ids_of_transformers(tokenizer, reference, caption, lyrics):
-    for prompt in (caption_prompt(Song(caption), COVER, COMFYUI), lyric_prompt(Song("", lyrics), COMFYUI)):
-        ids, cut = tokenizer.encode_prompt(prompt)
+def test_prompts_have_the_ids_of_transformers(tokenizer, reference, caption, lyrics):
+    for prompt in (caption_prompt(Song(caption), COVER), lyric_prompt(Song("", lyrics))):
+        ids, cut = tokenizer.encode_prompt(replace(prompt, limit=10_000))
         assert ids == [*reference(prompt.text, add_special_tokens=False).input_ids, END]
         assert cut is None
 
@@ -122,7 +123,7 @@ def test_text_that_spells_a_control_token_is_text(tokenizer, text):
     assert all(i < END for i in ids)
     lyric_ids, _ = tokenizer.encode_prompt(lyric_prompt(Song("x", text + "x")))
     assert [i for i in lyric_ids if i >= END] == [END, END]
-    caption_ids, _ = tokenizer.encode_prompt(caption_prompt(Song(text), TEXT2MUSIC, COMFYUI))
+    caption_ids, _ = tokenizer.encode_prompt(replace(caption_prompt(Song(text), TEXT2MUSIC), limit=10_000))
     assert [i for i in caption_ids if i >= END] == [END, END]
     assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text)
 
@@ -142,19 +143,19 @@ def test_transformers_would_have_taken_it_for_a_control_token(reference):
     assert reference("<|im_end|>", add_special_tokens=False).input_ids == [151645]
 
 
-def prompt(content: str, limit: int | None) -> Prompt:
+def prompt(content: str, limit: int = 1000) -> Prompt:
     return Prompt(head="# Lyric\n", content=content, tail="\nend\n", after="\n", limit=limit)
 
 
 def test_truncation_keeps_the_last_end_token(tokenizer):
-    whole, cut = tokenizer.encode_prompt(prompt("one two three four", None))
+    whole, cut = tokenizer.encode_prompt(prompt("one two three four"))
     assert cut is None
     body = len(whole) - 3  # end token, newline, end token
     assert whole[body:] == [END, 198, END]
     for limit in range(2, len(whole) + 3):
         ids, cut = tokenizer.encode_prompt(prompt("one two three four", limit))
         assert ids == ([*whole[: limit - 1], END] if limit < len(whole) else whole)
-        # What the user wrote is whole as long as only the template's own end is gone.
+        # Losing only the end of the template is no truncation of the text.
         assert (cut is None) == (limit - 1 >= body)
         if cut is not None:
             assert (cut.tokens, cut.kept, cut.head_tokens) == (body, limit - 1, len(tokenizer.encode("# Lyric\n")))
@@ -170,27 +171,23 @@ def test_truncation_keeps_the_last_end_token(tokenizer):
         "日本語の歌",
     ],
 )
-def test_a_cut_is_told_in_characters_of_the_users_text(tokenizer, content):
-    for limit in range(2, len(tokenizer.encode(prompt(content, None).body)) + 1):
+def test_a_truncation_is_counted_in_characters_of_the_text(tokenizer, content):
+    for limit in range(2, len(tokenizer.encode(prompt(content).body)) + 1):
         ids, cut = tokenizer.encode_prompt(prompt(content, limit))
-        told = unicodedata.normalize("NFD", prompt(content, limit).body[: cut.position])
+        remaining = unicodedata.normalize("NFD", prompt(content, limit).body[: cut.position])
         kept = unicodedata.normalize("NFD", tokenizer.decode(ids[:-1]).rstrip("\ufffd"))
-        # A character of which some bytes were kept is told as kept; a mark that was composed into its letter is not.
-        assert told.startswith(kept) or kept.startswith(told)
-        assert abs(len(told) - len(kept)) <= 1
+        # A character with some of its bytes counts as whole; a mark composed into its letter does not count.
+        assert remaining.startswith(kept) or kept.startswith(remaining)
+        assert abs(len(remaining) - len(kept)) <= 1
 
 
-def test_limits_are_those_of_training(tokenizer):
+def test_trained_limits(tokenizer):
     song = Song("piano " * 400, "la " * 3000, Metadata(language="en"))
     assert len(tokenizer.encode_prompt(caption_prompt(song, TEXT2MUSIC))[0]) == 256
     assert len(tokenizer.encode_prompt(lyric_prompt(song))[0]) == 2048
-    assert len(tokenizer.encode_prompt(lyric_prompt(song, COMFYUI))[0]) > 3000
 
 
-# Reading
-
-
-def test_both_file_layouts_are_one_tokenizer(tiny_tokenizer_dir, tmp_path):
+def test_both_file_layouts_give_the_same_tokenizer(tiny_tokenizer_dir, tmp_path):
     for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         shutil.copy(tiny_tokenizer_dir / file, tmp_path)
     new, old = Tokenizer.from_folder(tiny_tokenizer_dir), Tokenizer.from_folder(tmp_path)
@@ -201,16 +198,16 @@ def test_both_file_layouts_are_one_tokenizer(tiny_tokenizer_dir, tmp_path):
         assert old.encode(text) == new.encode(text) == reference(text, add_special_tokens=False).input_ids
 
 
-def test_end_token_may_stand_in_added_tokens(tiny_tokenizer_dir, tmp_path):
+def test_the_end_token_may_be_in_added_tokens(tiny_tokenizer_dir, tmp_path):
     for file in ("vocab.json", "merges.txt"):
         shutil.copy(tiny_tokenizer_dir / file, tmp_path)
-    with pytest.raises(CheckpointError, match=r"names no <\|endoftext\|> token"):
+    with pytest.raises(CheckpointError, match="endoftext"):
         Tokenizer.from_folder(tmp_path)
     (tmp_path / "added_tokens.json").write_text('{"<|endoftext|>": 999}')
     assert Tokenizer.from_folder(tmp_path).end_id == 999
 
 
-def test_merges_of_older_files_are_strings(tiny_tokenizer_dir, tmp_path):
+def test_merges_may_be_strings_as_in_older_files(tiny_tokenizer_dir, tmp_path):
     content = json.loads((tiny_tokenizer_dir / "tokenizer.json").read_text(encoding="utf-8"))
     content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
@@ -221,17 +218,20 @@ def test_merges_of_older_files_are_strings(tiny_tokenizer_dir, tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "no tokenizer in .*: it needs tokenizer.json, or vocab.json and merges.txt"),
-        ({"vocab.json": "{}"}, "no tokenizer in"),
+        ({}, "no tokenizer"),
+        ({"vocab.json": "{}"}, "no tokenizer"),
         ({"tokenizer.json": "{"}, "cannot read .*tokenizer.json"),
-        ({"tokenizer.json": "[]"}, "tokenizer.json is not a usable tokenizer"),
-        ({"tokenizer.json": '{"model": {"type": "Unigram"}}'}, "is a Unigram tokenizer; ACE-Step 1.5 uses Qwen's"),
-        ({"tokenizer.json": '{"model": {"type": "BPE", "vocab": 3, "merges": []}, "added_tokens": []}'}, "not a us"),
-        ({"vocab.json": "{", "merges.txt": ""}, "the tokenizer in .* is not usable"),
+        ({"tokenizer.json": "[]"}, "not a usable"),
+        ({"tokenizer.json": '{"model": {"type": "Unigram"}}'}, "Unigram"),
+        (
+            {"tokenizer.json": '{"model": {"type": "BPE", "vocab": 3, "merges": []}, "added_tokens": []}'},
+            "not a usable",
+        ),
+        ({"vocab.json": "{", "merges.txt": ""}, "not usable"),
         ({"vocab.json": "{}", "merges.txt": "", "tokenizer_config.json": "{"}, "cannot read .*tokenizer_config.json"),
     ],
 )
-def test_bad_folders(tmp_path, files, message):
+def test_invalid_folders(tmp_path, files, message):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(CheckpointError, match=message):
