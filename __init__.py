@@ -1,10 +1,10 @@
-"""ACE-Step 1.5 for ComfyUI: this file is the door ComfyUI knocks on. Importing it loads nothing else."""
+"""ACE-Step 1.5 for ComfyUI. Importing this file loads nothing else."""
 
-WEB_DIRECTORY = "./web"  # a help page for each node id, and what the nodes look like
+WEB_DIRECTORY = "./web"  # help pages by node id, and the page's scripts
 
 
 async def comfy_entrypoint():
-    """Called by ComfyUI once; returns the extension that lists our nodes."""
+    """Return the extension that lists our nodes. ComfyUI calls this once."""
     from .nodes import AceStepExtension
 
     return AceStepExtension()

@@ -1,7 +1,7 @@
 """The nodes: sockets, widgets and tooltips over the functions of `acestep_core`.
 
-What only running a node needs (networks, checkpoints, ComfyUI's model management) is imported by its `execute`, so that
-ComfyUI starts as fast as without this pack.
+A node checks its inputs, calls one core function and wraps the result. Networks and checkpoints are imported by
+`execute`, so that ComfyUI starts as fast as without this pack.
 """
 
 from __future__ import annotations
@@ -9,22 +9,18 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .audio import DecodeNode, EncodeAudioNode
-from .batch import BatchSongsNode
 from .codes import AudioCodesNode, LoadCodesNode, SaveCodesNode
 from .comfy_runtime.versions import check_comfyui
 from .cover import CoverNode
-from .empty import EmptyLatentNode
-from .encode import EncodeNode
+from .encode import BatchSongsNode, EncodeNode
 from .files import register_model_folder
 from .listen import ListenNode
-from .load import LoadModelNode
-from .load_planner import LoadPlannerNode
+from .loaders import LoadModelNode, LoadPlannerNode
 from .morph import MorphNode
 from .plan import PlanNode
 from .repaint import ExtendNode, RepaintNode
-from .sample import SampleNode
-from .show import ShowSongNode
-from .song import SongNode
+from .sample import EmptyLatentNode, SampleNode
+from .song import ShowSongNode, SongNode
 from .stems import StemsNode
 from .timbre import TimbreNode
 from .write import PolishNode, WriteNode
@@ -58,6 +54,7 @@ NODES: list[type[io.ComfyNode]] = [
 
 class AceStepExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Register the model folder and return our nodes. Raises RuntimeError if ComfyUI is too old."""
         check_comfyui()
         register_model_folder()
         return NODES

@@ -1,11 +1,10 @@
-"""Between latents and sound, both ways."""
+"""Decode Song and Encode Audio: between latents and audio."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
 from ..acestep_core.config import SAMPLE_RATE
-from .latents import EDITS, Edits, edits_of, from_latent, to_latent
 from .sockets import AUDIO
 
 
@@ -38,29 +37,23 @@ class DecodeNode(io.ComfyNode):
     def execute(cls, vae, latent, normalize) -> io.NodeOutput:
         import torch
 
-        from .comfy_runtime import song_vae, watched
+        from .comfy_runtime.latents import EDITS_KEY, edits_of, from_latent
+        from .comfy_runtime.notes import decode_notes
+        from .comfy_runtime.progress import node_callbacks, show_notes
+        from .comfy_runtime.vae import song_vae
 
         latents, edits = from_latent(latent), edits_of(latent)
+        show_notes(*decode_notes(edits, latent.get(EDITS_KEY) or (), normalize))
         parts = latents.split([count for _, count in edits])
-        with watched(notes=notes_on(edits, latent, normalize)) as callbacks:
+        with node_callbacks() as callbacks:
             waveforms = [
                 song_vae(vae).to_waveform(part, callbacks, normalize, edit=edit)
                 for part, (edit, _) in zip(parts, edits, strict=True)
             ]
-        # A source that ends within a frame sets the length of what was made of it, and so that of its neighbours.
+        # A source that ends within a frame shortens its song by less than a frame. A batch has one length.
         length = min(waveform.shape[-1] for waveform in waveforms)
-        waveform = waveforms[0] if len(waveforms) == 1 else torch.cat([each[..., :length] for each in waveforms])
+        waveform = torch.cat([waveform[..., :length] for waveform in waveforms])
         return io.NodeOutput({"waveform": waveform, "sample_rate": SAMPLE_RATE})
-
-
-def notes_on(edits: Edits, latent: dict, normalize: bool) -> list[str]:
-    keeps = any(edit is not None and edit.restores_source for edit, _ in edits)
-    kept_before = any(edit is not None and edit.restores_source for edit, _ in latent.get(EDITS) or ())
-    if kept_before and not keeps:
-        return ["the kept part is decoded like the rest: the latent was changed since Sample Song made it"]
-    if keeps and normalize:
-        return ["normalize is ignored: the kept part stays as loud as it was"]
-    return []
 
 
 class EncodeAudioNode(io.ComfyNode):
@@ -84,8 +77,10 @@ class EncodeAudioNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae, audio) -> io.NodeOutput:
-        from .comfy_runtime import song_vae, watched
+        from .comfy_runtime.latents import to_latent
+        from .comfy_runtime.progress import node_callbacks
+        from .comfy_runtime.vae import song_vae
 
-        with watched() as callbacks:
+        with node_callbacks() as callbacks:
             latents = song_vae(vae).to_latents(audio["waveform"], audio["sample_rate"], callbacks)
         return io.NodeOutput(to_latent(latents))

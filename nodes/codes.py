@@ -1,4 +1,4 @@
-"""Audio codes: the structure of a song as text that can be read, kept, changed and covered."""
+"""Audio Codes, Save Audio Codes and Load Audio Codes: the structure of a song as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 
 from ..acestep_core.errors import RequestError
 from .sockets import EDITS, SongSocket
-from .source import need_source, source_inputs
+from .source import require_source, source_inputs
 
 SUFFIXES = (".json", ".txt")
 NO_FILES = "(put files of audio codes into ComfyUI's input folder)"
@@ -39,12 +39,11 @@ class AudioCodesNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, audio=None, vae=None, latent=None) -> io.NodeOutput:
-        from ..acestep_core.song.codes import format_songs
-        from .comfy_runtime import show_note, tokenized
+        from ..acestep_core.song.codes import format_code_lines
+        from .comfy_runtime.model import extract_codes
 
-        source = need_source(audio, vae, latent)
-        show_note(*source.notes)
-        return io.NodeOutput(format_songs(tokenized(model, source.latents)))
+        source = require_source(audio, vae, latent)
+        return io.NodeOutput(format_code_lines(extract_codes(model, source.latents)))
 
 
 class SaveCodesNode(io.ComfyNode):
@@ -72,19 +71,19 @@ class SaveCodesNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, codes, filename_prefix, song=None) -> io.NodeOutput:
-        from ..acestep_core.song.codes import parse_songs
+        from ..acestep_core.song.codes import parse_code_lines
         from ..acestep_core.song.song import Song
         from ..acestep_core.song.song_file import SavedSong, save_songs
 
-        found = parse_songs(codes)
-        if not found:
-            raise RequestError("there are no audio codes to save: the text is empty")
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(*checked(filename_prefix))
+        songs = parse_code_lines(codes)
+        if not songs:
+            raise RequestError("codes: empty. Connect audio codes.")
+        output = check_prefix(filename_prefix)
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(filename_prefix, output)
         file = f"{name}_{counter:05}_.json"
-        save_songs(Path(folder) / file, [SavedSong(song or Song(""), item) for item in found])
-        where = os.path.join(subfolder, file)
+        save_songs(Path(folder) / file, [SavedSong(song or Song(""), item) for item in songs])
         saved = [{"filename": file, "subfolder": subfolder, "type": "output"}]
-        return io.NodeOutput(ui={**ui.PreviewText(where).as_dict(), "codes": saved})
+        return io.NodeOutput(ui={**ui.PreviewText(os.path.join(subfolder, file)).as_dict(), "codes": saved})
 
 
 class LoadCodesNode(io.ComfyNode):
@@ -98,9 +97,9 @@ class LoadCodesNode(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=offered_files(),
-                    tooltip="File with audio codes, from Save Audio Codes or `acestep plan`. A text file with one line "
-                    "of codes per song works as well.",
+                    options=list_code_files(),
+                    tooltip="File with audio codes, from Save Audio Codes or `acestep plan`. A text file with one "
+                    "line of codes per song works as well.",
                 )
             ],
             outputs=[
@@ -115,59 +114,56 @@ class LoadCodesNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file) -> bool | str:
-        if file is None:  # comes from another node
+        """Report a missing file before the run. A linked input is None here."""
+        if file is None:
             return True
         try:
-            path_of(file)
+            codes_path(file)
         except RequestError as error:
             return str(error)
         return True
 
     @classmethod
     def fingerprint_inputs(cls, file) -> object:
-        """Another file under the same name holds other codes."""
+        """Load again if the file changes under the same name."""
         if file is None:
             return None
-        status = path_of(file).stat()
+        status = codes_path(file).stat()
         return (status.st_mtime_ns, status.st_size)
 
     @classmethod
     def execute(cls, file) -> io.NodeOutput:
-        from ..acestep_core.song.codes import format_songs
+        from ..acestep_core.song.codes import format_code_lines
         from ..acestep_core.song.song_file import load_codes
 
-        songs = load_codes(path_of(file))
-        return io.NodeOutput(format_songs(item.codes for item in songs), songs[0].timed_song)
+        songs = load_codes(codes_path(file))
+        return io.NodeOutput(format_code_lines(item.codes for item in songs), songs[0].timed_song)
 
 
-def offered_files() -> list[str]:
-    """Files in the input folder, and in `codes` in it, that may hold codes, by their path in it."""
+def list_code_files() -> list[str]:
+    """Return the text and JSON files of the input folder and its folder `codes`."""
     root = Path(folder_paths.get_input_directory())
     files = [path for pattern in ("*", "codes/*") for path in root.glob(pattern) if path.suffix in SUFFIXES]
     return sorted(path.relative_to(root).as_posix() for path in files) or [NO_FILES]
 
 
-def path_of(file: str) -> Path:
-    """Where a file of the input folder is. Raises RequestError for one that is gone or lies elsewhere."""
+def codes_path(file: str) -> Path:
+    """Return the path of a file in the input folder. Raises RequestError for any other."""
     root = Path(folder_paths.get_input_directory()).resolve()
     try:
         path = (root / file).resolve()
-        found = root in path.parents and path.suffix in SUFFIXES and path.is_file()
-    except (OSError, TypeError, ValueError):  # what another node gives need not be a name
-        found = False
-    if not found:
-        raise RequestError(
-            f"there is no file of audio codes {file!r} in ComfyUI's input folder: choose one from the list"
-        )
+        exists = root in path.parents and path.suffix in SUFFIXES and path.is_file()
+    except (OSError, TypeError, ValueError):  # a linked node may give anything
+        exists = False
+    if not exists:
+        raise RequestError(f"file: {file!r} is not a file of audio codes in ComfyUI's input folder. Choose an entry.")
     return path
 
 
-def checked(prefix: str) -> tuple[str, str]:
-    """The prefix of a file to save, and the output folder. Raises RequestError for one that leads out of it."""
+def check_prefix(prefix: str) -> str:
+    """Return the output folder. Raises RequestError for a prefix outside of it."""
     output = Path(os.path.abspath(folder_paths.get_output_directory()))
-    place = Path(os.path.abspath(output / prefix))
-    if "\0" in prefix or output not in (place, *place.parents):
-        raise RequestError(
-            f"filename_prefix {prefix!r} is no name inside ComfyUI's output folder: give one, with folders or without"
-        )
-    return prefix, str(output)
+    path = Path(os.path.abspath(output / prefix))
+    if "\0" in prefix or output not in (path, *path.parents):
+        raise RequestError(f"filename_prefix: {prefix!r} is outside of ComfyUI's output folder. Use a relative name.")
+    return str(output)

@@ -1,4 +1,4 @@
-"""The structure of a song, played anew."""
+"""Cover: generate a song again in another style."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from comfy_api.latest import io
 
 from ..acestep_core.errors import RequestError
 from .comfy_runtime.versions import advanced
-from .sockets import EDITS, TaskSocket
-from .source import find_source, source_inputs, task_output
+from .sockets import EDITS, share_input
+from .source import edit_output, find_source, source_inputs, task_output
 
 
 class CoverNode(io.ComfyNode):
@@ -20,25 +20,17 @@ class CoverNode(io.ComfyNode):
             description="Generates a cover: keeps melody, chords and beat of a song in the style of the caption.",
             inputs=[
                 *source_inputs(),
-                io.Float.Input(
+                share_input(
                     "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=0.01,
-                    tooltip="Cover strength, the share of the steps that follow the source. 1 follows it to the end, "
-                    "0.2 keeps only an outline, 0 none of it.",
+                    1.0,
+                    "Cover strength, the share of the steps that follow the source. 1 follows it to the end, 0.2 keeps "
+                    "only an outline, 0 none of it.",
                 ),
-                io.Float.Input(
+                share_input(
                     "noise_strength",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=0.01,
-                    tooltip="Noise strength, the share of the source in the starting noise. 0 is pure noise, 0.3 keeps "
-                    "some of the sound, near 1 almost all of it.",
+                    0.0,
+                    "Noise strength, the share of the source in the starting noise. 0 is pure noise, 0.3 keeps some "
+                    "of the sound, near 1 almost all of it.",
                 ),
                 io.String.Input(
                     "codes",
@@ -67,40 +59,33 @@ class CoverNode(io.ComfyNode):
                     )
                 ),
             ],
-            outputs=[TaskSocket.Output(display_name="task", tooltip="Edit task with its source, for Encode Song.")],
+            outputs=[task_output()],
         )
 
     @classmethod
     def execute(
-        cls,
-        strength,
-        noise_strength,
-        audio=None,
-        vae=None,
-        latent=None,
-        codes="",
-        use_codes=True,
-        blend=False,
+        cls, strength, noise_strength, audio=None, vae=None, latent=None, codes="", use_codes=True, blend=False
     ) -> io.NodeOutput:
         from ..acestep_core.edit.edit import Edit
         from ..acestep_core.edit.tasks import COVER
-        from ..acestep_core.song.codes import parse_songs
+        from ..acestep_core.song.codes import parse_code_lines
 
-        source, songs = find_source(audio, vae, latent), parse_songs(codes)
+        source, songs = find_source(audio, vae, latent), parse_code_lines(codes)
         if source is None and not songs:
-            raise RequestError("there is nothing to cover: connect audio and vae, a latent, or codes")
+            raise RequestError("audio, latent or codes: missing. Connect audio and vae, a latent, or codes to cover.")
         if songs and not use_codes:
-            raise RequestError("codes are connected, and use_codes is off: turn it on, or leave the codes out")
+            raise RequestError("use_codes: off, but codes are given. Turn it on, or remove the codes.")
         if source is None and noise_strength:
-            raise RequestError("noise_strength needs sound beside the codes: connect audio and vae, or a latent")
-        blended = blend and strength > 0  # at 0 nothing of the song is to be heard, and a blend still sees it
-        edit = Edit(
-            task=COVER,
-            source=None if source is None else source.latents,
-            codes=songs,
-            strength=1.0 if blended else strength,
-            blend=1 - strength if blended else 0.0,
-            noise_strength=noise_strength,
-            use_codes=use_codes,
+            raise RequestError("noise_strength: needs audio or a latent, because codes have no sound. Set it to 0.")
+        blends = blend and strength > 0  # at 0, a blend would still show the source to the model
+        return edit_output(
+            Edit(
+                task=COVER,
+                source=None if source is None else source.latents,
+                codes=songs,
+                strength=1.0 if blends else strength,
+                blend=1 - strength if blends else 0.0,
+                noise_strength=noise_strength,
+                use_codes=use_codes,
+            )
         )
-        return task_output(edit, source)

@@ -1,18 +1,19 @@
-"""From the words of a song to what the network reads."""
+"""Encode Song and Batch Songs: from songs to CONDITIONING."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..acestep_core.config import FRAME_RATE
 from ..acestep_core.errors import RequestError
 from .sockets import SONG, SongSocket, TaskSocket, TextEncoderSocket
 
 if TYPE_CHECKING:
     from ..acestep_core.edit.edit import Edit
-    from ..acestep_core.song.song import Song
+
+BATCH_INPUTS = 8
 
 
 class EncodeNode(io.ComfyNode):
@@ -36,56 +37,84 @@ class EncodeNode(io.ComfyNode):
                     "codes",
                     optional=True,
                     force_input=True,
-                    tooltip="Audio codes, one line per take, from Plan Song or Audio Codes. They set melody, structure "
-                    "and duration of the song.",
+                    tooltip="Audio codes, one line per take, from Plan Song or Audio Codes. They set melody, "
+                    "structure and duration of the song.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(
-                    display_name="conditioning",
-                    tooltip="Conditioning (positive), for Sample Song or KSampler.",
+                    display_name="conditioning", tooltip="Conditioning (positive), for Sample Song or KSampler."
                 )
             ],
         )
 
     @classmethod
     def execute(cls, text_encoder, song, task=None, codes=None) -> io.NodeOutput:
-        from dataclasses import replace
-
         from ..acestep_core import pipeline
-        from .comfy_runtime import intermediate_device, watched
-        from .conditioning import to_conditioning
+        from .comfy_runtime.conditioning import to_conditioning
+        from .comfy_runtime.notes import duration_notes
+        from .comfy_runtime.placement import intermediate_device
+        from .comfy_runtime.progress import node_callbacks, show_notes
 
-        task, told, notes = planned(task, codes), {}, []
-        if task is not None:
-            notes = length_notes(song, task.seconds)
-            song = replace(song, metadata=replace(song.metadata, duration=task.seconds))
-            told = {"task": task.task, "tracks": task.tracks, "explicit_mask": not task.auto_mask}
-        with watched(notes=notes) as callbacks:
-            text = pipeline.encode(text_encoder.model, song, callbacks=callbacks, **told)
-        return io.NodeOutput(to_conditioning(text, song, task, intermediate_device()))
-
-
-def length_notes(song: Song | None, seconds: float) -> list[str]:
-    """A sentence where the song was to last another time than what it is made of allows."""
-    duration = None if song is None else song.metadata.duration
-    if duration is None or abs(duration - seconds) < 1 / FRAME_RATE:
-        return []
-    return [
-        f"Song's duration of {duration:g} seconds is ignored: the song is as long as what it is made of, {seconds:g} "
-        "seconds"
-    ]
+        edit = edit_with_codes(task, codes)
+        options: dict = {}
+        if edit is not None:
+            show_notes(*duration_notes([song], edit.seconds))
+            song = replace(song, metadata=replace(song.metadata, duration=edit.seconds))
+            options = {"task": edit.task, "tracks": edit.tracks, "explicit_mask": not edit.auto_mask}
+        with node_callbacks() as callbacks:
+            text = pipeline.encode(text_encoder.model, song, callbacks=callbacks, **options)
+        return io.NodeOutput(to_conditioning(text, song, edit, intermediate_device()))
 
 
-def planned(task: Edit | None, codes: str | None) -> Edit | None:
-    """The task, or that of playing codes; empty codes, which a planner that wrote none gives, change nothing."""
+def edit_with_codes(edit: Edit | None, codes: str | None) -> Edit | None:
+    """Return the edit, or one that follows the codes. Empty codes change nothing."""
     from ..acestep_core.edit.edit import Edit
     from ..acestep_core.edit.tasks import TEXT2MUSIC
-    from ..acestep_core.song.codes import parse_songs
+    from ..acestep_core.song.codes import parse_code_lines
 
-    songs = parse_songs(codes or "")
+    songs = parse_code_lines(codes or "")
     if not songs:
-        return task
-    if task is not None:
-        raise RequestError(f"codes and a task ({task.task.name}) are connected: a cover takes its codes in Cover")
+        return edit
+    if edit is not None:
+        raise RequestError(
+            f"codes: a task ({edit.task.name}) is connected as well. Connect the codes to Cover instead."
+        )
     return Edit(TEXT2MUSIC, codes=songs)
+
+
+class BatchSongsNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        others = [
+            io.Conditioning.Input(
+                f"song_{i}",
+                optional=True,
+                tooltip="Conditioning of another song of the same duration, or a batch of songs.",
+            )
+            for i in range(2, BATCH_INPUTS + 1)
+        ]
+        return io.Schema(
+            node_id="AS15_BatchSongs",
+            display_name="Batch Songs",
+            category=SONG,
+            description="Combines several songs into one batch for Sample Song, in this order.",
+            inputs=[
+                io.Conditioning.Input(
+                    "song_1", tooltip="Conditioning of the first song, from Encode Song, or a batch of songs."
+                ),
+                *others,
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="Conditioning of all songs, for Sample Song."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, song_1, **others) -> io.NodeOutput:
+        from .comfy_runtime.conditioning import batch_conditionings
+
+        names = [f"song_{i}" for i in range(2, BATCH_INPUTS + 1) if others.get(f"song_{i}") is not None]
+        return io.NodeOutput(batch_conditionings({"song_1": song_1, **{name: others[name] for name in names}}))

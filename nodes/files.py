@@ -1,4 +1,4 @@
-"""Which model files a dropdown offers, and where they are. Nothing outside ComfyUI's model folders can be reached."""
+"""Model files: the entries of the dropdowns and their paths. Only ComfyUI's model folders are readable."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -26,25 +25,26 @@ SINGLE_FILES = {
     Kind.VAE: ("vae", "checkpoints"),
     Kind.PLANNER: ("text_encoders", "checkpoints"),
 }
+CATEGORIES = {MODELS, *(category for group in SINGLE_FILES.values() for category in group)}
 SUFFIXES = (".safetensors", ".sft")
-READ = (*SUFFIXES, ".pt", ".json", ".txt")  # what a model folder is read from
-HINTS = {  # shown as the only other entry while there are none
+FINGERPRINTED = (*SUFFIXES, ".pt", ".json", ".txt")  # the files of a model folder that are read
+HINTS = {  # the last entry of a dropdown without files
     Kind.NETWORK: "(more: put model folders into models/acestep, single files into models/diffusion_models)",
     Kind.TEXT_ENCODER: "(more: put text encoders into models/text_encoders)",
     Kind.VAE: "(more: put VAEs into models/vae)",
     Kind.PLANNER: "(more: put planner folders into models/acestep, single files into models/text_encoders)",
 }
-EMBEDDED = "nano"
-_OURS = re.compile(r"ace[-_ .]?step|ace[-_ .]?1[-_.]?5|ace15", re.IGNORECASE)
+NANO_ENTRY = "nano"  # the model inside this pack
+_ACE_STEP = re.compile(r"ace[-_ .]?step|ace[-_ .]?1[-_.]?5|ace15", re.IGNORECASE)
 
 
 def register_model_folder() -> None:
-    """Makes models/acestep known, beside what extra_model_paths.yaml may name for it."""
+    """Add models/acestep to ComfyUI's folders. extra_model_paths.yaml may add more."""
     folder_paths.add_model_folder_path(MODELS, os.path.join(folder_paths.models_dir, MODELS))
 
 
-def offered(kind: Kind) -> list[str]:
-    """Dropdown entries `category/name`: model folders, then single files, those named after ACE-Step first."""
+def list_models(kind: Kind) -> list[str]:
+    """Return dropdown entries `category/name`: model folders first, then single files, ACE-Step's own names first."""
     folders = [f"{MODELS}/{name}" for name in sorted(_model_folders(kind))]
     files = [
         f"{category}/{name}"
@@ -53,22 +53,22 @@ def offered(kind: Kind) -> list[str]:
         if name.lower().endswith(SUFFIXES)
     ]
     if kind is not Kind.NETWORK:
-        files = [name for name in files if not name.startswith("checkpoints/") or _OURS.search(name)]
-    files.sort(key=lambda name: _OURS.search(name) is None)
-    return [*_always_there(kind), *([*folders, *files] or [HINTS[kind]])]
+        files = [name for name in files if not name.startswith("checkpoints/") or _ACE_STEP.search(name)]
+    files.sort(key=lambda name: _ACE_STEP.search(name) is None)
+    return [*_fixed_entries(kind), *([*folders, *files] or [HINTS[kind]])]
 
 
-def _always_there(kind: Kind) -> list[str]:
+def _fixed_entries(kind: Kind) -> list[str]:
     if kind is Kind.PLANNER:
-        return [EMBEDDED] if NANO_PLANNER.is_dir() else []
-    return [EMBEDDED if kind is Kind.NETWORK else AUTO]
+        return [NANO_ENTRY] if NANO_PLANNER.is_dir() else []
+    return [NANO_ENTRY if kind is Kind.NETWORK else AUTO]
 
 
-def resolve(network: str, text_encoder: str, vae: str) -> Checkpoint:
-    """The paths behind three dropdown entries. Raises RequestError or CheckpointError."""
+def resolve_model(network: str, text_encoder: str, vae: str) -> Checkpoint:
+    """Return the paths of three dropdown entries. Raises RequestError or CheckpointError."""
     from ..acestep_core.checkpoints.find import find_checkpoint
 
-    parts = find_checkpoint(EMBEDDED if network == EMBEDDED else path_of(network, "model"), _roots())
+    parts = find_checkpoint(NANO_ENTRY if network == NANO_ENTRY else model_path(network, "model"), _roots())
     own_text_encoder = text_encoder == AUTO and parts.text_encoder is not None
     return replace(
         parts,
@@ -79,42 +79,39 @@ def resolve(network: str, text_encoder: str, vae: str) -> Checkpoint:
 
 
 def resolve_planner(choice: str) -> tuple[Path, Path | None]:
-    """The planner behind a dropdown entry and, for a single file, the folder of its tokenizer, if one is found.
+    """Return the path of a planner entry and, for a single file, the folder of its tokenizer if there is one.
 
     Raises RequestError or CheckpointError.
     """
     from ..acestep_core.checkpoints.find import find_planner
 
-    return find_planner(EMBEDDED if choice == EMBEDDED else path_of(choice, "planner"), _roots())
+    return find_planner(NANO_ENTRY if choice == NANO_ENTRY else model_path(choice, "planner"), _roots())
 
 
-def path_of(choice: str, what: str) -> Path:
-    """The file or folder of a dropdown entry. `what`: which one it is, for the one who chose, as ComfyUI puts the
-    sentence to every entry of the node."""
-    if not isinstance(choice, str):  # another node may give anything
-        raise RequestError(f"{what}: {choice!r} is not in the list: choose one from it")
+def model_path(choice: str, widget: str) -> Path:
+    """Return the file or folder of a dropdown entry. Raises RequestError that names the widget."""
+    if not isinstance(choice, str):  # a linked node may give anything
+        raise RequestError(f"{widget}: {choice!r} is not in the list. Choose an entry.")
     if choice in HINTS.values():
-        raise RequestError(f"that entry only says where models go: {choice[7:-1]}, then press R and choose one")
+        raise RequestError(f"{widget}: this entry is only a hint: {choice[7:-1]}. Then press R and choose a model.")
     category, _, name = choice.partition("/")
-    inside = PureWindowsPath(name)  # understands both kinds of slash
-    if inside.drive or inside.root or ".." in inside.parts or not inside.parts:
-        raise RequestError(f"{what}: {choice!r} names nothing inside ComfyUI's model folders: choose one from the list")
-    if category not in {MODELS, *(category for group in SINGLE_FILES.values() for category in group)}:
-        raise RequestError(f"{what}: {choice!r} is not in the list: choose one from it")
+    inside = PureWindowsPath(name)  # parses both kinds of slash
+    if inside.drive or inside.root or ".." in inside.parts or not inside.parts or category not in CATEGORIES:
+        raise RequestError(f"{widget}: {choice!r} is not in ComfyUI's model folders. Choose an entry of the list.")
     folders = folder_paths.get_folder_paths(category)
     for folder in folders:
         path = Path(folder, *inside.parts)
         if path.exists():
             return path
-    raise RequestError(f"{what}: {name!r} is not there; looked in {', '.join(folders)}")
+    raise RequestError(f"{widget}: {name!r} does not exist in {', '.join(folders)}.")
 
 
 def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:
-    """Changes when one of the files does, or one is added, that a model is read from."""
+    """Return path, time and size of every file that a model is loaded from."""
     paths = {path for path in parts if path is not None}
-    # A diffusers folder keeps its weights one level down.
+    # A diffusers folder keeps its weights in subfolders.
     files = [file for path in sorted(paths) for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return [_stamp(file) for file in files if file in paths or (file.suffix in READ and file.is_file())]
+    return [_stamp(file) for file in files if file in paths or (file.suffix in FINGERPRINTED and file.is_file())]
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:
@@ -123,28 +120,27 @@ def _stamp(file: Path) -> tuple[str, int, int]:
 
 
 def _part(parts: Checkpoint, kind: Kind, found: Path | None, choice: str) -> Path:
-    """The chosen part; for "auto" the one found with the model, else any released one that is here."""
+    """Return the chosen part. For "auto": the one found with the model, else any released one."""
     if choice != AUTO:
-        return path_of(choice, kind.value)
+        return model_path(choice, kind.value)
     if found is not None:
         return found
     category = SINGLE_FILES[kind][0]
     names = [Path(item.target).name for item in RELEASES.values() if item.kind is kind and item.is_file]
-    files = (folder_paths.get_full_path(category, name) for name in names)  # extra_model_paths may name any folder
-    folders = (path_of(f"{MODELS}/{name}", kind.value) for name in sorted(_model_folders(kind)))
+    files = (folder_paths.get_full_path(category, name) for name in names)
+    folders = (model_path(f"{MODELS}/{name}", kind.value) for name in sorted(_model_folders(kind)))
     path = next((Path(file) for file in files if file), None) or next(folders, None)
     if path is None and kind in parts.broken:
-        raise CheckpointError(f"the {kind.value} for {parts.network.name} cannot be used: {parts.broken[kind]}")
+        raise CheckpointError(f"{kind.value}: the one of {parts.network.name} is unusable. {parts.broken[kind]}")
     if path is None:
         raise RequestError(
-            f"no {kind.value} found to go with {parts.network.name}: put {names[0]} into models/{category} (or where "
-            f"extra_model_paths.yaml keeps your {category}), or choose one"
+            f"{kind.value}: none found for {parts.network.name}. Put {names[0]} into models/{category}, or choose one."
         )
     return path
 
 
 def _roots() -> list[Path]:
-    """Where the core looks for the other parts of a model: models/acestep, and the folders that hold the categories."""
+    """Return the folders that hold models: models/acestep, and the parents of the other categories."""
     roots = [Path(folder) for folder in folder_paths.get_folder_paths(MODELS)]
     categories = [category for group in SINGLE_FILES.values() for category in group]
     roots += [Path(folder).parent for category in categories for folder in folder_paths.get_folder_paths(category)]
@@ -152,57 +148,43 @@ def _roots() -> list[Path]:
 
 
 def _model_folders(kind: Kind) -> Iterator[str]:
-    """Folders below models/acestep with a network of that kind: `model`, or `bundle/model`."""
+    """Yield the folders in models/acestep that hold a network of that kind: `model`, or `bundle/model`."""
     for root in map(Path, folder_paths.get_folder_paths(MODELS)):
-        for folder in (*_folders_in(root), *(inner for outer in _folders_in(root) for inner in _folders_in(outer))):
-            try:
-                # The time of the folder itself stands still while a file in it is written.
-                files = tuple(_stamp(path) for path in sorted(folder.iterdir()) if path.is_file())
-            except OSError:  # not ours to read, or a download that is done just now
-                continue
-            if kind in _kinds(str(folder), files):
+        for folder in (*_subfolders(root), *(inner for outer in _subfolders(root) for inner in _subfolders(outer))):
+            if kind in _kinds(folder):
                 yield folder.relative_to(root).as_posix()
 
 
-def _folders_in(folder: Path) -> list[Path]:
+def _subfolders(folder: Path) -> list[Path]:
     try:
         if not folder.is_dir() or (folder / "model_index.json").is_file():  # a diffusers folder is one model
             return []
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError:
+    except OSError:  # not readable
         return []
 
 
-@lru_cache(maxsize=256)
-def _kinds(folder: str, files: tuple[tuple[str, int, int], ...]) -> frozenset[Kind]:
-    """What a model folder holds, read from its headers once for each state of its files."""
+def _kinds(folder: Path) -> set[Kind]:
+    """Return the kinds of networks in a model folder, by its headers, which the core caches."""
     from ..acestep_core.checkpoints.kinds import network_prefix, text_prefix, vae_prefix
-    from ..acestep_core.checkpoints.layouts import is_diffusers
+    from ..acestep_core.checkpoints.layouts import is_diffusers, open_planner
     from ..acestep_core.checkpoints.reader import read_table
     from ..acestep_core.checkpoints.shards import weight_files
 
-    path = Path(folder)
-    if is_diffusers(path):
-        return frozenset(SINGLE_FILES) - {Kind.PLANNER}
+    if is_diffusers(folder):
+        return set(SINGLE_FILES) - {Kind.PLANNER}
     try:
-        if not weight_files(path):
-            return frozenset()
-        table = read_table(path)
-    except (CheckpointError, OSError):  # a download under way, or not ours: no reason to lose the whole pack
-        return frozenset()
+        if not weight_files(folder):
+            return set()
+        table = read_table(folder)
+    except (CheckpointError, OSError):  # an unfinished download, or not readable
+        return set()
     prefixes = {Kind.NETWORK: network_prefix, Kind.TEXT_ENCODER: text_prefix, Kind.VAE: vae_prefix}
-    found = {kind for kind, prefix in prefixes.items() if prefix(table) is not None}
-    if Kind.TEXT_ENCODER in found and _is_planner(path):
-        found = found - {Kind.TEXT_ENCODER} | {Kind.PLANNER}
-    return frozenset(found)
-
-
-def _is_planner(folder: Path) -> bool:
-    """Both are Qwen3 models, told apart by their vocabulary."""
-    from ..acestep_core.checkpoints.layouts import open_planner
-
-    try:
-        open_planner(folder)
-    except CheckpointError:
-        return False
-    return True
+    kinds = {kind for kind, prefix in prefixes.items() if prefix(table) is not None}
+    if Kind.TEXT_ENCODER in kinds:  # planners are Qwen3 models as well, with a larger vocabulary
+        try:
+            open_planner(folder)
+            kinds = kinds - {Kind.TEXT_ENCODER} | {Kind.PLANNER}
+        except CheckpointError:
+            pass
+    return kinds

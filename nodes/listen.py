@@ -1,4 +1,4 @@
-"""What a recording is, in words: caption, lyrics and facts of a song that can be played anew."""
+"""Listen: a recording as a song, with caption, lyrics and metadata."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..acestep_core.errors import RequestError
-from .comfy_runtime.versions import advanced
-from .sample import MAX_SEED
-from .sockets import PLANNER, PlannerSocket, SongSocket
-from .source import need_source, source_inputs
+from .sockets import PLANNER, PlannerSocket, SongSocket, seed_input, temperature_input
+from .source import require_source, source_inputs
 
 if TYPE_CHECKING:
     from ..acestep_core.song.codes import Codes
@@ -41,25 +39,11 @@ class ListenNode(io.ComfyNode):
                     force_input=True,
                     tooltip="Audio codes instead of audio, from Plan Song, Audio Codes or a file.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="Random seed of the planner. Each seed gives another description of the audio.",
-                ),
-                advanced(
-                    io.Float.Input(
-                        "temperature",
-                        default=0.3,
-                        min=0.0,
-                        max=2.0,
-                        step=0.05,
-                        round=0.01,
-                        tooltip="Sampling temperature. Higher values vary the description; 0 always takes the "
-                        "likeliest token. 0.3 is the default.",
-                    )
+                seed_input("Random seed of the planner. Each seed gives another description of the audio."),
+                temperature_input(
+                    0.3,
+                    "Sampling temperature. Higher values vary the description; 0 always takes the likeliest token. "
+                    "0.3 is the default.",
                 ),
             ],
             outputs=[
@@ -68,7 +52,8 @@ class ListenNode(io.ComfyNode):
                     tooltip="Song that describes the audio, for Polish Song, Plan Song, Encode Song or Show Song.",
                 ),
                 io.String.Output(
-                    display_name="codes", tooltip="Audio codes of the audio, five per second, for Encode Song or Cover."
+                    display_name="codes",
+                    tooltip="Audio codes of the audio, five per second, for Encode Song or Cover.",
                 ),
             ],
         )
@@ -77,37 +62,34 @@ class ListenNode(io.ComfyNode):
     def execute(
         cls, planner, seed, temperature, model=None, audio=None, vae=None, latent=None, codes=None
     ) -> io.NodeOutput:
-        from ..acestep_core.planner.functions import LISTENING, understand
+        from ..acestep_core.planner.writing import LISTENING, understand
         from ..acestep_core.song.codes import format_codes
-        from .comfy_runtime import LYRICS_TOKENS, watched
+        from .comfy_runtime.planner import LYRICS_TOKENS
+        from .comfy_runtime.progress import node_callbacks
 
-        heard = heard_codes(model, audio, vae, latent, codes)
-        ready = planner.ready(more=len(heard) + LYRICS_TOKENS)
-        with watched() as callbacks:
+        song_codes = source_codes(model, audio, vae, latent, codes)
+        placed = planner.with_room(new_tokens=len(song_codes) + LYRICS_TOKENS)
+        with node_callbacks() as callbacks:
             sampling = replace(LISTENING, temperature=temperature)
-            (found,) = understand(ready, heard, [seed], sampling=sampling, callbacks=callbacks)
-        return io.NodeOutput(found.song, format_codes(heard))
+            (described,) = understand(placed, song_codes, [seed], sampling=sampling, callbacks=callbacks)
+        return io.NodeOutput(described.song, format_codes(song_codes))
 
 
-def heard_codes(model, audio, vae, latent, codes: str | None) -> Codes:
-    """The codes of the first song there is; what is ignored is said on the node."""
-    from ..acestep_core.song.codes import parse_songs
-    from .comfy_runtime import show_note, tokenized
+def source_codes(model, audio, vae, latent, codes: str | None) -> Codes:
+    """Return the audio codes of the first connected song. Show notes on inputs that are not used."""
+    from ..acestep_core.song.codes import parse_code_lines
+    from .comfy_runtime.model import extract_codes
+    from .comfy_runtime.notes import listen_notes
+    from .comfy_runtime.progress import show_notes
 
-    notes: list[str] = []
-    songs = parse_songs(codes or "")
-    if codes is not None and not songs and audio is None and latent is None:
-        raise RequestError("there is nothing to listen to: the codes are empty")
-    if songs:
-        if audio is not None or latent is not None:
-            notes.append("audio and latent are ignored: the codes are listened to")
-    else:
+    has_source = audio is not None or latent is not None
+    songs = parse_code_lines(codes or "")
+    if codes is not None and not songs and not has_source:
+        raise RequestError("codes: empty. Connect audio codes, audio with vae, or a latent.")
+    has_codes = bool(songs)
+    if not has_codes:
         if model is None:
-            raise RequestError("listening to audio needs a model: connect the one from Load Model, or give codes")
-        source = need_source(audio, vae, latent)
-        notes += source.notes
-        songs = tokenized(model, source.latents)
-    if len(songs) > 1:
-        notes.append(f"only the first of the {len(songs)} songs is listened to")
-    show_note(*notes)
+            raise RequestError("model: missing. Audio needs the one of Load Model; codes do not.")
+        songs = extract_codes(model, require_source(audio, vae, latent).latents)
+    show_notes(*listen_notes(len(songs), has_source, has_codes))
     return songs[0]

@@ -1,13 +1,12 @@
-"""From one description of a recording to another."""
+"""Morph: a recording between two captions."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
 from .comfy_runtime.versions import advanced
-from .encode import length_notes
-from .sockets import EDITS
-from .source import need_source, source_inputs
+from .sockets import EDITS, share_input
+from .source import require_source, source_inputs
 
 
 class MorphNode(io.ComfyNode):
@@ -27,27 +26,19 @@ class MorphNode(io.ComfyNode):
                 ),
                 *source_inputs(),
                 advanced(
-                    io.Float.Input(
+                    share_input(
                         "start",
-                        default=0.0,
-                        min=0.0,
-                        max=1.0,
-                        step=0.05,
-                        round=0.01,
-                        tooltip="Start of the edit, as a share of the steps. 0 is the default; 0.2 to 0.4 keeps more "
-                        "of the structure.",
+                        0.0,
+                        "Start of the edit, as a share of the steps. 0 is the default; 0.2 to 0.4 keeps more of the "
+                        "structure.",
                     )
                 ),
                 advanced(
-                    io.Float.Input(
+                    share_input(
                         "end",
-                        default=1.0,
-                        min=0.0,
-                        max=1.0,
-                        step=0.05,
-                        round=0.01,
-                        tooltip="End of the edit, as a share of the steps. 1 is the default; below 1, the last steps "
-                        "follow target alone.",
+                        1.0,
+                        "End of the edit, as a share of the steps. 1 is the default; below 1, the last steps follow "
+                        "target alone.",
                     )
                 ),
                 advanced(
@@ -63,7 +54,8 @@ class MorphNode(io.ComfyNode):
             ],
             outputs=[
                 io.Conditioning.Output(
-                    display_name="conditioning", tooltip="Conditioning with source, origin and target, for Sample Song."
+                    display_name="conditioning",
+                    tooltip="Conditioning with source, origin and target, for Sample Song.",
                 )
             ],
         )
@@ -72,12 +64,11 @@ class MorphNode(io.ComfyNode):
     def execute(cls, target, origin, start, end, draws, audio=None, vae=None, latent=None) -> io.NodeOutput:
         from ..acestep_core.config import FRAME_RATE
         from ..acestep_core.edit.morph import MorphSettings
-        from .comfy_runtime import show_note
-        from .conditioning import SONG, with_morph
+        from .comfy_runtime.conditioning import SONG_KEY, add_morph
+        from .comfy_runtime.notes import duration_notes
+        from .comfy_runtime.progress import show_notes
 
         settings = MorphSettings(start, end, draws)
-        source = need_source(audio, vae, latent)
-        lasting = source.latents.shape[1] / FRAME_RATE
-        lengths = [note for _, data in target for note in length_notes(data.get(SONG), lasting)]
-        show_note(*dict.fromkeys([*source.notes, *lengths]))
-        return io.NodeOutput(with_morph(target, origin, source.latents, settings))
+        source = require_source(audio, vae, latent)
+        show_notes(*duration_notes((data.get(SONG_KEY) for _, data in target), source.latents.shape[1] / FRAME_RATE))
+        return io.NodeOutput(add_morph(target, origin, source.latents, settings))

@@ -1,4 +1,4 @@
-"""A song thought out by the planner: its missing facts, its caption in the words of training, its audio codes."""
+"""Plan Song: the planner completes a song's metadata and generates its audio codes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..acestep_core.song.song import Song
 from .comfy_runtime.versions import advanced
-from .sample import MAX_SEED
-from .sockets import PLANNER, PlannerSocket, SongSocket
+from .sockets import MAX_BATCH, PLANNER, PlannerSocket, SongSocket, seed_input, share_input, temperature_input
 
 if TYPE_CHECKING:
-    from ..acestep_core.planner.functions import Planned
-    from ..acestep_core.planner.token_sampling import Sampling
+    from ..acestep_core.planner.planning import SongPlan
+    from ..acestep_core.planner.token_sampling import TokenSampling
     from ..acestep_core.song.codes import Codes
-    from .comfy_runtime import PlacedPlanner
+    from ..acestep_core.song.song import Song
+    from .comfy_runtime.planner import PlacedPlanner
 
-MAX_TRIES = 16
+MAX_BEST_OF = 16
 
 
 class PlanNode(io.ComfyNode):
@@ -34,19 +33,12 @@ class PlanNode(io.ComfyNode):
             inputs=[
                 PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
                 SongSocket.Input("song", tooltip="Song to plan. Metadata that you set stays as it is."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="Random seed of the planner. Each seed gives another melody, key and tempo.",
-                ),
+                seed_input("Random seed of the planner. Each seed gives another melody, key and tempo."),
                 io.Int.Input(
                     "batch_size",
                     default=1,
                     min=1,
-                    max=64,
+                    max=MAX_BATCH,
                     tooltip="Batch size, the number of takes planned at once. Take 2 uses seed + 1. 1 to 4 is typical.",
                 ),
                 io.Boolean.Input(
@@ -64,8 +56,8 @@ class PlanNode(io.ComfyNode):
                     io.Boolean.Input(
                         "auto_duration",
                         default=False,
-                        tooltip="Automatic duration. On, the planner sets the duration and the one of Song is ignored. "
-                        "Off by default.",
+                        tooltip="Automatic duration. On, the planner sets the duration and the one of Song is "
+                        "ignored. Off by default.",
                     )
                 ),
                 advanced(
@@ -80,24 +72,17 @@ class PlanNode(io.ComfyNode):
                         "strictly. 2 is the default; 1 or less is off and twice as fast.",
                     )
                 ),
-                advanced(
-                    io.Float.Input(
-                        "temperature",
-                        default=0.85,
-                        min=0.0,
-                        max=2.0,
-                        step=0.05,
-                        round=0.01,
-                        tooltip="Sampling temperature. Higher values give more surprising plans; 0 always takes the "
-                        "likeliest token. 0.85 is the default.",
-                    )
+                temperature_input(
+                    0.85,
+                    "Sampling temperature. Higher values give more surprising plans; 0 always takes the likeliest "
+                    "token. 0.85 is the default.",
                 ),
                 advanced(
                     io.Int.Input(
                         "best_of",
                         default=1,
                         min=1,
-                        max=MAX_TRIES,
+                        max=MAX_BEST_OF,
                         tooltip="Best of N. Generates N takes and keeps those that fit caption and lyrics best, the "
                         "best first. 1 is off; 4 is typical.",
                     )
@@ -111,16 +96,12 @@ class PlanNode(io.ComfyNode):
                     )
                 ),
                 advanced(
-                    io.Float.Input(
+                    share_input(
                         "top_p",
+                        0.9,
+                        "Nucleus sampling (top-p). Lower values keep only the likeliest tokens. 0.9 is the default; 1 "
+                        "keeps all of them, as ACE-Step's own engine does.",
                         optional=True,
-                        default=0.9,
-                        min=0.0,
-                        max=1.0,
-                        step=0.05,
-                        round=0.01,
-                        tooltip="Nucleus sampling (top-p). Lower values keep only the likeliest tokens. 0.9 is the "
-                        "default; 1 keeps all of them, as ACE-Step's own engine does.",
                     )
                 ),
                 advanced(
@@ -135,9 +116,7 @@ class PlanNode(io.ComfyNode):
             ],
             outputs=[
                 SongSocket.Output(
-                    display_name="song",
-                    tooltip="Song with all metadata, for Encode Song.",
-                    is_output_list=True,
+                    display_name="song", tooltip="Song with all metadata, for Encode Song.", is_output_list=True
                 ),
                 io.String.Output(
                     display_name="codes",
@@ -164,100 +143,85 @@ class PlanNode(io.ComfyNode):
         top_p=0.9,
         metadata_per_take=False,
     ) -> io.NodeOutput:
-        from ..acestep_core.planner.functions import CODING, PLANNING
-        from ..acestep_core.song.codes import format_songs
+        from ..acestep_core.planner.planning import CODING, PLANNING
+        from ..acestep_core.song.codes import format_code_lines
         from ..acestep_core.song.seeds import batch_seeds
-        from .comfy_runtime import show_note
+        from .comfy_runtime.notes import plan_notes
+        from .comfy_runtime.progress import show_notes
 
         if auto_duration:
             song = replace(song, metadata=replace(song.metadata, duration=None))
-        notes = what_is_ignored(
-            song,
-            generate_codes,
-            batch_size,
-            rewrite_caption,
-            guidance,
-            best_of,
-            negative_prompt,
-            metadata_per_take,
-        )
-        show_note(*notes)
-        choice = {"temperature": temperature, "top_p": top_p}
+        code_options = {
+            "batch_size": batch_size > 1 and not metadata_per_take,
+            "best_of": best_of > 1,
+            "negative_prompt": bool(negative_prompt.strip()),
+        }
+        show_notes(*plan_notes(song, rewrite_caption, generate_codes, code_options, guidance))
         seeds = batch_seeds(seed, max(batch_size, best_of if generate_codes else 1))
-        plans = think(
-            planner, song, seeds if metadata_per_take else seeds[:1], rewrite_caption, replace(PLANNING, **choice)
+        sampling = {"temperature": temperature, "top_p": top_p}
+        plans = plan_songs(
+            planner, song, seeds if metadata_per_take else seeds[:1], rewrite_caption, replace(PLANNING, **sampling)
         )
         if not generate_codes:
-            return io.NodeOutput([planned.song for planned in plans], [""] * len(plans))
-        sampling = replace(CODING, **choice, guidance=guidance)
-        written = write(planner, plans if metadata_per_take else plans * len(seeds), seeds, sampling, negative_prompt)
-        order = best_first(planner, song, written) if best_of > 1 else range(len(written))
-        chosen = list(order)[:batch_size]
+            return io.NodeOutput([item.song for item in plans], [""] * len(plans))
+        takes = plan_takes(
+            planner,
+            plans if metadata_per_take else plans * len(seeds),
+            seeds,
+            replace(CODING, **sampling, guidance=guidance),
+            negative_prompt,
+            best_of > 1,
+        )[:batch_size]
         if metadata_per_take:
-            return io.NodeOutput([plans[i].song for i in chosen], [format_songs([written[i]]) for i in chosen])
-        return io.NodeOutput([plans[0].song], [format_songs(written[i] for i in chosen)])
+            return io.NodeOutput([song for song, _ in takes], [format_code_lines([codes]) for _, codes in takes])
+        return io.NodeOutput([plans[0].song], [format_code_lines(codes for _, codes in takes)])
 
 
-def what_is_ignored(
-    song: Song,
-    generate_codes: bool,
-    batch_size: int,
-    rewrite_caption: bool,
-    guidance: float,
-    best_of: int,
-    negative_prompt: str,
-    metadata_per_take: bool,
-) -> list[str]:
-    """Sentences for the user about inputs that change nothing beside the others."""
-    from ..acestep_core.planner.functions import ignored
+def plan_songs(
+    planner: PlacedPlanner, song: Song, seeds: Sequence[int], rewrite_caption: bool, sampling: TokenSampling
+) -> list[SongPlan]:
+    """Return a plan per seed, generated in one batch."""
+    from ..acestep_core.planner.planning import plan
+    from .comfy_runtime.progress import node_callbacks
 
-    of_codes = {
-        "batch_size": batch_size > 1 and not metadata_per_take,
-        "best_of": best_of > 1,
-        "negative_prompt": bool(negative_prompt.strip()),
-    }
-    without = [] if generate_codes else [name for name, given in of_codes.items() if given]
-    return ignored(
-        song, rewrite=rewrite_caption, negative_prompt=negative_prompt, guidance=guidance, without_codes=without
-    )
+    with node_callbacks() as callbacks:
+        return plan(
+            planner.with_room(song.caption, song.lyrics, rows=len(seeds)),
+            song,
+            seeds,
+            rewrite_caption=rewrite_caption,
+            sampling=sampling,
+            callbacks=callbacks,
+        )
 
 
-def think(planner: PlacedPlanner, song: Song, seeds: Sequence[int], rewrite: bool, sampling: Sampling) -> list[Planned]:
-    """A plan for each seed, all at once."""
-    from ..acestep_core.planner.functions import plan
-    from .comfy_runtime import watched
-
-    ready = planner.ready(song.caption, song.lyrics, rows=len(seeds))
-    with watched() as callbacks:
-        return plan(ready, song, seeds, rewrite=rewrite, sampling=sampling, callbacks=callbacks)
-
-
-def write(
+def plan_takes(
     planner: PlacedPlanner,
-    plans: Sequence[Planned],
+    plans: Sequence[SongPlan],
     seeds: Sequence[int],
-    sampling: Sampling,
+    sampling: TokenSampling,
     negative_prompt: str,
-) -> list[Codes]:
-    """Codes for each plan and seed, all at once."""
-    from ..acestep_core.planner.functions import code_count, codes
-    from .comfy_runtime import watched
+    ranked: bool,
+) -> list[tuple[Song, Codes]]:
+    """Return a song and its audio codes per seed, generated in one batch. If `ranked`, the best come first."""
+    from ..acestep_core.planner.planning import code_count, plan_codes
+    from ..acestep_core.planner.scoring import POSITIONS, best_codes
+    from .comfy_runtime.progress import node_callbacks
 
-    asked = plans[0].asked
-    rows = len(seeds) * (2 if sampling.guided else 1)
-    count = max(code_count(planned.song.metadata.duration) for planned in plans)
-    ready = planner.ready(asked.caption, asked.lyrics, negative_prompt, rows=rows, more=count)
-    with watched() as callbacks:
-        return codes(ready, plans, seeds, sampling=sampling, negative_prompt=negative_prompt, callbacks=callbacks)
-
-
-def best_first(planner: PlacedPlanner, song: Song, written: Sequence[Codes]) -> list[int]:
-    """Which codes say best, which next, what was asked for, not the planner's own words for it."""
-    from ..acestep_core.planner.scoring import POSITIONS, score
-    from .comfy_runtime import watched
-
-    logits = 4 * 4 * POSITIONS * planner.network.config.vocab_size  # of so many tokens at a time, and as much again
-    ready = planner.ready(song.caption, song.lyrics, more=max(map(len, written)), beside=logits)
-    with watched() as callbacks:
-        rewards = [each.reward for each in score(ready, written, song, callbacks=callbacks)]
-    return sorted(range(len(written)), key=lambda i: -rewards[i])
+    request = plans[0].request
+    # Scoring holds the logits of POSITIONS tokens twice, in float32 and as copies.
+    scoring = 4 * 4 * POSITIONS * planner.network.config.vocab_size if ranked else 0
+    placed = planner.with_room(
+        request.caption,
+        request.lyrics,
+        negative_prompt,
+        rows=len(seeds) * (2 if sampling.guided else 1),
+        new_tokens=max(code_count(item.song.metadata.duration) for item in plans),
+        extra_bytes=scoring,
+    )
+    with node_callbacks() as callbacks:
+        options = {"sampling": sampling, "negative_prompt": negative_prompt, "callbacks": callbacks}
+        if ranked:
+            return [(take.song, take.codes) for take in best_codes(placed, plans, seeds, **options)]
+        codes = plan_codes(placed, plans, seeds, **options)
+    return [(item.song, take) for item, take in zip(plans, codes, strict=True)]

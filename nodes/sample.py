@@ -1,9 +1,8 @@
-"""From noise to the latents of a song."""
+"""Sample Song and Empty Song: the latents of a song."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
@@ -14,19 +13,15 @@ from ..acestep_core.sampling.guidance import METHODS
 from ..acestep_core.sampling.settings import SamplingSettings
 from ..acestep_core.sampling.solvers import SOLVERS
 from .comfy_runtime.versions import advanced
-from .latents import from_latent, to_latent
-from .sockets import SAMPLING
-from .song import duration_of
+from .sockets import MAX_BATCH, MAX_SEED, SAMPLING, SongSocket, seed_input, share_input
 
 if TYPE_CHECKING:
     import torch
 
     from ..acestep_core.callbacks import Callbacks
     from ..acestep_core.edit.edit import Edit
-    from .conditioning import Entry
-
-MAX_SEED = 2**64 - 1
-FIRST_SIGMA = 0.9  # schedules made for pure noise begin above it: ACE-Step's own tables at 0.97 or 1
+    from ..acestep_core.song.song import Song
+    from .comfy_runtime.conditioning import SongEntry
 
 
 class SampleNode(io.ComfyNode):
@@ -40,22 +35,17 @@ class SampleNode(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="Diffusion model, from Load Model."),
                 io.Conditioning.Input("conditioning", tooltip="Conditioning (positive), from Encode Song."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="Random seed of the noise. Each seed gives another take of the song; the same seed repeats "
-                    "the take.",
+                seed_input(
+                    "Random seed of the noise. Each seed gives another take of the song; the same seed repeats the "
+                    "take."
                 ),
                 io.Int.Input(
                     "batch_size",
                     default=1,
                     min=1,
-                    max=64,
-                    tooltip="Batch size, the number of takes sampled at once. Take 2 uses seed + 1, take 3 seed + 2. 1 "
-                    "to 4 is typical.",
+                    max=MAX_BATCH,
+                    tooltip="Batch size, the number of takes sampled at once. Take 2 uses seed + 1, take 3 seed + 2. "
+                    "1 to 4 is typical.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -117,16 +107,12 @@ class SampleNode(io.ComfyNode):
                     "duration of Song applies.",
                 ),
                 advanced(
-                    io.Float.Input(
+                    share_input(
                         "retake_variance",
-                        default=0.0,
-                        min=0.0,
-                        max=1.0,
-                        step=0.05,
-                        round=0.01,
+                        0.0,
+                        "Retake variance, the distance from the take of seed. 0 is the same take, 0.1 to 0.3 a similar "
+                        "one, 1 the take of retake_seed.",
                         optional=True,
-                        tooltip="Retake variance, the distance from the take of seed. 0 is the same take, 0.1 to 0.3 a "
-                        "similar one, 1 the take of retake_seed.",
                     )
                 ),
                 advanced(
@@ -163,11 +149,14 @@ class SampleNode(io.ComfyNode):
         import torch
 
         from ..acestep_core.song.seeds import batch_seeds
-        from .comfy_runtime import check_sigmas, not_followed, song_model, watched
-        from .conditioning import entries, unheard
+        from .comfy_runtime import notes
+        from .comfy_runtime.conditioning import read_entries
+        from .comfy_runtime.conds import check_sigmas
+        from .comfy_runtime.latents import to_latent
+        from .comfy_runtime.model import song_model
+        from .comfy_runtime.patches import foreign_patches, ksampler_only, transformer_options
+        from .comfy_runtime.progress import node_callbacks, show_notes
 
-        if sigmas is not None and not len(sigmas):
-            raise RequestError("the sigmas are empty, as a scheduler makes them for a denoise of 0: nothing to sample")
         if sigmas is not None:
             check_sigmas(sigmas)
         settings = SamplingSettings(
@@ -178,126 +167,141 @@ class SampleNode(io.ComfyNode):
             solver=solver,
             timesteps=None if sigmas is None else sigmas.clamp(max=1).tolist(),
         )
-        songs = entries(conditioning, song_model(model).diffusion_model.config.text_hidden_dim)
-        seconds = common_length(songs, latent)
-        groups = together(songs)
-        counts = [batch_size * songs_in(group) for group in groups]
-        ignored = what_is_ignored(songs, latent, batch_size, sigmas, solver, retake_variance, retake_seed)
-        ignored = [*not_followed(model), *unheard(conditioning), *ignored]
-        seeds, other_seeds = (iter(batch_seeds(first, sum(counts))) for first in (seed, retake_seed))
-        made, edits = [], []
-        with watched(song_model(model).latent_format, notes=ignored) as callbacks:
+        inner = song_model(model)
+        entries = read_entries(conditioning, inner.diffusion_model.config.text_hidden_dim)
+        seconds = common_duration(entries, latent)
+        show_notes(
+            *notes.patch_notes(foreign_patches(transformer_options(model))),
+            *notes.wrapper_notes(ksampler_only(model)),
+            *notes.conditioning_notes(conditioning),
+            *notes.sample_notes(entries, latent, batch_size, sigmas, solver, retake_variance, retake_seed),
+        )
+        groups = batch_groups(entries)
+        counts = [batch_size * song_count(group) for group in groups]
+        seeds, retake_seeds = (batch_seeds(first, sum(counts)) for first in (seed, retake_seed))
+        results, edits, start = [], [], 0
+        with node_callbacks(inner.latent_format) as callbacks:
             for group, count in zip(groups, counts, strict=True):
-                own, other = list(islice(seeds, count)), list(islice(other_seeds, count))
-                retake = (other, retake_variance) if retake_variance else None
-                latents, edit = sample_together(model, group, batch_size, seconds, own, settings, retake, callbacks)
-                made.append(latents)
+                own = slice(start, start := start + count)
+                retake = (retake_seeds[own], retake_variance) if retake_variance else None
+                latents, edit = sample_group(model, group, batch_size, seconds, seeds[own], settings, retake, callbacks)
+                results.append(latents)
                 edits.append((edit, count))
-        return io.NodeOutput(to_latent(torch.cat(made), edits))
+        return io.NodeOutput(to_latent(torch.cat(results), edits))
 
 
-def sample_together(
+class EmptyLatentNode(io.ComfyNode):
+    """ComfyUI 0.3.75 has no such node: its audio latents have another frame rate or shape."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_EmptyLatent",
+            display_name="Empty Song",
+            category=SAMPLING,
+            description="Creates an empty latent with the duration of a song, for KSampler.",
+            inputs=[
+                SongSocket.Input("song", tooltip="Song whose duration sets the length of the latent."),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=MAX_BATCH,
+                    tooltip="Batch size, the number of takes that KSampler samples at once. 1 to 4 is typical.",
+                ),
+            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="Empty latent, for KSampler.")],
+        )
+
+    @classmethod
+    def execute(cls, song, batch_size) -> io.NodeOutput:
+        import torch
+
+        from ..acestep_core.config import LATENT_CHANNELS
+        from ..acestep_core.pipeline import frames_of
+        from .comfy_runtime.latents import to_latent
+        from .comfy_runtime.placement import intermediate_device
+
+        shape = (batch_size, frames_of(required_duration(song)), LATENT_CHANNELS)
+        return io.NodeOutput(to_latent(torch.zeros(shape, device=intermediate_device())))
+
+
+def sample_group(
     model,
-    group: Sequence[Entry],
+    group: Sequence[SongEntry],
     takes: int,
     seconds: float,
     seeds: list[int],
     settings: SamplingSettings,
-    retake,
+    retake: tuple[list[int], float] | None,
     callbacks: Callbacks,
 ) -> tuple[torch.Tensor, Edit | None]:
-    """Latents [len(seeds), T, 64] of songs that differ in their words alone, and the edit that they are."""
+    """Sample songs that differ in their text alone. Return latents [len(seeds), T, 64] and their edit."""
     from ..acestep_core import pipeline
-    from .comfy_runtime import placed_network
-    from .conditioning import references
+    from .comfy_runtime.conditioning import core_references
+    from .comfy_runtime.model import model_for_sampling
 
-    song = group[0]
-    edit = song.edit and song.edit.repeated(takes)
-    texts = [entry.text for entry in group for _ in range(takes)] if len(group) > 1 else [song.text]
-    two_texts = song.morph is not None or (edit is not None and edit.drops_source)
+    first = group[0]
+    edit = first.edit and first.edit.repeated(takes)
+    texts = [entry.text for entry in group for _ in range(takes)] if len(group) > 1 else [first.text]
+    two_texts = first.morph is not None or (edit is not None and edit.drops_source)
     rows = sum(entry.rows for entry in group) * (2 if two_texts else 1)
     frames = pipeline.frames_of(seconds)
-    placed = placed_network(model, settings, len(seeds), frames, rows, len(song.timbre), edit)
     latents = pipeline.sample(
-        placed,
+        model_for_sampling(model, settings, len(seeds), frames, rows, len(first.timbre), edit),
         texts,
         seconds=seconds,
         seeds=seeds,
         settings=settings,
         edit=edit,
-        morph=song.morph and song.morph.repeated(takes),
-        timbre=references(song.timbre),
+        morph=first.morph and first.morph.repeated(takes),
+        timbre=core_references(first.timbre),
         retake=retake,
         callbacks=callbacks,
     )
     return latents, edit
 
 
-def together(songs: Sequence[Entry]) -> list[list[Entry]]:
-    """Neighbours that differ in their words alone: each group is a batch for the network."""
-    groups: list[list[Entry]] = []
+def batch_groups(songs: Sequence[SongEntry]) -> list[list[SongEntry]]:
+    """Group neighbours that one sampling can serve."""
+    groups: list[list[SongEntry]] = []
     for song in songs:
-        if groups and groups[-1][-1].goes_with(song):
+        if groups and groups[-1][-1].batches_with(song):
             groups[-1].append(song)
         else:
             groups.append([song])
     return groups
 
 
-def songs_in(group: Sequence[Entry]) -> int:
-    """How many songs it stands for: one description may be played to several sources, then alone in its group."""
+def song_count(group: Sequence[SongEntry]) -> int:
+    """Return the number of songs in a group. An edit or morph of several sources is one entry for all of them."""
     edit, morph = group[0].edit, group[0].morph
     return max(len(group), edit.items if edit else 1, morph.items if morph else 1)
 
 
-def common_length(songs: Sequence[Entry], latent: dict | None) -> float:
-    lengths = {seconds_of(song, latent) for song in songs}
-    if len(lengths) > 1:
-        given = ", ".join(f"{seconds:g}" for seconds in sorted(lengths))
-        raise RequestError(f"the songs of one batch must have one length, got {given} seconds")
-    return lengths.pop()
+def common_duration(songs: Sequence[SongEntry], latent: dict | None) -> float:
+    durations = {entry_duration(song, latent) for song in songs}
+    if len(durations) > 1:
+        given = ", ".join(f"{seconds:g}" for seconds in sorted(durations))
+        raise RequestError(f"conditioning: the songs of a batch need one duration, got {given} seconds.")
+    return durations.pop()
 
 
-def what_is_ignored(
-    songs: Sequence[Entry],
-    latent: dict | None,
-    batch_size: int,
-    sigmas: torch.Tensor | None,
-    solver: str,
-    retake_variance: float,
-    retake_seed: int,
-) -> list[str]:
-    """Sentences for the user, besides those of the core."""
-    ignored = []
-    if sigmas is not None and 0 < sigmas[0] < FIRST_SIGMA and not any(song.edit or song.morph for song in songs):
-        ignored.append(
-            f"the sigmas begin at {sigmas[0]:.2f}, but sampling begins with nothing but noise: to keep some of a song "
-            "use Cover's keep_sound, or KSampler"
-        )
-    if latent is not None and len(latent["samples"]) > batch_size and not any(s.edit or s.morph for s in songs):
-        ignored.append("of the latent only its length counts: batch_size makes several takes")
-    if latent is not None and any(song.edit or song.morph for song in songs):
-        ignored.append("the latent is ignored: the song is as long as the one it is made from")
-    if solver != "euler" and any(song.morph for song in songs):
-        ignored.append(f"the solver {solver} is ignored: a morph takes its own steps")
-    if latent is not None and latent.get("noise_mask") is not None:
-        ignored.append("the latent's noise mask is ignored: Repaint makes a part of a song anew, Sample Song all of it")
-    if retake_seed and not retake_variance:
-        ignored.append("the retake seed is ignored: a retake variance of 0 is the same take")
-    return ignored
+def entry_duration(entry: SongEntry, latent: dict | None) -> float:
+    """Return the seconds of a song: those of its source, else of `latent`, else of its metadata."""
+    from .comfy_runtime.latents import from_latent
 
-
-def seconds_of(entry: Entry, latent: dict | None) -> float:
-    """How long the song becomes: as its source, else as the latent where there is one, else as it says itself."""
-    if entry.morph is not None:
-        return entry.morph.frames / FRAME_RATE
-    if entry.edit is not None:
-        return entry.edit.frames / FRAME_RATE
+    source = entry.morph or entry.edit
+    if source is not None:
+        return source.frames / FRAME_RATE
     if latent is not None:
         return from_latent(latent).shape[1] / FRAME_RATE
     if entry.song is None:
-        raise RequestError(
-            "this conditioning does not say how long the song is: connect the one from Encode Song, or a latent of "
-            "that length"
-        )
-    return duration_of(entry.song)
+        raise RequestError("conditioning: it has no duration. Connect Encode Song, or a latent of the song's length.")
+    return required_duration(entry.song)
+
+
+def required_duration(song: Song) -> float:
+    if song.metadata.duration is None:
+        raise RequestError("duration: this song has none. Set one in Song, or plan one with Plan Song.")
+    return song.metadata.duration

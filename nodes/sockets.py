@@ -1,16 +1,39 @@
-"""Our own sockets, for what ComfyUI has no type for, and what the nodes' schemas share."""
+"""Our own socket types, the node categories, and widgets that several nodes share."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-# Where the node library shows them; the colours in web/js go by the last word.
+from .comfy_runtime.versions import advanced
+
+# Folders of the node library. web/js/colours.js reads the last word.
 LOADERS, SONG, SAMPLING, AUDIO, EDITS, PLANNER = (
     f"ACE-Step 1.5/{stage}" for stage in ("loaders", "song", "sampling", "audio", "edits", "planner")
 )
 AUTO = "auto"
+MAX_SEED = 2**64 - 1
+MAX_BATCH = 64
 
 TextEncoderSocket = io.Custom("ACESTEP_TEXT_ENCODER")
 SongSocket = io.Custom("ACESTEP_SONG")
 PlannerSocket = io.Custom("ACESTEP_PLANNER")
 TaskSocket = io.Custom("ACESTEP_TASK")
+
+
+def seed_input(tooltip: str) -> io.Input:
+    return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip=tooltip)
+
+
+def seconds_input(name: str, default: float, maximum: float, step: float, tooltip: str) -> io.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=maximum, step=step, round=0.01, tooltip=tooltip)
+
+
+def share_input(name: str, default: float, tooltip: str, *, optional: bool = False, maximum: float = 1.0) -> io.Input:
+    """A number from 0 to `maximum`."""
+    return io.Float.Input(
+        name, default=default, min=0.0, max=maximum, step=0.05, round=0.01, optional=optional, tooltip=tooltip
+    )
+
+
+def temperature_input(default: float, tooltip: str) -> io.Input:
+    return advanced(share_input("temperature", default, tooltip, maximum=2.0))

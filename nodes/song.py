@@ -1,17 +1,16 @@
-"""What the song shall be: its words and its musical facts."""
+"""Song and Show Song: caption, lyrics and metadata."""
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..acestep_core.config import MAX_SECONDS
-from ..acestep_core.errors import RequestError
-from ..acestep_core.song.languages import LANGUAGES
+from ..acestep_core.song.languages import LANGUAGES, UNKNOWN
 from ..acestep_core.song.song import MAX_BPM, MIN_BPM, Metadata, Song
 from .sockets import AUTO, SONG, SongSocket
 
 KEYS = [f"{note}{sign} {mode}" for note in "CDEFGAB" for sign in ("", "#", "b") for mode in ("major", "minor")]
-TIME_SIGNATURES = ["2/4", "3/4", "4/4", "6/8"]
+TIME_SIGNATURES = {"2": "2/4", "3": "3/4", "4": "4/4", "6": "6/8"}
 
 
 class SongNode(io.ComfyNode):
@@ -70,7 +69,7 @@ class SongNode(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "time_signature",
-                    options=[AUTO, *TIME_SIGNATURES],
+                    options=[AUTO, *TIME_SIGNATURES.values()],
                     default=AUTO,
                     tooltip="Time signature, the beats in a bar. auto leaves it to the model; 4/4 is the most common.",
                 ),
@@ -82,11 +81,11 @@ class SongNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, duration, bpm) -> bool | str:
-        """Says before the run, in the words of the widgets, what no song can have; None is what another node gives."""
+        """Report values outside of their range before the run. A linked input is None here."""
         if duration is not None and not 0 < duration <= MAX_SECONDS:
-            return f"duration is above 0 and at most {MAX_SECONDS} seconds, got {duration:g}"
+            return f"duration: must be above 0 and at most {MAX_SECONDS} seconds, got {duration:g}."
         if bpm and not MIN_BPM <= bpm <= MAX_BPM:
-            return f"bpm is 0, for auto, or from {MIN_BPM} to {MAX_BPM}, got {bpm}"
+            return f"bpm: must be 0 (auto) or from {MIN_BPM} to {MAX_BPM}, got {bpm}."
         return True
 
     @classmethod
@@ -101,8 +100,35 @@ class SongNode(io.ComfyNode):
         return io.NodeOutput(Song(caption, lyrics, metadata))
 
 
-def duration_of(song: Song) -> float:
-    """In seconds, where it cannot be left open any longer."""
-    if song.metadata.duration is None:
-        raise RequestError("this song has no duration: set one in Song, or let Plan Song choose it")
-    return song.metadata.duration
+class ShowSongNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AS15_ShowSong",
+            display_name="Show Song",
+            category=SONG,
+            description="Shows caption, metadata and lyrics of a song and passes the song on.",
+            is_output_node=True,
+            inputs=[SongSocket.Input("song", tooltip="Song to show, from Song, Plan Song, Write Song or Listen.")],
+            outputs=[
+                SongSocket.Output(display_name="song", tooltip="Song, unchanged."),
+                io.String.Output(display_name="text", tooltip="Text as shown, for any node that takes text."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, song) -> io.NodeOutput:
+        parts = (song.caption.strip(), metadata_line(song.metadata), song.sung_lyrics.strip())
+        text = "\n\n".join(filter(None, parts))
+        return io.NodeOutput(song, text, ui=ui.PreviewText(text))
+
+
+def metadata_line(metadata: Metadata) -> str:
+    values = (
+        f"{metadata.bpm} BPM" if metadata.bpm else None,
+        metadata.key,
+        TIME_SIGNATURES.get(metadata.time_signature or ""),
+        LANGUAGES[metadata.language] if metadata.language not in (None, UNKNOWN) else None,
+        f"{metadata.duration:g} s" if metadata.duration else None,
+    )
+    return " · ".join(filter(None, values))

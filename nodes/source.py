@@ -1,34 +1,39 @@
-"""The song that a task works on, as AUDIO with a VAE or as LATENT: the same sockets on every node that takes one."""
+"""The source of an edit: audio with a VAE, or a latent. Every edit node has the same inputs for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io
 
+from ..acestep_core.audio import dropped_channels
 from ..acestep_core.config import MAX_SECONDS, SAMPLE_RATE
 from ..acestep_core.edit.source import check_latents, extend, source_waveform
 from ..acestep_core.errors import RequestError
-from .latents import from_latent
+from .comfy_runtime.latents import from_latent
+from .comfy_runtime.versions import advanced
+from .sockets import TaskSocket, share_input
 
 if TYPE_CHECKING:
     from ..acestep_core.edit.edit import Edit
 
 MAX_EDIT_SECONDS = float(MAX_SECONDS)
+MODES = ["balanced", "conservative", "aggressive"]
 
 
 @dataclass(frozen=True)
-class SourceSong:
-    """latents [batch, frames, 64], waveform [batch, 2, samples] at 48 kHz or None; `added` are the regions of the room
-    made around them; notes say what was ignored; noise_mask is that of a latent, where the node follows it."""
+class EditSource:
+    """The encoded source of an edit.
+
+    latents: [batch, frames, 64]. waveform: [batch, 2, samples] at 48 kHz, or None for a latent. added: the regions that
+    an extension adds. noise_mask: the mask of a latent, if the node follows it.
+    """
 
     latents: torch.Tensor
     waveform: torch.Tensor | None
-    added: tuple[tuple[float, float], ...]
-    notes: tuple[str, ...]
+    added: tuple[tuple[float, float], ...] = ()
     noise_mask: torch.Tensor | None = None
 
 
@@ -37,75 +42,108 @@ def source_inputs() -> list[io.Input]:
         io.Audio.Input("audio", optional=True, tooltip="Source audio, any sample rate. Needs vae as well."),
         io.Vae.Input("vae", optional=True, tooltip="VAE that encodes audio, from Load Model."),
         io.Latent.Input(
-            "latent",
-            optional=True,
-            tooltip="Source latents instead of audio, from Encode Audio or Sample Song.",
+            "latent", optional=True, tooltip="Source latents instead of audio, from Encode Audio or Sample Song."
         ),
     ]
 
 
-def find_source(
-    audio, vae, latent, room: tuple[float, float] | None = None, *, in_part: bool = False
-) -> SourceSong | None:
-    """The source among a node's inputs, with room of so many seconds before and after it, or None where nothing is
-    connected. `in_part` tells that the node follows the noise mask of a latent. Raises RequestError for a source that
-    cannot be used."""
-    from ..acestep_core.audio import dropped_channels
-    from .comfy_runtime import song_vae, watched
+def mode_inputs() -> list[io.Input]:
+    """The transition between new and kept parts."""
+    return [
+        advanced(
+            io.Combo.Input(
+                "mode",
+                options=MODES,
+                default="balanced",
+                tooltip="Mode of the transition. conservative keeps everything outside the new part, aggressive lets "
+                "the model change it as well, balanced (default) lies in between.",
+            )
+        ),
+        advanced(
+            share_input(
+                "mode_strength",
+                0.5,
+                "Strength of the balanced mode. 0 equals conservative, 0.5 is the default, 1 equals aggressive.",
+            )
+        ),
+    ]
 
+
+def task_output() -> io.Output:
+    return TaskSocket.Output(display_name="task", tooltip="Edit task with its source, for Encode Song.")
+
+
+def find_source(
+    audio, vae, latent, padding: tuple[float, float] | None = None, *, follows_mask: bool = False
+) -> EditSource | None:
+    """Return the connected source, or None. Show notes on inputs that are not used.
+
+    padding: seconds to add before and after it. follows_mask: the node uses the noise mask of a latent. Raises
+    RequestError.
+    """
+    from .comfy_runtime.notes import source_notes
+    from .comfy_runtime.progress import node_callbacks, show_notes
+    from .comfy_runtime.vae import song_vae
+
+    show_notes(*source_notes(audio, latent, follows_mask))
     added: tuple[tuple[float, float], ...] = ()
     if audio is not None:
         if vae is None:
-            raise RequestError("audio needs a vae beside it: connect the one from Load Model")
+            raise RequestError("vae: missing. Connect the VAE of Load Model to encode the audio.")
         waveform = source_waveform(audio["waveform"], audio["sample_rate"])
-        if room:
-            waveform, added = extend(waveform, *room)
-        with watched() as callbacks:
-            latents = song_vae(vae).to_latents(waveform, SAMPLE_RATE, callbacks)
-        ignored = ["the latent is ignored: the song to work on is the audio"] if latent is not None else []
-        return SourceSong(latents, waveform, added, (*dropped_channels(audio["waveform"]), *ignored))
+        show_notes(*dropped_channels(audio["waveform"]))
+        if padding:
+            waveform, added = extend(waveform, *padding)
+        with node_callbacks() as callbacks:
+            return EditSource(song_vae(vae).to_latents(waveform, SAMPLE_RATE, callbacks), waveform, added)
     if latent is None:
         return None
     latents = check_latents(from_latent(latent))
-    if room:
-        latents, added = extend(latents, *room)
-    notes = ["the vae is ignored: a latent needs none"] if vae is not None else []
-    mask = latent.get("noise_mask")
-    if mask is not None and not in_part:
-        notes.append("the latent's noise mask is ignored: it does not say what this node works on")
-    return SourceSong(latents, None, added, tuple(notes), mask if in_part else None)
+    if padding:
+        latents, added = extend(latents, *padding)
+    return EditSource(latents, None, added, latent.get("noise_mask") if follows_mask else None)
 
 
-def need_source(audio, vae, latent, room: tuple[float, float] | None = None, *, in_part: bool = False) -> SourceSong:
-    source = find_source(audio, vae, latent, room, in_part=in_part)
+def require_source(
+    audio, vae, latent, padding: tuple[float, float] | None = None, *, follows_mask: bool = False
+) -> EditSource:
+    source = find_source(audio, vae, latent, padding, follows_mask=follows_mask)
     if source is None:
-        raise RequestError("there is no song to work on: connect audio and vae, or a latent")
+        raise RequestError("audio or latent: missing. Connect audio and vae, or a latent.")
     return source
 
 
-def parts(
-    source: SourceSong, mask: torch.Tensor | None, start: float, end: float, more_ranges: str, *, whole: bool = False
-) -> tuple[dict[str, object], list[str]]:
-    """What of the source is to be made, as `regions` or `mask` of an Edit, and sentences on what is ignored for it.
+def edit_region(
+    source: EditSource,
+    mask: torch.Tensor | None,
+    start: float,
+    end: float,
+    more_ranges: str,
+    *,
+    may_be_whole: bool = False,
+) -> dict[str, object]:
+    """Return `regions` or `mask` of an Edit. Show a note if a mask replaces the seconds.
 
-    `whole` lets start and end, both 0, stand for no range of their own.
+    may_be_whole: start and end, both 0, are no range of their own.
     """
-    from ..acestep_core.edit.regions import frames_mask, noise_mask, parse_regions
+    from ..acestep_core.edit.masks import frames_mask, noise_mask
+    from ..acestep_core.edit.regions import parse_regions
+    from .comfy_runtime.notes import region_notes
+    from .comfy_runtime.progress import show_notes
 
-    frames, given = source.latents.shape[1], start or end or more_ranges.strip()
+    frames = source.latents.shape[1]
     if mask is None and source.noise_mask is None:
         ranges = parse_regions(more_ranges)
-        return {"regions": ranges if whole and not (start or end) else ((start, end or None), *ranges)}, []
-    if mask is not None and mask.ndim == 2:  # one picture, as some nodes give it
-        mask = mask[None]
-    made = noise_mask(source.noise_mask, frames) if mask is None else frames_mask(mask, frames)
-    notes = ["start, end and more ranges are ignored: the mask says what is made"] if given else []
-    return {"mask": made}, notes
+        return {"regions": ranges if may_be_whole and not (start or end) else ((start, end or None), *ranges)}
+    show_notes(*region_notes(True, bool(start or end or more_ranges.strip())))
+    if mask is None:
+        return {"mask": noise_mask(source.noise_mask, frames)}
+    return {"mask": frames_mask(mask[None] if mask.ndim == 2 else mask, frames)}  # some nodes give one picture
 
 
-def task_output(edit: Edit, source: SourceSong | None, ignored: Sequence[str] = ()) -> io.NodeOutput:
-    """The task for its socket; what the node has ignored is said on it."""
-    from .comfy_runtime import show_note
+def edit_output(edit: Edit) -> io.NodeOutput:
+    """Return the edit for its socket. Show notes on options that do not affect it."""
+    from .comfy_runtime.progress import show_notes
 
-    show_note(*(source.notes if source else ()), *ignored, *edit.ignored_options())
+    show_notes(*edit.ignored_options())
     return io.NodeOutput(edit)

@@ -1,4 +1,4 @@
-"""Single instruments and voices: taken out of a song, added to it, or all that it lacks."""
+"""Stems: extract a track, add one, or complete an arrangement."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from comfy_api.latest import io
 
 from ..acestep_core.edit.tasks import TRACKS
 from .comfy_runtime.versions import advanced
-from .repaint import edge_inputs
-from .sockets import EDITS, TaskSocket
-from .source import MAX_EDIT_SECONDS, need_source, parts, source_inputs, task_output
+from .sockets import EDITS, seconds_input
+from .source import (
+    MAX_EDIT_SECONDS,
+    edit_output,
+    edit_region,
+    mode_inputs,
+    require_source,
+    source_inputs,
+    task_output,
+)
 
 OPERATIONS = {"extract": "extract", "add": "lego", "complete": "complete"}
 
@@ -43,28 +50,24 @@ class StemsNode(io.ComfyNode):
                     tooltip="More tracks for complete, such as drums, bass, guitar. Usually empty.",
                 ),
                 advanced(
-                    io.Float.Input(
+                    seconds_input(
                         "start",
-                        default=0.0,
-                        min=0.0,
-                        max=MAX_EDIT_SECONDS,
-                        step=0.1,
-                        round=0.01,
-                        tooltip="Start of the added track, in seconds. Only used by add.",
+                        0.0,
+                        MAX_EDIT_SECONDS,
+                        0.1,
+                        "Start of the added track, in seconds. Only used by add.",
                     )
                 ),
                 advanced(
-                    io.Float.Input(
+                    seconds_input(
                         "end",
-                        default=0.0,
-                        min=0.0,
-                        max=MAX_EDIT_SECONDS,
-                        step=0.1,
-                        round=0.01,
-                        tooltip="End of the added track, in seconds. 0 is the end of the song. Only used by add.",
+                        0.0,
+                        MAX_EDIT_SECONDS,
+                        0.1,
+                        "End of the added track, in seconds. 0 is the end of the song. Only used by add.",
                     )
                 ),
-                *edge_inputs(),
+                *mode_inputs(),
                 advanced(
                     io.String.Input(
                         "more_ranges",
@@ -81,7 +84,7 @@ class StemsNode(io.ComfyNode):
                     "the song, the right edge the end. Only used by add.",
                 ),
             ],
-            outputs=[TaskSocket.Output(display_name="task", tooltip="Edit task with its source, for Encode Song.")],
+            outputs=[task_output()],
         )
 
     @classmethod
@@ -103,22 +106,23 @@ class StemsNode(io.ComfyNode):
         from ..acestep_core.edit.edit import Edit
         from ..acestep_core.edit.regions import BETWEEN
         from ..acestep_core.edit.tasks import COMPLETE, LEGO, find_task
+        from .comfy_runtime.notes import stems_notes
+        from .comfy_runtime.progress import show_notes
 
         task = find_task(OPERATIONS[operation])
-        source = need_source(audio, vae, latent, in_part=task is LEGO and mask is None)
-        more = tuple(name.strip().lower().replace(" ", "_") for name in BETWEEN.split(more_tracks) if name.strip())
-        made, ignored = parts(source, mask, start, end, more_ranges, whole=True) if task is LEGO else ({}, [])
-        if more and task is not COMPLETE:
-            ignored.append(f"more tracks are ignored: {operation} works on one")
-        if task is not LEGO and (start or end or more_ranges.strip() or mask is not None):
-            ignored.append(f"start, end, more ranges and mask are ignored: {operation} works on the whole song")
-        edit = Edit(
-            task=task,
-            source=source.latents,
-            waveform=source.waveform,
-            tracks=tuple(dict.fromkeys((track, *more))) if task is COMPLETE else (track,),
-            mode=mode,
-            mode_strength=mode_strength,
-            **made,
+        source = require_source(audio, vae, latent, follows_mask=task is LEGO and mask is None)
+        others = [name.strip().lower().replace(" ", "_") for name in BETWEEN.split(more_tracks) if name.strip()]
+        has_region = bool(start or end or more_ranges.strip() or mask is not None)
+        show_notes(*stems_notes(operation, bool(others), has_region))
+        region = edit_region(source, mask, start, end, more_ranges, may_be_whole=True) if task is LEGO else {}
+        return edit_output(
+            Edit(
+                task=task,
+                source=source.latents,
+                waveform=source.waveform,
+                tracks=tuple(dict.fromkeys((track, *others))) if task is COMPLETE else (track,),
+                mode=mode,
+                mode_strength=mode_strength,
+                **region,
+            )
         )
-        return task_output(edit, source, ignored)

@@ -1,4 +1,4 @@
-"""The sound of another recording: its voices and instruments, not its notes."""
+"""Timbre: the sound of a reference recording."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class TimbreNode(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="VAE that encodes audio, from Load Model."),
                 io.Audio.Input(
                     "audio",
-                    tooltip="Reference audio for the timbre. Three excerpts of ten seconds are used: beginning, middle "
-                    "and end.",
+                    tooltip="Reference audio for the timbre. Three excerpts of ten seconds are used: beginning, "
+                    "middle and end.",
                 ),
             ],
             outputs=[
@@ -37,10 +37,13 @@ class TimbreNode(io.ComfyNode):
         from ..acestep_core.audio import dropped_channels
         from ..acestep_core.audio.reference import reference_audio
         from ..acestep_core.config import SAMPLE_RATE
-        from .comfy_runtime import intermediate_device, song_vae, watched
-        from .conditioning import with_timbre
+        from .comfy_runtime.conditioning import add_timbre
+        from .comfy_runtime.placement import intermediate_device
+        from .comfy_runtime.progress import node_callbacks, show_notes
+        from .comfy_runtime.vae import song_vae
 
-        heard = reference_audio(audio["waveform"], audio["sample_rate"])
-        with watched(notes=dropped_channels(audio["waveform"])) as callbacks:
-            latents = song_vae(vae).to_latents(heard, SAMPLE_RATE, callbacks)
-        return io.NodeOutput(with_timbre(conditioning, latents.to(intermediate_device())))
+        excerpts = reference_audio(audio["waveform"], audio["sample_rate"])
+        show_notes(*dropped_channels(audio["waveform"]))
+        with node_callbacks() as callbacks:
+            latents = song_vae(vae).to_latents(excerpts, SAMPLE_RATE, callbacks)
+        return io.NodeOutput(add_timbre(conditioning, latents.to(intermediate_device())))

@@ -1,4 +1,4 @@
-"""Whole songs by the planner: from one line, or from a rough one."""
+"""Write Song and Polish Song: whole songs by the planner, from one line or from a rough song."""
 
 from __future__ import annotations
 
@@ -9,24 +9,12 @@ from comfy_api.latest import io
 from ..acestep_core.config import MAX_SECONDS
 from ..acestep_core.song.languages import LANGUAGES
 from ..acestep_core.song.song import Metadata
-from .comfy_runtime.versions import advanced
-from .sample import MAX_SEED
-from .sockets import AUTO, PLANNER, PlannerSocket, SongSocket
+from .sockets import AUTO, PLANNER, PlannerSocket, SongSocket, seed_input, temperature_input
 
-
-def temperature_input() -> io.Input:
-    return advanced(
-        io.Float.Input(
-            "temperature",
-            default=0.85,
-            min=0.0,
-            max=2.0,
-            step=0.05,
-            round=0.01,
-            tooltip="Sampling temperature. Higher values give more surprising text; 0 always takes the likeliest "
-            "token. 0.85 is the default.",
-        )
-    )
+TEMPERATURE = (
+    "Sampling temperature. Higher values give more surprising text; 0 always takes the likeliest token. 0.85 is the "
+    "default."
+)
 
 
 class WriteNode(io.ComfyNode):
@@ -46,14 +34,7 @@ class WriteNode(io.ComfyNode):
                     default="a sea shanty about compilers",
                     tooltip="Idea for the song in one line: a topic, a style or both. Empty leaves it to the planner.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="Random seed of the planner. Each seed gives another song for the same idea.",
-                ),
+                seed_input("Random seed of the planner. Each seed gives another song for the same idea."),
                 io.Boolean.Input(
                     "instrumental", default=False, tooltip="Instrumental. On, the song has no vocals. Off by default."
                 ),
@@ -72,23 +53,24 @@ class WriteNode(io.ComfyNode):
                     round=0.1,
                     tooltip="Duration of the song in seconds. 0 means auto and leaves it to the planner.",
                 ),
-                temperature_input(),
+                temperature_input(0.85, TEMPERATURE),
             ],
             outputs=[SongSocket.Output(display_name="song", tooltip="Song, for Plan Song, Encode Song or Show Song.")],
         )
 
     @classmethod
     def execute(cls, planner, idea, seed, instrumental, language, duration, temperature) -> io.NodeOutput:
-        from ..acestep_core.planner.functions import WRITING, compose
-        from .comfy_runtime import LYRICS_TOKENS, watched
+        from ..acestep_core.planner.writing import WRITING, compose
+        from .comfy_runtime.planner import LYRICS_TOKENS
+        from .comfy_runtime.progress import node_callbacks
 
-        with watched() as callbacks:
+        with node_callbacks() as callbacks:
             (written,) = compose(
-                planner.ready(idea, more=LYRICS_TOKENS),
+                planner.with_room(idea, new_tokens=LYRICS_TOKENS),
                 idea,
                 [seed],
                 instrumental=instrumental,
-                facts=Metadata(language=None if language == AUTO else language, duration=duration or None),
+                metadata=Metadata(language=None if language == AUTO else language, duration=duration or None),
                 sampling=replace(WRITING, temperature=temperature),
                 callbacks=callbacks,
             )
@@ -102,20 +84,13 @@ class PolishNode(io.ComfyNode):
             node_id="AS15_Polish",
             display_name="Polish Song",
             category=PLANNER,
-            description="Rewrites a rough caption and rough lyrics in the style of the training data, with the planner "
-            "(5 Hz LM).",
+            description="Rewrites a rough caption and rough lyrics in the style of the training data, with the "
+            "planner (5 Hz LM).",
             inputs=[
                 PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
                 SongSocket.Input("song", tooltip="Rough song. Metadata that you set stays as it is."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="Random seed of the planner. Each seed gives another wording of the song.",
-                ),
-                temperature_input(),
+                seed_input("Random seed of the planner. Each seed gives another wording of the song."),
+                temperature_input(0.85, TEMPERATURE),
             ],
             outputs=[
                 SongSocket.Output(
@@ -126,11 +101,12 @@ class PolishNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, planner, song, seed, temperature) -> io.NodeOutput:
-        from ..acestep_core.planner.functions import WRITING, polish
-        from .comfy_runtime import LYRICS_TOKENS, watched
+        from ..acestep_core.planner.writing import WRITING, polish
+        from .comfy_runtime.planner import LYRICS_TOKENS
+        from .comfy_runtime.progress import node_callbacks
 
-        ready = planner.ready(song.caption, song.lyrics, more=LYRICS_TOKENS)
-        with watched() as callbacks:
+        placed = planner.with_room(song.caption, song.lyrics, new_tokens=LYRICS_TOKENS)
+        with node_callbacks() as callbacks:
             sampling = replace(WRITING, temperature=temperature)
-            (polished,) = polish(ready, song, [seed], sampling=sampling, callbacks=callbacks)
+            (polished,) = polish(placed, song, [seed], sampling=sampling, callbacks=callbacks)
         return io.NodeOutput(polished.song)

@@ -1,4 +1,4 @@
-"""ComfyUI's own VAE object where a song's is wanted: the one that later versions load for their ACE-Step 1.5."""
+"""ComfyUI's own VAE object for ACE-Step 1.5, as later versions load it, behind our audio nodes."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 class NativeVAE:
-    """What our nodes ask of a `SongVAE`, by `decode` and `encode` of a `comfy.sd.VAE`, in tiles that leave no seam.
+    """The methods of `SongVAE` over `decode` and `encode` of a `comfy.sd.VAE`, in the core's exact tiles.
 
-    ComfyUI places the network itself. Its `encode` may draw from the posterior instead of giving its mean.
+    ComfyUI places the network itself. Its `encode` may sample the posterior instead of returning the mean.
     """
 
     def __init__(self, vae: Any):
-        self._model = pipeline.Model(vae=_Network(vae), placement=_PlacedByComfyUI(vae.device))
+        self._model = pipeline.Model(vae=_Network(vae), placement=_OwnPlacement(vae.device))
 
     def to_waveform(
         self, latents: torch.Tensor, callbacks: Callbacks, normalize: bool, edit: Edit | None = None
     ) -> torch.Tensor:
-        """Latents [B, T, 64], made by `edit` if by any, to a waveform [B, 2, N] at 48 kHz."""
+        """Decode latents [B, T, 64], sampled with `edit`, to a waveform [B, 2, N] at 48 kHz."""
         return pipeline.decode(self._model, latents, normalize=normalize, edit=edit, callbacks=callbacks)
 
     def to_latents(self, waveform: torch.Tensor, rate: float, callbacks: Callbacks) -> torch.Tensor:
-        """A waveform [B, channels, N] to latents [B, T, 64]."""
+        """Encode a waveform [B, channels, N] to latents [B, T, 64]."""
         return pipeline.encode_audio(self._model, waveform, rate, callbacks=callbacks)
 
 
-class _PlacedByComfyUI:
-    """The core's `Placement` for what comes to its device by itself."""
+class _OwnPlacement:
+    """The core's `Placement` for a VAE that moves its own network."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -49,7 +49,7 @@ class _PlacedByComfyUI:
 
 
 class _Network:
-    """The core's VAE, at 48 kHz whatever the rate of the one inside. Raises RequestError for another frame rate."""
+    """A 48 kHz VAE of the core over one of any sample rate. Raises RequestError for another frame rate."""
 
     config = VAEConfig()
 
@@ -60,17 +60,17 @@ class _Network:
         for rate, hop in zip((self._encoded_rate, self._decoded_rate), hops, strict=True):
             if rate != FRAME_RATE * hop:
                 raise RequestError(
-                    f"this VAE is for other audio latents, {rate / hop:.1f} of them a second instead of {FRAME_RATE}: "
-                    "connect the one from Load Model, or an ACE-Step 1.5 VAE"
+                    f"vae: its latents have {rate / hop:.1f} frames per second, those of a song {FRAME_RATE}. Connect "
+                    "the VAE of Load Model, or an ACE-Step 1.5 VAE."
                 )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """[B, T, 64] to [B, 2, 1920 T]."""
+        """Decode [B, T, 64] to [B, 2, 1920 T]."""
         sound = self._vae.decode(latents.movedim(-1, 1)).movedim(-1, 1)
         return resample(to_stereo(sound), self._decoded_rate)
 
     def posterior(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents [B, T, 64] of [B, 2, N], and no deviation. Zeros fill the last frame up: ComfyUI would cut it off."""
+        """Encode [B, 2, N] to latents [B, T, 64] with zero deviation. ComfyUI would drop an unpadded last frame."""
         padded = torch.nn.functional.pad(waveform, (0, -waveform.shape[-1] % self.config.hop))
         sound = resample(padded, SAMPLE_RATE, self._encoded_rate)
         latents = self._vae.encode(sound.movedim(1, -1)).movedim(1, -1).float()
@@ -78,5 +78,5 @@ class _Network:
 
 
 def is_song_vae(vae: object) -> bool:
-    """Whether it turns sequences of 64 numbers into sound and back."""
+    """Return True for a VAE of one-dimensional latents with 64 channels."""
     return getattr(vae, "latent_channels", None) == LATENT_CHANNELS and getattr(vae, "latent_dim", None) == 1

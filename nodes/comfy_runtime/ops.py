@@ -1,53 +1,53 @@
-"""ComfyUI's layers under our networks."""
+"""ComfyUI's layers as the core's `ops` namespaces."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import comfy.model_management as mm
 import comfy.ops
 import torch
 
-from ...acestep_core.models.ops import StoredLinear, linear
+from ...acestep_core.models.ops import QuantizedLinear
 from .versions import embedding_with_weights, linear_with_weights
 
 
 class _Castable:
-    """What the core asks of a layer whose weight it slices; see `acestep_core.models.layers.weight_and_bias`."""
+    """A layer that returns its weights cast; see `acestep_core.models.layers.weight_and_bias`."""
 
     def weight_and_bias(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         return comfy.ops.cast_bias_weight(self, like)
 
 
-class _Stored(StoredLinear, comfy.ops.CastWeightBiasOp):
-    """The core's layer of one byte a value. ComfyUI may leave its weight where it is and bring it for each use."""
+class _Quantized(QuantizedLinear, comfy.ops.CastWeightBiasOp):
+    """The core's quantized layer. ComfyUI may keep its weight on another device and copy it for each use."""
 
-    def kept(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def stored_weight(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         return comfy.ops.cast_bias_weight(self, dtype=self.weight.dtype, device=like.device, bias_dtype=like.dtype)
 
 
-def stored_layers(kept: torch.dtype) -> type:
-    """As `ops` namespace: matrices in int8 or fp8 with a factor for each row, under ComfyUI's partial loading."""
+def quantized_layers(storage: torch.dtype) -> type:
+    """Return an `ops` namespace whose matrices are int8 or fp8 with a scale per row, under partial loading."""
 
     class Layers:
-        class Linear(_Stored):
-            storage = kept
+        Linear = partial(_Quantized, storage=storage)
 
     return Layers
 
 
 def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) -> type:
-    """ComfyUI's layers, so that partial loading, fp8 storage and weight patches work, as the core's `ops` namespace.
+    """Return ComfyUI's layers, which support partial loading, fp8 storage and weight patches.
 
-    `wide`: activations go beyond what ComfyUI's --fast multiplies in fp8, which is 448.
+    wide: activations exceed 448, the range of fp8 products, so `--fast` must not use them.
     """
     base = comfy.ops.pick_operations(storage, compute, load_device=mm.get_torch_device(), disable_fast_fp8=wide)
 
     class Ops:
         class Linear(_Castable, linear_with_weights(base.Linear)):
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                if x.device.type != "cpu" or torch.compiler.is_compiling():
-                    return super().forward(x)
-                mm.throw_exception_if_processing_interrupted()  # as ComfyUI's own layers do
-                return linear(x, *self.weight_and_bias(x))
+            def weight_and_bias(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+                # For the CPU plug-in, which multiplies by itself. ComfyUI's own layers check before each product, too.
+                mm.throw_exception_if_processing_interrupted()
+                return super().weight_and_bias(like)
 
         class Embedding(_Castable, embedding_with_weights(base.Embedding)):
             pass

@@ -1,4 +1,4 @@
-"""Where networks lie, and who brings them to their device."""
+"""Storage devices, and the core's `Placement` by ComfyUI's model management."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import torch
 
 
 @dataclass(frozen=True)
-class Homes:
-    """Where networks lie while they are not in use."""
+class StorageDevices:
+    """Where unused networks are kept."""
 
     network: torch.device
     text_encoder: torch.device
     vae: torch.device
 
 
-def homes() -> Homes:
-    return Homes(mm.unet_offload_device(), mm.text_encoder_offload_device(), mm.vae_offload_device())
+def storage_devices() -> StorageDevices:
+    return StorageDevices(mm.unet_offload_device(), mm.text_encoder_offload_device(), mm.vae_offload_device())
 
 
 def intermediate_device() -> torch.device:
-    """Where results wait for the next node."""
+    """Return the device of the tensors that nodes pass on."""
     return mm.intermediate_device()
 
 
 class Container(torch.nn.Module):
-    """ModelPatcher notes things on the module that it moves, such as its device, which not every network allows."""
+    """A module that holds the network. ModelPatcher sets attributes on its model, which some networks refuse."""
 
     def __init__(self, network: torch.nn.Module):
         super().__init__()
@@ -39,9 +39,9 @@ class Container(torch.nn.Module):
 
 @dataclass(frozen=True)
 class ComfyPlacement:
-    """The core's `Placement`: ComfyUI brings the network to its device, patched, with `memory` bytes of room beside it.
+    """The core's `Placement`: ComfyUI loads and patches the network, with `memory` free bytes for the work.
 
-    `whole`: the network has layers that cannot be cast while in use, so it is loaded completely or not at all.
+    `whole`: load the network completely, because some of its layers cannot be cast while in use.
     """
 
     patcher: comfy.model_patcher.ModelPatcher

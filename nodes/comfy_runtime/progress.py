@@ -1,11 +1,11 @@
-"""What a user sees while a node works, and how a stop reaches it."""
+"""Progress bars, previews, notes and interrupts of the running node."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,102 +20,87 @@ from .versions import running_node
 
 log = logging.getLogger("acestep")
 
-SHOWN_EVERY = 0.25  # seconds: often enough to be read, seldom enough not to slow the planner down
+RATE_INTERVAL = 0.25  # seconds between two updates of the token rate
 
 
-class _Board:
-    """What stands below the widgets of the running node: its notes, then what it is at. All that a node says in one
-    run stays there, as what is shown takes the place of what was."""
+class _NodeText:
+    """The text below the widgets of the running node: the notes of its run, then a status line."""
 
     def __init__(self) -> None:
         self._node: tuple[str, str] | None = None
         self._notes: list[str] = []
 
-    def note(self, sentence: str) -> None:
-        if sentence not in self._of(running_node()):
+    def add_note(self, sentence: str) -> None:
+        if sentence not in self._notes_of(running_node()):
             self._notes.append(sentence)
             self.show()
 
     def show(self, status: str = "") -> None:
-        node, server = running_node(), sys.modules.get("server")  # not there when ComfyUI is used as a library
+        node, server = running_node(), sys.modules.get("server")  # missing if ComfyUI is used as a library
         if node is not None and server is not None:
             browser = server.PromptServer.instance
-            text = "\n".join([*self._of(node), *([status] if status else [])])
-            # web/js/text.js shows it: ComfyUI's own text on a node is two lines high and breaks words anywhere.
+            text = "\n".join([*self._notes_of(node), *([status] if status else [])])
+            # Shown by web/js/text.js: ComfyUI's own text on a node has two lines and breaks words anywhere.
             browser.send_sync("acestep.notes", {"node": node[1], "text": text}, browser.client_id)
 
-    def _of(self, node: tuple[str, str] | None) -> list[str]:
-        """The notes of a node, which are none where it is another than before."""
-        if node is None or node != self._node:
+    def _notes_of(self, node: tuple[str, str] | None) -> list[str]:
+        if node is None or node != self._node:  # another node starts without notes
             self._node, self._notes = node, []
         return self._notes
 
 
-_board = _Board()  # one, as there is one screen
-
-
-class _Pace:
-    """How many tokens the planner has written, and how many it writes a second."""
-
-    def __init__(self) -> None:
-        self._rate = TokenRate()
-        self._shown = 0.0
-
-    def __call__(self, tokens: int, done: bool) -> None:
-        rate, now = self._rate(tokens), time.perf_counter()
-        if done or now - self._shown >= SHOWN_EVERY:
-            self._shown = now
-            _board.show(f"{tokens} tokens, {rate:.0f} tokens/s")
+_node_text = _NodeText()  # one, because ComfyUI runs one node at a time
 
 
 class _NodeProgress:
-    """The bar on the running node, one for each stage, and while sampling the song's picture."""
+    """The progress bar of the running node, with the token rate of a planner and the preview of a sampler."""
 
     def __init__(self, previewer: Any) -> None:
         self._stage: str | None = None
         self._bar: comfy.utils.ProgressBar | None = None
         self._previewer = previewer
-        self._pace = _Pace()
+        self._rate = TokenRate()
+        self._rate_shown = 0.0
 
     def __call__(self, progress: Progress) -> None:
         if progress.tokens is not None:
-            self._pace(progress.tokens, progress.step >= progress.total)
-        if progress.stage != self._stage:
+            self._show_rate(progress.tokens, progress.step >= progress.total)
+        if self._bar is None or progress.stage != self._stage:
             self._stage, self._bar = progress.stage, comfy.utils.ProgressBar(progress.total)
-        self._bar.update_absolute(progress.step, progress.total, self._picture(progress.estimate))
+        self._bar.update_absolute(progress.step, progress.total, self._preview(progress.estimate))
 
-    def _picture(self, estimate: torch.Tensor | None) -> tuple | None:
+    def _show_rate(self, tokens: int, done: bool) -> None:
+        rate, now = self._rate(tokens), time.perf_counter()
+        if done or now - self._rate_shown >= RATE_INTERVAL:
+            self._rate_shown = now
+            _node_text.show(f"{tokens} tokens, {rate:.0f} tokens/s")
+
+    def _preview(self, estimate: torch.Tensor | None) -> tuple | None:
         if estimate is None or self._previewer is None:
             return None
         return self._previewer.decode_latent_to_preview_image("JPEG", estimate.movedim(-1, 1))
 
 
-def _previewer(latent_format: comfy.latent_formats.LatentFormat) -> Any:
-    """What ComfyUI's own samplers show, by the user's settings: None where previews are off."""
-    import latent_preview
-
-    return latent_preview.get_previewer(mm.get_torch_device(), latent_format)
-
-
 @contextmanager
-def watched(
-    previewed: comfy.latent_formats.LatentFormat | None = None, notes: Sequence[str] = ()
-) -> Iterator[Callbacks]:
-    """Callbacks for one node's work, drawing latents of the format `previewed`. `notes` and the core's warnings appear
-    on the node. A stop by the user leaves this block as ComfyUI's own interrupt."""
-    previewer = None if previewed is None else _previewer(previewed)
-    for note in notes:
-        show_note(note)
+def node_callbacks(preview: comfy.latent_formats.LatentFormat | None = None) -> Iterator[Callbacks]:
+    """Yield callbacks for the running node, with previews of latents in the format `preview`.
+
+    An interrupt by the user leaves the block as ComfyUI's own exception.
+    """
+    previewer = None
+    if preview is not None:
+        import latent_preview
+
+        previewer = latent_preview.get_previewer(mm.get_torch_device(), preview)  # None if previews are off
     try:
-        yield Callbacks(progress=_NodeProgress(previewer), cancelled=mm.processing_interrupted, warning=_board.note)
+        yield Callbacks(_NodeProgress(previewer), cancelled=mm.processing_interrupted, warning=_node_text.add_note)
     except Cancelled:
-        mm.throw_exception_if_processing_interrupted()  # clears the flag, too
+        mm.throw_exception_if_processing_interrupted()  # clears ComfyUI's flag
         raise mm.InterruptProcessingException() from None
 
 
-def show_note(*notes: str) -> None:
-    """In the log and on the running node, a line each; empty ones are none."""
-    for note in notes:
-        if note:
-            log.warning(note)
-            _board.note(note)
+def show_notes(*notes: str) -> None:
+    """Write notes to the log and below the running node, one line each. Empty ones are skipped."""
+    for note in filter(None, notes):
+        log.warning(note)
+        _node_text.add_note(note)

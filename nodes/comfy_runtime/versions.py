@@ -1,7 +1,4 @@
-"""What differs between the versions of ComfyUI (0.3.75 and later): every probe and every way around is here.
-
-Light to import: the nodes' schemas need it when ComfyUI starts.
-"""
+"""Every difference between versions of ComfyUI, from 0.3.75 on. Importing this module loads no network code."""
 
 from __future__ import annotations
 
@@ -12,23 +9,30 @@ from comfy_api.latest import io
 
 AnyInput = TypeVar("AnyInput", bound=io.Input)
 
-OLDEST = (0, 3, 75)  # as pyproject.toml tells the registry; the first with previews of latents like ours
+OLDEST = (0, 3, 75)  # as in pyproject.toml; the first with previews of latents like ours
+NATIVE_CLASS = "ACEStep15"  # ComfyUI's own model class for ACE-Step 1.5, in later versions
+
+
+def check_comfyui() -> None:
+    """Raise RuntimeError if ComfyUI is too old. A version that is not a number counts as new."""
+    try:
+        from comfyui_version import __version__ as version
+    except ImportError:
+        return
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    if numbers is not None and tuple(map(int, numbers.groups())) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise RuntimeError(f"ComfyUI: version {version} is too old. ACE-Step 1.5 needs {oldest} or newer.")
 
 
 def advanced(widget: AnyInput) -> AnyInput:
-    """Folds the widget away until the user asks for the advanced ones, where the frontend can.
-
-    The keyword for it came after 0.3.75; an entry of that name reaches the frontend just as well.
-    """
+    """Fold the widget away, if the frontend supports it. The keyword argument is newer than 0.3.75."""
     widget.extra_dict = {**(widget.extra_dict or {}), "advanced": True}
     return widget
 
 
 def linear_with_weights(base: type) -> type:
-    """ComfyUI's Linear, holding weights from the start.
-
-    Later versions make it empty and expect their own loader to bring what belongs into it.
-    """
+    """Return ComfyUI's Linear with weights from the start. Later versions create it empty, for their own loader."""
     import torch
 
     class Linear(base):
@@ -39,9 +43,9 @@ def linear_with_weights(base: type) -> type:
 
 
 def embedding_with_weights(base: type) -> type:
-    """ComfyUI's Embedding, likewise, looked up where its weight is: only the rows found travel.
+    """Return ComfyUI's Embedding with weights from the start, and a lookup on the weight's own device.
 
-    Its own fetches the whole table of an offloaded one for every token.
+    ComfyUI's lookup copies the whole offloaded table for every token; ours copies the rows.
     """
     import torch
 
@@ -55,26 +59,25 @@ def embedding_with_weights(base: type) -> type:
     return Embedding
 
 
-NATIVE = "ACEStep15"  # ComfyUI's own class for this model, in later versions
-
-
 def model_class() -> type:
-    """What our MODEL derives from: ComfyUI's own ACE-Step 1.5 where it has one, so that its loaders match LoRAs by all
-    the names that they know for it (PEFT's and LyCORIS' among them); else the base of all models."""
+    """Return the base class of our MODEL: ComfyUI's own ACE-Step 1.5 if it has one, else BaseModel.
+
+    ComfyUI's LoRA loaders match more names (PEFT, LyCORIS) on its own class.
+    """
     import comfy.model_base
 
-    return getattr(comfy.model_base, NATIVE, comfy.model_base.BaseModel)
+    return getattr(comfy.model_base, NATIVE_CLASS, comfy.model_base.BaseModel)
 
 
 def is_native(model: object) -> bool:
-    """Whether ComfyUI's own loader has made it, of the same files as ours."""
-    return type(model).__name__ == NATIVE
+    """Return True for a model of ComfyUI's own loader."""
+    return type(model).__name__ == NATIVE_CLASS
 
 
 def temporal_ratio() -> int:
-    """What a latent format has to say that its latents are as long as ComfyUI's own of ACE-Step 1.5.
+    """Return the temporal ratio of ComfyUI's own latent format for ACE-Step 1.5.
 
-    Later versions stretch an empty latent by how this differs from what the node that made it says.
+    Later versions stretch an empty latent by the difference to the ratio of the node that created it.
     """
     import comfy.latent_formats
 
@@ -83,36 +86,23 @@ def temporal_ratio() -> int:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Later versions know more kinds of it."""
+    """Return True for an out-of-memory error. Later versions know more kinds."""
     import comfy.model_management as mm
 
     return mm.is_oom(error) if hasattr(mm, "is_oom") else isinstance(error, mm.OOM_EXCEPTION)
 
 
 def vae_rates(vae: object) -> tuple[int, int]:
-    """The sample rates that a `comfy.sd.VAE` encodes from and decodes to.
+    """Return the sample rates that a `comfy.sd.VAE` encodes from and decodes to.
 
-    Before ComfyUI had more than one, it did not say: 44.1 kHz. Some later VAEs decode to another than they encode from.
+    Early versions have one rate, 44.1 kHz, and no attribute for it. In later ones the two may differ.
     """
     encoded = getattr(vae, "audio_sample_rate", 44100)
     return encoded, getattr(vae, "audio_sample_rate_output", encoded)
 
 
-def check_comfyui() -> None:
-    """Raises one sentence for a ComfyUI without what we need. A version that is no number is taken for a new one."""
-    try:
-        from comfyui_version import __version__ as version
-    except ImportError:
-        return
-    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    if numbers is not None and tuple(map(int, numbers.groups())) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise RuntimeError(f"ACE-Step 1.5 needs ComfyUI {oldest} or newer, and this is {version}: update ComfyUI")
-
-
 def running_node() -> tuple[str, str] | None:
-    """The ids of the prompt and of its node that runs in this thread. None where ComfyUI is used as a library, or does
-    not tell."""
+    """Return the ids of the running prompt and node, or None if ComfyUI does not know them."""
     try:
         from comfy_execution.utils import get_executing_context
     except ImportError:

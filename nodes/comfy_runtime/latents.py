@@ -1,0 +1,63 @@
+"""Convert between the core's latents [batch, frames, 64] and ComfyUI's LATENT, [batch, 64, frames] in a dict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...acestep_core.config import LATENT_CHANNELS
+from ...acestep_core.errors import RequestError
+
+if TYPE_CHECKING:
+    from ...acestep_core.edit.edit import Edit
+
+EDITS_KEY = "acestep_edit"
+
+EditRuns = Sequence[tuple["Edit | None", int]]  # for each run of items: their edit, and their number
+
+
+def to_latent(latents: torch.Tensor, edits: EditRuns = ()) -> dict:
+    latent = {"samples": latents.movedim(-1, 1).contiguous(), "type": "audio"}
+    if any(edit is not None for edit, _ in edits):
+        latent[EDITS_KEY] = tuple(edits)
+    return latent
+
+
+def from_latent(latent: dict) -> torch.Tensor:
+    check_samples(latent["samples"])
+    return latent["samples"].movedim(1, -1)
+
+
+def check_samples(samples: torch.Tensor) -> None:
+    """Raise RequestError unless `samples` are [batch, 64, frames]."""
+    if samples.ndim != 3 or samples.shape[1] != LATENT_CHANNELS:
+        raise RequestError(
+            f"latent: the shape {list(samples.shape)} is not that of a song, [batch, {LATENT_CHANNELS}, frames]. "
+            "Connect Sample Song, Encode Audio or Empty Song."
+        )
+
+
+def edits_of(latent: dict) -> EditRuns:
+    """Return the edits of a latent's items. An edit is None if another node changed its items."""
+    edits, latents = latent.get(EDITS_KEY) or (), from_latent(latent)
+    if sum(count for _, count in edits) != len(latents):  # another node removed or repeated items
+        single = edits[0][0] if len(edits) == 1 and edits[0][0].items == 1 else None
+        edits = [(single, len(latents))]
+    parts = latents.split([count for _, count in edits])
+    return [
+        (edit if edit is not None and _has_source(edit, part) else None, count)
+        for part, (edit, count) in zip(parts, edits, strict=True)
+    ]
+
+
+def _has_source(edit: Edit, latents: torch.Tensor) -> bool:
+    """Return True if the frames that the edit keeps are those of its source."""
+    if not edit.keeps_source or latents.shape[1] != edit.frames:
+        return False
+    generated = edit.generated().float()[:, None]
+    window = 2 * edit.crossfade_frames + 1
+    kept = torch.nn.functional.max_pool1d(generated, window, 1, edit.crossfade_frames)[:, 0, :, None] == 0
+    same = latents.cpu().float() == edit.source
+    return bool((same | ~kept).all())
