@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,15 +26,11 @@ from .vocabulary import Vocabulary
 
 @dataclass
 class Planner:
-    """The planner's network, its vocabulary, and its placement on a device.
-
-    origin: what it was loaded from, by parameter name of `load_planner` ("planner" is the name or path).
-    """
+    """The planner's network, its vocabulary, and its placement on a device."""
 
     network: PlannerNetwork
     vocabulary: Vocabulary
     placement: Placement = field(default_factory=lambda: Resident(torch.device("cpu")))
-    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_planner(
@@ -71,8 +66,7 @@ def load_planner(
         callbacks=callbacks,
     )
     install_cpu_plugins(network, device)
-    origin = {"planner": str(name_or_path)} | ({"storage": str(storage)} if storage_dtype else {})
-    return Planner(network, vocabulary, placement, origin)
+    return Planner(network, vocabulary, placement)
 
 
 def load_planner_network(

@@ -1,43 +1,45 @@
-"""The logic around CUDA graphs, without CUDA: what is recorded is not run, what is replayed is."""
+"""CapturedStep and Pace on a simulated CUDA device."""
 
 from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
 
-from acestep_core.planner.decode_graph import BUCKET, Recorded, in_buckets
+from acestep_core.planner.decode_graph import SLOT_MULTIPLE, CapturedStep, round_up_slots
 from acestep_core.runtime import cuda_graphs
 from acestep_core.runtime.cuda_graphs import Pace
 
+CUDA = torch.device("cuda")
 
-class Card:
-    """Stands for the device: a step run while recording only goes into the recording."""
+
+class Device:
+    """Stands in for a GPU. A step inside a capture only becomes part of the graph."""
 
     def __init__(self):
-        self.recording = None
-        self.ran: list[tuple[str, int]] = []
-        self.recordings = 0
+        self.graph = None
+        self.runs: list[tuple[str, int]] = []
+        self.captures = 0
 
     def step(self, extent: int) -> None:
-        if self.recording is None:
-            self.ran.append(("plainly", extent))
+        if self.graph is None:
+            self.runs.append(("direct", extent))
         else:
-            self.recording.extent = extent
+            self.graph.extent = extent
 
 
 @pytest.fixture
-def card(monkeypatch):
-    card = Card()
+def device(monkeypatch):
+    device = Device()
 
     class Graph:
         def replay(self):
-            card.ran.append(("replayed", self.extent))
+            device.runs.append(("replay", self.extent))
 
     @contextmanager
-    def graph(recording, **_):
-        card.recording, card.recordings = recording, card.recordings + 1
+    def graph(captured, **_):
+        device.graph, device.captures = captured, device.captures + 1
         yield
-        card.recording = None
+        device.graph = None
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
@@ -45,57 +47,54 @@ def card(monkeypatch):
     for name in ("current_stream", "set_stream", "Stream"):
         monkeypatch.setattr(torch.cuda, name, lambda _: None)
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
-    yield card
+    yield device
     cuda_graphs._lane.cache_clear()
 
 
-CUDA = torch.device("cuda")
-
-
-def test_every_step_runs_once_over_enough_slots(card):
-    lengths = range(BUCKET - 3, BUCKET + 6)
-    run = Recorded(card.step, CUDA)
+def test_every_step_runs_once_over_enough_slots(device):
+    lengths = range(SLOT_MULTIPLE - 3, SLOT_MULTIPLE + 6)
+    step = CapturedStep(device.step, CUDA)
     for length in lengths:
-        run(in_buckets(length, BUCKET + 100))
-    assert len(card.ran) == len(lengths) and card.recordings == 2
-    assert all(length <= extent <= BUCKET + 100 for length, (_, extent) in zip(lengths, card.ran, strict=True))
-    assert [how for how, _ in card.ran] == ["plainly", *["replayed"] * 3, "plainly", *["replayed"] * 4]
+        step(round_up_slots(length, SLOT_MULTIPLE + 100))
+    assert len(device.runs) == len(lengths) and device.captures == 2
+    for length, (_, extent) in zip(lengths, device.runs, strict=True):
+        assert length <= extent <= SLOT_MULTIPLE + 100
+    assert [kind for kind, _ in device.runs] == ["direct", *["replay"] * 3, "direct", *["replay"] * 4]
 
 
-def test_where_recording_fails_steps_run_plainly(card, monkeypatch, caplog):
+def test_steps_run_directly_after_a_failed_capture(device, monkeypatch, caplog):
     @contextmanager
-    def graph(recording, **_):
+    def graph(captured, **_):
         yield
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch.cuda, "graph", graph)
-    run = Recorded(lambda extent: card.ran.append(("plainly", extent)), CUDA)
-    run(BUCKET)
-    attempts = len(card.ran)
+    step = CapturedStep(lambda extent: device.runs.append(("direct", extent)), CUDA)
+    step(SLOT_MULTIPLE)
+    assert len(device.runs) == 1
     with caplog.at_level("INFO", "acestep"):
-        run(BUCKET)
-    assert "CUDA graphs are not used" in caplog.text
-    before = len(card.ran)
-    run(BUCKET)
-    # The attempt ran nothing on a real device; after it the step was made plainly.
-    assert attempts == 1 and before == 3 and len(card.ran) == 4
+        step(SLOT_MULTIPLE)
+    assert "CUDA graph" in caplog.text
+    assert len(device.runs) == 3  # the failed capture, which runs nothing on a real device, and the step itself
+    step(SLOT_MULTIPLE)
+    assert len(device.runs) == 4
 
 
-def test_the_host_is_at_most_one_token_ahead(monkeypatch):
-    waited, made, streams = [], [], []
+def test_host_is_at_most_one_token_ahead(monkeypatch):
+    waited, events, streams = [], [], []
 
     class Event:
         def record(self, stream):
-            made.append(self)
+            events.append(self)
             streams.append(stream)
 
         def synchronize(self):
             waited.append(self)
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"that of {device}")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     pace = Pace(torch.device("cuda", 1))
     for _ in range(4):
         pace()
-    assert waited == made[:3] and set(streams) == {"that of cuda:1"}
+    assert waited == events[:3] and set(streams) == {"stream of cuda:1"}
     Pace(torch.device("cpu"))()

@@ -1,4 +1,4 @@
-"""The reasoning block: written as PyYAML writes it, read whatever the planner wrote."""
+"""The reasoning block is written as PyYAML does, and read leniently."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from acestep_core.planner.metadata_text import FIELDS, facts_of, given_block, merge_facts, read_block, write_block
+from acestep_core.planner.metadata_text import (
+    FIELDS,
+    block_metadata,
+    merge_metadata,
+    read_block,
+    song_block,
+    write_block,
+)
 from acestep_core.song.song import Metadata, Song
 
 CAPTION = (
@@ -32,12 +39,12 @@ language: en
 timesignature: 4"""
 
 
-def test_a_block_is_written_in_the_order_and_lines_of_training():
+def test_order_and_line_breaks_of_training():
     assert write_block(dict(reversed(BLOCK.items()))) == TEXT
     assert read_block(TEXT) == BLOCK
 
 
-def test_what_yaml_quotes_and_what_it_does_not():
+def test_quotes():
     assert write_block({}) == ""
     assert write_block({"language": "no"}) == "language: 'no'"
     assert write_block({"caption": "a: b"}) == "caption: 'a: b'"
@@ -46,7 +53,7 @@ def test_what_yaml_quotes_and_what_it_does_not():
     assert write_block({"timesignature": "4", "bpm": "90"}) == "bpm: 90\ntimesignature: 4"
     blanks = "夜\u3000雨  two\u00a0words"
     assert write_block({"caption": f" {blanks}\r\nmore\n"}) == f"caption: {blanks} more"
-    # Columns are characters, not bytes: in bytes this would have been folded earlier.
+    # The 80 columns are characters, not bytes.
     chinese = "夜" * 40 + " " + "夜" * 39 + " x y"
     assert write_block({"caption": chinese}) == yaml.dump({"caption": chinese}, allow_unicode=True).strip()
     assert write_block({"caption": chinese}).count("\n") == 1
@@ -59,21 +66,21 @@ def test_what_yaml_quotes_and_what_it_does_not():
 @example("'quoted' and then not")
 @example('"a": b # c')
 @example("</think> <think> bpm: 9")
-def test_a_written_caption_is_read_again(caption):
+def test_round_trip_of_captions(caption):
     caption = " ".join(caption.splitlines()).strip()
     block = read_block(write_block({"bpm": 30, "caption": caption, "duration": 10}))
-    wanted = {"bpm": 30, "duration": 10}
+    expected = {"bpm": 30, "duration": 10}
     if caption.lower() not in ("", "n/a"):
-        wanted["caption"] = str(yaml.safe_load(yaml.safe_dump(caption)))
-    assert block == wanted
+        expected["caption"] = str(yaml.safe_load(yaml.safe_dump(caption)))
+    assert block == expected
 
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text("abpm:captiondurelgkys<>'\"\\UFx \t\n#&*[]{}|90-", max_size=300) | st.text())
-def test_nothing_breaks_the_reader(text):
+def test_any_text_can_be_read(text):
     block = read_block(text)
     assert set(block) <= set(FIELDS)
-    facts_of(block)
+    block_metadata(block)
     write_block(block)
 
 
@@ -109,19 +116,19 @@ def test_reading(text, block):
     assert read_block(text) == block
 
 
-def test_what_the_user_said_of_the_facts():
+def test_block_of_a_song():
     meta = Metadata(bpm=90, key="eb major", time_signature="6/8", language="no", duration=30.7)
-    facts = {"bpm": 90, "duration": 30, "keyscale": "Eb major", "language": "no", "timesignature": 6}
-    assert given_block(Song("x", "la", meta)) == facts
-    assert "language" not in given_block(Song("x", "", meta))  # nothing is sung
-    assert given_block(Song("x", "la", Metadata(language="unknown", duration=2))) == {"duration": 10}
-    assert given_block(Song("x")) == {}
+    expected = {"bpm": 90, "duration": 30, "keyscale": "Eb major", "language": "no", "timesignature": 6}
+    assert song_block(Song("x", "la", meta)) == expected
+    assert "language" not in song_block(Song("x", "", meta))  # no vocals
+    assert song_block(Song("x", "la", Metadata(language="unknown", duration=2))) == {"duration": 10}
+    assert song_block(Song("x")) == {}
 
 
-def test_the_user_wins_and_the_planner_fills_the_gaps():
-    planned = facts_of(BLOCK)
+def test_planner_fills_only_gaps():
+    planned = block_metadata(BLOCK)
     assert planned == Metadata(bpm=120, key="F# minor", time_signature="4", language="en", duration=30)
     given = Metadata(bpm=90, language="unknown", duration=7.5)
-    assert merge_facts(given, planned) == Metadata(90, "F# minor", "4", "en", 7.5)
-    assert merge_facts(Metadata(language="de"), planned).language == "de"
-    assert merge_facts(given, Metadata()) == given
+    assert merge_metadata(given, planned) == Metadata(90, "F# minor", "4", "en", 7.5)
+    assert merge_metadata(Metadata(language="de"), planned).language == "de"
+    assert merge_metadata(given, Metadata()) == given

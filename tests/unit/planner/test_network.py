@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from acestep_core.planner.network import ROOM, PlannerNetwork, logits, planner_bytes
+from acestep_core.planner.network import CACHE_GROWTH, PlannerNetwork, planner_bytes
 from tests.support import tiny_planner
 from tests.support.tiny import relative_error
 
@@ -15,7 +15,7 @@ CONFIG = replace(tiny_planner.CONFIG, vocab_size=500, audio_base=190)
 
 
 def theirs(network: PlannerNetwork) -> Qwen3ForCausalLM:
-    """transformers' network with our weights."""
+    """Return transformers' network with our weights."""
     config = network.config
     peer = Qwen3ForCausalLM(
         Qwen3Config(
@@ -47,19 +47,19 @@ def run(network: PlannerNetwork, tokens: torch.Tensor, cache=None, start: int = 
 
 
 @pytest.mark.parametrize("heads", [(4, 2), (4, 4), (6, 1)])
-def test_logits_are_those_of_transformers(heads):
+def test_logits_equal_transformers(heads):
     config = replace(CONFIG, num_attention_heads=heads[0], num_key_value_heads=heads[1])
     network = tiny_planner.network(config)
     tokens = ids(2, 23)
-    got = logits(run(network, tokens), network.head(slice(None), CPU))
-    wanted = theirs(network)(tokens).logits
-    assert got.dtype == torch.float32 and wanted.std() > 0.5
-    assert (got - wanted).abs().max() <= 1e-4
+    got = network.logits(run(network, tokens), network.head(slice(None), CPU))
+    expected = theirs(network)(tokens).logits
+    assert got.dtype == torch.float32 and expected.std() > 0.5
+    assert (got - expected).abs().max() <= 1e-4
 
 
-def test_tensor_names_are_the_checkpoints():
+def test_tensor_names_equal_the_checkpoint():
     network = tiny_planner.network(CONFIG)
-    assert set(network.state_dict()) == {name for name in theirs(network).model.state_dict()}
+    assert set(network.state_dict()) == set(theirs(network).model.state_dict())
 
 
 def test_token_by_token_equals_all_at_once():
@@ -69,12 +69,12 @@ def test_token_by_token_equals_all_at_once():
     assert relative_error(torch.cat(steps, dim=1), run(network, tokens)) < 1e-5
 
 
-def test_rows_of_different_lengths_do_not_see_each_other_nor_the_filling():
+def test_rows_of_different_lengths_do_not_attend_to_each_other_or_to_padding():
     network = tiny_planner.network(CONFIG)
     cache = network.cache(2, 40, CPU)
     first = ids(2, 9)
     network(first, torch.tensor([0, 0]), cache, 9)
-    # The second row had four tokens only: the rest was filling, and is written over.
+    # The second row has four tokens. The rest is padding, which the next tokens overwrite.
     more = ids(2, 5, seed=1)
     got = network(more, torch.tensor([9, 4]), cache, 14)
     for row, length in enumerate((9, 4)):
@@ -82,23 +82,23 @@ def test_rows_of_different_lengths_do_not_see_each_other_nor_the_filling():
         assert relative_error(got[row], alone[0, -5:]) < 1e-5
 
 
-def test_a_larger_extent_changes_nothing():
+def test_larger_extent_changes_nothing():
     network, tokens = tiny_planner.network(CONFIG), ids(1, 9)
     wide = network(tokens, torch.tensor([0]), network.cache(1, 64, CPU), 64)
     assert relative_error(wide, run(network, tokens)) < 1e-6
 
 
-def test_a_cache_keeps_what_it_holds_when_it_grows_or_rows_are_copied():
+def test_cache_survives_growth_and_copies_of_rows():
     network, tokens = tiny_planner.network(CONFIG), ids(1, 9)
     cache = network.cache(3, 9, CPU)
     run(network, tokens, cache.rows(slice(0, 1)))
     cache.copy_rows([0, 0, 0], 9)
     cache.reserve(12)
-    assert cache.capacity == 9 + ROOM
+    assert cache.capacity == 9 + CACHE_GROWTH
     more = ids(1, 3, seed=1)
     got = run(network, more.expand(3, -1), cache, 9)
-    wanted = run(network, torch.cat((tokens, more), dim=1))[:, -3:]
-    assert all(relative_error(row, wanted[0]) < 1e-5 for row in got)
+    expected = run(network, torch.cat((tokens, more), dim=1))[0, -3:]
+    assert all(relative_error(row, expected) < 1e-5 for row in got)
 
 
 def test_part_of_the_head_gives_part_of_the_logits():
@@ -106,10 +106,10 @@ def test_part_of_the_head_gives_part_of_the_logits():
     hidden = run(network, ids(2, 5))
     full = F.linear(hidden, network.embed_tokens.weight)
     part = slice(CONFIG.audio_base, CONFIG.audio_base + CONFIG.audio_codes)
-    assert torch.allclose(logits(hidden, network.head(part, CPU)), full[..., part], atol=1e-6)
+    assert torch.allclose(network.logits(hidden, network.head(part, CPU)), full[..., part], atol=1e-6)
 
 
-def test_the_head_comes_from_layers_that_keep_their_weights_elsewhere():
+def test_head_of_layers_that_store_their_weights_elsewhere():
     class Ops:
         Linear = torch.nn.Linear
 
@@ -122,7 +122,7 @@ def test_the_head_comes_from_layers_that_keep_their_weights_elsewhere():
 
 
 def massive(dtype: torch.dtype) -> PlannerNetwork:
-    """As in the released 1.7B planner: the inner product of an MLP is beyond float16, and so is its output."""
+    """Return a network whose MLP exceeds float16, as in the released 1.7B planner."""
     network = tiny_planner.network(CONFIG)
     mlp = network.layers[1].mlp
     mlp.gate_proj.weight.mul_(100)
@@ -131,47 +131,48 @@ def massive(dtype: torch.dtype) -> PlannerNetwork:
     return network.to(dtype)
 
 
-def test_float16_survives_massive_activations():
-    tokens, wide = ids(1, 12), massive(torch.float32)
-    seen = {}
-    wide.layers[1].mlp.register_forward_hook(lambda mlp, given, made: seen.update(output=made))
-    wide.layers[1].mlp.down_proj.register_forward_pre_hook(lambda layer, given: seen.update(inner=given[0]))
-    wanted = run(wide, tokens)
-    assert seen["inner"].abs().max() > 65_504 and seen["output"].abs().max() > 65_504
+def test_float16_does_not_overflow():
+    tokens, reference = ids(1, 12), massive(torch.float32)
+    values = {}
+    mlp = reference.layers[1].mlp
+    mlp.register_forward_hook(lambda layer, inputs, output: values.update(output=output))
+    mlp.down_proj.register_forward_pre_hook(lambda layer, inputs: values.update(inner=inputs[0]))
+    expected = run(reference, tokens)
+    assert values["inner"].abs().max() > 65_504 and values["output"].abs().max() > 65_504
     got = run(massive(torch.float16), tokens)
     assert got.dtype == torch.float16 and torch.isfinite(got).all()
-    assert relative_error(got.float(), wanted) < 0.02
+    assert relative_error(got.float(), expected) < 0.02
 
 
-def test_bfloat16_is_computed_in_bfloat16():
+def test_bfloat16():
     network = tiny_planner.network(CONFIG).bfloat16()
     cache = network.cache(1, 8, CPU)
     assert cache.keys[0].dtype == torch.bfloat16
     assert relative_error(run(network, ids(1, 8)).float(), run(tiny_planner.network(CONFIG), ids(1, 8))) < 0.05
 
 
-def test_a_cache_grows_layer_by_layer(monkeypatch):
-    """Beside what there is and what is made of it only one layer is held twice."""
+def test_cache_grows_layer_by_layer(monkeypatch):
+    """Only one layer is held twice."""
     cache, alive = tiny_planner.network(CONFIG).cache(1, 9, CPU), []
     old, original = [ref(layer) for layer in (*cache.keys, *cache.values)], torch.nn.functional.pad
 
-    def watched(*given):
+    def pad(*args):
         alive.append(sum(layer() is not None for layer in old))
-        return original(*given)
+        return original(*args)
 
-    monkeypatch.setattr(torch.nn.functional, "pad", watched)
+    monkeypatch.setattr(torch.nn.functional, "pad", pad)
     cache.reserve(10)
     assert alive == list(range(len(old), 0, -1))
 
 
-def test_the_estimate_holds_the_cache():
+def test_planner_bytes_include_the_cache():
     cache = tiny_planner.network(CONFIG).cache(4, 100, CPU)
-    held = sum(layer.nbytes for layer in (*cache.keys, *cache.values))
-    assert planner_bytes(CONFIG, 4, 100, 4) - planner_bytes(CONFIG, 4, 0, 4) == held
+    cache_bytes = sum(layer.nbytes for layer in (*cache.keys, *cache.values))
+    assert planner_bytes(CONFIG, 4, 100, 4) - planner_bytes(CONFIG, 4, 0, 4) == cache_bytes
     assert planner_bytes(CONFIG, 4, 0, 4) > 4 * 4 * CONFIG.vocab_size
-    # One matrix is restored at a time.
+    # One matrix at a time is dequantised.
     largest = CONFIG.hidden_size * CONFIG.intermediate_size * 2
-    assert planner_bytes(CONFIG, 4, 9, 2, stored=True) == planner_bytes(CONFIG, 4, 9, 2) + largest
+    assert planner_bytes(CONFIG, 4, 9, 2, quantized=True) == planner_bytes(CONFIG, 4, 9, 2) + largest
     # 112 KiB a token and row at 0.6B and 1.7B, 144 KiB at 4B.
     released = tiny_planner.PlannerConfig()
     assert planner_bytes(released, 2, 1001, 2) - planner_bytes(released, 2, 1000, 2) == 2 * 112 * 1024
