@@ -77,9 +77,7 @@ def edit_with_codes(edit: Edit | None, codes: str | None) -> Edit | None:
     if not songs:
         return edit
     if edit is not None:
-        raise RequestError(
-            f"codes: a task ({edit.task.name}) is connected as well. Connect the codes to Cover instead."
-        )
+        raise RequestError(f"codes: the task {edit.task} is connected as well. Connect the codes to Cover instead.")
     return Edit(TEXT2MUSIC, codes=songs)
 
 

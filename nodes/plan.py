@@ -220,8 +220,12 @@ def plan_takes(
         extra_bytes=scoring,
     )
     with node_callbacks() as callbacks:
-        options = {"sampling": sampling, "negative_prompt": negative_prompt, "callbacks": callbacks}
         if ranked:
-            return [(take.song, take.codes) for take in best_codes(placed, plans, seeds, **options)]
-        codes = plan_codes(placed, plans, seeds, **options)
+            best = best_codes(
+                placed, plans, seeds, sampling=sampling, negative_prompt=negative_prompt, callbacks=callbacks
+            )
+            return [(take.song, take.codes) for take in best]
+        codes = plan_codes(
+            placed, plans, seeds, sampling=sampling, negative_prompt=negative_prompt, callbacks=callbacks
+        )
     return [(item.song, take) for item, take in zip(plans, codes, strict=True)]

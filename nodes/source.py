@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io
@@ -121,7 +121,7 @@ def edit_region(
     more_ranges: str,
     *,
     may_be_whole: bool = False,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return `regions` or `mask` of an Edit. Show a note if a mask replaces the seconds.
 
     may_be_whole: start and end, both 0, are no range of their own.
@@ -132,12 +132,13 @@ def edit_region(
     from .comfy_runtime.progress import show_notes
 
     frames = source.latents.shape[1]
-    if mask is None and source.noise_mask is None:
+    masks = mask if mask is not None else source.noise_mask
+    if masks is None:
         ranges = parse_regions(more_ranges)
         return {"regions": ranges if may_be_whole and not (start or end) else ((start, end or None), *ranges)}
     show_notes(*region_notes(True, bool(start or end or more_ranges.strip())))
     if mask is None:
-        return {"mask": noise_mask(source.noise_mask, frames)}
+        return {"mask": noise_mask(masks, frames)}
     return {"mask": frames_mask(mask[None] if mask.ndim == 2 else mask, frames)}  # some nodes give one picture
 
 

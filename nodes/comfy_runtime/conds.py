@@ -89,7 +89,8 @@ def check_windows(handler: object | None, entry: Mapping[str, Any]) -> None:
     """Raise RequestError for Context Windows that do not cut the song along its time."""
     if handler is None:
         return
-    if getattr(handler, "dim", TIME_AXIS) != TIME_AXIS:
-        raise RequestError(f"dim of Context Windows: must be {TIME_AXIS}, the time of a song, got {handler.dim}.")
+    dim = getattr(handler, "dim", TIME_AXIS)
+    if dim != TIME_AXIS:
+        raise RequestError(f"dim of Context Windows: must be {TIME_AXIS}, the time of a song, got {dim}.")
     if not {"area", "mask"}.isdisjoint(entry):
         raise RequestError("conditioning: area and mask do not work with Context Windows. Remove one of them.")

@@ -41,10 +41,11 @@ def check_samples(samples: torch.Tensor) -> None:
 
 def edits_of(latent: dict) -> EditRuns:
     """Return the edits of a latent's items. An edit is None if another node changed its items."""
-    edits, latents = latent.get(EDITS_KEY) or (), from_latent(latent)
+    edits: EditRuns = latent.get(EDITS_KEY) or ()
+    latents = from_latent(latent)
     if sum(count for _, count in edits) != len(latents):  # another node removed or repeated items
-        single = edits[0][0] if len(edits) == 1 and edits[0][0].items == 1 else None
-        edits = [(single, len(latents))]
+        edit = edits[0][0] if len(edits) == 1 else None
+        edits = [(edit if edit is not None and edit.items == 1 else None, len(latents))]
     parts = latents.split([count for _, count in edits])
     return [
         (edit if edit is not None and _has_source(edit, part) else None, count)
@@ -56,7 +57,7 @@ def _has_source(edit: Edit, latents: torch.Tensor) -> bool:
     """Return True if the frames that the edit keeps are those of its source."""
     if not edit.keeps_source or latents.shape[1] != edit.frames:
         return False
-    generated = edit.generated().float()[:, None]
+    generated = edit.generated_mask().float()[:, None]
     window = 2 * edit.crossfade_frames + 1
     kept = torch.nn.functional.max_pool1d(generated, window, 1, edit.crossfade_frames)[:, 0, :, None] == 0
     same = latents.cpu().float() == edit.source

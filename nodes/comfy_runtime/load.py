@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import comfy.model_base
 
 from ...acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
+from ...acestep_core.checkpoints.catalog import Kind
 from ...acestep_core.checkpoints.dimensions import read_config
 from ...acestep_core.checkpoints.layouts import open_network
 from ...acestep_core.load import check_widths, prompt_style, recommended
@@ -31,7 +32,8 @@ BUNDLED_TOKENIZER = Path(comfy.model_base.__file__).parent / "text_encoders" / "
 def load_model_sockets(parts: Checkpoint, dtype: str, variant: str | None) -> tuple[object, PlacedTextEncoder, SongVAE]:
     """Load MODEL, text encoder and VAE onto ComfyUI's offload devices. Show the checkpoint's note on the node."""
     storage, compute = network_dtypes(dtype, open_network(parts.network, variant).parameters)
-    has_tokenizer = parts.tokenizer is not None or parts.text_encoder.is_dir()
+    text_encoder = parts.path_of(Kind.TEXT_ENCODER)
+    has_tokenizer = parts.tokenizer is not None or text_encoder.is_dir()
     devices, vae_compute = storage_devices(), vae_dtype()
     with node_callbacks() as callbacks:
         network, report = load_network(
@@ -44,7 +46,7 @@ def load_model_sockets(parts: Checkpoint, dtype: str, variant: str | None) -> tu
             callbacks=callbacks,
         )
         encoder, _ = load_text_encoder(
-            parts.text_encoder,
+            text_encoder,
             device=devices.text_encoder,
             dtype=text_encoder_dtype(),
             tokenizer=parts.tokenizer if has_tokenizer else BUNDLED_TOKENIZER,
@@ -52,7 +54,7 @@ def load_model_sockets(parts: Checkpoint, dtype: str, variant: str | None) -> tu
         )
         check_widths(network, encoder)
         vae, _ = load_vae(
-            parts.vae,
+            parts.path_of(Kind.VAE),
             device=devices.vae,
             dtype=vae_compute,
             ops=comfy_ops(vae_compute, vae_compute),

@@ -76,7 +76,7 @@ class _ModelConfig(comfy.supported_models_base.BASE):
     supported_inference_dtypes = COMPUTE_DTYPES
 
 
-class AceStep15(model_class()):
+class AceStep15(model_class()):  # type: ignore[misc]
     """Our network as ComfyUI's samplers run it. Tensors have their original names."""
 
     def __init__(self, network: AceStepModel, defaults: VariantDefaults, storage: torch.dtype, compute: torch.dtype):
@@ -92,7 +92,7 @@ class AceStep15(model_class()):
         flow = comfy.model_base.ModelType.FLOW
         comfy.model_base.BaseModel.__init__(self, config, flow, unet_model=lambda **_: network)
         self.defaults = defaults
-        network.in_channels = LATENT_CHANNELS  # read by RenormCFG
+        network.in_channels = LATENT_CHANNELS  # type: ignore[assignment]  # read by RenormCFG
 
     def get_dtype(self) -> torch.dtype:
         return self.diffusion_model.decoder.dtype

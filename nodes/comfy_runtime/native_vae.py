@@ -25,7 +25,8 @@ class NativeVAE:
     """
 
     def __init__(self, vae: Any):
-        self._model = pipeline.Model(vae=_Network(vae), placement=_OwnPlacement(vae.device))
+        network: Any = _Network(vae)
+        self._model = pipeline.Model(vae=network, placement=_OwnPlacement(vae.device))
 
     def to_waveform(
         self, latents: torch.Tensor, callbacks: Callbacks, normalize: bool, edit: Edit | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import comfy.model_management as mm
 import comfy.ops
@@ -35,7 +36,7 @@ def quantized_layers(storage: torch.dtype) -> type:
     return Layers
 
 
-def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) -> type:
+def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) -> Any:
     """Return ComfyUI's layers, which support partial loading, fp8 storage and weight patches.
 
     wide: activations exceed 448, the range of fp8 products, so `--fast` must not use them.
@@ -43,19 +44,19 @@ def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) ->
     base = comfy.ops.pick_operations(storage, compute, load_device=mm.get_torch_device(), disable_fast_fp8=wide)
 
     class Ops:
-        class Linear(_Castable, linear_with_weights(base.Linear)):
+        class Linear(_Castable, linear_with_weights(base.Linear)):  # type: ignore[misc]
             def weight_and_bias(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
                 # For the CPU plug-in, which multiplies by itself. ComfyUI's own layers check before each product, too.
                 mm.throw_exception_if_processing_interrupted()
                 return super().weight_and_bias(like)
 
-        class Embedding(_Castable, embedding_with_weights(base.Embedding)):
+        class Embedding(_Castable, embedding_with_weights(base.Embedding)):  # type: ignore[misc]
             pass
 
-        class Conv1d(_Castable, base.Conv1d):
+        class Conv1d(_Castable, base.Conv1d):  # type: ignore[name-defined]
             pass
 
-        class ConvTranspose1d(_Castable, base.ConvTranspose1d):
+        class ConvTranspose1d(_Castable, base.ConvTranspose1d):  # type: ignore[name-defined]
             pass
 
     return Ops

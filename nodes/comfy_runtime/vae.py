@@ -50,8 +50,8 @@ class SongVAE:
         """Set the silence latent of a network whose checkpoint has none."""
 
         def encode(model: pipeline.Model, _: int) -> None:
-            with model.placement.use(model.vae):
-                ensure_silence(network, model.vae, callbacks)
+            with model.placement.use(self.first_stage_model):
+                ensure_silence(network, self.first_stage_model, callbacks)
 
         self._in_tiles(encode, self.TILES[-1], ENCODED_FRAMES)
 
