@@ -1,17 +1,35 @@
-"""ACE-Step 1.5: songs from text. The public functions and classes, loaded when they are first used.
+"""ACE-Step 1.5: songs from text. Public functions and classes are imported at their first use.
 
 >>> from acestep_core import Metadata, Song, generate, load_model, write_audio
 >>> result = generate(load_model("nano"), Song("warm lo-fi piano", metadata=Metadata(duration=10)), seed=7)
 >>> write_audio("song.flac", result.waveform[0], settings=result.recipe().to_dict())
 """
 
+# ruff: noqa: F401
+
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
+    from .audio import read_audio, read_settings, write_audio
+    from .audio.reference import reference_audio
+    from .callbacks import Callbacks, Progress
+    from .edit.edit import Edit
+    from .edit.morph import Morph, MorphSettings
+    from .edit.source import extend
+    from .errors import AceStepError, Cancelled, CheckpointError, NonFiniteError, RequestError
+    from .load import Model, load_model
+    from .pipeline import Result, decode, encode, encode_audio, generate, sample, tokenize
+    from .recipe import Recipe
+    from .runtime.devices import Precision
+    from .sampling.settings import SamplingSettings
+    from .song.song import Metadata, Song
 
 __version__ = "0.1.0"
 
-_WHERE = {
+_MODULES = {
     "Metadata": "song.song",
     "Song": "song.song",
     "SamplingSettings": "sampling.settings",
@@ -23,9 +41,9 @@ _WHERE = {
     "extend": "edit.source",
     "MorphSettings": "edit.morph",
     "reference_audio": "audio.reference",
-    "Model": "pipeline",
+    "Model": "load",
     "Result": "pipeline",
-    "load_model": "pipeline",
+    "load_model": "load",
     "encode": "pipeline",
     "sample": "pipeline",
     "decode": "pipeline",
@@ -42,14 +60,14 @@ _WHERE = {
     "NonFiniteError": "errors",
     "Cancelled": "errors",
 }
-__all__ = list(_WHERE)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+    return sorted([*globals(), *_MODULES])

@@ -1,4 +1,4 @@
-"""The whole model, and loading it."""
+"""The model: its networks, and loading them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Model:
-    """The networks that make a song, and who places them. A stage needs only its own part; the others may be None.
+    """The networks of a song and their placement. A stage needs its own network only, the others may be None.
 
-    network: needs its `silence_latent` (see checkpoints.loading.ensure_silence).
-    defaults: the sampling that the variant's authors recommend.
-    origin: what it was loaded from, for `Recipe`.
-    note: a sentence the checkpoint wants its user to read, or empty.
-    style: how its prompts are written.
-    graphs: a step of the transformer is recorded and replayed as a CUDA graph.
+    network: with its `silence_latent`, see `checkpoints.build.ensure_silence`.
+    defaults: the recommended sampling of the variant.
+    placement: brings a network to its device for a stage.
+    origin: the arguments of `load_model`, for `Recipe`.
+    note: a note to the user from the checkpoint, or an empty string.
+    style: the form of the prompts.
+    graphs: True replays steps of the transformer as a CUDA graph.
     """
 
     network: AceStepModel | None = None
@@ -67,16 +68,20 @@ def load_model(
     models_dir: str | None = None,
     callbacks: Callbacks | None = None,
 ) -> Model:
-    """The whole model of a name from the catalog ("nano", "turbo", …), or at a path in any of its layouts.
+    """Load a model by its name in the catalog ("nano", "turbo", …) or from a path in any layout.
 
-    dtype: for all networks (`Precision.pick`), or a `Precision` for each. vae, text_encoder: names or paths, instead of
-    the model's own. variant: what the model is when its files do not say. storage: "int8" or "fp8", what the
-    transformer's matrices are kept in, at half the memory of bfloat16; they compute in their dtype all the same.
-    offload: networks visit the device one at a time. stream: so do the layers of the diffusion model. Both are for
-    devices with memory of their own. graphs: a step of the transformer is one launch instead of a thousand, for CUDA
-    devices that are quicker than what launches them. compile: on a GPU with Triton, layers and activations are compiled
-    when they first run, which takes a while. models_dir: where to look, instead of the default folders.
-    Raises RequestError or CheckpointError.
+    dtype: for all networks, or a `Precision` with one for each.
+    vae, text_encoder: names or paths, instead of the model's own.
+    variant: the model variant, if the files do not contain it.
+    storage: "int8" or "fp8" for the matrices of the transformer, half the memory of bfloat16. They compute in `dtype`.
+    offload: True keeps networks in host memory and moves one at a time to the device.
+    stream: True also moves the layers of the diffusion model one at a time. Both are for devices with memory of
+        their own.
+    graphs: True replays each step of the transformer as one CUDA graph, for GPUs that wait for kernel launches.
+    compile: True compiles layers and activations at their first use, on GPUs with Triton. The first run takes longer.
+    models_dir: a folder of models, instead of the default ones.
+
+    Raises RequestError, CheckpointError and Cancelled.
     """
     from .checkpoints.build import ensure_silence, load_network, load_text_encoder, load_vae
     from .checkpoints.catalog import Kind, default_roots
@@ -88,39 +93,39 @@ def load_model(
     placement = default_placement(device, offload, stream, callbacks)
     graphs = pick_graphs(device, graphs, stream, callbacks)
     compile = pick_compile(device, compile, callbacks)
-    kept = pick_storage(device, storage)
-    home = torch.device("cpu") if isinstance(placement, Offload) else device
+    storage_dtype = pick_storage(device, storage)
+    storage_device = torch.device("cpu") if isinstance(placement, Offload) else device
     roots = default_roots(models_dir)
     parts = find_checkpoint(name_or_path, roots)
     vae_path = find_part(Kind.VAE, vae, roots) if vae else parts.path_of(Kind.VAE)
     text_path = find_part(Kind.TEXT_ENCODER, text_encoder, roots) if text_encoder else parts.path_of(Kind.TEXT_ENCODER)
-    # A folder brings its own tokenizer; a single file has none and uses the one found for the model.
-    words = None if text_path.is_dir() else parts.path_of(Kind.TOKENIZER)
+    # A folder contains its tokenizer. A single file uses the tokenizer of the model.
+    tokenizer = None if text_path.is_dir() else parts.path_of(Kind.TOKENIZER)
 
     network, report = load_network(
         parts.network,
-        device=home,
+        device=storage_device,
         dtype=precision.dit,
         variant=variant,
-        ops=nn if kept is None else quantized_ops(kept),
+        ops=nn if storage_dtype is None else quantized_ops(storage_dtype),
         encoder_ops=CastOps if precision.condition != precision.dit else None,
         callbacks=callbacks,
     )
     text_encoder_model, _ = load_text_encoder(
-        text_path, device=home, dtype=precision.text_encoder, tokenizer=words, callbacks=callbacks
+        text_path, device=storage_device, dtype=precision.text_encoder, tokenizer=tokenizer, callbacks=callbacks
     )
     check_widths(network, text_encoder_model)
-    vae_model, _ = load_vae(vae_path, device=home, dtype=precision.vae, callbacks=callbacks)
+    vae_model, _ = load_vae(vae_path, device=storage_device, dtype=precision.vae, callbacks=callbacks)
     for part in (network, vae_model):
         install_cpu_plugins(part, device)
     with placement.use(vae_model):
         ensure_silence(network, vae_model, callbacks)
     if compile:
-        # On NVIDIA's cards activations are one kernel already.
+        # On NVIDIA GPUs the activations of the VAE are a fused kernel already.
         compile_parts(*((network,) if device.type == "cuda" and not torch.version.hip else (network, vae_model)))
-    given = {
+    origin = {
         "model": name_or_path, "vae": vae, "text_encoder": text_encoder, "variant": variant,
-        "storage": storage if kept else None,
+        "storage": storage if storage_dtype else None,
     }  # fmt: skip
     return Model(
         network=network,
@@ -128,7 +133,7 @@ def load_model(
         vae=vae_model,
         defaults=recommended(report.variant),
         placement=placement,
-        origin={name: str(value) for name, value in given.items() if value is not None},
+        origin={name: str(value) for name, value in origin.items() if value is not None},
         note=read_config(parts.network).get("acestep_note", ""),
         style=prompt_style(network),
         graphs=graphs,
@@ -136,20 +141,20 @@ def load_model(
 
 
 def prompt_style(network: AceStepModel) -> PromptStyle:
-    """How the prompts of a model are written."""
+    """Return the form of a model's prompts."""
     return STEMS if network.config.is_lego_sft else ORIGINAL
 
 
 def check_widths(network: AceStepModel, text_encoder: TextEncoder) -> None:
-    """Raises CheckpointError where the one cannot read what the other gives."""
+    """Raise CheckpointError if text encoder and diffusion model have different widths."""
     width = text_encoder.module.config.hidden_size
     if width != network.config.text_hidden_dim:
         raise CheckpointError(
-            f"this text encoder gives {width} values a token, the diffusion model reads "
+            f"this text encoder gives {width} values per token, the diffusion model reads "
             f"{network.config.text_hidden_dim}: they do not belong together"
         )
 
 
 def recommended(variant: Variant) -> VariantDefaults:
-    """How the authors of a variant sample it."""
+    """Return the sampling that the authors of a variant recommend."""
     return VariantDefaults(variant.steps, variant.shift, variant.guidance, variant.is_turbo)

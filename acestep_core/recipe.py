@@ -1,4 +1,4 @@
-"""What made a song, as plain values that fit into a file's tags and can be read back."""
+"""The recipe of a song: its inputs as plain values, for the tags of an audio file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from .song.codes import Codes, check_codes, parse_codes
 from .song.song import Metadata, Song
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .edit.edit import Edit
+    from .edit.morph import Morph
 
 _METADATA = [item.name for item in fields(Metadata)]
 _SETTINGS = [item.name for item in fields(SamplingSettings)]
@@ -24,13 +27,13 @@ _ORIGIN = (*_PARTS, "variant", "storage", *DTYPES)
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that has to be the same for the same song to come out again, but for `unrecorded`.
+    """The inputs that generate the same song again, apart from `unrecorded` ones.
 
-    origin: what was given to `load_model`, by parameter name ("model" for the name or path), and dtypes that the user
-    chose, by option name. Of a path, `to_dict` tells the last part alone.
-    normalize: whether the peak was brought to −1 dBFS.
-    codes: the audio codes that the song plays.
-    unrecorded: what else it was made of and no file's tags can hold, in words: without it another song comes out.
+    origin: arguments of `load_model` by parameter name ("model" for the name or path), and the dtypes that the user
+        chose. `to_dict` shortens a path to its last part.
+    normalize: True if the peak was brought to −1 dBFS.
+    codes: audio codes of the song.
+    unrecorded: inputs that a recipe cannot store, in words. Without them the song is another one.
     """
 
     song: Song
@@ -43,14 +46,14 @@ class Recipe:
 
     @property
     def edit(self) -> Edit | None:
-        """That of playing the codes, for `generate`; None where there are none."""
+        """The edit that generates a song from the audio codes, or None without codes."""
         from .edit.edit import Edit
         from .edit.tasks import TEXT2MUSIC
 
         return Edit(TEXT2MUSIC, codes=(self.codes,)) if self.codes else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat, ready for JSON. What is None (auto) is left out."""
+        """Return a flat dictionary for JSON, without None values."""
         values = {
             "caption": self.song.caption,
             "lyrics": self.song.lyrics,
@@ -66,15 +69,16 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_dict`; unknown names are ignored. Raises RequestError for values that cannot be."""
+        """Read the result of `to_dict`. Unknown names are ignored. Raises RequestError for invalid values."""
         metadata = Metadata(**{name: values[name] for name in _METADATA if name in values})
         settings = {name: values[name] for name in _SETTINGS if name in values}
         for name in ("guidance_interval", "timesteps"):
             if (given := _listed(settings, name)) is not None:
                 settings[name] = tuple(given)
         if "seed" not in values:
-            raise RequestError("these settings have no seed, so nothing can be made of them again")
-        codes, unrecorded = _listed(values, "codes", str) or (), values.get("unrecorded", values.get("besides"))
+            raise RequestError("seed: missing in these settings, so the song cannot be generated again")
+        codes = _listed(values, "codes", str) or ()
+        unrecorded = values.get("unrecorded", values.get("besides"))  # files of earlier versions have `besides`
         return cls(
             song=Song(values.get("caption", ""), values.get("lyrics", ""), metadata),
             seed=values["seed"],
@@ -87,32 +91,36 @@ class Recipe:
 
 
 def _listed(values: Mapping[str, Any], name: str, *also: type) -> Any:
-    """A value that is a list, or one of some other types."""
+    """Return a value that is a list, or of another allowed type. Raises RequestError."""
     given = values.get(name)
     if given is not None and not isinstance(given, (list, tuple, *also)):
         raise RequestError(f"{name} is a list of numbers, got {given!r}")
     return given
 
 
-def unrecorded(edit: Edit | None, morph: object, timbre: Sequence | None, retake: object) -> tuple[str, ...]:
-    """What of these a recipe does not tell. Of an edit it tells the audio codes, where the whole song plays them."""
-    said = []
+def unrecorded(
+    edit: Edit | None,
+    morph: Morph | None,
+    timbre: Sequence[Tensor] | None,
+    retake: tuple[int | Sequence[int], float] | None,
+) -> tuple[str, ...]:
+    """Return a phrase for each input of `generate` that a recipe cannot store. Audio codes alone can be stored."""
+    inputs = []
     if edit is not None and edit.source is not None:
-        said.append(f"a recording ({edit.task.name})")
+        inputs.append(f"a recording ({edit.task})")
     elif edit is not None and (edit.drops_source or edit.is_partial):
-        said.append("how far it follows its audio codes")
+        inputs.append("the strength of its audio codes")
     if morph is not None:
-        said.append("a recording (morph)")
+        inputs.append("a recording (morph)")
     if timbre:
-        said.append("a recording for its timbre")
+        inputs.append("a recording for its timbre")
     if retake is not None:
-        said.append("a retake")
-    return tuple(said)
+        inputs.append("a retake")
+    return tuple(inputs)
 
 
 def portable_name(name_or_path: str) -> str:
-    """A name of the catalog as it is; of a path the last part alone: where it lies is nobody else's business, and is
-    looked for again in the folders of models."""
+    """Shorten a path to its last part, which `load_model` finds in the models folders. Keep a catalog name."""
     from .checkpoints.catalog import RELEASES
 
     if name_or_path in RELEASES:

@@ -1,1 +1,1 @@
-"""Edits of an existing song: tasks, source, regions, morph settings."""
+"""Edits of an existing song: tasks, source, regions, masks, morphs. Times are seconds from the start."""

@@ -1,4 +1,4 @@
-"""Morph: a walk from a recording and its description to another description."""
+"""A morph: the gradual change of a recording from its own description to another one (flow-edit)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MorphSettings:
-    """Which part of the way is edited, as fractions of the steps, and how many draws of noise a step averages.
+    """The part of the steps that edits, and the noise of each step. 0 and 1 work best. Raises RequestError.
 
-    start: steps before it are left out, so the song stays nearer to the source. end: steps from it on are plain
-    sampling with the target alone, so the song follows the target more freely. 0 and 1 are what works best.
+    start: share of the steps to skip, 0–1. Higher values stay nearer to the source.
+    end: share of the steps from which on the target alone is sampled, 0–1. Lower values follow the target more freely.
+    draws: noise draws that each step averages, 1–16.
     """
 
     start: float = 0.0
@@ -38,22 +39,22 @@ class MorphSettings:
 
 @dataclass(frozen=True, eq=False)
 class Morph:
-    """A recording and the words that describe it as it is; the song's own words say what it shall become.
+    """A recording and its own description. The conditions of the song are the target. Raises RequestError.
 
-    conditions: that description encoded, one for all songs or one for each.
-    source: latents [1 or B, T, 64] of the recording; the result is as long.
+    conditions: the encoded description of the recording, one for all songs or one per song.
+    source: latents [1 or B, T, 64] of the recording. The result has the same length.
     """
 
-    conditions: tuple[TextCondition, ...]
+    conditions: Sequence[TextCondition]
     source: Tensor
     settings: MorphSettings = field(default_factory=MorphSettings)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", check_latents(self.source))
         given = self.conditions
         object.__setattr__(self, "conditions", tuple(given) if isinstance(given, Sequence) else (given,))
-        object.__setattr__(self, "source", check_latents(self.source))
-        if len(self.conditions) == 0:
-            raise RequestError("a morph needs words for the recording as it is")
+        if not self.conditions:
+            raise RequestError("conditions: a morph needs the description of its source")
         if min(len(self.conditions), len(self.source)) > 1 and len(self.conditions) != len(self.source):
             raise RequestError(
                 "a morph has one of each for all songs, or one for each song, got "
@@ -62,15 +63,16 @@ class Morph:
 
     @property
     def frames(self) -> int:
+        """Latent frames of the source, and so of the result."""
         return self.source.shape[1]
 
     @property
     def items(self) -> int:
-        """How many different songs it is for; 1 serves a batch of any size."""
+        """Number of different songs that the morph is for. 1 serves a batch of any size."""
         return max(len(self.conditions), len(self.source))
 
     def repeated(self, times: int) -> Morph:
-        """The morph for `times` versions of each of its songs, one after the other."""
+        """Return the morph for `times` versions of each song, one after the other."""
         if times == 1 or self.items == 1:
             return self
         source = self.source if len(self.source) == 1 else self.source.repeat_interleave(times, 0)

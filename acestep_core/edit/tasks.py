@@ -1,4 +1,4 @@
-"""The tasks of the diffusion model, as data: one row each. Adding a task means adding its row."""
+"""The tasks of the diffusion model, as data. To add a task, add its row to `TASKS`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import RequestError
 ALL_VARIANTS = ("turbo", "sft", "base")
 STEM_VARIANTS = ("base", "sft")
 
-# The names the model was trained on; the instruction has them in capitals.
+# The trained names. The instruction has them in capitals.
 TRACKS = (
     "woodwinds",
     "brass",
@@ -30,16 +30,16 @@ TRACKS = (
 
 
 class SourceContext(Enum):
-    """What the model sees of the source."""
+    """The part of the source that the context latents contain."""
 
-    NONE = "nothing: silence stands there"
-    CODES = "its audio codes turned back into latents: the structure without the sound"
-    WHOLE = "all of it"
-    AROUND = "what lies outside of the regions; they hold silence"
+    NONE = "nothing: silence"
+    CODES = "latents of the audio codes: the structure without the sound"
+    WHOLE = "the whole source"
+    AROUND = "the source outside of the regions, silence inside"
 
 
 class Region(Enum):
-    """Whether a task works on parts of the song."""
+    """When a task is limited to regions of the song."""
 
     NEVER = "never"
     OPTIONAL = "optional"
@@ -48,13 +48,14 @@ class Region(Enum):
 
 @dataclass(frozen=True)
 class Task:
-    """One thing the model was trained to do.
+    """One trained task.
 
-    instruction: the trained sentence that opens the caption prompt, byte for byte.
-    source, region: how the source enters, and whether only a part of the song is made.
-    track_instruction: the sentence with `{tracks}` in it, for a task that works on named tracks.
-    max_tracks: how many tracks it takes.
-    variants: the model families trained for it.
+    instruction: the trained first sentence of the caption prompt, byte for byte.
+    source: the part of the source in the context.
+    region: when the task is limited to regions.
+    track_instruction: the sentence with `{tracks}` in it, for a task on named tracks.
+    max_tracks: the largest number of tracks.
+    variants: the model families that were trained for the task.
     """
 
     name: str
@@ -65,18 +66,16 @@ class Task:
     max_tracks: int = 0
     variants: tuple[str, ...] = ALL_VARIANTS
 
-    @property
-    def needs_source(self) -> bool:
-        """Whether it works on source audio, or on audio codes that stand for it."""
-        return self.source is not SourceContext.NONE
+    def __str__(self) -> str:
+        return self.name
 
 
 TEXT2MUSIC = Task("text2music", "Fill the audio semantic mask based on the given conditions:")
 
-# Also the task of a song from text once audio codes are given: the codes take the place of the source.
+# Also the task of a song from text with audio codes: the codes replace the source.
 COVER = Task("cover", "Generate audio semantic tokens based on the given conditions:", SourceContext.CODES)
 
-# Also extends a song: the source then has silence where it goes on.
+# Also the task that extends a song. The added part of the source is silence.
 REPAINT = Task("repaint", "Repaint the mask area based on the given conditions:", SourceContext.AROUND, Region.ALWAYS)
 
 EXTRACT = Task(
@@ -109,41 +108,41 @@ TASKS: dict[str, Task] = {task.name: task for task in (TEXT2MUSIC, COVER, REPAIN
 
 
 def find_task(task: Task | str) -> Task:
-    """A task, or the one of that name; RequestError if there is none."""
+    """Return the task of that name. Raises RequestError for an unknown name."""
     if isinstance(task, Task):
         return task
     if not isinstance(task, str) or task not in TASKS:
-        raise RequestError(f"unknown task {task!r}; allowed are {', '.join(TASKS)}")
+        raise RequestError(f"task: unknown task {task!r}; allowed are {', '.join(TASKS)}")
     return TASKS[task]
 
 
 def instruction(task: Task, tracks: Sequence[str] = ()) -> str:
-    """The trained sentence of a task for these tracks. Raises RequestError for unknown tracks or too many."""
+    """Return the trained instruction of a task. Raises RequestError for unknown tracks or too many."""
     if isinstance(tracks, str):
         tracks = (tracks,)
     unknown = [track for track in tracks if track not in TRACKS]
     if unknown:
-        raise RequestError(f"unknown track {unknown[0]!r}; allowed are {', '.join(TRACKS)}")
+        raise RequestError(f"tracks: unknown track {unknown[0]!r}; allowed are {', '.join(TRACKS)}")
     if len(tracks) > task.max_tracks:
-        allowed = f"{task.max_tracks} at most" if task.max_tracks else "none"
-        raise RequestError(f"{task.name} works on {allowed} of the tracks, got {', '.join(tracks)}")
+        raise RequestError(f"tracks: {task.name} takes at most {task.max_tracks}, got {', '.join(tracks)}")
     if not tracks:
         return task.instruction
     return task.track_instruction.format(tracks=" | ".join(track.upper() for track in tracks))
 
 
-def family(config: ModelConfig) -> str:
-    """Which of ALL_VARIANTS a model is."""
+def model_family(config: ModelConfig) -> str:
+    """Return the family of a model, one of ALL_VARIANTS."""
     if config.is_turbo:
         return "turbo"
     return "sft" if "sft" in config.model_version else "base"
 
 
-def untrained(task: Task, config: ModelConfig) -> str | None:
-    """A sentence when this model was not trained for the task, and which ones are; None when it was."""
-    if family(config) in task.variants:
+def untrained_warning(task: Task, config: ModelConfig) -> str | None:
+    """Return a warning if the model was not trained for the task, else None."""
+    family = model_family(config)
+    if family in task.variants:
         return None
     return (
-        f"this {family(config)} model was not trained for {task.name}: load a {' or '.join(task.variants)} "
-        "model (2B or XL) instead"
+        f"this {family} model was not trained for {task.name}: load a {' or '.join(task.variants)} model (2B or XL) "
+        "instead"
     )

@@ -1,7 +1,6 @@
-"""Morphing (flow-edit): from a recording and its description to another description, without noising the recording.
+"""Flow-edit: change a recording from one description to another without adding noise to the recording itself.
 
-At every time both descriptions are asked where they would go, each from a noised point of its own, and the song moves
-by the difference of the two.
+At every time both descriptions give a velocity, each at its own noised point. The latents move by the difference.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from .schedule import steps_in
 
 
 @torch.no_grad()
-def morph(
+def flow_edit(
     from_velocity: Velocity,
     to_velocity: Velocity,
     source: torch.Tensor,
@@ -32,50 +31,55 @@ def morph(
     settings: MorphSettings | None = None,
     callbacks: Callbacks | None = None,
 ) -> torch.Tensor:
-    """Latents [B, T, C], float32: `source` [B, T, C] turned from what `from_velocity` describes to `to_velocity`.
+    """Change `source` from one description to another. Return latents [B, T, C], float32.
 
-    `schedule` [N + 1] descends to 0. Every step draws fresh noise of the item's own seed. Each description has its own
-    guidance, with its own momentum. Callbacks and NonFiniteError as in `denoise`.
+    from_velocity, to_velocity: velocities of the description of the source and of the target.
+    source: latents [B, T, C].
+    schedule: times [steps + 1], descending to 0.
+    seeds: one per item. Every step draws fresh noise.
+    guidance: each description has its own guidance state.
+
+    Callbacks and errors as in `denoise`.
     """
     guidance, settings, callbacks = guidance or Guidance(), settings or MorphSettings(), callbacks or Callbacks()
     source = source.float()
-    here, there = _Guided(from_velocity, guidance, callbacks), _Guided(to_velocity, guidance, callbacks)
+    origin, target = (_GuidedVelocity(velocity, guidance, callbacks) for velocity in (from_velocity, to_velocity))
     steps = list(pairwise(schedule.tolist()))
     first, last = steps_in(settings.start, len(steps)), steps_in(settings.end, len(steps))
 
-    def noised(draw: int, t: float) -> torch.Tensor:
+    def noised_source(draw: int, t: float) -> torch.Tensor:
         noise = draw_step_noise(seeds, draw, *source.shape[1:]).to(source.device)
         return (1 - t) * source + t * noise
 
     x = source
     for i, (t, t_next) in enumerate(steps):
         if first <= i < last:
-            points = [noised(i * settings.draws + draw, t) for draw in range(settings.draws)]
-            moved = there([x + point - source for point in points], t) - here(points, t)
-            x = x + (t_next - t) * moved
+            points = [noised_source(i * settings.draws + draw, t) for draw in range(settings.draws)]
+            difference = target([x + point - source for point in points], t) - origin(points, t)
+            x = x + (t_next - t) * difference
         elif i >= last:
             if i == last:
-                x = x + noised(i * settings.draws, t) - source
-            x = x + (t_next - t) * there([x], t)
+                x = x + noised_source(i * settings.draws, t) - source
+            x = x + (t_next - t) * target([x], t)
         if i in (0, len(steps) - 1):
             require_finite(x, i + 1, len(steps))
         callbacks.report(STAGE, i + 1, len(steps), x)
     return x
 
 
-class _Guided:
-    """A velocity with the state of its own guidance, averaged over several points of one time."""
+class _GuidedVelocity:
+    """A velocity with its own guidance state, averaged over several points of one time."""
 
     def __init__(self, velocity: Velocity, guidance: Guidance, callbacks: Callbacks):
         self.velocity, self.guidance, self.callbacks = velocity, guidance, callbacks
         self.method: GuidanceMethod = guidance.method()
 
     def __call__(self, points: Sequence[torch.Tensor], t: float) -> torch.Tensor:
-        """Every point starts from the same state of guidance, which then advances once, by their mean."""
+        """Guide every point from the same state, then advance the state once, to the mean."""
         methods = [copy.copy(self.method) for _ in points]
         velocities = [self._at(x, t, method) for x, method in zip(points, methods, strict=True)]
         self.method.join(methods)
-        return sum(velocities) / len(velocities)
+        return sum(velocities[1:], start=velocities[0]) / len(velocities)
 
     def _at(self, x: torch.Tensor, t: float, method: GuidanceMethod) -> torch.Tensor:
         self.callbacks.check(STAGE)

@@ -1,7 +1,7 @@
-"""Guidance: how the conditional and the unconditional velocity make one.
+"""Guidance: combine the conditional and the unconditional velocity.
 
-`Guidance` says what was chosen; its `method` makes a fresh `GuidanceMethod` for every sampling, which may carry state
-from step to step (the momentum of APG). All methods treat the items of a batch independently.
+`Guidance` holds the settings. Its `method` makes a new `GuidanceMethod` for every sampling. A method may carry state
+from step to step (the momentum of APG) and treats the items of a batch independently.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any, Protocol
 
 import torch
 
-_ROUNDING = 1e-6  # schedule times are float32: 0.9 is stored as 0.89999998 and still lies in an interval from 0.9
+_ROUNDING = 1e-6  # schedules are float32: their 0.9 is 0.89999998 and lies in an interval from 0.9 all the same
 
 
 class GuidanceMethod(Protocol):
-    """Makes one velocity of two. `x`, `cond`, `null` are [B, T, C] float32, `t` is their time, `scale` > 1."""
+    """Combine two velocities. `x`, `cond`, `null` are [B, T, C] float32, `t` is their time, `scale` > 1."""
 
     def combine(self, x: torch.Tensor, t: float, cond: torch.Tensor, null: torch.Tensor, scale: float) -> torch.Tensor:
-        """The guided velocity of a step; called once a step, so it may advance the method's state."""
+        """Return the guided velocity of a step. Called once per step, it may advance the state."""
         ...
 
     def correct(self, x: torch.Tensor, t: float, cond: torch.Tensor, null: torch.Tensor, scale: float) -> torch.Tensor:
-        """The guided velocity at a solver's extra point (t may be 0); leaves the method's state alone."""
+        """Return the guided velocity at an extra point of a solver (t may be 0), without a change of state."""
         ...
 
     def join(self, copies: Sequence[Any]) -> None:
-        """Goes on from the mean state of copies of itself, each of which has combined once."""
+        """Take the mean state of copies of this method, each of which has combined once."""
         ...
 
 
@@ -41,14 +41,14 @@ class CFG:
         return self.combine(x, t, cond, null, scale)
 
     def join(self, copies: Sequence[CFG]) -> None:
-        pass  # it has no state
+        pass  # no state
 
 
 class APG:
-    """Adaptive projected guidance (arXiv 2410.02416) with ACE-Step's constants; the released models' own method.
+    """Adaptive projected guidance (arXiv 2410.02416) with ACE-Step's constants, the method of the released models.
 
-    Norm, clip and projection run over time, for every channel by itself. Only the part of the guidance that is
-    orthogonal to the conditional velocity is kept. The reversed momentum damps what repeats from step to step; it
+    Norm, clip and projection run over time, separately for every channel. Only the part of the guidance that is
+    orthogonal to the conditional velocity is used. The negative momentum damps what repeats from step to step. It
     advances on guided steps only.
     """
 
@@ -64,23 +64,23 @@ class APG:
             difference = difference + self.momentum * self._running
         self._running = difference
         norm = difference.norm(dim=1, keepdim=True)
-        clipped = difference * (self.max_norm / norm).clamp(max=1)  # a norm of 0 divides to infinity: factor 1
+        clipped = difference * (self.max_norm / norm).clamp(max=1)  # a norm of 0 gives infinity: factor 1
         return cond + (scale - 1) * _orthogonal(clipped, cond)
 
     def correct(self, x: torch.Tensor, t: float, cond: torch.Tensor, null: torch.Tensor, scale: float) -> torch.Tensor:
-        return CFG().combine(x, t, cond, null, scale)  # as the original: momentum must not advance twice in a step
+        return CFG().combine(x, t, cond, null, scale)  # as in the original: one momentum update per step
 
     def join(self, copies: Sequence[APG]) -> None:
         states = [copy._running for copy in copies if copy._running is not None]
-        self._running = sum(states) / len(states) if states else None
+        self._running = sum(states[1:], start=states[0]) / len(states) if states else None
 
 
 @dataclass(frozen=True)
 class ADG:
-    """Angle-based guidance: turns the clean estimate away from the unconditional one, frame by frame.
+    """Angle-based guidance: rotate the clean estimate away from the unconditional one, frame by frame.
 
-    `max_angle` limits the turn (radians, None = no limit); `keep_norm` restores the conditional estimate's norm over
-    time. 3.14 is the original's π.
+    max_angle: limit of the rotation in radians, None for no limit. The original uses 3.14 for π.
+    keep_norm: True restores the norm of the conditional estimate over time.
     """
 
     max_angle: float | None = 3.14 / 6
@@ -104,11 +104,11 @@ class ADG:
         return ((_wide(x) - guided) / t).to(x.dtype)
 
     def correct(self, x: torch.Tensor, t: float, cond: torch.Tensor, null: torch.Tensor, scale: float) -> torch.Tensor:
-        method = CFG() if t == 0 else self  # the angle's velocity divides by t
+        method = CFG() if t == 0 else self  # ADG divides by t
         return method.combine(x, t, cond, null, scale)
 
     def join(self, copies: Sequence[ADG]) -> None:
-        pass  # it has no state
+        pass  # no state
 
 
 METHODS: dict[str, Callable[[], GuidanceMethod]] = {
@@ -122,8 +122,12 @@ METHODS: dict[str, Callable[[], GuidanceMethod]] = {
 
 @dataclass(frozen=True)
 class Guidance:
-    """What guidance a sampling uses. `scale` ≤ 1 is none; outside `interval` (bounds on t, inclusive; 1 is the start
-    of sampling) steps go unguided and the unconditional half is not computed.
+    """The guidance settings of a sampling.
+
+    scale: 1 and below turn guidance off.
+    method: makes the guidance method.
+    interval: inclusive bounds on t, which is 1 at the start of sampling. Steps outside of it are unguided and compute
+        no unconditional velocity.
     """
 
     scale: float = 1.0
@@ -132,21 +136,21 @@ class Guidance:
 
     @property
     def enabled(self) -> bool:
-        """True when any step can be guided, so that the network must be prepared for the null condition."""
+        """True if steps can be guided, which needs the null condition."""
         return self.scale > 1
 
     def active(self, t: float) -> bool:
-        """True when the velocity at time `t` is guided."""
+        """Return True if the velocity at time `t` is guided."""
         low, high = self.interval
         return self.enabled and low - _ROUNDING <= t <= high + _ROUNDING
 
 
 def _orthogonal(v: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """The part of `v` orthogonal to `reference` over time, for every channel by itself."""
+    """Return the part of `v` that is orthogonal to `reference` over time, separately for every channel."""
     wide, unit = _wide(v), torch.nn.functional.normalize(_wide(reference), dim=1, eps=1e-12)
     return (wide - (wide * unit).sum(dim=1, keepdim=True) * unit).to(v.dtype)
 
 
 def _wide(v: torch.Tensor) -> torch.Tensor:
-    """Float64 where the device has it (MPS has not, XPU not always): the projections cancel leading digits."""
+    """Convert to float64, as projections cancel leading digits. MPS and some XPUs have float32 only."""
     return v.double() if v.device.type in ("cpu", "cuda") else v.float()

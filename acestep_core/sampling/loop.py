@@ -16,23 +16,23 @@ from .solvers import Solver, SolverStep, euler
 STAGE = "sample"
 
 Velocity = Callable[[torch.Tensor, float, bool], torch.Tensor]
-"""velocity(x [B, T, C] float32, t, with_null) → [B, T, C] float32; with_null: [2B, T, C], the conditional rows first
-and the unconditional ones after them, so that a network makes both in one call."""
+"""velocity(x [B, T, C] float32, t, with_null) → [B, T, C] float32. With `with_null` → [2B, T, C] in one network call:
+the conditional rows first, the unconditional ones after them."""
 
 AfterStep = Callable[[int, float, torch.Tensor], torch.Tensor]
-"""after_step(index of the step just made, time reached, x) → the x to go on with."""
+"""after_step(index of the finished step, time reached, x) → the x of the next step."""
 
 Adjust = Callable[[torch.Tensor, float, torch.Tensor], torch.Tensor]
-"""adjust(x, t, guided velocity) → the velocity to follow, at every point that a solver asks for."""
+"""adjust(x, t, guided velocity) → the velocity to follow, at every point that a solver evaluates."""
 
-Later = tuple[int, Callable[[], Velocity]]
-"""From the step of that index on another velocity is followed, which is made only then."""
+Switch = tuple[int, Callable[[], Velocity]]
+"""(index, make): from the step of that index on, sampling follows the velocity that `make` then returns."""
 
 
 @torch.no_grad()
 def denoise(
     velocity: Velocity,
-    noise: torch.Tensor,
+    start: torch.Tensor,
     schedule: torch.Tensor,
     *,
     solver: Solver = euler,
@@ -41,14 +41,17 @@ def denoise(
     callbacks: Callbacks | None = None,
     after_step: AfterStep | None = None,
     adjust: Adjust | None = None,
-    later: Later | None = None,
+    switch: Switch | None = None,
 ) -> torch.Tensor:
-    """Follows `velocity` from `noise` [B, T, C] down `schedule` [N + 1] and returns the latents [B, T, C], float32.
+    """Integrate `velocity` from `start` along the schedule and return the latents [B, T, C], float32.
 
-    The state lives on the noise's device in float32. `noise` is where sampling starts, whatever the first time of the
-    schedule is. `seeds`, one per item, are needed by solvers that draw fresh noise. Before every network call
-    the callbacks are asked whether to stop (Cancelled); after every step they are told of it, with the current clean
-    estimate. Raises NonFiniteError after the first or the last step when the state is no longer finite.
+    start: [B, T, C], the state at the first time of the schedule, even if that time is not 1.
+    schedule: descending times [steps + 1].
+    seeds: one per item, for solvers that draw fresh noise.
+    callbacks: `cancelled` is checked before every network call. `progress` gets the clean estimate after every step.
+
+    The state is float32 on the device of `start`. Raises Cancelled, and NonFiniteError if the state is not finite
+    after the first or the last step.
     """
     guidance, callbacks = guidance or Guidance(), callbacks or Callbacks()
     method = guidance.method()
@@ -65,11 +68,11 @@ def denoise(
     def correct(x: torch.Tensor, t: float) -> torch.Tensor:
         return guided(x, t, method.correct)
 
-    x = noise.float()
+    x = start.float()
     steps = list(pairwise(schedule.tolist()))
     for i, (t, t_next) in enumerate(steps):
-        if later is not None and i == later[0]:
-            velocity = later[1]()
+        if switch is not None and i == switch[0]:
+            velocity = switch[1]()
         v = guided(x, t, method.combine)
         step = SolverStep(x, v, t, t_next, correct, _fresh_noise(seeds, i, x))
         x = solver(step)
@@ -84,13 +87,14 @@ def denoise(
 def _fresh_noise(seeds: Sequence[int] | None, index: int, x: torch.Tensor) -> Callable[[], torch.Tensor]:
     def draw() -> torch.Tensor:
         if seeds is None or len(seeds) != len(x):
-            raise ValueError(f"this solver draws noise in every step and needs one seed for each of {len(x)} items")
+            raise ValueError(f"seeds: this solver draws noise and needs one seed for each of {len(x)} items")
         return draw_step_noise(seeds, index, x.shape[1], x.shape[2]).to(x.device)
 
     return draw
 
 
 def require_finite(x: torch.Tensor, step: int, total: int) -> None:
+    """Raise NonFiniteError if the state of a sampling is not finite."""
     if not torch.isfinite(x).all():
         raise NonFiniteError(
             f"sampling: the diffusion transformer gave NaN or infinity in or before step {step} of {total}; the usual "

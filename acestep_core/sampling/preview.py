@@ -1,7 +1,7 @@
-"""A picture of latents, to watch a song take shape while it is sampled.
+"""Preview images of latents during sampling.
 
-Time runs from left to right; the rows are the latent channels; brightness is how far each is from its own mean, that
-is, how much happens there. Noise is an even grain, from which beats, phrases and pauses emerge as it clears.
+Time runs from left to right and rows are latent channels. Brightness is the distance of a value from the mean of its
+channel. Noise is an even grain, from which beats, phrases and pauses emerge.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WIDTH, HEIGHT = 512, 192
-MAX_ITEMS = 4  # of a batch, one above the other
-_GAP = 4  # dark rows between them
+MAX_ITEMS = 4  # items of a batch, stacked from top to bottom
+_GAP = 4  # dark rows between items
 
-# From dark to bright by even steps of lightness, so that twice as bright looks twice as loud; sRGB.
+# sRGB, from dark to bright in even steps of lightness.
 _COLOURS = (
     (6, 5, 20),
     (30, 17, 70),
@@ -31,9 +31,9 @@ _COLOURS = (
 
 @torch.no_grad()
 def draw_preview(latents: Tensor, width: int = WIDTH, height: int = HEIGHT) -> Tensor:
-    """Latents [B, T, 64] as an image [height, width, 3], uint8, on the latents' device. Costs a few milliseconds.
+    """Draw latents [B, T, 64] as an image [height, width, 3], uint8, on their device. Takes a few milliseconds.
 
-    On MPS it is drawn, and stays, on the CPU: Metal's adaptive pooling takes no sizes that do not divide.
+    Latents on MPS are drawn on the CPU, as adaptive pooling on MPS needs sizes that divide evenly.
     """
     latents = latents.cpu() if latents.device.type == "mps" else latents
     items = latents[:MAX_ITEMS].float().nan_to_num()
@@ -43,11 +43,11 @@ def draw_preview(latents: Tensor, width: int = WIDTH, height: int = HEIGHT) -> T
 
 
 def _brightness(items: Tensor, width: int, height: int) -> Tensor:
-    """[B, T, C] to [B, height, width] in 0…1."""
+    """Return the brightness 0–1 of latents [B, T, C], [B, height, width]."""
     energy = (items - items.mean(dim=1, keepdim=True)).square().transpose(1, 2)
     rows, columns = min(energy.shape[1], height), min(energy.shape[2], width)
     loudness = F.adaptive_avg_pool2d(energy, (rows, columns)).sqrt()
-    # Against its own quietest and loudest: a song fills the scale, whatever its level.
+    # Relative to the quietest and loudest values, so that every song fills the scale.
     flat = loudness.flatten(1).sort(dim=1).values
     low, high = (flat[:, int(share * (flat.shape[1] - 1)), None, None] for share in (0.02, 0.995))
     scaled = ((loudness - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
@@ -55,7 +55,7 @@ def _brightness(items: Tensor, width: int, height: int) -> Tensor:
 
 
 def _colour(brightness: Tensor) -> Tensor:
-    """Values in 0…1 as colours [..., 3], uint8."""
+    """Map values 0–1 to colours [..., 3], uint8."""
     anchors = torch.tensor(_COLOURS, dtype=torch.float32, device=brightness.device)
     palette = F.interpolate(anchors.T[None], 256, mode="linear", align_corners=True)[0].T.round().byte()
     return palette[(brightness * 255).round().long()]

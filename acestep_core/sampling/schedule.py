@@ -1,7 +1,7 @@
 """Timestep schedules: float32 tensors [steps + 1], strictly descending, ending in 0.
 
-The original computes them in the model's dtype; in bfloat16 that rounds some early steps to nothing (and with many
-steps turns a few backwards), so here they stay float32 whatever the model runs in.
+The original computes schedules in the model's dtype. In bfloat16 some early steps round to 0, and many steps even
+change their order. Here schedules are float32, whatever the model's dtype.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ MAX_SHIFT = 100.0  # with MAX_STEPS this keeps neighbouring times apart in float
 
 
 def make_schedule(steps: int, shift: float) -> torch.Tensor:
-    """`steps` times from 1 downwards and a final 0; `shift` > 1 spends more of them near the noise.
+    """Return `steps` times from 1 downwards and a final 0. A `shift` above 1 spends more steps near the noise.
 
-    σ = s·t / (1 + (s − 1)·t) over t = 1 − i/steps. For 8 steps and shift 1, 2, 3 these are the turbo models' tables.
+    σ = s·t / (1 + (s − 1)·t) for t = 1 − i/steps. 8 steps with shift 1, 2 or 3 are the tables of the turbo models.
+    Raises RequestError.
     """
     if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= MAX_STEPS:
         raise RequestError(f"steps is a whole number from 1 to {MAX_STEPS}, got {steps!r}")
@@ -33,9 +34,9 @@ def make_schedule(steps: int, shift: float) -> torch.Tensor:
 
 
 def custom_schedule(timesteps: Sequence[float]) -> torch.Tensor:
-    """The given times, verbatim, with the final 0 added when it is missing.
+    """Return the given times as they are, with a final 0 added if it is missing. Raises RequestError.
 
-    They need not start at 1: sampling still begins with pure noise, as in the original.
+    The first time may be below 1. Sampling still starts from pure noise, as in the original.
     """
     try:
         times = [float(t) for t in timesteps]
@@ -56,5 +57,19 @@ def custom_schedule(timesteps: Sequence[float]) -> torch.Tensor:
 
 
 def steps_in(share: float, steps: int) -> int:
-    """How many whole steps a share of them is: 0.29 of 100 are 29, though their product in floats is less."""
+    """Return a share of the steps in whole steps. 0.29 of 100 is 29, although the float product is less."""
     return math.floor(steps * share + 1e-9)
+
+
+def start_from_source(
+    noise: torch.Tensor, source: torch.Tensor, schedule: torch.Tensor, time: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the start [B, T, C] between source and noise, and the schedule from there on.
+
+    The start is at the entry of the schedule nearest to `time`. Time 1 is pure noise and the whole schedule.
+    """
+    if time == 1:
+        return noise, schedule
+    first = int((schedule[:-1] - time).abs().argmin())
+    t = float(schedule[first])
+    return t * noise + (1 - t) * source, schedule[first:]

@@ -1,4 +1,4 @@
-"""What a caller may choose about sampling, and how it becomes concrete for a model variant."""
+"""Sampling settings, and their resolution for a model variant."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from typing import TypeVar
 
 import torch
 
-from ..config import ModelConfig
 from ..errors import RequestError
 from .guidance import METHODS, Guidance
 from .schedule import custom_schedule, make_schedule
 from .solvers import SOLVERS, TURBO_SOLVERS, Solver
 
-TURBO_MAX_STEPS = 20  # beyond this the original refuses a turbo model; here it is a warning
+TURBO_MAX_STEPS = 20  # the original refuses more for a turbo model, here they are a warning
 
-Choice = TypeVar("Choice")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class VariantDefaults:
-    """What the authors recommend for a model variant."""
+    """The recommended sampling of a model variant."""
 
     steps: int
     shift: float
@@ -32,20 +31,16 @@ class VariantDefaults:
 
 
 TURBO = VariantDefaults(steps=8, shift=3.0, guidance_scale=1.0, is_turbo=True)
-BASE = VariantDefaults(steps=50, shift=3.0, guidance_scale=7.0, is_turbo=False)  # base and sft
-
-
-def variant_defaults(config: ModelConfig) -> VariantDefaults:
-    """The defaults of a model known only by its config."""
-    return TURBO if config.is_turbo else BASE
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How to sample; None means the variant's own default.
+    """Sampling settings. None takes the default of the model variant.
 
-    `timesteps` (descending, in 0..1) replace steps and shift. `guidance_method` is a name in METHODS, `solver`
-    one in SOLVERS. `guidance_interval` bounds the times t that are guided; t goes from 1 (noise, the start) down to 0.
+    guidance_method: a name in `guidance.METHODS`.
+    guidance_interval: bounds of the guided times t, which run from 1 (noise, the start) to 0.
+    solver: a name in `solvers.SOLVERS`.
+    timesteps: descending times in 0..1, instead of steps and shift.
     """
 
     steps: int | None = None
@@ -57,43 +52,42 @@ class SamplingSettings:
     timesteps: Sequence[float] | None = None
 
     def resolve(self, defaults: VariantDefaults) -> ResolvedSampling:
-        """Checks every value and fills in the variant's defaults. Raises RequestError."""
+        """Check every value and fill in the defaults of the variant. Raises RequestError."""
         warnings: list[str] = []
-        concrete = self._with_schedule_defaults(defaults, warnings)
-        concrete = concrete._with_guidance_defaults(defaults, warnings)
-        if concrete.timesteps is not None:
-            schedule = custom_schedule(concrete.timesteps)
+        steps = defaults.steps if self.steps is None else self.steps
+        shift = defaults.shift if self.shift is None else self.shift
+        if self.timesteps is None:
+            settings, schedule = replace(self, steps=steps, shift=shift), make_schedule(steps, shift)
         else:
-            schedule = make_schedule(concrete.steps, concrete.shift)
+            settings, schedule = replace(self, steps=None, shift=None), custom_schedule(self.timesteps)
+            if self.steps is not None or self.shift is not None:
+                warnings.append("custom timesteps are used as they are: steps and shift are ignored")
+        guidance = self._guidance(defaults)
+        if defaults.is_turbo and guidance.enabled:
+            warnings.append(f"guidance {guidance.scale:g} is ignored: turbo models have it built in and run with 1")
+            guidance = replace(guidance, scale=1.0)
         if defaults.is_turbo and len(schedule) - 1 > TURBO_MAX_STEPS:
             warnings.append(
-                f"{len(schedule) - 1} steps on a turbo model, which is made for {defaults.steps}; "
+                f"{len(schedule) - 1} steps on a turbo model, which is trained for {defaults.steps}; "
                 f"the original allows at most {TURBO_MAX_STEPS}"
             )
-        method = _choose(METHODS, self.guidance_method, "guidance method")
         return ResolvedSampling(
-            settings=concrete,
+            settings=replace(settings, guidance_scale=guidance.scale, guidance_interval=guidance.interval),
             schedule=schedule,
-            guidance=Guidance(concrete.guidance_scale, method, concrete.guidance_interval),
-            solver=_choose(TURBO_SOLVERS if defaults.is_turbo else SOLVERS, self.solver, "solver"),
+            guidance=guidance,
+            solver=_find(TURBO_SOLVERS if defaults.is_turbo else SOLVERS, self.solver, "solver"),
             warnings=tuple(warnings),
         )
 
-    def _with_schedule_defaults(self, defaults: VariantDefaults, warnings: list[str]) -> SamplingSettings:
-        if self.timesteps is None:
-            return replace(
-                self,
-                steps=defaults.steps if self.steps is None else self.steps,
-                shift=defaults.shift if self.shift is None else self.shift,
-            )
-        if self.steps is not None or self.shift is not None:
-            warnings.append("custom timesteps are used as they are: steps and shift are ignored")
-        return replace(self, steps=None, shift=None)
+    def is_guided(self, defaults: VariantDefaults) -> bool:
+        """Return True if sampling computes the unconditional velocity as well."""
+        scale = defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
+        return scale > 1 and not defaults.is_turbo
 
-    def _with_guidance_defaults(self, defaults: VariantDefaults, warnings: list[str]) -> SamplingSettings:
+    def _guidance(self, defaults: VariantDefaults) -> Guidance:
         scale = defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
         if not isinstance(scale, Real) or not math.isfinite(scale) or scale < 0:
-            raise RequestError(f"guidance scale is a number from 0 (1 and below: no guidance) upwards, got {scale!r}")
+            raise RequestError(f"guidance scale is a number from 0 on (1 and below: no guidance), got {scale!r}")
         try:
             low, high = (float(bound) for bound in self.guidance_interval)
         except (TypeError, ValueError):
@@ -102,16 +96,15 @@ class SamplingSettings:
             raise RequestError(
                 f"guidance interval is two numbers with 0 ≤ start ≤ end ≤ 1, got {self.guidance_interval!r}"
             )
-        if defaults.is_turbo and scale > 1:
-            warnings.append(f"guidance {scale:g} is ignored: turbo models have it built in and run with 1")
-            scale = 1.0
-        return replace(self, guidance_scale=float(scale), guidance_interval=(low, high))
+        return Guidance(float(scale), _find(METHODS, self.guidance_method, "guidance method"), (low, high))
 
 
 @dataclass(frozen=True)
 class ResolvedSampling:
-    """Ready for `denoise`. `settings` has every value concrete: given back to the same variant it samples the same
-    (steps and shift stay None beside custom timesteps). `warnings` are sentences for the user.
+    """Settings for one model variant, ready for `denoise`.
+
+    settings: without None values, except steps and shift if there are timesteps. They resolve to themselves.
+    warnings: sentences for the user.
     """
 
     settings: SamplingSettings
@@ -121,7 +114,7 @@ class ResolvedSampling:
     warnings: tuple[str, ...]
 
 
-def _choose(table: Mapping[str, Choice], name: str, what: str) -> Choice:
+def _find(table: Mapping[str, Value], name: str, what: str) -> Value:
     if not isinstance(name, str) or name not in table:
         raise RequestError(f"unknown {what} {name!r}; known: {', '.join(table)}")
     return table[name]

@@ -1,7 +1,6 @@
-"""Solvers: one step from time t to t_next.
+"""Solvers (samplers): one step from time t to t_next.
 
-A solver is a callable from a `SolverStep` to the next state. It may ask for the velocity at another point (`correct`) or for
-fresh noise (`noise`); both are made only when called.
+A solver is a callable from a `SolverStep` to the next state.
 """
 
 from __future__ import annotations
@@ -14,18 +13,24 @@ import torch
 
 @dataclass(frozen=True)
 class SolverStep:
-    """One step of the loop: the state `x` [B, T, C] at `t`, its guided velocity `v`, and the time to reach."""
+    """The inputs of one step.
+
+    x: the state [B, T, C] at time t.
+    v: its guided velocity.
+    correct: returns the guided velocity at another state and time, for a network call.
+    noise: draws the fresh noise of this step, [B, T, C].
+    """
 
     x: torch.Tensor
     v: torch.Tensor
     t: float
     t_next: float
-    correct: Callable[[torch.Tensor, float], torch.Tensor]  # guided velocity at another state and time
-    noise: Callable[[], torch.Tensor]  # fresh noise of this step, [B, T, C]
+    correct: Callable[[torch.Tensor, float], torch.Tensor]
+    noise: Callable[[], torch.Tensor]
 
     @property
     def clean(self) -> torch.Tensor:
-        """The data that `x` and `v` point at."""
+        """The clean estimate."""
         return self.x - self.t * self.v
 
 
@@ -33,15 +38,15 @@ Solver = Callable[[SolverStep], torch.Tensor]
 
 
 def euler(step: SolverStep) -> torch.Tensor:
-    """First order: along the velocity. The last step lands on the clean estimate."""
+    """Step along the velocity (first order). The last step reaches the clean estimate."""
     return step.x - (step.t - step.t_next) * step.v
 
 
 @dataclass(frozen=True)
 class Heun:
-    """Second order: averages the velocities at both ends of the Euler step, for a second network call.
+    """Average the velocities at both ends of the Euler step (second order), with a second network call.
 
-    The original does so in the last step too (at t = 0), except on turbo models, whose last step is plain Euler.
+    As in the original, the last step does so as well (at t = 0), except on turbo models.
     """
 
     correct_last: bool = True
@@ -55,7 +60,7 @@ class Heun:
 
 
 def sde(step: SolverStep) -> torch.Tensor:
-    """Stochastic: takes the clean estimate and noises it again, with fresh noise, to the next time of the schedule."""
+    """Add fresh noise to the clean estimate, up to the next time of the schedule (stochastic)."""
     clean = step.clean
     return clean if step.t_next == 0 else step.t_next * step.noise() + (1 - step.t_next) * clean
 

@@ -15,14 +15,15 @@ from diffusers.models.transformers.ace_step_transformer import AceStepTransforme
 
 from acestep_core import pipeline
 from acestep_core.audio.reference import reference_audio
+from acestep_core.checkpoints.catalog import VARIANTS
 from acestep_core.config import SAMPLE_RATE, VAEConfig
 from acestep_core.edit.edit import Edit
 from acestep_core.edit.source import extend
 from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TASKS, TEXT2MUSIC, TRACKS, instruction
-from acestep_core.pipeline import Model
+from acestep_core.pipeline import Model, recommended
 from acestep_core.sampling.context import context_latents
 from acestep_core.sampling.noise import draw_noise
-from acestep_core.sampling.settings import SamplingSettings, variant_defaults
+from acestep_core.sampling.settings import SamplingSettings
 from acestep_core.song.codes import format_codes
 from acestep_core.text.encoder import TextCondition
 from tests.parity import diffusers_maps
@@ -52,7 +53,7 @@ class Ours:
     def __init__(self, config):
         network = tiny.model(config)
         network.silence_latent = tiny.draw(1, 1000, 64, seed=2)
-        self.model = Model(network, vae=tiny.vae(VAE), defaults=variant_defaults(config))
+        self.model = Model(network, vae=tiny.vae(VAE), defaults=recommended(VARIANTS[config.model_version]))
         self.text = TextCondition(
             tiny.draw(1, 7, config.text_hidden_dim, seed=3), tiny.draw(1, 11, config.text_hidden_dim, seed=4), "", "",
             text_only=tiny.draw(1, 6, config.text_hidden_dim, seed=5),
@@ -277,4 +278,4 @@ def test_divergence_a_region_ends_at_its_frame_in_seconds_of_the_sample_grid(tur
     edit = Edit(REPAINT, turbo.source, regions=[(0.0, 1.16)])
     pipe = Theirs(turbo, monkeypatch).pipe
     theirs = pipe._build_chunk_mask("repaint", FRAMES, 1, "cpu", torch.float32, 1, 0.0, 1.16, True)
-    assert (int(edit.generated().sum()), int(theirs.sum())) == (29, 28)
+    assert (int(edit.generated_mask().sum()), int(theirs.sum())) == (29, 28)

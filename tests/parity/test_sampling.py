@@ -11,15 +11,16 @@ from diffusers import AceStepPipeline, AceStepTransformer1DModel, FlowMatchEuler
 from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normalized_guidance
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
 
+from acestep_core.checkpoints.catalog import VARIANTS
 from acestep_core.config import MIN_FRAMES, ModelConfig
 from acestep_core.models.model import AceStepModel
-from acestep_core.pipeline import frames_of
+from acestep_core.pipeline import frames_of, recommended
 from acestep_core.sampling.context import frames_to_run, text_to_music_context
 from acestep_core.sampling.guidance import APG
 from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.noise import draw_noise
 from acestep_core.sampling.schedule import make_schedule
-from acestep_core.sampling.settings import SamplingSettings, variant_defaults
+from acestep_core.sampling.settings import SamplingSettings
 from acestep_core.sampling.velocity import network_velocity
 
 TURBO = ModelConfig(
@@ -110,7 +111,7 @@ def make_prompts(text_lengths=(7, 7), lyric_lengths=(11, 11)):
 def sample_ours(network, prompts, settings, frames=FRAMES):
     """Latents of text2music for the prompts, with seeds 0, 1, ..., at the length that was run."""
     run = frames_to_run(frames)
-    resolved = settings.resolve(variant_defaults(network.config))
+    resolved = settings.resolve(recommended(VARIANTS[network.config.model_version]))
     with torch.no_grad():
         timbre = network.silence(network.config.timbre_fix_frame)[None]
         conditions = [network.encoder(text, lyrics, timbre) for text, lyrics in prompts]

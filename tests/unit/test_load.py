@@ -1,5 +1,3 @@
-"""A model from its files."""
-
 import shutil
 import subprocess
 import sys
@@ -31,7 +29,7 @@ def folder(tmp_path_factory, tiny_tokenizer_dir):
     return root
 
 
-def test_a_loaded_folder_sings(folder):
+def test_load_a_folder(folder):
     model = load_model(folder, device="cpu", dtype="float32")
     assert model.note == tiny_checkpoint.NOTE
     assert model.origin == {"model": str(folder)}
@@ -51,8 +49,8 @@ def test_precision_per_network(folder):
     assert tiny.cosine(low, high) > 0.99
 
 
-def test_the_transformer_can_be_kept_in_one_byte(folder):
-    whole = load_model(folder, device="cpu", dtype="float32", storage="none")  # undoes what a song's file says
+def test_quantized_storage(folder):
+    whole = load_model(folder, device="cpu", dtype="float32", storage="none")  # overrides a recipe
     assert "storage" not in whole.origin
     wanted = generate(whole, SONG, seed=7).latents
     for storage, dtype, near in (("int8", torch.int8, 0.9999), ("fp8", torch.float8_e4m3fn, 0.999)):
@@ -75,24 +73,24 @@ def test_parts_and_variant_can_be_chosen(folder):
     assert torch.equal(own.decoder.conv2.weight, whole.vae.decoder.conv2.weight)
 
 
-def test_a_missing_part_on_disk_says_where_it_was_looked_for(folder):
+def test_a_missing_part_names_the_searched_paths(folder):
     with pytest.raises(CheckpointError, match="no .*nowhere; looked for"):
         load_model(folder, device="cpu", vae=folder / "nowhere", models_dir=str(folder))
     with pytest.raises(CheckpointError, match="no scragvae; looked for .*scragvae"):
         load_model(folder, device="cpu", vae="scragvae", models_dir=str(folder))
 
 
-def test_a_broken_part_of_a_named_model_is_told(folder, tmp_path):
+def test_a_broken_part_of_a_named_model_is_named(folder, tmp_path):
     other = shutil.copytree(folder / "vae", tmp_path / "other" / "vae").parent
     (weights,) = (other / "vae").glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match="the VAE of .*other cannot be used: .*is truncated"):
+    with pytest.raises(CheckpointError, match="VAE of .*other.*truncated"):
         load_model(folder, device="cpu", vae=other)
 
 
 @pytest.fixture
 def single_files(tmp_path, folder):
-    """ComfyUI's folder of models with the same weights, which brings no tokenizer."""
+    """ComfyUI's folder of models with the same weights and without a tokenizer."""
     parts = {
         "diffusion_models/acestep_v1.5_turbo": "acestep-v15-turbo/model",
         "text_encoders/qwen_0.6b_ace15": "Qwen3-Embedding-0.6B/model",
@@ -104,10 +102,10 @@ def single_files(tmp_path, folder):
     return tmp_path
 
 
-def test_single_files_sing_with_the_tokenizer_of_the_original(single_files, folder, monkeypatch):
+def test_load_single_files_with_a_separate_tokenizer(single_files, folder, monkeypatch):
     choice = {"device": "cpu", "dtype": "float32", "models_dir": str(single_files)}
     with monkeypatch.context() as nothing, pytest.raises(CheckpointError, match="`acestep download tokenizer` fetches"):
-        nothing.setattr(loading, "load_network", None)  # gigabytes later would be too late to say so
+        nothing.setattr(loading, "load_network", None)  # fails before the weights are read
         load_model("comfy-turbo", **choice)
     words = single_files / "Qwen3-Embedding-0.6B"
     words.mkdir()
@@ -120,13 +118,13 @@ def test_single_files_sing_with_the_tokenizer_of_the_original(single_files, fold
 
 
 def test_a_text_encoder_of_another_model_is_refused(folder):
-    with pytest.raises(CheckpointError, match="gives 128 values a token, the diffusion model reads .*do not belong"):
+    with pytest.raises(CheckpointError, match="128 values"):
         load_model(folder, device="cpu", text_encoder=NANO / "Qwen3-Embedding-0.6B")
 
 
-def test_a_request_for_a_missing_device_loads_nothing(folder, monkeypatch):
+def test_a_missing_device_is_refused_before_loading(folder, monkeypatch):
     monkeypatch.setattr(load, "default_placement", None)  # would fail if reached
-    with pytest.raises(RequestError, match="device 'cuda:99' is not available"):
+    with pytest.raises(RequestError, match="cuda:99"):
         load_model(folder, device="cuda:99")
 
 
@@ -142,7 +140,7 @@ def test_importing_the_package_is_cheap():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_model_trained_on_stems_writes_its_own_prompts(folder):
+def test_a_model_trained_on_stems_has_its_own_prompts(folder):
     model = load_model(folder, device="cpu", dtype="float32")
     assert model.style == ORIGINAL
     assert load.prompt_style(tiny.model(replace(tiny_checkpoint.NETWORK, is_lego_sft=True))) == STEMS

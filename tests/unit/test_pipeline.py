@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from acestep_core.callbacks import Callbacks
+from acestep_core.checkpoints.catalog import VARIANTS
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
 from acestep_core.models import dit
-from acestep_core.pipeline import Model, decode, encode, encode_audio, frames_of, generate, sample
-from acestep_core.sampling.settings import BASE, SamplingSettings
+from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, recommended, sample
+from acestep_core.sampling.settings import SamplingSettings
 from acestep_core.song.song import Metadata, Song
 from tests.support import tiny, tiny_checkpoint, tiny_text
 
@@ -70,40 +71,27 @@ def test_results_may_be_changed_by_the_caller(model):
 @pytest.mark.parametrize(
     ("songs", "batch", "message"),
     [
-        (SONG, 0, "batch must be a whole number of at least 1, got 0"),
-        ([], 1, "batch must be .* for 0 songs"),
-        ([SONG, Song("x", metadata=Metadata(duration=2.0))], 1, "one duration, got 1, 2 seconds"),
-        ("piano", 1, "a song to make is a Song, such as Song\\(\"warm piano\"\\), got 'piano'"),
-        ([SONG, None], 1, "a song to make is a Song, .* got None"),
+        (SONG, 0, "batch.* got 0"),
+        ([], 1, "batch.* 0 songs"),
+        ([SONG, Song("x", metadata=Metadata(duration=2.0))], 1, "one duration.* 1, 2 seconds"),
+        ("piano", 1, "Song.* got 'piano'"),
+        ([SONG, None], 1, "Song.* got None"),
     ],
 )
-def test_impossible_batches_are_refused(model, songs, batch, message):
+def test_invalid_batches_are_refused(model, songs, batch, message):
     with pytest.raises(RequestError, match=message):
         generate(model, songs, batch=batch)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"seeds": 1}, "seeds are a list of whole numbers, one for each song, got 1"),
-        ({"retake": 5}, r"a retake is its seed and its variance, such as \(5, 0.2\), got 5"),
-        ({"timbre": torch.ones(1, 750, 64)}, "timbre references are a list of latents, .* got a tensor"),
-    ],
-)
-def test_what_is_no_list_is_refused(model, wrong, message):
-    with pytest.raises(RequestError, match=message):
-        sample(model, encode(model, SONG), **{"seconds": 1.0, "seeds": [1], **wrong})
-
-
-@pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (SamplingSettings(steps=0), "steps is a whole number from 1"),
-        (SamplingSettings(shift=0), "shift is a number above 0"),
-        (SamplingSettings(shift=-1.0), "shift is a number above 0"),
+        (SamplingSettings(steps=0), "steps"),
+        (SamplingSettings(shift=0), "shift"),
+        (SamplingSettings(shift=-1.0), "shift"),
     ],
 )
-def test_impossible_sampling_is_refused_before_any_work(model, settings, message):
+def test_invalid_settings_are_refused_before_any_work(model, settings, message):
     with pytest.raises(RequestError, match=message):
         generate(replace(model, text_encoder=None), SONG, settings=settings)
 
@@ -111,26 +99,15 @@ def test_impossible_sampling_is_refused_before_any_work(model, settings, message
 # --- stages ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("seconds", "frames"), [(0.01, 1), (1, 25), (10.1, 252), (30.0, 750), (600, 15000)])
-def test_frames_of_a_duration(seconds, frames):
-    assert frames_of(seconds) == frames
-
-
-@pytest.mark.parametrize("seconds", [0, -1, 601, float("nan"), float("inf"), None, "30"])
-def test_impossible_durations_are_refused(seconds):
-    with pytest.raises(RequestError, match="duration must be above 0 and at most 600 seconds"):
-        frames_of(seconds)
-
-
 def test_sampling_settings_default_to_the_variants_own(model):
-    base = replace(model, defaults=replace(BASE, steps=3))
+    base = replace(model, defaults=replace(recommended(VARIANTS["base"]), steps=3))
     assert generate(model, SONG, seed=1).settings.steps == 8
     settings = generate(base, SONG, seed=1).settings
     assert (settings.steps, settings.guidance_scale) == (3, 7.0)
 
 
 def test_guidance_and_solver_change_the_song(model):
-    base = replace(model, defaults=replace(BASE, steps=3))
+    base = replace(model, defaults=replace(recommended(VARIANTS["base"]), steps=3))
     condition = encode(base, SONG)
 
     def latents(**settings):
@@ -142,7 +119,7 @@ def test_guidance_and_solver_change_the_song(model):
             assert (first - second).abs().max() > 1e-3
 
 
-def test_turbo_ignores_guidance_and_says_so(model, caplog):
+def test_turbo_ignores_guidance_with_a_warning(model, caplog):
     condition = encode(model, SONG)
     plain = sample(model, condition, seconds=1, seeds=[1])
     guided = sample(model, condition, seconds=1, seeds=[1], settings=SamplingSettings(guidance_scale=7.0))
@@ -175,10 +152,8 @@ def test_what_does_not_depend_on_the_step_is_computed_once(model, monkeypatch):
 
 def test_conditions_and_seeds_must_match(model):
     condition = encode(model, SONG)
-    with pytest.raises(RequestError, match="got 2 conditions for 3 seeds"):
+    with pytest.raises(RequestError, match="2 conditions for 3 seeds"):
         sample(model, [condition] * 2, seconds=1, seeds=[1, 2, 3])
-    with pytest.raises(RequestError, match="got 1 conditions for 0 seeds"):
-        sample(model, condition, seconds=1, seeds=[])
 
 
 def test_levels_after_decode(model):
@@ -200,8 +175,8 @@ def test_latents_of_a_wrong_shape_are_refused(model, shape):
         decode(model, torch.ones(shape))
 
 
-def test_latents_that_nobody_sampled_are_refused(model):
-    with pytest.raises(RequestError, match="these latents are empty, all zero"):
+def test_empty_latents_are_refused(model):
+    with pytest.raises(RequestError, match="empty"):
         decode(model, torch.cat([torch.ones(1, 4, 64), torch.zeros(1, 4, 64)]))
 
 
@@ -215,12 +190,12 @@ def test_audio_of_any_rate_becomes_latents(model):
     assert torch.equal(encode_audio(model, 3 * tone, 48000), encode_audio(model, (3 * tone).clamp(-1, 1), 48000))
 
 
-def test_channels_that_are_not_heard_are_said(model, caplog):
-    surround, heard = torch.rand(1, 6, 1920), []
-    latents = encode_audio(model, surround, 48000, callbacks=Callbacks(warning=heard.append))
+def test_dropped_channels_are_reported(model, caplog):
+    surround, warnings = torch.rand(1, 6, 1920), []
+    latents = encode_audio(model, surround, 48000, callbacks=Callbacks(warning=warnings.append))
     assert torch.equal(latents, encode_audio(model, surround[:, :2], 48000))
-    assert len(heard) == 1 and "first 2 of 6 channels" in heard[0]
-    assert heard[0] in caplog.text
+    assert len(warnings) == 1 and "first 2 of 6 channels" in warnings[0]
+    assert warnings[0] in caplog.text
 
 
 @pytest.mark.parametrize("samples", [0, 100])
@@ -235,15 +210,15 @@ def test_a_missing_part_is_named():
         (lambda: sample(Model(), [], seconds=1, seeds=[1]), "diffusion model"),
         (lambda: decode(Model(), torch.zeros(1, 4, 64)), "VAE"),
     ):
-        with pytest.raises(RequestError, match=f"this needs a {name}"):
+        with pytest.raises(RequestError, match=name):
             stage()
 
 
 # --- placement, callbacks, broken numbers -----------------------------------------------------------------------------
 
 
-class Recording:
-    """A placement that notes who is in use."""
+class LoggingPlacement:
+    """A placement that logs the networks in use."""
 
     def __init__(self):
         self.log, self.inside = [], None
@@ -259,22 +234,22 @@ class Recording:
             self.inside = None
 
 
-def test_every_stage_asks_the_placement_for_its_network_only(model):
-    placement = Recording()
+def test_every_stage_places_its_network_only(model):
+    placement = LoggingPlacement()
     generate(replace(model, placement=placement), SONG, seed=1)
     assert placement.log == [model.text_encoder.module, model.network, model.vae]
 
 
-def test_progress_is_told_for_every_stage(model):
-    seen = []
-    generate(model, SONG, seed=1, callbacks=Callbacks(progress=seen.append))
-    last = {report.stage: (report.step, report.total) for report in seen}
+def test_every_stage_reports_progress(model):
+    reports = []
+    generate(model, SONG, seed=1, callbacks=Callbacks(progress=reports.append))
+    last = {report.stage: (report.step, report.total) for report in reports}
     assert last == {"encode": (1, 1), "sample": (8, 8), "decode": (1, 1)}
 
 
 @pytest.mark.parametrize("stage", ["encode", "sample", "decode"])
 def test_a_cancel_stops_in_any_stage_and_frees_the_placement(model, stage):
-    placement, callbacks = Recording(), []
+    placement, callbacks = LoggingPlacement(), []
     order = ["encode", "sample", "decode"]
     reached = [model.text_encoder.module, model.network, model.vae][order.index(stage)]
     callbacks = Callbacks(cancelled=lambda: placement.inside is reached or (stage == "encode"))
@@ -283,14 +258,14 @@ def test_a_cancel_stops_in_any_stage_and_frees_the_placement(model, stage):
     assert placement.inside is None
 
 
-def test_broken_numbers_name_the_stage(model):
+def test_non_finite_errors_name_the_stage(model):
     network = tiny.model(tiny_checkpoint.NETWORK)
     network.decoder.norm_out.weight.fill_(float("nan"))
-    with pytest.raises(NonFiniteError, match="sampling: the diffusion transformer gave NaN"):
+    with pytest.raises(NonFiniteError, match="sampling.*NaN"):
         generate(replace(model, network=network), SONG, seed=1)
     vae = tiny.vae(tiny_checkpoint.VAE)
     vae.decoder.conv2.weight.fill_(float("inf"))
-    with pytest.raises(NonFiniteError, match="decode: the VAE produced NaN or infinity in float32"):
+    with pytest.raises(NonFiniteError, match="decode.*float32"):
         generate(replace(model, vae=vae), SONG, seed=1)
-    with pytest.raises(NonFiniteError, match="decode: the latents contain NaN"):
+    with pytest.raises(NonFiniteError, match="decode.*latents"):
         decode(model, torch.full((1, 4, 64), float("nan")))

@@ -9,7 +9,7 @@ from acestep_core.edit.tasks import COVER, REPAINT, TEXT2MUSIC
 from acestep_core.errors import RequestError
 from acestep_core.pipeline import Model, encode, generate
 from acestep_core.recipe import Recipe
-from acestep_core.sampling.settings import BASE, SamplingSettings
+from acestep_core.sampling.settings import TURBO, SamplingSettings
 from acestep_core.song.song import Metadata, Song
 from tests.support import tiny, tiny_checkpoint, tiny_text
 from tests.support.tiny import draw
@@ -39,28 +39,28 @@ def test_auto_is_left_out_and_unknown_names_are_ignored():
     values = Recipe(Song("x"), 0).to_dict()
     assert not {"bpm", "steps", "codes", "unrecorded"} & values.keys()
     assert Recipe.from_dict(values | {"from_the_future": 1}) == Recipe(Song("x"), 0)
+    assert Recipe.from_dict(values | {"besides": ["a retake"]}).unrecorded == ("a retake",)  # of earlier versions
 
 
 def test_bad_values_are_refused():
     with pytest.raises(RequestError, match="BPM"):
         Recipe.from_dict(FULL.to_dict() | {"bpm": 9})
-    with pytest.raises(RequestError, match="from 0 to 63999"):
+    with pytest.raises(RequestError, match="63999"):
         Recipe.from_dict(FULL.to_dict() | {"codes": [64000]})
     for name in ("codes", "timesteps", "guidance_interval"):
-        with pytest.raises(RequestError, match=f"{name} is a list of numbers, got 5"):
+        with pytest.raises(RequestError, match=f"{name}.* 5"):
             Recipe.from_dict(FULL.to_dict() | {name: 5})
-    with pytest.raises(RequestError, match="these settings have no seed"):
+    with pytest.raises(RequestError, match="seed"):
         Recipe.from_dict({"caption": "x"})
     assert Recipe.from_dict(FULL.to_dict() | {"codes": "<|audio_code_7|>", "unrecorded": 3}).codes == (7,)
 
 
 @pytest.mark.parametrize("change", [{"guidance_interval": [0.2]}, {"guidance_interval": None}, {"solver": []}])
-def test_sampling_that_cannot_be_is_refused_when_it_is_resolved(change):
-    """A file's tags can hold anything."""
+def test_invalid_settings_of_a_file_are_refused_when_resolved(change):
     recipe = Recipe.from_dict(FULL.to_dict() | change | {"model": 5})
     assert recipe.origin["model"] == "5"
     with pytest.raises(RequestError):
-        recipe.settings.resolve(BASE)
+        recipe.settings.resolve(TURBO)
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +73,14 @@ STEPS = SamplingSettings(steps=2)
 SOURCE = draw(1, 140, 64, seed=5)
 
 
-def test_a_song_of_codes_comes_out_again_from_its_recipe(model):
+def test_a_recipe_with_codes_generates_the_same_song(model):
     edit = Edit(TEXT2MUSIC, codes=[(1, 2, 3, 4, 5), (900, 901, 902, 903, 904)])
-    made = generate(model, [SONG, SONG], batch=2, seed=7, settings=STEPS, edit=edit)
-    recipe = Recipe.from_dict(json.loads(json.dumps(made.recipe(3).to_dict())))
+    result = generate(model, [SONG, SONG], batch=2, seed=7, settings=STEPS, edit=edit)
+    recipe = Recipe.from_dict(json.loads(json.dumps(result.recipe(3).to_dict())))
     assert (recipe.codes, recipe.unrecorded) == ((900, 901, 902, 903, 904), ())
     again = generate(model, recipe.song, seed=recipe.seed, settings=recipe.settings, edit=recipe.edit)
-    assert tiny.relative_error(again.waveform, made.waveform[3:]) < 1e-5
-    assert generate(model, SONG, seed=7, settings=STEPS).recipe() == Recipe(SONG, 7, made.settings)
+    assert tiny.relative_error(again.waveform, result.waveform[3:]) < 1e-5
+    assert generate(model, SONG, seed=7, settings=STEPS).recipe() == Recipe(SONG, 7, result.settings)
     assert Recipe(SONG, 7).edit is None
 
 
@@ -89,18 +89,18 @@ def test_a_song_of_codes_comes_out_again_from_its_recipe(model):
     [
         ({"edit": Edit(REPAINT, SOURCE, regions=[(1, 2)])}, ["a recording (repaint)"]),
         ({"edit": Edit(COVER, SOURCE)}, ["a recording (cover)"]),
-        ({"edit": Edit(COVER, codes=[(1,) * 28], strength=0.5)}, ["how far it follows its audio codes"]),
+        ({"edit": Edit(COVER, codes=[(1,) * 28], strength=0.5)}, ["the strength of its audio codes"]),
         ({"timbre": [SOURCE]}, ["a recording for its timbre"]),
         ({"retake": (3, 0.5)}, ["a retake"]),
     ],
 )
-def test_what_a_recipe_cannot_hold_is_said_in_it(model, extras, unrecorded):
-    made = generate(model, Song("piano", metadata=Metadata(duration=5.6)), seed=7, settings=STEPS, **extras)
-    assert made.recipe().to_dict()["unrecorded"] == unrecorded
+def test_unrecorded_inputs(model, extras, unrecorded):
+    result = generate(model, Song("piano", metadata=Metadata(duration=5.6)), seed=7, settings=STEPS, **extras)
+    assert result.recipe().to_dict()["unrecorded"] == unrecorded
 
 
-def test_a_morph_is_said_too(model):
+def test_a_morph_is_unrecorded(model):
     morph = Morph((encode(model, SONG),), SOURCE)
-    made = generate(model, SONG, seed=7, settings=SamplingSettings(steps=4), morph=morph)
-    assert made.recipe().unrecorded == ("a recording (morph)",)
-    assert torch.isfinite(made.waveform).all()
+    result = generate(model, SONG, seed=7, settings=SamplingSettings(steps=4), morph=morph)
+    assert result.recipe().unrecorded == ("a recording (morph)",)
+    assert torch.isfinite(result.waveform).all()

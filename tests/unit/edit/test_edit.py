@@ -16,10 +16,10 @@ SOUND = 0.1 * draw(1, 2, 100 * 1920 - 7)
 TEXT = TextCondition(draw(1, 3, 8), draw(1, 3, 8), "", "")
 
 
-def test_a_task_may_be_told_by_its_name():
+def test_a_task_may_be_given_by_its_name():
     assert Edit("cover", SOURCE).task is COVER
     for wrong in ("remix", 5, None):
-        with pytest.raises(RequestError, match="unknown task .*; allowed are text2music, "):
+        with pytest.raises(RequestError, match="unknown task"):
             Edit(wrong, SOURCE)
 
 
@@ -28,26 +28,30 @@ def repaint(**options) -> Edit:
 
 
 def test_regions_become_frames():
-    assert repaint().generated().nonzero()[:, 1].tolist() == list(range(25, 50))
-    assert repaint(regions=[(0.5, 0.59), (3.0, None)]).generated().nonzero()[:, 1].tolist() == [12, 13, *range(75, 100)]
-    assert repaint(regions=[(1.0, 1.001)]).generated().sum() == 1  # at least one frame
-    assert repaint(regions=[(3.999, 4.0)]).generated().nonzero()[:, 1].tolist() == [99]
-    assert Edit(LEGO, SOURCE).generated().all() and not Edit(LEGO, SOURCE).is_partial
+    assert repaint().generated_mask().nonzero()[:, 1].tolist() == list(range(25, 50))
+    assert repaint(regions=[(0.5, 0.59), (3.0, None)]).generated_mask().nonzero()[:, 1].tolist() == [
+        12,
+        13,
+        *range(75, 100),
+    ]
+    assert repaint(regions=[(1.0, 1.001)]).generated_mask().sum() == 1  # at least one frame
+    assert repaint(regions=[(3.999, 4.0)]).generated_mask().nonzero()[:, 1].tolist() == [99]
+    assert Edit(LEGO, SOURCE).generated_mask().all() and not Edit(LEGO, SOURCE).is_partial
 
 
 @pytest.mark.parametrize("regions", [[(0, 3.9999)], [(0, SOUND.shape[-1] / 48000)], [(0, 2), (2, 3.99988)]])
 def test_a_region_to_the_last_sample_reaches_to_the_end_of_its_frame(regions):
     whole = repaint(waveform=SOUND, regions=regions)
-    assert whole.generated().all() and not whole.keeps_source
+    assert whole.generated_mask().all() and not whole.keeps_source
     shorter = repaint(waveform=SOUND[..., :-1900], regions=[(0, 3.96)])  # 20 samples before the last one
-    assert not shorter.generated()[0, 99] and shorter.keeps_source
+    assert not shorter.generated_mask()[0, 99] and shorter.keeps_source
 
 
-def test_a_mask_is_another_way_to_say_regions():
+def test_a_mask_replaces_regions():
     mask = torch.zeros(2, 100)
     mask[0, 25:50], mask[1, :10], mask[1, 90:] = 1, 1, 1
     edit = repaint(regions=(), mask=mask)
-    assert edit.items == 2 and torch.equal(edit.generated(), mask.bool())
+    assert edit.items == 2 and torch.equal(edit.generated_mask(), mask.bool())
     assert edit.regions_of(0) == ((1.0, 2.0),) and edit.regions_of(1) == ((0.0, 0.4), (3.6, 4.0))
     assert repaint().regions_of(1) == ((1.0, 2.0),)
 
@@ -64,77 +68,64 @@ def test_a_song_from_text_with_codes_is_a_cover():
 
 
 @pytest.mark.parametrize(
-    "region, message",
+    "region, keyword",
     [
-        ((2, 1), "a region ends after it starts, got 2 to 1 seconds"),
-        ((1, 1), "a region ends after it starts"),
-        ((float("nan"), 1), "start and end are seconds, got nan"),
-        ((0, float("inf")), "start and end are seconds"),
-        ((-1, 2), "from -1 to 2 seconds reaches out of the song, which is 4 seconds long"),
-        ((3, 4.1), "reaches out of the song"),
-        ((4, None), "a region ends after it starts, got 4 to 4"),
-        (("a", 2), "a start and an end in seconds"),
-        (3, "a start and an end in seconds, got 3"),
+        ((2, 1), "ends after it starts"),
+        ((1, 1), "ends after it starts"),
+        ((float("nan"), 1), "nan"),
+        ((0, float("inf")), "inf"),
+        ((-1, 2), "out of the song"),
+        ((3, 4.1), "out of the song"),
+        ((4, None), "ends after it starts"),
+        (("a", 2), "in seconds"),
+        (3, "in seconds"),
     ],
 )
-def test_impossible_regions(region, message):
-    with pytest.raises(RequestError, match=message):
+def test_invalid_regions(region, keyword):
+    with pytest.raises(RequestError, match=keyword):
         repaint(regions=[region])
 
 
 def test_a_region_begins_before_the_last_sample():
-    with pytest.raises(RequestError, match="reaches out of the song, which is 3.99985 seconds long"):
+    with pytest.raises(RequestError, match="3.99985 seconds"):
         repaint(waveform=SOUND, regions=[(3.9999, None)])
 
 
-IMPOSSIBLE = {
-    "nothing to edit": (lambda: Edit(TEXT2MUSIC), "text2music has no source"),
-    "nothing to cover": (lambda: Edit(COVER), "cover needs source audio or audio codes"),
-    "no source": (lambda: Edit(EXTRACT), "extract needs source audio"),
-    "no region": (lambda: Edit(REPAINT, SOURCE), "repaint needs to know where"),
-    "region of all": (lambda: Edit(COVER, SOURCE, regions=[(1, 2)]), "cover works on the whole song"),
-    "mask of all": (lambda: Edit(EXTRACT, SOURCE, mask=torch.ones(100)), "extract works on the whole song"),
-    "mask and regions": (lambda: repaint(mask=torch.ones(100)), "set one of them, not both"),
-    "mask of another length": (lambda: repaint(regions=(), mask=torch.ones(99)), "the mask is 99 frames long"),
-    "codes for repaint": (lambda: repaint(codes=[(1,)]), "repaint takes no audio codes"),
-    "codes unused": (lambda: Edit(COVER, codes=[(1,)], use_codes=False), "codes are given, and use_codes is off"),
-    "codes out of range": (lambda: Edit(COVER, codes=[(1, 64000)]), "from 0 to 63999, got 64000 in place 2"),
-    "codes negative": (lambda: Edit(COVER, codes=[(-1,)]), "from 0 to 63999, got -1"),
-    "flat codes": (lambda: Edit(COVER, codes=(1, 2)), "one list of numbers for each song"),
-    "codes too many": (lambda: Edit(COVER, codes=[(1,) * 3001]), "a song has at most 3000 audio codes"),
-    "codes of two lengths": (
-        lambda: Edit(COVER, codes=[(1,) * 5, (), (2,) * 6]),
-        "the songs of one batch must have one length, got codes for 1, 1.2 seconds: make them one by one",
-    ),
-    "track": (lambda: Edit(LEGO, SOURCE, tracks=("tuba",)), "unknown track 'tuba'"),
-    "strength": (lambda: Edit(COVER, SOURCE, strength=1.5), "strength is a number from 0 to 1, got 1.5"),
-    "NaN": (
-        lambda: Edit(COVER, SOURCE, noise_strength=float("nan")),
-        "noise strength is a number from 0 to 1, got nan",
-    ),
-    "both": (lambda: Edit(COVER, SOURCE, strength=0.5, blend=0.5), "set one of them, not both"),
-    "no sound": (lambda: Edit(COVER, codes=[(1,)], noise_strength=0.5), "noise strength needs source audio"),
-    "mode": (lambda: repaint(mode="gentle"), "unknown mode 'gentle'; known: conservative, balanced, aggressive"),
-    "waveform alone": (lambda: Edit(COVER, codes=[(1,)], waveform=SOUND), "without the latents"),
-    "other waveform": (
-        lambda: repaint(waveform=SOUND[..., :9600]),
-        "5 latent frames long at 48 kHz and its latents are",
-    ),
-    "mono": (lambda: repaint(waveform=SOUND[:, :1]), "must be stereo"),
-    "silent": (lambda: repaint(waveform=0 * SOUND), "the audio is silent"),
-    "long": (lambda: Edit(COVER, torch.ones(1, 15001, 64)), "600.04 seconds long"),
-    "items": (
-        lambda: Edit(COVER, draw(2, 100, 64), codes=[(1,), (2,), (3,)]),
-        "one for each song, got 2 sources and 3 lists of codes",
-    ),
-    "one waveform": (lambda: Edit(LEGO, draw(2, 100, 64), waveform=SOUND), "a waveform for each source.* got 1 for 2"),
-    "two waveforms": (lambda: repaint(waveform=SOUND.repeat(2, 1, 1)), "a waveform for each source.* got 2 for 1"),
+INVALID = {
+    "nothing to edit": (lambda: Edit(TEXT2MUSIC), "no source"),
+    "nothing to cover": (lambda: Edit(COVER), "source audio or audio codes"),
+    "no source": (lambda: Edit(EXTRACT), "source audio"),
+    "no region": (lambda: Edit(REPAINT, SOURCE), "regions"),
+    "region of all": (lambda: Edit(COVER, SOURCE, regions=[(1, 2)]), "whole song"),
+    "mask of all": (lambda: Edit(EXTRACT, SOURCE, mask=torch.ones(100)), "whole song"),
+    "mask and regions": (lambda: repaint(mask=torch.ones(100)), "not both"),
+    "mask of another length": (lambda: repaint(regions=(), mask=torch.ones(99)), "99 frames"),
+    "codes for repaint": (lambda: repaint(codes=[(1,)]), "codes"),
+    "codes unused": (lambda: Edit(COVER, codes=[(1,)], use_codes=False), "use_codes"),
+    "codes out of range": (lambda: Edit(COVER, codes=[(1, 64000)]), "got 64000"),
+    "codes negative": (lambda: Edit(COVER, codes=[(-1,)]), "got -1"),
+    "flat codes": (lambda: Edit(COVER, codes=(1, 2)), "list of numbers"),
+    "codes too many": (lambda: Edit(COVER, codes=[(1,) * 3001]), "3000"),
+    "codes of two lengths": (lambda: Edit(COVER, codes=[(1,) * 5, (), (2,) * 6]), "one length.* 1, 1.2 seconds"),
+    "track": (lambda: Edit(LEGO, SOURCE, tracks=("tuba",)), "tuba"),
+    "strength": (lambda: Edit(COVER, SOURCE, strength=1.5), "strength.* 1.5"),
+    "NaN": (lambda: Edit(COVER, SOURCE, noise_strength=float("nan")), "noise strength.* nan"),
+    "strength and blend": (lambda: Edit(COVER, SOURCE, strength=0.5, blend=0.5), "not both"),
+    "no sound": (lambda: Edit(COVER, codes=[(1,)], noise_strength=0.5), "noise strength"),
+    "mode": (lambda: repaint(mode="gentle"), "'gentle'.*conservative"),
+    "waveform alone": (lambda: Edit(COVER, codes=[(1,)], waveform=SOUND), "waveform"),
+    "waveform of another length": (lambda: repaint(waveform=SOUND[..., :9600]), "5 latent frames"),
+    "mono": (lambda: repaint(waveform=SOUND[:, :1]), "stereo"),
+    "long": (lambda: Edit(COVER, torch.ones(1, 15001, 64)), "600.04 seconds"),
+    "items": (lambda: Edit(COVER, draw(2, 100, 64), codes=[(1,), (2,), (3,)]), "2 sources and 3 lists"),
+    "one waveform": (lambda: Edit(LEGO, draw(2, 100, 64), waveform=SOUND), "waveform.* 1 for 2"),
+    "two waveforms": (lambda: repaint(waveform=SOUND.repeat(2, 1, 1)), "waveform.* 2 for 1"),
 }
 
 
-@pytest.mark.parametrize("make, message", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
-def test_what_cannot_be(make, message):
-    with pytest.raises(RequestError, match=message):
+@pytest.mark.parametrize("make, keyword", INVALID.values(), ids=INVALID.keys())
+def test_invalid_edits(make, keyword):
+    with pytest.raises(RequestError, match=keyword):
         make()
 
 
@@ -160,35 +151,34 @@ def test_modes_are_the_originals():
     [
         (repaint(strength=0.5), "strength and blend"),
         (repaint(noise_strength=0.5), "noise strength"),
-        (Edit(EXTRACT, SOURCE, use_codes=False), "use_codes"),
         (Edit(COVER, SOURCE, mode="aggressive"), "mode and mode strength"),
         (repaint(mode="aggressive", mode_strength=0.1), "mode strength is ignored"),
-        (Edit(COVER, SOURCE, codes=[(1, 2)]), "the source gives only the length: what is followed are the audio codes"),
+        (Edit(COVER, SOURCE, codes=[(1, 2)]), "only the length"),
     ],
 )
-def test_what_is_ignored_is_said(edit, word):
+def test_ignored_options(edit, word):
     (sentence,) = edit.ignored_options()
     assert word in sentence
     assert repaint().ignored_options() == Edit(COVER, SOURCE, strength=0.3, noise_strength=0.2).ignored_options() == []
 
 
-def test_what_only_sample_song_follows():
+def test_options_that_ksampler_does_not_support():
     assert Edit(COVER, SOURCE).unsupported_by_ksampler() == repaint(mode="aggressive").unsupported_by_ksampler() == []
-    said = Edit(COVER, SOURCE, strength=0.5, noise_strength=0.5).unsupported_by_ksampler()
-    assert said == ["strength and blend", "noise strength"]
-    assert "keeping what is outside" in repaint().unsupported_by_ksampler()[0]
+    options = Edit(COVER, SOURCE, strength=0.5, noise_strength=0.5).unsupported_by_ksampler()
+    assert options == ["strength and blend", "noise strength"]
+    assert "outside of the regions" in repaint().unsupported_by_ksampler()[0]
 
 
-def test_models_that_were_not_trained_for_it_are_refused_unless_allowed():
+def test_untrained_models_are_refused_unless_allowed():
     turbo, base = ModelConfig(), ModelConfig(is_turbo=False, model_version="base")
     edit = Edit(COMPLETE, SOURCE, tracks="bass")
-    with pytest.raises(RequestError, match="this turbo model was not trained for complete: load a base or sft model"):
+    with pytest.raises(RequestError, match="turbo.*not trained for complete"):
         edit.check_model(turbo)
     assert edit.check_model(base) is None and repaint().check_model(turbo) is None
     assert "not trained for complete" in replace(edit, allow_untrained=True).check_model(turbo)
 
 
-def test_versions_of_each_song():
+def test_repeated_edits_and_morphs():
     edit = Edit(COVER, draw(2, 100, 64), codes=[(1,), (2,)]).repeated(2)
     assert edit.codes == ((1,), (1,), (2,), (2,)) and torch.equal(edit.source[0], edit.source[1]) and edit.items == 4
     assert repaint().repeated(3).items == 1
@@ -196,10 +186,10 @@ def test_versions_of_each_song():
     assert morph.conditions[0] is morph.conditions[1] and morph.items == 4
 
 
-def test_impossible_morphs():
-    with pytest.raises(RequestError, match="a morph needs words"):
+def test_invalid_morphs():
+    with pytest.raises(RequestError, match="description"):
         Morph([], SOURCE)
     with pytest.raises(RequestError, match="2 conditions and 3 sources"):
         Morph([TEXT, TEXT], draw(3, 10, 64))
-    with pytest.raises(RequestError, match="the source must be latents"):
+    with pytest.raises(RequestError, match="latents"):
         Morph(TEXT, draw(64, 10))

@@ -14,10 +14,10 @@ from acestep_core.edit.tasks import (
     TASKS,
     TEXT2MUSIC,
     TRACKS,
-    family,
     find_task,
     instruction,
-    untrained,
+    model_family,
+    untrained_warning,
 )
 from acestep_core.errors import RequestError
 
@@ -36,39 +36,34 @@ def test_trained_instructions():
     assert instruction(COMPLETE, ["bass", "fx"]) == "Complete the input track with BASS | FX:"
 
 
-def test_the_twelve_tracks():
+def test_tracks():
     assert len(set(TRACKS)) == 12
-    with pytest.raises(RequestError, match="unknown track 'tuba'; allowed are woodwinds, brass, .*vocals"):
-        instruction(COMPLETE, ["tuba"])
-    with pytest.raises(RequestError, match="extract works on 1 at most of the tracks, got bass, drums"):
-        instruction(EXTRACT, ["bass", "drums"])
-    with pytest.raises(RequestError, match="repaint works on none of the tracks, got bass"):
-        instruction(REPAINT, ["bass"])
-
-
-def test_what_a_task_needs():
-    assert not TEXT2MUSIC.needs_source
-    assert all(task.needs_source for task in TASKS.values() if task is not TEXT2MUSIC)
-    assert TEXT2MUSIC.variants == ("turbo", "sft", "base")
+    for task, tracks, keyword in (
+        (COMPLETE, ["tuba"], "'tuba'.*woodwinds"),
+        (EXTRACT, ["bass", "drums"], "at most 1"),
+        (REPAINT, ["bass"], "at most 0"),
+    ):
+        with pytest.raises(RequestError, match=keyword):
+            instruction(task, tracks)
 
 
 @pytest.mark.parametrize(
     "version, turbo, name",
     [("turbo", True, "turbo"), ("xl-sft", False, "sft"), ("xl-base", False, "base"), ("mine", False, "base")],
 )
-def test_families(version, turbo, name):
-    assert family(replace(BASE, model_version=version, is_turbo=turbo)) == name
+def test_model_families(version, turbo, name):
+    assert model_family(replace(BASE, model_version=version, is_turbo=turbo)) == name
 
 
 @pytest.mark.parametrize("task", [EXTRACT, LEGO, COMPLETE])
-def test_who_can_do_it_instead(task):
-    assert untrained(task, BASE) is None and untrained(task, replace(BASE, model_version="sft")) is None
-    sentence = f"this turbo model was not trained for {task.name}: load a base or sft model"
-    assert sentence in untrained(task, ModelConfig())
-    assert untrained(REPAINT, ModelConfig()) is None
+def test_untrained_warning_names_the_trained_models(task):
+    assert untrained_warning(task, BASE) is None
+    assert untrained_warning(task, replace(BASE, model_version="sft")) is None
+    assert "base or sft" in untrained_warning(task, ModelConfig())
+    assert untrained_warning(REPAINT, ModelConfig()) is None
 
 
 def test_tasks_are_found_by_name():
     assert all(find_task(name) is find_task(task) is task for name, task in TASKS.items())
-    with pytest.raises(RequestError, match="unknown task 'remix'; allowed are text2music, cover"):
+    with pytest.raises(RequestError, match="'remix'.*cover"):
         find_task("remix")

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from acestep_core.errors import RequestError
-from acestep_core.sampling.conditions import check_references, encode_conditions, fit_reference, plain_conditions
+from acestep_core.sampling.conditions import encode_conditions, fit_reference, text_only_conditions
 from acestep_core.text.encoder import TextCondition
 from tests.support import tiny
 from tests.support.tiny import draw
@@ -33,23 +32,6 @@ def test_references_of_any_length():
     assert fit_reference(latents[:, :30], 30) is not None and fit_reference(latents, 32).shape[1] == 32
 
 
-@pytest.mark.parametrize(
-    "latents, message",
-    [
-        (torch.ones(1, 64, 30), r"must be latents \[1, frames, 64\], got \[1, 64, 30\]"),
-        ("x", "got str"),
-        (torch.ones(2, 30, 64), "one recording, got a batch of 2"),
-        (torch.zeros(1, 30, 64), "is empty"),
-        (torch.full((1, 3, 64), torch.nan), "NaN"),
-    ],
-)
-def test_what_is_no_reference(latents, message):
-    with pytest.raises(RequestError, match=message):
-        check_references([latents], 64)
-
-
-def test_the_text_alone():
-    (plain, again) = plain_conditions([TEXT, TEXT])
-    assert plain is again and plain.caption is TEXT.text_only and plain.lyrics is TEXT.lyrics
-    with pytest.raises(RequestError, match="the song must be encoded with the edit's task"):
-        plain_conditions([plain])
+def test_text_only_conditions():
+    first, second = text_only_conditions([TEXT, TEXT])
+    assert first is second and first.caption is TEXT.text_only and first.lyrics is TEXT.lyrics

@@ -7,13 +7,13 @@ from acestep_core.callbacks import Callbacks
 from acestep_core.edit.edit import Edit
 from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT
 from acestep_core.errors import Cancelled, RequestError
+from acestep_core.sampling.code_latents import tokenize_latents
 from acestep_core.sampling.context import (
     context_latents,
     frames_to_run,
     pad_with_silence,
     silent_context,
     text_to_music_context,
-    tokenize_latents,
 )
 from tests.support import tiny
 from tests.support.tiny import draw
@@ -31,7 +31,7 @@ def test_short_songs_run_at_the_minimum_length():
     assert [frames_to_run(frames) for frames in (1, 127, 128, 251)] == [128, 128, 128, 251]
 
 
-def test_context_is_silence_as_source_and_a_mask_of_ones(network):
+def test_context_of_a_song_from_text_is_silence_and_a_mask_of_ones(network):
     silence = torch.randn(1, 130, 64)
     seen = text_to_music_context(silence, 3)
     assert seen.shape == (3, 130, 128)
@@ -39,7 +39,7 @@ def test_context_is_silence_as_source_and_a_mask_of_ones(network):
     assert torch.equal(context_latents(network, None, 2, 70), text_to_music_context(network.silence(70), 2))
 
 
-def test_cover_shows_what_the_codes_of_the_source_stand_for(network):
+def test_context_of_a_cover_is_the_latents_of_its_codes(network):
     seen = context_latents(network, Edit(COVER, SOURCE), 2, FRAMES + 3)
     for i in range(2):
         hint = network.detokenize(network.tokenize(SOURCE[i : i + 1]))
@@ -48,7 +48,7 @@ def test_cover_shows_what_the_codes_of_the_source_stand_for(network):
     assert (seen[..., 64:] == 1).all()
 
 
-def test_codes_of_a_source_cover_as_the_source_does(network):
+def test_codes_of_a_source_give_the_same_context(network):
     codes = tokenize_latents(network, SOURCE)
     assert len(codes) == 2 and len(codes[0]) == 10 and codes[0] != codes[1]
     assert torch.equal(
@@ -57,9 +57,9 @@ def test_codes_of_a_source_cover_as_the_source_does(network):
     )
 
 
-def test_codes_are_heard_piece_by_piece_and_said_so(network, monkeypatch):
+def test_codes_are_tokenized_in_chunks_with_progress(network, monkeypatch):
     whole, seen = tokenize_latents(network, SOURCE), []
-    monkeypatch.setattr("acestep_core.sampling.context.CODES_PER_CHUNK", 4)
+    monkeypatch.setattr("acestep_core.sampling.code_latents.CODES_PER_CHUNK", 4)
     assert tokenize_latents(network, SOURCE, callbacks=Callbacks(progress=seen.append)) == whole
     assert [(one.stage, one.step, one.total) for one in seen] == [("tokenize", i, 6) for i in range(1, 7)]
     with pytest.raises(Cancelled, match="tokenize"):
@@ -75,12 +75,12 @@ def test_a_song_without_codes_has_silence(network):
 @pytest.mark.parametrize(
     "edit", [Edit(COVER, SOURCE, use_codes=False), *(Edit(task, SOURCE) for task in (EXTRACT, LEGO, COMPLETE))]
 )
-def test_other_tasks_show_the_source_itself(network, edit):
+def test_context_of_other_tasks_is_the_source_itself(network, edit):
     seen = context_latents(network, edit, 2, FRAMES)
     assert torch.equal(seen[..., :64], SOURCE) and (seen[..., 64:] == 1).all()
 
 
-def test_repaint_shows_silence_in_its_regions(network):
+def test_context_of_a_repaint_is_silent_in_its_regions(network):
     edit = Edit(REPAINT, SOURCE[:1], regions=[(0.2, 0.4), (1.0, None)])
     seen = context_latents(network, edit, 3, 128)
     made = torch.zeros(128, dtype=torch.bool)
@@ -94,7 +94,7 @@ def test_repaint_shows_silence_in_its_regions(network):
     )  # the silence after a short song is kept
 
 
-def test_lego_shows_all_of_the_source_in_its_region_too(network):
+def test_context_of_lego_is_the_whole_source(network):
     seen = context_latents(network, Edit(LEGO, SOURCE[:1], regions=[(1.0, 1.2)]), 1, FRAMES)
     assert torch.equal(seen[..., :64], SOURCE[:1])
     assert seen[0, :, 127].nonzero().flatten().tolist() == list(range(25, 30))
@@ -108,24 +108,22 @@ def test_masks_of_each_song(network):
     assert torch.equal(seen[1, :40, :64], SOURCE[0, :40]) and torch.equal(seen[0, 10:, :64], SOURCE[0, 10:])
 
 
-def test_the_model_may_be_left_to_decide(network):
+def test_auto_mask(network):
     edit = Edit(REPAINT, SOURCE[:1], regions=[(1.0, 1.2)], auto_mask=True)
     assert (context_latents(network, edit, 1, FRAMES)[..., 64:] == 2).all()
     assert (silent_context(network, edit, 1, FRAMES)[..., 64:] == 2).all()
 
 
-def test_without_its_source_an_edit_is_a_song_from_text(network):
+def test_silent_context_is_that_of_a_song_from_text(network):
     assert torch.equal(silent_context(network, Edit(COVER, SOURCE), 2, 128), context_latents(network, None, 2, 128))
 
 
-def test_what_this_model_cannot_show(network):
-    with pytest.raises(RequestError, match="the edit is for 2 songs, and the batch is 3"):
-        context_latents(network, Edit(COVER, SOURCE), 3, FRAMES)
+def test_unsupported_codes():
     few = tiny.model(replace(tiny.STANDARD, fsq_input_levels=(4, 4)))
-    with pytest.raises(RequestError, match="from 0 to 15, got 16 in place 2"):
+    with pytest.raises(RequestError, match="0 to 15, got 16"):
         context_latents(few, Edit(COVER, codes=[(15, 16)]), 1, FRAMES)
     without = tiny.model()
     without.tokenizer = None
-    with pytest.raises(RequestError, match="this checkpoint has no audio tokenizer"):
+    with pytest.raises(RequestError, match="tokenizer"):
         context_latents(without, Edit(COVER, SOURCE), 2, FRAMES)
     assert context_latents(without, Edit(COVER, SOURCE, use_codes=False), 2, FRAMES).shape == (2, FRAMES, 128)

@@ -4,7 +4,7 @@ import torch
 from acestep_core.callbacks import Callbacks
 from acestep_core.edit.morph import MorphSettings
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
-from acestep_core.sampling.flow_edit import morph
+from acestep_core.sampling.flow_edit import flow_edit
 from acestep_core.sampling.guidance import APG, CFG, Guidance
 from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.noise import draw_step_noise
@@ -38,7 +38,7 @@ HERE, THERE = field(1), field(2)
 
 
 def run(here=HERE, there=THERE, **changes):
-    return morph(here, there, SOURCE, SCHEDULE, **{"seeds": SEEDS, **changes})
+    return flow_edit(here, there, SOURCE, SCHEDULE, **{"seeds": SEEDS, **changes})
 
 
 def as_written(guidance, start, end, draws):
@@ -113,12 +113,12 @@ def test_from_the_end_on_it_is_plain_sampling_of_the_target():
 
 def test_an_item_depends_on_its_own_seed_alone():
     both = run()
-    alone = morph(HERE, THERE, SOURCE[1:], SCHEDULE, seeds=SEEDS[1:])
+    alone = flow_edit(HERE, THERE, SOURCE[1:], SCHEDULE, seeds=SEEDS[1:])
     assert torch.allclose(both[1:], alone, atol=1e-6)
     assert not torch.allclose(both, run(seeds=[5, 6]), atol=1e-3)
 
 
-def test_null_is_asked_for_where_guidance_is_active_only():
+def test_null_is_computed_only_where_guidance_is_active():
     calls = []
 
     def spy(x, t, with_null):
@@ -129,16 +129,16 @@ def test_null_is_asked_for_where_guidance_is_active_only():
     assert calls == [(1.0, False), (0.8, False), (0.6, True), (0.4, True), (0.2, False)]
 
 
-def test_hooks_are_told_and_can_stop_it():
-    told = []
-    run(callbacks=Callbacks(progress=told.append))
-    assert [progress.step for progress in told] == [1, 2, 3, 4, 5] and told[0].stage == "sample"
-    assert told[0].estimate.shape == SHAPE
+def test_progress_and_cancel():
+    reports = []
+    run(callbacks=Callbacks(progress=reports.append))
+    assert [progress.step for progress in reports] == [1, 2, 3, 4, 5] and reports[0].stage == "sample"
+    assert reports[0].estimate.shape == SHAPE
     with pytest.raises(Cancelled):
-        run(callbacks=Callbacks(cancelled=lambda: len(told) >= 5))
+        run(callbacks=Callbacks(cancelled=lambda: len(reports) >= 5))
 
 
-def test_what_is_not_finite_is_an_error():
+def test_non_finite_latents_raise():
     with pytest.raises(NonFiniteError):
         run(there=lambda x, t, _: x / 0)
 

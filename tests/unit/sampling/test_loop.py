@@ -62,7 +62,7 @@ class CountingAPG(APG):
         return super().correct(*args)
 
 
-def test_momentum_advances_once_in_each_guided_step_and_starts_anew_with_every_sampling():
+def test_momentum_advances_once_per_guided_step_and_restarts_with_every_sampling():
     CountingAPG.made.clear()
     guidance = Guidance(7.0, CountingAPG, (0.0, 0.6))
     runs = [
@@ -131,7 +131,7 @@ def test_nan_in_the_first_step_stops_at_once_and_names_the_stage_and_the_cause()
         calls.append(t)
         return x * float("nan")
 
-    with pytest.raises(NonFiniteError, match="sampling.*step 1 of 8.*float16"):
+    with pytest.raises(NonFiniteError, match="step 1 of 8.*float16"):
         denoise(broken, draw_noise([1], 6), make_schedule(8, 3.0))
     assert len(calls) == 1
 
@@ -184,10 +184,10 @@ def test_every_velocity_can_be_adjusted_after_guidance():
 
 
 @pytest.mark.parametrize("solver", [euler, Heun()])
-def test_another_velocity_can_take_over(solver):
+def test_switch_to_another_velocity(solver):
     first, second, noise, schedule = Recorder(), Recorder(), draw_noise([1], 6), make_schedule(4, 1.0)
     made = []
-    result = denoise(first, noise, schedule, solver=solver, later=(3, lambda: made.append(len(first.calls)) or second))
+    result = denoise(first, noise, schedule, solver=solver, switch=(3, lambda: made.append(len(first.calls)) or second))
     calls = 1 if solver is euler else 2
     assert made == [3 * calls] and (len(first.calls), len(second.calls)) == (3 * calls, calls)
     half = denoise(first, noise, schedule[:4], solver=solver)
