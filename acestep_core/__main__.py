@@ -1,4 +1,4 @@
-"""`python -m acestep_core`: the `acestep` command."""
+"""Run the `acestep` command as `python -m acestep_core`."""
 
 import sys
 

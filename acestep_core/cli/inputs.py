@@ -1,4 +1,4 @@
-"""What a command is asked for: the options, over what the file of `--from` says."""
+"""The input of a command: the file of --from, overridden by the other options."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..files import read_text
+from ..song.codes import CODE_RATE, seconds_of
+from ..song.seeds import batch_seeds, random_seed
 from ..song.song_file import METADATA_FIELDS, SavedSong, load_codes, load_songs
 
 if TYPE_CHECKING:
@@ -17,27 +19,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("acestep")
 
-# What belongs to a variant, and to a model: not carried over from a file to another one.
-OF_THE_VARIANT = ("steps", "shift", "guidance_scale", "timesteps")
-OF_THE_MODEL = (*OF_THE_VARIANT, "variant", "vae", "text_encoder")
+Options = Mapping[str, Any]
+
+# Settings of a file that do not apply to another variant, or to another model.
+VARIANT_SETTINGS = ("steps", "shift", "guidance_scale", "timesteps")
+MODEL_SETTINGS = (*VARIANT_SETTINGS, "variant", "vae", "text_encoder")
 
 
-def check_counts(given: Mapping[str, Any], *names: str) -> None:
-    """Raises RequestError for an option that says how many, and none."""
+def check_counts(options: Options, *names: str) -> None:
+    """Raise RequestError if one of these options is below 1."""
     for name in names:
-        if given.get(name, 1) < 1:
-            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, got {given[name]}")
-
-
-def _check_standard_input(given: Mapping[str, Any]) -> None:
-    """It can be read once."""
-    names = [f"--{name}" for name in ("from", "codes", "lyrics") if given.get(name) == "-"]
-    if len(names) > 1:
-        raise RequestError(f"{' and '.join(names)} cannot both be read from standard input")
+        if options.get(name, 1) < 1:
+            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, got {options[name]}")
 
 
 def is_song_file(path: str) -> bool:
-    """Whether a file is to be read as songs in JSON or text, rather than as audio."""
+    """Return True if a file holds songs as JSON or text, False if it may be audio."""
     if path == "-" or path.lower().endswith((".json", ".txt")):
         return True
     try:
@@ -47,27 +44,62 @@ def is_song_file(path: str) -> bool:
         return False
 
 
-def read_recipes(given: Mapping[str, Any]) -> list[Recipe]:
-    """What to make, song by song. Checked as far as it can be without the model, so that a mistake costs no loading."""
-    _check_standard_input(given)
-    told = _told(given["from"]) if "from" in given else [{}]
-    if given.get("codes") is not None:
-        written = load_codes(given["codes"])
-        if len(told) not in (1, len(written)):
-            raise RequestError(f"{given['codes']} has codes for {len(written)} songs, and there are {len(told)}")
-        told = told * len(written) if len(told) == 1 else told
-        # They say how long the song is.
-        told = [{**song, "codes": item.codes, "duration": None} for song, item in zip(told, written, strict=True)]
-    lyrics = {"lyrics": read_text(given["lyrics"], "lyrics file")} if "lyrics" in given else {}
-    options = {name: value for name, value in given.items() if name != "codes" or value is None}
-    recipes = [_recipe({**options, **lyrics}, song) for song in told]
-    if "from" in given and is_song_file(given["from"]):  # what was made without words has none in its tags either
-        _check_words(given["from"], [recipe.song for recipe in recipes if not recipe.codes], empty=not recipes)
+def read_recipes(options: Options) -> list[Recipe]:
+    """Return one recipe per song to generate. Raises RequestError for all that can be checked without the model."""
+    _check_standard_input(options)
+    sources = _settings_of(options["from"]) if "from" in options else [{}]
+    if options.get("codes") is not None:
+        saved = load_codes(options["codes"])
+        if len(sources) not in (1, len(saved)):
+            raise RequestError(f"{options['codes']} has codes for {len(saved)} songs, but --from has {len(sources)}")
+        sources = sources * len(saved) if len(sources) == 1 else sources
+        # The codes set the duration.
+        sources = [
+            {**values, "codes": item.codes, "duration": None} for values, item in zip(sources, saved, strict=True)
+        ]
+    lyrics = {"lyrics": read_text(options["lyrics"], "lyrics file")} if "lyrics" in options else {}
+    overrides = {name: value for name, value in options.items() if name != "codes" or value is None}
+    recipes = [_recipe({**overrides, **lyrics}, values) for values in sources]
+    if "from" in options and is_song_file(options["from"]):  # an audio file may come from a song without text
+        _check_text(options["from"], [recipe.song for recipe in recipes if not recipe.codes], empty=not recipes)
     return recipes
 
 
-def _told(path: str) -> list[dict[str, Any]]:
-    """The settings of a file, song by song."""
+def read_songs(options: Options) -> list[SavedSong]:
+    """Return the songs of --from, or a new song, with the metadata and lyrics of the other options."""
+    _check_standard_input(options)
+    path = options.get("from")
+    saved = [SavedSong()] if path is None else _saved_songs(path)
+    text = {"caption": options["caption"]} if "caption" in options else {}
+    if "lyrics" in options:
+        text["lyrics"] = read_text(options["lyrics"], "lyrics file")
+    metadata = {name: options[name] for name in METADATA_FIELDS if name in options}
+    songs = [
+        replace(item, song=replace(item.song, **text, metadata=replace(item.song.metadata, **metadata)))
+        for item in saved
+    ]
+    if path is not None:
+        _check_text(path, [item.song for item in songs], empty=not songs)
+    return songs
+
+
+def _check_standard_input(options: Options) -> None:
+    """Raise RequestError if two options read standard input."""
+    names = [f"--{name}" for name in ("from", "codes", "lyrics") if options.get(name) == "-"]
+    if len(names) > 1:
+        raise RequestError(f"{' and '.join(names)} cannot both be read from standard input")
+
+
+def _check_text(path: str, songs: Sequence[Song], empty: bool) -> None:
+    """Raise RequestError if a file has no songs, or a song without text."""
+    if empty:
+        raise RequestError(f"{path} has no songs: it is empty")
+    if not all(song.caption.strip() or song.lyrics.strip() for song in songs):
+        raise RequestError(f"{path} has a song without caption and lyrics: give a caption")
+
+
+def _settings_of(path: str) -> list[dict[str, Any]]:
+    """Return the settings of each song of a file."""
     if is_song_file(path):
         return [song.to_dict() for song in load_songs(path)]
     from ..audio import read_settings
@@ -75,84 +107,7 @@ def _told(path: str) -> list[dict[str, Any]]:
     return [read_settings(path)]
 
 
-def _recipe(given: Mapping[str, Any], told: dict[str, Any]) -> Recipe:
-    from ..recipe import Recipe
-    from ..sampling.settings import TURBO
-    from ..song.seeds import batch_seeds, random_seed
-
-    replaced = _replaced_by(given, told)
-    values = {"seed": None, **{name: value for name, value in told.items() if name not in replaced}, **given}
-    if values["seed"] is None:
-        values["seed"] = random_seed()
-    recipe = Recipe.from_dict(values)
-    recipe.settings.resolve(TURBO)
-    batch_seeds(recipe.seed, 1)
-    _check_length(recipe)
-    if recipe.unrecorded:
-        log.warning(
-            "%s was made of more than its tags can tell: %s. This is another song, of its words%s",
-            given.get("from"),
-            ", ".join(recipe.unrecorded),
-            " and codes" if recipe.codes else "",
-        )
-    return recipe
-
-
-def _check_length(recipe: Recipe) -> None:
-    from ..song.codes import CODE_RATE, seconds_of
-
-    asked, written = recipe.song.metadata.duration, seconds_of(recipe.codes)
-    if recipe.codes and asked is not None and asked > written + 0.5 / CODE_RATE:
-        raise RequestError(
-            f"the audio codes are those of {written:g} seconds, and the song shall last {asked:g}: have it planned "
-            "again with `acestep plan --from FILE --duration`, or leave them out with --no-codes"
-        )
-
-
-def _replaced_by(given: Mapping[str, Any], base: Mapping[str, Any]) -> set[str]:
-    """The settings of a file that the options put an end to."""
-    from ..recipe import portable_name
-
-    model, variant = base.get("model"), base.get("variant", base.get("model"))
-    replaced: set[str] = set()
-    if "model" in given and portable_name(given["model"]) != (model and portable_name(model)):
-        replaced |= {*OF_THE_MODEL}
-    elif "variant" in given and given["variant"] != variant:
-        replaced |= {*OF_THE_VARIANT}
-    if "timesteps" in given:
-        replaced |= {"steps", "shift"}
-    elif "steps" in given or "shift" in given:
-        replaced |= {"timesteps"}
-    return replaced
-
-
-def read_songs(given: Mapping[str, Any]) -> list[SavedSong]:
-    """The songs of the file of `--from`, or a new one, with what the options say of them."""
-    _check_standard_input(given)
-    path = given.get("from")
-    kept = [SavedSong()] if path is None else _kept(path)
-    lyrics = read_text(given["lyrics"], "lyrics file") if "lyrics" in given else None
-    songs = []
-    for item in kept:
-        song = item.song
-        facts = replace(song.metadata, **{name: given[name] for name in METADATA_FIELDS if name in given})
-        caption = given.get("caption", song.caption)
-        song = replace(song, caption=caption, lyrics=song.lyrics if lyrics is None else lyrics, metadata=facts)
-        songs.append(replace(item, song=song))
-    if path is not None:
-        _check_words(path, [item.song for item in songs], empty=not songs)
-    return songs
-
-
-def _check_words(path: str, songs: Sequence[Song], empty: bool) -> None:
-    """Raises RequestError where a file says nothing of what to make."""
-    if empty:
-        raise RequestError(f"{path} holds no songs: it is empty")
-    if not all(song.caption.strip() or song.lyrics.strip() for song in songs):
-        raise RequestError(f"{path} holds no words of a song: say how it shall sound")
-
-
-def _kept(path: str) -> list[SavedSong]:
+def _saved_songs(path: str) -> list[SavedSong]:
     if is_song_file(path):
         return list(load_songs(path))
     from ..audio import read_settings
@@ -160,3 +115,53 @@ def _kept(path: str) -> list[SavedSong]:
 
     recipe = Recipe.from_dict({"seed": 0, **read_settings(path)})
     return [SavedSong(recipe.song, recipe.codes)]
+
+
+def _recipe(options: Options, values: dict[str, Any]) -> Recipe:
+    """Return the recipe of a file's values with the options in place of some."""
+    from ..recipe import Recipe
+    from ..sampling.settings import TURBO
+
+    dropped = _dropped_settings(options, values)
+    merged = {"seed": None, **{name: value for name, value in values.items() if name not in dropped}, **options}
+    if merged["seed"] is None:
+        merged["seed"] = random_seed()
+    recipe = Recipe.from_dict(merged)
+    # Find errors before the model is loaded.
+    recipe.settings.resolve(TURBO)
+    batch_seeds(recipe.seed, 1)
+    _check_duration(recipe)
+    if recipe.unrecorded:
+        log.warning(
+            "%s: its tags do not record %s; the new song is made from the text%s only",
+            options.get("from"),
+            ", ".join(recipe.unrecorded),
+            " and codes" if recipe.codes else "",
+        )
+    return recipe
+
+
+def _check_duration(recipe: Recipe) -> None:
+    duration, available = recipe.song.metadata.duration, seconds_of(recipe.codes)
+    if recipe.codes and duration is not None and duration > available + 0.5 / CODE_RATE:
+        raise RequestError(
+            f"the audio codes last {available:g} seconds, the duration is {duration:g}: plan the song again with "
+            "`acestep plan --from FILE --duration`, or drop the codes with --no-codes"
+        )
+
+
+def _dropped_settings(options: Options, values: Mapping[str, Any]) -> set[str]:
+    """Return the settings of a file that the options invalidate."""
+    from ..recipe import portable_name
+
+    model, variant = values.get("model"), values.get("variant", values.get("model"))
+    dropped: set[str] = set()
+    if "model" in options and portable_name(options["model"]) != (model and portable_name(model)):
+        dropped |= {*MODEL_SETTINGS}
+    elif "variant" in options and options["variant"] != variant:
+        dropped |= {*VARIANT_SETTINGS}
+    if "timesteps" in options:
+        dropped |= {"steps", "shift"}
+    elif "steps" in options or "shift" in options:
+        dropped |= {"timesteps"}
+    return dropped

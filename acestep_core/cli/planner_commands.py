@@ -16,8 +16,8 @@ from ..files import check_output_path, write_text
 from ..song.song import Metadata
 from ..song.song_file import METADATA_FIELDS, SavedSong, load_codes, to_json
 from .inputs import check_counts, is_song_file, read_songs
-from .options import listen_parser, plan_parser, write_parser
-from .terminal import Terminal
+from .parsers import listen_parser, plan_parser, write_parser
+from .terminal import Terminal, log_lines
 
 if TYPE_CHECKING:
     from ..callbacks import Callbacks
@@ -206,7 +206,6 @@ def _saved(written: Sequence[WrittenSong], seeds: Sequence[int], codes: Sequence
 def _run(options: Options, terminal: Terminal, work: Work, count: int | None = None) -> None:
     """Load the planner, call `work` with `count` seeds (default: --batch), and write its songs."""
     from ..callbacks import Callbacks
-    from ..cli import log_lines
     from ..planner.load_planner import load_planner
     from ..planner.token_sampling import TokenSampling
     from ..song.seeds import batch_seeds, random_seed
@@ -217,7 +216,7 @@ def _run(options: Options, terminal: Terminal, work: Work, count: int | None = N
     output = check_output_path(options["output"]) if "output" in options else None
     callbacks = Callbacks() if options.get("quiet") else Callbacks(progress=terminal.progress)
     load_options = _given(options, "device", "dtype", "storage", "tokenizer", "models_dir", "offload")
-    with log_lines(terminal, dict(options)):
+    with log_lines(terminal, options):
         planner = load_planner(options.get("planner", "nano"), **load_options, callbacks=callbacks)
         text = to_json(work(planner, seeds, callbacks))
     if output is None:

@@ -1,74 +1,79 @@
-"""What the command shows on the terminal: one progress bar per stage, and lines between them."""
+"""Progress bars and log lines on the terminal."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..callbacks import TokenRate
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from ..callbacks import Progress
 
-WIDTH = 30
-SPEED = len(" 10000 tokens/s")  # its room, so that nothing is left of a longer one
+BYTES = 10_000  # a total from here on counts bytes, not steps
 
 
 class Terminal:
-    """A bar is redrawn in place on a terminal; elsewhere only its finished state is written."""
+    """One tqdm bar per stage. If the stream is not a terminal, each bar is written once, when the stage is done."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
         self._live = stream.isatty()
+        self._bar: tqdm | None = None
         self._stage = ""
-        self._open = False  # a bar stands on the current line
-        self._started = time.monotonic()
+        self._idle_since = time.time()
         self._rate = TokenRate()
 
     def progress(self, report: Progress) -> None:
-        """A progress hook."""
-        if report.stage != self._stage:
+        """Show a progress report. Pass this method as `Callbacks.progress`."""
+        if self._bar is None or report.stage != self._stage:
             self.close()
-            self._stage = report.stage
-        if report.step == 0:
-            self._started = time.monotonic()
-        speed = "" if report.tokens is None else f" {self._rate(report.tokens):.0f} tokens/s"
-        done = report.step >= report.total
-        if self._live or done:
-            self._draw(report, done, speed)
-        if done:
-            self._stage, self._started = "", time.monotonic()
+            self._stage, self._bar = report.stage, self._new_bar(report)
+        bar = self._bar
+        if report.tokens is not None:
+            bar.set_postfix_str(f"{self._rate(report.tokens):.0f} tokens/s", refresh=False)
+        bar.total = report.total
+        bar.update(report.step - bar.n)
+        if report.step >= report.total:
+            if not self._live:
+                self.line(str(bar))
+            self.close()
 
-    def _draw(self, report: Progress, done: bool, speed: str) -> None:
-        part = report.step / max(report.total, 1)
-        bar = "█" * round(part * WIDTH)
-        count = f"{report.step}/{report.total}" if report.total < 10_000 else f"{part:.0%}"  # more are bytes
-        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
-        text = f"{report.stage:<20} {bar:·<{WIDTH}} {count:>9} {minutes}:{seconds:02}{speed:<{SPEED}}"
-        self._write(f"\r{text}" if self._live else text.rstrip())
-        self._write("\n" if done else "")
-        self._open = not done
+    def _new_bar(self, report: Progress) -> tqdm:
+        from tqdm import tqdm
+
+        in_bytes = report.total >= BYTES
+        bar = tqdm(
+            total=report.total,
+            desc=f"{report.stage:<20}",
+            file=self._stream,
+            delay=0 if self._live else math.inf,
+            dynamic_ncols=self._live,
+            unit="B" if in_bytes else "it",
+            unit_scale=in_bytes,
+        )
+        if report.step > 0:  # the first report comes after the first step
+            bar.start_t = self._idle_since
+        return bar
 
     def line(self, text: str) -> None:
-        """A line of its own, below the bar if there is one."""
-        self.close()
-        self._write(text + "\n")
+        """Write a line, above the current bar if there is one."""
+        if self._live and self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Ends the line of an unfinished bar."""
-        if self._open:
-            self._write("\n")
-        self._open = False
-
-    def log_handler(self) -> logging.Handler:
-        """Log records as lines."""
-        return _LogHandler(self)
-
-    def _write(self, text: str) -> None:
-        encoding = self._stream.encoding or "ascii"
-        self._stream.write(text.encode(encoding, "replace").decode(encoding))  # consoles without block characters
-        self._stream.flush()
+        """Close the current bar, even if the stage is unfinished."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar, self._idle_since = None, time.time()
 
 
 class _LogHandler(logging.Handler):
@@ -78,3 +83,17 @@ class _LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._terminal.line(record.getMessage())
+
+
+@contextmanager
+def log_lines(terminal: Terminal, options: Mapping[str, Any]) -> Iterator[None]:
+    """Show the package's log on the terminal, at the level of --quiet or --verbose, and restore logging afterwards."""
+    log, handler = logging.getLogger("acestep"), _LogHandler(terminal)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.ERROR if options.get("quiet") else logging.INFO if options.get("verbose") else logging.WARNING)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

@@ -1,0 +1,123 @@
+"""The command that generates songs: `acestep "caption"`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RequestError
+from .inputs import check_counts, read_recipes
+from .parsers import song_parser
+from .terminal import Terminal, log_lines
+
+if TYPE_CHECKING:
+    from ..callbacks import Callbacks
+    from ..pipeline import Model, Result
+    from ..recipe import Recipe
+
+Options = Mapping[str, Any]
+
+
+def make_songs(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Generate songs and write them to files."""
+    parser = song_parser()
+    options = vars(parser.parse_args(arguments))
+    if "caption" not in options and "from" not in options:
+        parser.error('a caption or --from is required, for example: acestep "warm lo-fi piano"')
+    with log_lines(terminal, options):
+        _make_songs(options, terminal)
+
+
+def _make_songs(options: Options, terminal: Terminal) -> None:
+    from ..audio import check_audio_path
+    from ..callbacks import Callbacks
+    from ..pipeline import generate
+
+    recipes, batch, quiet = read_recipes(options), options.get("batch", 1), options.get("quiet", False)
+    check_counts(options, "batch")
+    paths = [check_audio_path(path) for path in output_paths(options.get("output"), batch * len(recipes))]
+    callbacks = Callbacks() if quiet else Callbacks(progress=terminal.progress)
+    model = _load(recipes[0], options, callbacks)
+    if model.note and not quiet:
+        terminal.line(model.note)
+    failures = []
+    for recipe in recipes:
+        result = generate(
+            model,
+            recipe.song,
+            batch=batch,
+            seed=recipe.seed,
+            settings=recipe.settings,
+            normalize=recipe.normalize,
+            edit=recipe.edit,
+            callbacks=callbacks,
+        )
+        for item in range(batch):
+            try:
+                path = _write(paths.pop(0), result, item, terminal)
+            except RequestError as error:  # the other songs are still to be written
+                failures.append(error)
+                continue
+            seconds = result.waveform.shape[-1] / result.sample_rate
+            print(path if quiet else f"{path}: {seconds:g} s, seed {result.seeds[item]}")
+    if failures:
+        raise failures[0]
+
+
+def _write(path: Path, result: Result, item: int, terminal: Terminal) -> Path:
+    """Write one song and return its path: the next free name if `path` cannot be replaced, as with a file in use."""
+    from ..audio import write_audio
+
+    song = (result.waveform[item], result.sample_rate, result.recipe(item).to_dict())
+    try:
+        write_audio(path, *song)
+        return path
+    except RequestError as error:
+        names = (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in count(2))
+        other = next(name for name in names if not name.exists())
+        write_audio(other, *song)
+        terminal.line(f"{error}; the song is in {other}")
+        return other
+
+
+def _load(recipe: Recipe, options: Options, callbacks: Callbacks) -> Model:
+    from ..pipeline import load_model
+    from ..recipe import DTYPES
+    from ..runtime.devices import Precision, pick_device
+
+    device = pick_device(options.get("device", "auto"))
+    dtypes = {name: recipe.origin[name] for name in DTYPES if name in recipe.origin}
+    precision = Precision.pick(
+        device,
+        dit=dtypes.get("dtype", "auto"),
+        text_encoder=dtypes.get("text_encoder_dtype"),
+        vae=dtypes.get("vae_dtype"),
+    )
+    flags = ("offload", "stream", "graphs", "compile", "models_dir")
+    load_options: dict[str, Any] = {name: options[name] for name in flags if name in options}
+    for name in ("vae", "text_encoder", "variant", "storage"):
+        load_options[name] = recipe.origin.get(name)
+    model = load_model(
+        recipe.origin.get("model", "nano"), device=device, dtype=precision, **load_options, callbacks=callbacks
+    )
+    model.origin = {**model.origin, **dtypes}
+    return model
+
+
+def output_paths(output: str | None, count: int) -> list[Path]:
+    """Return the paths of `count` songs.
+
+    An `output` of several songs is numbered: song-1, song-2, … Without an `output` the paths are the next free
+    numbers in the current folder.
+    """
+    if output is not None:
+        path = Path(output)
+        if count == 1 or not path.name:  # a folder such as "." is refused unchanged
+            return [path]
+        return [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
+    used = [re.fullmatch(r"song-(\d+)", path.stem) for path in Path().glob("song-*.*")]
+    first = 1 + max((int(match[1]) for match in used if match), default=0)
+    return [Path(f"song-{first + i}.flac") for i in range(count)]
