@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..callbacks import Progress
 
 BYTES = 10_000  # a total from here on counts bytes, not steps
+MAX_COLUMNS = 100
 
 
 class Terminal:
@@ -49,12 +51,14 @@ class Terminal:
         from tqdm import tqdm
 
         in_bytes = report.total >= BYTES
+        size = shutil.get_terminal_size()  # tqdm's own query fails on a terminal of unknown size
         bar = tqdm(
             total=report.total,
             desc=f"{report.stage:<20}",
             file=self._stream,
             delay=0 if self._live else math.inf,
-            dynamic_ncols=self._live,
+            ncols=min(size.columns - 1, MAX_COLUMNS) if self._live else None,
+            nrows=size.lines,
             unit="B" if in_bytes else "it",
             unit_scale=in_bytes,
         )
