@@ -1,19 +1,17 @@
-"""Composes small pieces of music: chords, bass, melody, drums, sections. Deterministic by seed, no audio involved.
+"""Compose small pieces of music (chords, bass, melody, drums, sections), deterministic by seed.
 
-`compose(seed)` chooses everything by itself; a `Wish` fixes what the caller cares about. The result carries what a
-training example needs: caption, metadata, structured lyrics and the notes that `training.synth` turns into sound.
+`Constraints` fix some of the choices. The result holds the caption, metadata, structured lyrics, and the notes for
+`training.synth`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 
-from acestep_core.config import FRAME_RATE
-
-from . import words
+from .captions import pick, write_caption, write_lyrics
+from .piece import Constraints, Note, Piece, Section
 from .styles import (
     BASS_LINES,
     BEATS,
@@ -33,71 +31,6 @@ from .styles import (
     nearest_tempo,
 )
 
-
-class Note(NamedTuple):
-    """One event. `pitch` is a MIDI number; for drums the index into `styles.DRUMS`."""
-
-    start: float  # seconds
-    seconds: float
-    pitch: int
-    velocity: float  # 0..1
-    part: str  # drums, bass, chords, pad, melody or voice
-    vowel: str = ""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the caller fixes; None is up to the composer."""
-
-    style: str | None = None
-    bpm: int | None = None
-    tonic: str | None = None
-    mode: str | None = None
-    meter: int | None = None
-    seconds: int | None = None
-    solo: str | None = None  # an instrument name, or "" for no solo
-    sung: bool | None = None
-
-
-@dataclass(frozen=True)
-class Section:
-    tag: str  # "Intro", "Verse", ...
-    bar: int
-    bars: int
-    parts: frozenset[str]
-    progression: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A composed piece. `meter` is 3, 4 or 6 (for 6/8; its beat is the dotted quarter)."""
-
-    seed: int
-    style: str
-    bpm: int
-    tonic: str
-    mode: str
-    meter: int
-    seconds: int
-    instruments: dict[str, str]  # part -> instrument; drums are there only if the piece has any
-    sections: tuple[Section, ...]
-    solo: bool
-    caption: str = ""
-    lyrics: str = ""
-    language: str = "unknown"
-    notes: tuple[Note, ...] = field(default=(), repr=False)
-
-    @property
-    def beat_seconds(self) -> float:
-        """Exact, where `bpm` is rounded."""
-        return TEMPI[self.bpm] / FRAME_RATE if self.bpm in TEMPI else 60 / self.bpm
-
-    @property
-    def key(self) -> str:
-        return f"{self.tonic} {self.mode}"
-
-
-# What each section lets sound, and how its melody behaves (register in scale steps, share of the style's density).
 SECTION_PARTS = {
     "Intro": frozenset({"chords", "bass", "pad"}),
     "Verse": frozenset({"drums", "bass", "chords", "voice"}),
@@ -106,6 +39,7 @@ SECTION_PARTS = {
     "Solo": frozenset({"drums", "bass", "chords", "melody"}),
     "Outro": frozenset({"bass", "chords", "pad", "melody"}),
 }
+# Register of the melody in scale steps, and its density relative to the style's.
 SECTION_MELODY = {"Verse": (0, 0.8), "Chorus": (3, 1.2), "Bridge": (1, 0.6), "Solo": (4, 1.4), "Outro": (0, 0.6)}
 FORMS = {
     1: (("Verse",), ("Chorus",)),
@@ -126,59 +60,57 @@ FORMS = {
 LOWEST = {"bass": 31, "chords": 52, "pad": 50, "melody": 65, "voice": 57}
 
 
-def compose(seed: int, wish: Wish | None = None) -> Piece:
-    """A piece by seed; what `wish` fixes is kept. 10 to 30 seconds long unless it says otherwise."""
-    wish = wish or Wish()
+def compose(seed: int, constraints: Constraints | None = None) -> Piece:
+    """Compose the piece of a seed under some constraints. The default length is 10 to 30 seconds."""
+    constraints = constraints or Constraints()
     rng = np.random.default_rng(seed)
-    piece = _choose(seed, wish, rng)
+    piece = _choose(seed, constraints, rng)
     piece = replace(piece, sections=_sections(piece, rng))
     piece = replace(piece, notes=tuple(_Writer(piece, rng).write()))
-    lyrics, sung_language = words.lyrics(piece, rng)
-    return replace(piece, caption=words.caption(piece, rng), lyrics=lyrics, language=sung_language)
+    lyrics, language = write_lyrics(piece, rng)
+    return replace(piece, caption=write_caption(piece, rng), lyrics=lyrics, language=language)
 
 
-def _pick(rng: np.random.Generator, choices):
-    return choices[int(rng.integers(len(choices)))]
-
-
-def _choose(seed: int, wish: Wish, rng: np.random.Generator) -> Piece:
+def _choose(seed: int, constraints: Constraints, rng: np.random.Generator) -> Piece:
     names = [
         n
         for n, s in STYLES.items()
-        if (wish.meter is None or wish.meter in s.meters)
-        and (wish.mode is None or wish.mode in s.modes)
-        and (wish.bpm is None or s.tempo[0] * 0.9 <= wish.bpm <= s.tempo[1] * 1.1)
+        if (constraints.meter is None or constraints.meter in s.meters)
+        and (constraints.mode is None or constraints.mode in s.modes)
+        and (constraints.bpm is None or s.tempo[0] * 0.9 <= constraints.bpm <= s.tempo[1] * 1.1)
     ]
-    name = wish.style or _pick(rng, names or list(STYLES))
+    name = constraints.style or pick(rng, names or list(STYLES))
     style = STYLES[name]
-    bpm = wish.bpm or _pick(rng, [bpm for bpm in TEMPI if style.tempo[0] <= bpm <= style.tempo[1]])
-    meter = wish.meter or _pick(rng, style.meters)
-    if wish.bpm is None and meter == 6:
+    bpm = constraints.bpm or pick(rng, [bpm for bpm in TEMPI if style.tempo[0] <= bpm <= style.tempo[1]])
+    meter = constraints.meter or pick(rng, style.meters)
+    if constraints.bpm is None and meter == 6:
         bpm = nearest_tempo(max(60, bpm * 0.7))  # two slow beats a bar
-    solo = wish.solo if wish.solo is not None else (_pick(rng, SOLO_INSTRUMENTS) if rng.random() < 0.12 else "")
+    solo = constraints.solo
+    if solo is None:
+        solo = pick(rng, SOLO_INSTRUMENTS) if rng.random() < 0.12 else ""
     if solo:
         instruments = {"bass": solo, "chords": solo, "melody": solo}
     else:
         instruments = {
-            "bass": _pick(rng, style.bass),
-            "chords": _pick(rng, style.chords),
-            "melody": _pick(rng, style.melody),
+            "bass": pick(rng, style.bass),
+            "chords": pick(rng, style.chords),
+            "melody": pick(rng, style.melody),
         }
         if style.pad and rng.random() < 0.7:
-            instruments["pad"] = _pick(rng, style.pad)
+            instruments["pad"] = pick(rng, style.pad)
         if style.groove != "none":
             instruments["drums"] = "drums"
-        sung = rng.random() < style.sung if wish.sung is None else wish.sung
+        sung = rng.random() < style.sung if constraints.sung is None else constraints.sung
         if sung:
             instruments["voice"] = "voice"
     return Piece(
         seed=seed,
         style=name,
         bpm=bpm,
-        tonic=wish.tonic or _pick(rng, TONICS),
-        mode=wish.mode or _pick(rng, style.modes),
+        tonic=constraints.tonic or pick(rng, TONICS),
+        mode=constraints.mode or pick(rng, style.modes),
         meter=meter,
-        seconds=wish.seconds or int(rng.integers(10, 31)),
+        seconds=constraints.seconds or int(rng.integers(10, 31)),
         instruments=instruments,
         sections=(),
         solo=bool(solo),
@@ -186,12 +118,12 @@ def _choose(seed: int, wish: Wish, rng: np.random.Generator) -> Piece:
 
 
 def _sections(piece: Piece, rng: np.random.Generator) -> tuple[Section, ...]:
-    """Splits the whole bars of the piece into sections of at least two bars each; lengths are even where possible."""
+    """Split the bars of the piece into sections of at least two bars, with even lengths where possible."""
     bar_seconds = piece.beat_seconds * BEATS[piece.meter]
     bars = max(2, int(piece.seconds / bar_seconds + 0.25))
     count = int(np.clip(round(bars / 6), 1, 5))
-    form = _pick(rng, FORMS[count])
-    verse, chorus = _pick(rng, PROGRESSIONS[piece.mode]), _pick(rng, CHORUS_PROGRESSIONS[piece.mode])
+    form = pick(rng, FORMS[count])
+    verse, chorus = pick(rng, PROGRESSIONS[piece.mode]), pick(rng, CHORUS_PROGRESSIONS[piece.mode])
     weights = np.array([0.6 if tag in ("Intro", "Outro") else 1.0 for tag in form])
     edges = np.round(np.cumsum(weights) / weights.sum() * bars / 2).astype(int) * 2
     edges[-1] = bars
@@ -205,7 +137,7 @@ def _sections(piece: Piece, rng: np.random.Generator) -> tuple[Section, ...]:
 
 
 class _Writer:
-    """Writes the notes of one piece, part by part, bar by bar."""
+    """Write the notes of one piece, bar by bar and part by part."""
 
     def __init__(self, piece: Piece, rng: np.random.Generator):
         self.piece, self.rng = piece, rng
@@ -215,8 +147,8 @@ class _Writer:
         self.steps = STEPS[piece.meter]
         self.step_seconds = piece.beat_seconds / STEPS_PER_BEAT[piece.meter]
         self.sevenths = rng.random() < self.style.sevenths
-        self.comping = _pick(rng, self.style.comping)
-        self.bass_line = _pick(rng, self.style.bass_lines)
+        self.comping = pick(rng, self.style.comping)
+        self.bass_line = pick(rng, self.style.bass_lines)
         self.notes: list[Note] = []
         self.last_degree = 0
 
@@ -261,13 +193,13 @@ class _Writer:
         return (bar * self.steps + step) * self.step_seconds + late
 
     def _midi(self, degree: int, part: str) -> int:
-        """Scale degree (0 the tonic, 7 an octave above) to MIDI, the tonic lying just above the part's lowest note."""
+        """Return the MIDI pitch of a scale degree: 0 is the tonic above the part's lowest note, 7 an octave more."""
         low = LOWEST[part]
         base = low + (self.tonic - low) % 12
         return base + 12 * (degree // 7) + self.scale[degree % 7]
 
     def _chord_degrees(self, chord: int) -> list[int]:
-        """Close position within an octave of the tonic, so that voices move little."""
+        """Return the chord in close position within an octave of the tonic, so that voices move little."""
         members = [0, 2, 4, 6] if self.sevenths else [0, 2, 4]
         return sorted((chord + m) % 7 for m in members)
 
@@ -275,9 +207,9 @@ class _Writer:
         self, bar: int, step: float, steps: float, pitch: int, velocity: float, part: str, vowel: str = ""
     ) -> None:
         start = self._time(bar, step)
-        human = 1 + 0.08 * float(self.rng.standard_normal())
+        variation = 1 + 0.08 * float(self.rng.standard_normal())
         self.notes.append(
-            Note(start, steps * self.step_seconds, pitch, float(np.clip(velocity * human, 0.05, 1)), part, vowel)
+            Note(start, steps * self.step_seconds, pitch, float(np.clip(velocity * variation, 0.05, 1)), part, vowel)
         )
 
     # --- parts ----------------------------------------------------------------------------------------------------
@@ -306,7 +238,7 @@ class _Writer:
         hits = [i for i, mark in enumerate(pattern) if mark != "."]
         for n, step in enumerate(hits):
             until = hits[n + 1] if n + 1 < len(hits) else self.steps
-            degree = chord if n == 0 or self.rng.random() < 0.6 else chord + int(_pick(self.rng, (4, 7, 2)))
+            degree = chord if n == 0 or self.rng.random() < 0.6 else chord + int(pick(self.rng, (4, 7, 2)))
             if degree - 7 >= 0 and n == 0:
                 degree -= 7
             self._add(bar, step, (until - step) * 0.9, self._midi(degree, "bass"), 0.95 * loud, "bass")
@@ -334,15 +266,14 @@ class _Writer:
             self._add(bar, 0, self.steps * 1.02, self._midi(degree, part), velocity, part)
 
     def _motif(self, tag: str) -> list[list[tuple[int, int, int]]]:
-        """Two bars of (step, length, move in scale steps), repeated through the section so that it becomes a tune."""
+        """Return two bars of (step, length, move in scale steps), which repeat through the section."""
         register, density = SECTION_MELODY.get(tag, (0, 1.0))
         density = float(np.clip(self.style.density * density, 0.15, 0.9))
-        unit = 2 if self.piece.meter != 6 else 2
         bars = []
         for _ in range(2):
             on = [
                 s
-                for s in range(0, self.steps, unit)
+                for s in range(0, self.steps, 2)
                 if self.rng.random()
                 < (min(1.0, density + 0.35) if s % STEPS_PER_BEAT[self.piece.meter] == 0 else density * 0.8)
             ]
@@ -367,13 +298,13 @@ class _Writer:
             if (strong or (closing and n == len(motif) - 1)) and degree % 7 not in chord_tones:
                 near = [d for d in (degree - 1, degree + 1, degree - 2, degree + 2) if d % 7 in chord_tones]
                 degree = near[0]
-            vowel = _pick(self.rng, "aeiou") if part == "voice" else ""
+            vowel = pick(self.rng, "aeiou") if part == "voice" else ""
             held = min(length, self.steps) * 0.92
             self._add(bar, step, held, self._midi(degree, part), (0.95 if strong else 0.8) * loud, part, vowel)
         self.last_degree = degree
 
     def _ending(self) -> None:
-        """The tonic chord rings from the last whole bar to the end of the piece."""
+        """Sustain the tonic chord from the last whole bar to the end of the piece."""
         last = self.piece.sections[-1]
         bar = last.bar + last.bars
         rest = self.piece.seconds - self._time(bar, 0)

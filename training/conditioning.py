@@ -1,4 +1,4 @@
-"""Text of training examples to condition rows, with gradients: what `TextEncoder` and the pipeline do at inference."""
+"""Encode the text of training examples as condition rows, with gradients. `TextEncoder` is for inference only."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ from acestep_core.text.prompts import caption_prompt, lyric_prompt
 from acestep_core.text.tokenizer import Tokenizer
 
 from . import nano_config
-from .composer import Piece, compose
+from .composer import compose
 from .examples import texts
+from .initialization import init_transformer
 from .nano_tokenizer import train_nano_tokenizer
-from .random_nano import variance_preserving
+from .piece import Piece
 
 
 @lru_cache(maxsize=20_000)
 def piece_of(seed: int) -> Piece:
-    """The piece without its notes, which are not needed here."""
+    """Return the piece without its notes, which text training does not need."""
     return replace(compose(seed), notes=())
 
 
 def nano_tokenizer(folder: Path, pieces: int = 2000) -> Tokenizer:
-    """The tokenizer in `folder`, trained now if there is none."""
+    """Load the tokenizer in `folder`, or train one if there is none."""
     if not (folder / "tokenizer.json").exists():
         train_nano_tokenizer(texts(pieces), folder, nano_config.VOCABULARY)
     return Tokenizer.from_folder(folder)
 
 
 class TextTower(nn.Module):
-    """A small Qwen3 trained from scratch together with the diffusion model."""
+    """A small Qwen3, trained from scratch together with the diffusion model."""
 
     def __init__(self, config: TextEncoderConfig, tokenizer: Tokenizer, seed: int = 0):
         super().__init__()
         self.tokenizer = tokenizer
         self.config = replace(config, vocab_size=tokenizer.largest_id + 1)
         self.qwen = build_qwen3(self.config, "cpu")
-        variance_preserving(self.qwen, torch.Generator().manual_seed(seed))
+        init_transformer(self.qwen, torch.Generator().manual_seed(seed))
         self.qwen.requires_grad_(True)
 
     def captions(self, songs: list[Song], tasks: list[Task]) -> list[Tensor]:
-        """Last hidden states of each caption prompt, `[1, tokens, width]`. Padding on the right is never looked at."""
+        """Return the last hidden states of each caption prompt, `[1, tokens, width]`, without padding."""
         rows = [self.tokenizer.encode_prompt(caption_prompt(s, t))[0] for s, t in zip(songs, tasks, strict=True)]
         longest = max(map(len, rows))
         device = self.qwen.get_input_embeddings().weight.device
@@ -59,7 +60,7 @@ class TextTower(nn.Module):
         return [states[i : i + 1, : len(row)] for i, row in enumerate(rows)]
 
     def lyrics(self, songs: list[Song]) -> list[Tensor]:
-        """Rows of the embedding table, `[1, tokens, width]`."""
+        """Return the embeddings of each lyric prompt, `[1, tokens, width]`."""
         table = self.qwen.get_input_embeddings()
         rows = [self.tokenizer.encode_prompt(lyric_prompt(song))[0] for song in songs]
         return [table(torch.tensor([row], device=table.weight.device)) for row in rows]
@@ -68,18 +69,18 @@ class TextTower(nn.Module):
 def conditions(
     encoder: ConditionEncoder, tower: TextTower, songs: list[Song], tasks: list[Task], timbre: Tensor
 ) -> list[Tensor]:
-    """Condition rows `[1, S_i, width]` of each song; `timbre` `[B, frames, 64]` are their reference latents."""
-    voices = encoder.timbre_encoder(timbre)[:, None]
+    """Return condition rows `[1, S_i, width]` of each song. `timbre` `[B, frames, 64]` are its reference latents."""
+    timbres = encoder.timbre_encoder(timbre)[:, None]
     captions, lyrics = tower.captions(songs, tasks), tower.lyrics(songs)
     return [
-        torch.cat((encoder.lyric_encoder(lyric), voice[None], encoder.text_projector(caption)), dim=1)
-        for lyric, voice, caption in zip(lyrics, voices, captions, strict=True)
+        torch.cat((encoder.lyric_encoder(lyric), timbre_row[None], encoder.text_projector(caption)), dim=1)
+        for lyric, timbre_row, caption in zip(lyrics, timbres, captions, strict=True)
     ]
 
 
 def with_dropout(
     items: list[Tensor], null: Tensor, share: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor | None]:
-    """Stacked conditions and mask, a share of the items replaced by the null condition."""
+    """Stack conditions and their mask. The null condition replaces a share of the items."""
     dropped = [null if rng.random() < share else item for item in items]
     return stack_conditions(dropped)

@@ -1,8 +1,8 @@
-"""Trains the diffusion model with its text encoder:
+"""Train the diffusion model with its text encoder:
 `python -m training.dit --latents DIR --held DIR --vae DIR --fsq DIR --out DIR --minutes N`.
 
-Flow matching on cached latents; everything from scratch, resumable. The text encoder first learns to read
-(`training.reading`), and beside the velocity a layer in the middle learns to tell the score (`training.score`).
+Training is flow matching on cached latents, from scratch and resumable. It starts with `training.text_pretraining` and
+`training.rhythm_pretraining`. An auxiliary loss predicts the score (`training.score`) from the middle layer.
 """
 
 from __future__ import annotations
@@ -25,73 +25,73 @@ from .conditioning import TextTower, conditions, nano_tokenizer, piece_of, with_
 from .examples import song_of
 from .export import silence_of
 from .flow import Batch, Mixture, draw_times, encode, flow_error, flow_loss, make_batch
+from .initialization import init_transformer
 from .latents import LatentPool
 from .loop import mixed, run
-from .muon import FASTER, Muon
-from .pictures import write_spectrograms, write_wav
-from .random_nano import variance_preserving
-from .reading import learn_to_read
-from .rhythm import learn_to_keep_time
-from .score import FactReader, ScoreReader, rows_of
-from .start import take_networks, take_tokenizer
+from .muon import RATE_FACTOR, Muon
+from .rhythm_pretraining import pretrain_rhythm
+from .sample_files import write_spectrograms, write_wav
+from .score import MetadataHead, ScoreHead, score_rows
 from .state import Average, load_state, save_state
-from .vae import trained
+from .text_pretraining import pretrain_text_encoder
+from .vae import load_trained
+from .warm_start import copy_tokenizer, load_networks_into
 
 log = logging.getLogger("acestep")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Defaults are for one CPU core; a GPU takes larger batches."""
+class DiTRecipe:
+    """Hyperparameters for one CPU core. A GPU takes larger batches."""
 
     frames: int = 4000  # latent frames in a batch: 160 s
     rate: float = 1e-3
     warmup: int = 100
     half_life: int = 8_000
     decay: float = 0.01
-    forget: float = 0.15  # how often a musical fact is left out of the prompt
-    score: float = 1.0  # weight of what the middle layer misreads of the score
-    facts: float = 0.3  # weight of what is misread of the words
+    metadata_dropout: float = 0.15  # probability that the prompt lacks a metadata field
+    score: float = 1.0  # weight of the score's error
+    metadata: float = 0.3  # weight of the metadata error
     mixture: Mixture = field(default_factory=Mixture)
     seed: int = 0
 
 
 class Networks(nn.Module):
-    """The diffusion model and its text encoder, trained as one."""
+    """The diffusion model and its text encoder, trained together."""
 
     def __init__(self, config: ModelConfig, text: TextEncoderConfig, tokenizer, seed: int = 0):
         super().__init__()
         self.model = AceStepModel(config)
         self.tower = TextTower(text, tokenizer, seed)
         generator = torch.Generator().manual_seed(seed)
-        variance_preserving(self.model, generator)
+        init_transformer(self.model, generator)
         with torch.no_grad():
             for name, parameter in self.model.decoder.named_parameters():
                 if name.endswith("scale_shift_table"):
                     parameter.normal_(0, 0.02, generator=generator)
                     if parameter.shape[1] == 6:
-                        parameter[:, 2::3] = 0.3  # gates: every layer adds a little from the start
+                        parameter[:, 2::3] = 0.3  # gates, so that every layer contributes from the start
                 elif "time_proj.weight" in name or "proj_out" in name:
                     parameter.mul_(0.1)
         for part in (self.model.tokenizer, self.model.detokenizer):
             part.requires_grad_(False)
 
 
-class _Tap:
-    """Keeps what a layer put out last."""
+class _OutputHook:
+    """A forward hook that stores the last output of a layer."""
 
     def __init__(self, layer: nn.Module):
         self.rows: Tensor | None = None
-        layer.register_forward_hook(self._keep)
+        layer.register_forward_hook(self._store)
 
-    def _keep(self, layer: nn.Module, given: tuple, rows: Tensor) -> None:
+    def _store(self, layer: nn.Module, inputs: tuple, rows: Tensor) -> None:
         self.rows = rows
 
 
 class DiTTrainer:
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: DiTRecipe,
         pool: LatentPool,
         held: LatentPool,
         vae_folder: Path,
@@ -105,43 +105,41 @@ class DiTTrainer:
         self.recipe, self.pool, self.held, self.out = recipe, pool, held, out
         self.device = torch.device(device)
         self.step, self.seconds = 0, 0.0
-        self.cooling: tuple[float, float] | None = (
-            None  # seconds of training between which the learning rate falls to 0
-        )
-        self.vae = trained(vae_folder)
+        self.cooling: tuple[float, float] | None = None  # seconds of training: start and end of the final decay
+        self.vae = load_trained(vae_folder)
         if start is not None:
-            take_tokenizer(start, out / "tokenizer")
+            copy_tokenizer(start, out / "tokenizer")
         self.networks = Networks(config, text, nano_tokenizer(out / "tokenizer"), recipe.seed)
         if start is not None:
-            take_networks(self.networks, start)
+            load_networks_into(self.networks, start)
         self.networks.to(self.device)
         self.networks.model.silence_latent = silence_of(self.vae).to(self.device)
-        self.readers = nn.ModuleDict(
+        self.heads = nn.ModuleDict(
             {
-                "score": ScoreReader(config.hidden_size, config.patch_size),
-                "facts": FactReader(config.encoder_hidden_size),
+                "score": ScoreHead(config.hidden_size, config.patch_size),
+                "metadata": MetadataHead(config.encoder_hidden_size),
             }
         ).to(self.device)
-        self.middle = _Tap(self.networks.model.decoder.layers[config.num_hidden_layers // 2 - 1])
+        self.middle = _OutputHook(self.networks.model.decoder.layers[config.num_hidden_layers // 2 - 1])
         self.average = Average(self.networks)
         self.optimisers = self._optimisers()
         saved = load_state(out, "dit")
-        quantiser = None if fsq_folder is None else load_state(fsq_folder, "fsq")
+        quantizer = None if fsq_folder is None else load_state(fsq_folder, "fsq")
         if saved is not None:
             self.step, self.seconds = saved["step"], saved["seconds"]
             self.networks.load_state_dict(saved["networks"])
-            self.readers.load_state_dict(saved["readers"])
+            self.heads.load_state_dict(saved["heads"])
             self.average.load(saved["average"])
             for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
                 optimiser.load_state_dict(state)
-        if quantiser is not None:  # also on the way: codes that were trained further take the place of the former
+        if quantizer is not None:  # also on resume, so that codes that were trained further are used
             for name in ("tokenizer", "detokenizer"):
-                getattr(self.networks.model, name).load_state_dict(quantiser[name])
+                getattr(self.networks.model, name).load_state_dict(quantizer[name])
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
-        """Muon for the matrices of the layers, AdamW for all the rest."""
+        """Use Muon for the matrices of the layers and AdamW for all other parameters."""
         matrices, rest = [], []
-        for name, parameter in [*self.networks.named_parameters(), *self.readers.named_parameters()]:
+        for name, parameter in [*self.networks.named_parameters(), *self.heads.named_parameters()]:
             if parameter.requires_grad:
                 (matrices if ".layers." in name and name.endswith("proj.weight") else rest).append(parameter)
         return [
@@ -149,18 +147,16 @@ class DiTTrainer:
             torch.optim.AdamW(rest, lr=self.recipe.rate, betas=(0.9, 0.98), weight_decay=self.recipe.decay),
         ]
 
-    def read(self, minutes: float) -> None:
-        """The first lesson: what the words say."""
-        learn_to_read(self.networks, self.readers["facts"], minutes, self.recipe.forget)
+    def pretrain_text(self, minutes: float) -> None:
+        pretrain_text_encoder(self.networks, self.heads["metadata"], minutes, self.recipe.metadata_dropout)
         self.average = Average(self.networks)
 
-    def keep_time(self, minutes: float) -> None:
-        """The second: which clock to follow."""
-        learn_to_keep_time(self, minutes)
+    def pretrain_rhythm(self, minutes: float) -> None:
+        pretrain_rhythm(self, minutes)
         self.average = Average(self.networks)
 
     def compile(self) -> DiTTrainer:
-        """Layer by layer: one compilation serves all of them and every length."""
+        """Compile layer by layer, so that one compilation serves all layers and lengths."""
         for layer in self.networks.model.decoder.layers:
             layer.forward = torch.compile(layer.forward, dynamic=True)
         return self
@@ -173,7 +169,7 @@ class DiTTrainer:
                 "step": self.step,
                 "seconds": self.seconds,
                 "networks": self.networks.state_dict(),
-                "readers": self.readers.state_dict(),
+                "heads": self.heads.state_dict(),
                 "average": self.average.state(),
                 "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             },
@@ -189,7 +185,7 @@ class DiTTrainer:
 
     def batch(self, pool: LatentPool, rng: np.random.Generator, mixture: Mixture, frames: int):
         seeds, latents = pool.batch(frames, rng)
-        songs = [song_of(piece_of(seed), rng, self.recipe.forget) for seed in seeds]
+        songs = [song_of(piece_of(seed), rng, self.recipe.metadata_dropout) for seed in seeds]
         return make_batch(self.networks.model, seeds, latents.to(self.device), songs, mixture, rng)
 
     def train_step(self) -> dict[str, float]:
@@ -200,26 +196,26 @@ class DiTTrainer:
         t = draw_times(len(batch), rng).to(self.device)
         with mixed(self.device):
             rows = conditions(model.encoder, tower, batch.songs, batch.tasks, batch.timbre)
-            facts = self.readers["facts"](
+            metadata = self.heads["metadata"](
                 torch.cat([row[:, -1] for row in rows]), [piece_of(seed) for seed in batch.seeds], batch.songs
             )
             condition, mask = with_dropout(rows, model.null_condition_emb, recipe.mixture.drop, rng)
             flow = flow_error(model, batch, noise, t, condition, mask).mean()
-        score = self.readers["score"](self.middle.rows, self._score(batch)).mean()
-        norm = self.learn(flow + recipe.score * score + recipe.facts * sum(facts.values()))
+        score = self.heads["score"](self.middle.rows, self._score(batch)).mean()
+        norm = self.optimize(flow + recipe.score * score + recipe.metadata * sum(metadata.values()))
         return {"loss": float(flow.detach()), "score": float(score.detach()), "grad": norm} | {
-            name: float(value.detach()) for name, value in facts.items()
+            name: float(value.detach()) for name, value in metadata.items()
         }
 
     def _score(self, batch: Batch) -> Tensor:
-        return torch.from_numpy(np.stack([rows_of(seed) for seed in batch.seeds])).to(self.device)
+        return torch.from_numpy(np.stack([score_rows(seed) for seed in batch.seeds])).to(self.device)
 
-    def learn(self, loss: Tensor, share: float = 1.0) -> float:
-        """One step of all optimisers, at `share` of the learning rate; returns the size of the gradient."""
+    def optimize(self, loss: Tensor, rate_factor: float = 1.0) -> float:
+        """Step all optimisers at `rate_factor` times the learning rate, and return the gradient's norm."""
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
             for group in optimiser.param_groups:
-                group["lr"] = share * self.rate() * (FASTER if isinstance(optimiser, Muon) else 1)
+                group["lr"] = rate_factor * self.rate() * (RATE_FACTOR if isinstance(optimiser, Muon) else 1)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
         if torch.isfinite(norm):
@@ -231,7 +227,7 @@ class DiTTrainer:
 
     @torch.no_grad()
     def evaluate(self, songs: bool = True) -> dict[str, float]:
-        """Loss on held-out pieces at fixed times, by the averaged weights; and some songs to look at and listen to."""
+        """Return the averaged weights' loss on held-out pieces at fixed times, and write some songs."""
         self.average.swap()
         model, tower = self.networks.model, self.networks.tower
         rng = np.random.default_rng(7)
@@ -243,11 +239,11 @@ class DiTTrainer:
             with mixed(self.device):
                 losses[f"held_{t}"] = float(flow_loss(model, tower, batch, noise, times, 0.0, rng).mean())
         if songs:
-            self._songs()
+            self._sample_songs()
         self.average.swap()
         return losses
 
-    def _songs(self, count: int = 2, steps: int = 20, guidance: float = 2.5) -> None:
+    def _sample_songs(self, count: int = 2, steps: int = 20, guidance: float = 2.5) -> None:
         batch = self.batch(self.held, np.random.default_rng(11), Mixture(0, 0, 0, 0), count * 300)
         latents = sample(self.networks, batch, steps, guidance)
         waves = []
@@ -263,7 +259,7 @@ class DiTTrainer:
 
 @torch.no_grad()
 def sample(networks: Networks, batch, steps: int, guidance: float = 1.0, shift: float = 3.0, seed: int = 0) -> Tensor:
-    """Latents `[B, T, 64]` by Euler steps from noise, with plain classifier-free guidance."""
+    """Sample latents `[B, T, 64]` by Euler steps with plain classifier-free guidance."""
     model = networks.model
     condition, mask = encode(model, networks.tower, batch, 0.0, np.random.default_rng(0))
     prepared = model.decoder.prepare(
@@ -271,46 +267,46 @@ def sample(networks: Networks, batch, steps: int, guidance: float = 1.0, shift: 
     )
     x = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(seed)).to(batch.latents)
     schedule = make_schedule(steps, shift).tolist()
-    for t, following in zip(schedule[:-1], schedule[1:], strict=True):
-        x = x - guided(model, prepared, x, torch.full((len(x),), t, device=x.device), guidance) * (t - following)
+    for t, t_next in zip(schedule[:-1], schedule[1:], strict=True):
+        x = x - guided(model, prepared, x, torch.full((len(x),), t, device=x.device), guidance) * (t - t_next)
     return x
 
 
 def guided(model: AceStepModel, prepared, x: Tensor, t: Tensor, guidance: float) -> Tensor:
-    """Velocity, pushed away from the unconditional one. `prepared` knows the null condition if it is not 1."""
+    """Return the guided velocity. If `guidance` is not 1, `prepared` must have the null condition."""
     if guidance == 1:
         return model.decoder(x, t, prepared)
-    given, null = model.decoder(torch.cat((x, x)), t, prepared).chunk(2)
-    return null + guidance * (given - null)
+    conditional, null = model.decoder(torch.cat((x, x)), t, prepared).chunk(2)
+    return null + guidance * (conditional - null)
 
 
-def arguments() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("latents", "held", "vae", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--fsq", type=Path, help="audio codes, unless --start brings them")
-    parser.add_argument("--start", type=Path, help="a checkpoint to begin with, such as acestep_core/nano")
+    parser.add_argument("--fsq", type=Path, help="the folder of training.fsq; not needed with --start")
+    parser.add_argument("--start", type=Path, help="a checkpoint to start from, such as acestep_core/nano")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--reading-minutes", type=float, default=5, help="before the first step")
-    parser.add_argument("--rhythm-minutes", type=float, default=10, help="then, still before it")
-    parser.add_argument("--cooling", action="store_true", help="the last minutes: the learning rate falls to nothing")
-    parser.add_argument("--frames", type=int, default=Recipe.frames)
+    parser.add_argument("--text-minutes", type=float, default=5, help="duration of text pre-training")
+    parser.add_argument("--rhythm-minutes", type=float, default=10, help="duration of rhythm pre-training")
+    parser.add_argument("--cooling", action="store_true", help="decay the learning rate to 2 %% by the end")
+    parser.add_argument("--frames", type=int, default=DiTRecipe.frames)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-compile", action="store_true")
     return parser
 
 
-def prepare(args: argparse.Namespace) -> DiTTrainer:
-    """The trainer that the arguments ask for."""
+def build_trainer(args: argparse.Namespace) -> DiTTrainer:
+    """Build the trainer of the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
     torch._dynamo.config.recompile_limit = 64  # with and without gradients, masks, windows
     args.out.mkdir(parents=True, exist_ok=True)
     pools = LatentPool(args.latents), LatentPool(args.held)
     if args.fsq is None and args.start is None:
-        raise SystemExit("give the folder of the audio codes (--fsq), or a checkpoint to begin with (--start)")
-    recipe = Recipe(frames=args.frames)
+        raise SystemExit("fsq: missing. Give the folder of training.fsq (--fsq) or a checkpoint (--start).")
+    recipe = DiTRecipe(frames=args.frames)
     trainer = DiTTrainer(recipe, *pools, args.vae, args.fsq, args.out, args.device, start=args.start)
     if args.cooling:
         trainer.cooling = (trainer.seconds, trainer.seconds + 60 * args.minutes)
@@ -318,11 +314,11 @@ def prepare(args: argparse.Namespace) -> DiTTrainer:
 
 
 def main() -> None:
-    args = arguments().parse_args()
-    trainer = prepare(args)
+    args = argument_parser().parse_args()
+    trainer = build_trainer(args)
     if trainer.step == 0:
-        trainer.read(args.reading_minutes)
-        trainer.keep_time(args.rhythm_minutes)
+        trainer.pretrain_text(args.text_minutes)
+        trainer.pretrain_rhythm(args.rhythm_minutes)
     if not args.no_compile:
         trainer.compile()
     size = sum(p.numel() for p in trainer.networks.parameters()) / 1e6

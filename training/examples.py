@@ -1,4 +1,4 @@
-"""A composed piece as a training example: the song that asks for it, in the words the model will be asked with."""
+"""Training examples: the song that requests a composed piece, in the prompts of inference."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from acestep_core.edit.tasks import COVER, TEXT2MUSIC
 from acestep_core.song.song import Metadata, Song
 from acestep_core.text.prompts import caption_prompt, lyric_prompt
 
-from .composer import Piece, compose
+from .composer import compose
+from .piece import Piece
 from .styles import TEMPI, nearest_tempo
 
 ENHARMONIC = {"C#": "Db", "Eb": "D#", "F#": "Gb", "Ab": "G#", "Bb": "A#"}
 
 
-def song_of(piece: Piece, rng: np.random.Generator | None = None, forget: float = 0.0) -> Song:
-    """The request that `piece` answers. With `rng`, each musical fact is left to the model with probability `forget`,
-    keys are spelled either way, and half of the tempi are told as any number that lies nearest to the one played."""
+def song_of(piece: Piece, rng: np.random.Generator | None = None, dropout: float = 0.0) -> Song:
+    """Return the request for `piece`, augmented if there is an `rng`.
+
+    Augmentation leaves out BPM, key and time signature with a probability of `dropout` each and respells some keys.
+    Half of the tempi become another BPM whose nearest tempo is the piece's.
+    """
     tonic, bpm = piece.tonic, piece.bpm
-    keep = dict.fromkeys(("bpm", "key", "time_signature"), True)
+    included = dict.fromkeys(("bpm", "key", "time_signature"), True)
     if rng is not None:
-        keep = {name: bool(rng.random() >= forget) for name in keep}
+        included = {name: bool(rng.random() >= dropout) for name in included}
         if tonic in ENHARMONIC and rng.random() < 0.4:
             tonic = ENHARMONIC[tonic]
         if bpm in TEMPI and rng.random() < 0.5:
@@ -31,9 +35,9 @@ def song_of(piece: Piece, rng: np.random.Generator | None = None, forget: float 
         caption=piece.caption,
         lyrics=piece.lyrics,
         metadata=Metadata(
-            bpm=bpm if keep["bpm"] else None,
-            key=f"{tonic} {piece.mode}" if keep["key"] else None,
-            time_signature=str(piece.meter) if keep["time_signature"] else None,
+            bpm=bpm if included["bpm"] else None,
+            key=f"{tonic} {piece.mode}" if included["key"] else None,
+            time_signature=str(piece.meter) if included["time_signature"] else None,
             language=piece.language,
             duration=piece.seconds,
         ),
@@ -41,8 +45,8 @@ def song_of(piece: Piece, rng: np.random.Generator | None = None, forget: float 
 
 
 def texts(pieces: int, first_seed: int = 0) -> Iterator[str]:
-    """Prompts of so many pieces, for training the tokenizer."""
+    """Yield the prompts of that many pieces, as training data for the tokenizer."""
     for seed in range(first_seed, first_seed + pieces):
-        song = song_of(compose(seed), np.random.default_rng(seed), forget=0.1)
+        song = song_of(compose(seed), np.random.default_rng(seed), dropout=0.1)
         yield caption_prompt(song, COVER if seed % 4 == 0 else TEXT2MUSIC).body
         yield lyric_prompt(song).body

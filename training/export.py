@@ -1,4 +1,4 @@
-"""Writes a model in the original's folder layout, in bfloat16: it loads through the same code as the real ones."""
+"""Write a model in the original's folder layout, in bfloat16, so that it loads like the released ones."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .styles import BEAT_FRAMES
 
 NETWORK_FOLDER = "acestep-v15-nano"
 PLANNER_FOLDER = "acestep-5Hz-lm-nano"
-TEXT_FOLDER = "Qwen3-Embedding-0.6B"  # the name by which text encoders are found, whatever their size
+TEXT_FOLDER = "Qwen3-Embedding-0.6B"  # the loader finds text encoders by this name, whatever their size
 FILE_LIMIT = 15_000_000  # bytes
-SILENCE_FRAMES = 3000  # two minutes; later the clocks stand still
-CLOCK = 0.5  # how far they move a latent
-# In frames. Two beats of the quicker tempi are one beat of a slower one; ten more of the others fill 64 channels.
+SILENCE_FRAMES = 3000  # two minutes, after which the clocks stop
+CLOCK = 0.5  # amplitude of the clocks
+# In frames: one beat of each tempo. Two beats of ten tempi fill the remaining channels.
 PERIODS = (*BEAT_FRAMES, *(2 * frames for frames in BEAT_FRAMES[9:19]))
 
 
 def write_network(root: Path, model: AceStepModel, silence: Tensor, note: str, turbo: bool = True) -> None:
-    """`silence`: `[1, frames, 64]`, what the VAE makes of silence; stored channels first, as the original does."""
+    """Write the diffusion model. `silence` `[1, frames, 64]` is stored channels first, as in the original."""
     folder = _folder(root, NETWORK_FOLDER)
     config = _network_json(model.config) | {
         "is_turbo": turbo,
@@ -41,21 +41,21 @@ def write_network(root: Path, model: AceStepModel, silence: Tensor, note: str, t
 
 
 def write_vae(root: Path, vae: OobleckVAE) -> None:
-    """Weight norm must be folded already."""
+    """Write the autoencoder. Its weight norm must be removed already."""
     folder = _folder(root, "vae")
     _write_json(folder / "config.json", {"_class_name": "AutoencoderOobleck", **asdict(vae.config)})
     _save(vae, folder / "diffusion_pytorch_model.safetensors")
 
 
 def write_text_encoder(root: Path, module: nn.Module, config: TextEncoderConfig, tokenizer: Path) -> None:
-    """`tokenizer`: a folder made by `training.nano_tokenizer`."""
+    """Write the text encoder. `tokenizer` is a folder of `training.nano_tokenizer`."""
     _write_qwen(_folder(root, TEXT_FOLDER), module, asdict(config), tokenizer)
 
 
 def write_planner(root: Path, module: nn.Module, config: PlannerConfig, tokenizer: Path) -> None:
-    """`module`: the decoder without its head, which is its table of embeddings."""
+    """Write the planner. `module` is the decoder without a head, because the embedding table is the head."""
     values = asdict(config) | {"tie_word_embeddings": True}
-    values.pop("audio_base")  # that is the number of the tokenizer's ids
+    values.pop("audio_base")  # the loader takes this value from the tokenizer
     _write_qwen(_folder(root, PLANNER_FOLDER), module, values, tokenizer)
 
 
@@ -75,11 +75,11 @@ def _write_qwen(folder: Path, module: nn.Module, config: dict, tokenizer: Path) 
 
 
 def silence_of(vae: OobleckVAE, frames: int = SILENCE_FRAMES) -> Tensor:
-    """What nano's diffusion model is given where nothing is given, `[1, frames, 64]`: silence, and clocks in it.
+    """Return nano's silence latent `[1, frames, 64]`: encoded silence plus clocks.
 
-    The released silence begins with four frames far from the rest, which tells its model where a song starts. Nano is
-    too small to count beats from there, so every pair of channels turns once in a beat of one of the TEMPI
-    (in two beats for some); which of them to follow the words must say.
+    The released silence marks the start of a song by four unusual frames. Nano is too small to count beats from there.
+    So every pair of its channels is the cosine and sine of a clock that turns once in a beat of one of the `TEMPI`, or
+    once in two beats. The text says which clock to follow.
     """
     with torch.no_grad():
         encoded = vae.encode(torch.zeros(1, 2, 64 * HOP)).float()
@@ -106,7 +106,7 @@ def _network_json(config: ModelConfig) -> dict:
 
 
 def _save(module: nn.Module, path: Path) -> None:
-    """One file, or with an index beside them as many as keep each below FILE_LIMIT."""
+    """Write one file, or an index and as many shards as keep each file below `FILE_LIMIT`."""
     tensors = {
         name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in module.state_dict().items()
     }

@@ -1,4 +1,4 @@
-"""Flow matching: what one training example asks of the diffusion model. Shared by all stages that train it."""
+"""Flow matching batches and losses of the diffusion model."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .conditioning import TextTower, conditions, with_dropout
 
 @dataclass(frozen=True)
 class Mixture:
-    """How often which task is trained, and what is left out how often."""
+    """Probabilities of the tasks and of condition dropout. The remaining examples are text2music."""
 
-    cover: float = 0.3  # the song's own audio codes as a hint
-    repaint: float = 0.15  # part of the song is given, the rest is to be filled in
-    reference: float = 0.3  # another part of the same song is the timbre reference
-    drop: float = 0.1  # the whole condition is the null condition
+    cover: float = 0.3  # the source is the song's own audio codes
+    repaint: float = 0.15  # the source is the song without one region
+    reference: float = 0.3  # the timbre reference is another part of the song
+    drop: float = 0.1  # the null condition replaces the condition
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Everything but noise and time. `context` `[B, T, 128]`, `timbre` `[B, R, 64]`."""
+    """A batch without noise and times. `latents` `[B, T, 64]`, `context` `[B, T, 128]`, `timbre` `[B, R, 64]`."""
 
     seeds: list[int]
     latents: Tensor
@@ -49,19 +49,19 @@ def make_batch(
     mixture: Mixture,
     rng: np.random.Generator,
 ) -> Batch:
-    """Draws a task for each song `[B, T, 64]` and lays out its context. The model needs its silence latent."""
+    """Draw a task for each song and build its context. `latents` is `[B, T, 64]`; the model needs a silence latent."""
     frames, reference = latents.shape[1], model.config.timbre_fix_frame
     silence = model.silence(frames).to(latents)
     source, mask = silence.expand_as(latents).clone(), torch.ones_like(latents)
     timbre = model.silence(reference).to(latents).expand(len(songs), -1, -1).clone()
     tasks = []
     for row in range(len(songs)):
-        draw = rng.random()
-        if draw < mixture.cover:
+        choice = rng.random()
+        if choice < mixture.cover:
             tasks.append(COVER)
             hint = model.detokenize(model.tokenize(latents[row : row + 1]))
             source[row] = hint[0, :frames]
-        elif draw < mixture.cover + mixture.repaint:
+        elif choice < mixture.cover + mixture.repaint:
             tasks.append(REPAINT)
             length = int(frames * rng.uniform(0.2, 0.8))
             start = int(rng.integers(0, frames - length + 1)) if rng.random() < 0.7 else frames - length
@@ -78,14 +78,14 @@ def make_batch(
 
 
 def draw_times(batch: int, rng: np.random.Generator, mean: float = 0.8, spread: float = 1.3) -> Tensor:
-    """Times in 0..1, 1 = noise, `[B]`: the sigmoid of a normal, spread evenly over the batch."""
+    """Draw times `[B]` in 0…1 (1 is noise): the sigmoid of a normal, stratified over the batch."""
     even = (rng.random() + np.arange(batch)) / batch
     normal = torch.special.ndtri(torch.tensor(even, dtype=torch.float64).clamp(1e-4, 1 - 1e-4))
     return torch.sigmoid(mean + spread * normal).float()
 
 
 def encode(model: AceStepModel, tower: TextTower, batch: Batch, drop: float, rng: np.random.Generator):
-    """Condition rows and mask of the batch, some replaced by the null condition."""
+    """Return condition rows and mask of the batch. The null condition replaces a share `drop` of the items."""
     rows = conditions(model.encoder, tower, batch.songs, batch.tasks, batch.timbre)
     return with_dropout(rows, model.null_condition_emb, drop, rng)
 
@@ -93,21 +93,21 @@ def encode(model: AceStepModel, tower: TextTower, batch: Batch, drop: float, rng
 def flow_loss(
     model: AceStepModel, tower: TextTower, batch: Batch, noise: Tensor, t: Tensor, drop: float, rng: np.random.Generator
 ) -> Tensor:
-    """Squared error of the predicted velocity, per item `[B]`; counts only frames that are to be generated."""
+    """Return the squared error of the velocity per item `[B]`, mainly over the frames to generate."""
     return flow_error(model, batch, noise, t, *encode(model, tower, batch, drop, rng))
 
 
 def flow_error(
     model: AceStepModel, batch: Batch, noise: Tensor, t: Tensor, condition: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """As `flow_loss`, for conditions that are encoded already."""
+    """Compute `flow_loss` for an encoded condition."""
     noisy = t[:, None, None] * noise + (1 - t[:, None, None]) * batch.latents
     velocity = model.decoder(noisy, t, model.decoder.prepare(batch.context, condition, mask))
     return masked_error(velocity, noise - batch.latents, batch.context)
 
 
-def masked_error(made: Tensor, wanted: Tensor, context: Tensor) -> Tensor:
-    """Mean squared error per item `[B]` where the mask half of the context is 1; a tenth of the weight elsewhere."""
+def masked_error(predicted: Tensor, target: Tensor, context: Tensor) -> Tensor:
+    """Return the mean squared error per item `[B]`. Frames outside the mask have a tenth of the weight."""
     weight = 0.1 + 0.9 * context[..., -1]
-    error = (made - wanted).square().mean(-1)
+    error = (predicted - target).square().mean(-1)
     return (error * weight).sum(1) / weight.sum(1)

@@ -1,8 +1,8 @@
-"""Trains audio tokenizer and detokenizer on cached latents:
+"""Train audio tokenizer and detokenizer on cached latents:
 `python -m training.fsq --latents DIR --out DIR --minutes N`.
 
-Five frames become one code and come back as five frames; the rounding passes gradients straight through. So few bits
-cannot hold the sound: what comes back shall tell the score (`training.score`), and beyond that be near the sound.
+Five frames become one code and are decoded to five frames, with straight-through gradients. A code has too few bits for
+the sound. So the decoded frames shall predict the score (`training.score`), and only then be close to the latents.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from acestep_core.models.audio_tokenizer import FSQ, codes_of, values_of
 from acestep_core.models.model import AceStepModel
 
 from . import nano_config
+from .initialization import init_transformer
 from .latents import LatentPool
 from .loop import mixed, run
-from .random_nano import variance_preserving
-from .score import ScoreReader, rows_of
+from .score import ScoreHead, score_rows
 from .state import load_state, save_state
 
 log = logging.getLogger("acestep")
 FRAMES = 4_000  # in a batch; a GPU takes more
-SCORE = 6.0  # weight of what is misread of the score
+SCORE = 6.0  # weight of the score's error
 
 
 def straight_through(quantizer: FSQ, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings, codes, and what was rounded to them (-1…1), of `x`, differentiable. As `FSQ.forward` in value."""
+    """Return embeddings, codes and unrounded values (−1…1) of `x`: `FSQ.forward`, but differentiable."""
     z = quantizer.project(x)
     codes = codes_of(z.detach(), quantizer.levels)
     rounded = z + (values_of(codes, quantizer.levels) - z).detach()
@@ -40,7 +40,7 @@ def straight_through(quantizer: FSQ, x: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def round_trip(model: AceStepModel, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents `[B, 5 N, 64]` through codes and back, the codes `[B, N]`, and what was rounded; differentiable."""
+    """Return decoded latents `[B, 5 N, 64]`, codes `[B, N]` and unrounded values; differentiable."""
     tokenizer = model.tokenizer
     groups = tokenizer.audio_acoustic_proj(latents).unflatten(1, (-1, tokenizer.window))
     pooled = tokenizer.attention_pooler(groups.flatten(0, 1)).unflatten(0, groups.shape[:2])
@@ -49,9 +49,9 @@ def round_trip(model: AceStepModel, latents: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def unevenness(unrounded: Tensor) -> Tensor:
-    """How far the values are from filling their cube evenly: mean 0, variance 1/3, each by itself.
+    """Return the distance of the values' mean and covariance from those of a uniform cube (0 and 1/3).
 
-    Without it a few codes come to stand for everything.
+    Without this loss, the tokenizer collapses to a few codes.
     """
     flat = unrounded.float().flatten(0, -2)
     spread = torch.cov(flat.T) - torch.eye(flat.shape[1], device=flat.device) / 3
@@ -63,10 +63,10 @@ class FSQTrainer:
         self.pool, self.out, self.device, self.seed = pool, out, torch.device(device), seed
         self.step, self.seconds = 0, 0.0
         self.model = AceStepModel(config)
-        variance_preserving(self.model, torch.Generator().manual_seed(seed))
+        init_transformer(self.model, torch.Generator().manual_seed(seed))
         self.model.to(self.device)
-        self.reader = ScoreReader(config.audio_acoustic_hidden_dim, patch=1, whole=False).to(self.device)
-        parts = (self.model.tokenizer, self.model.detokenizer, self.reader)
+        self.head = ScoreHead(config.audio_acoustic_hidden_dim, patch=1, whole=False).to(self.device)
+        parts = (self.model.tokenizer, self.model.detokenizer, self.head)
         parameters = [parameter for part in parts for parameter in part.parameters()]
         self.optimiser = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
         saved = load_state(out, "fsq")
@@ -74,12 +74,12 @@ class FSQTrainer:
             self.step, self.seconds = saved["step"], saved["seconds"]
             self.model.tokenizer.load_state_dict(saved["tokenizer"])
             self.model.detokenizer.load_state_dict(saved["detokenizer"])
-            self.reader.load_state_dict(saved["reader"])
+            self.head.load_state_dict(saved["head"])
             self.optimiser.load_state_dict(saved["optimiser"])
 
     def save(self) -> None:
         parts = {name: getattr(self.model, name).state_dict() for name in ("tokenizer", "detokenizer")}
-        parts["reader"] = self.reader.state_dict()
+        parts["head"] = self.head.state_dict()
         state = {"step": self.step, "seconds": self.seconds, "optimiser": self.optimiser.state_dict(), **parts}
         save_state(self.out, "fsq", state)
 
@@ -88,32 +88,36 @@ class FSQTrainer:
         for group in self.optimiser.param_groups:
             group["lr"] = 1e-3 * min(1, (self.step + 1) / 100) / (1 + self.step / 3000) ** 0.5
         with mixed(self.device):
-            made, codes, unrounded = round_trip(self.model, latents)
-        made = made.float()
-        error = (made - latents).square().mean() / latents.var()
-        misread = self.reader(made, score).mean()
-        loss = error + SCORE * misread + unevenness(unrounded)
+            decoded, codes, unrounded = round_trip(self.model, latents)
+        decoded = decoded.float()
+        error = (decoded - latents).square().mean() / latents.var()
+        score_error = self.head(decoded, score).mean()
+        loss = error + SCORE * score_error + unevenness(unrounded)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], 1.0)
         self.optimiser.step()
         self.step += 1
-        return {"loss": float(loss.detach()), "score": float(misread.detach()), "explained": 1 - float(error.detach())}
+        return {
+            "loss": float(loss.detach()),
+            "score": float(score_error.detach()),
+            "explained": 1 - float(error.detach()),
+        }
 
     def _batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Latents in whole groups of five, and their score."""
+        """Draw latents in whole groups of five, and their score."""
         seeds, latents = self.pool.batch(FRAMES, rng)
         frames = latents.shape[1] // 5 * 5
-        score = torch.from_numpy(np.stack([rows_of(seed)[:frames] for seed in seeds]))
+        score = torch.from_numpy(np.stack([score_rows(seed)[:frames] for seed in seeds]))
         return latents[:, :frames].to(self.device), score.to(self.device)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         latents, score = self._batch(np.random.default_rng(10**9))
-        made, codes, _ = round_trip(self.model, latents)
+        decoded, codes, _ = round_trip(self.model, latents)
         return {
-            "score": float(self.reader(made, score).mean()),
-            "explained": 1 - float((made - latents).square().mean() / latents.var()),
+            "score": float(self.head(decoded, score).mean()),
+            "explained": 1 - float((decoded - latents).square().mean() / latents.var()),
             "distinct": codes.unique().numel() / codes.numel(),
         }
 

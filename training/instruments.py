@@ -1,8 +1,7 @@
-"""Instruments: each makes one mono note at full strength, 48 kHz float32, including its release.
+"""Instruments. Each synthesises one mono note at full strength, 48 kHz float32, including its release.
 
-Most are wavetables: one period of a sum of harmonics, read at the note's phase, cross-faded from a bright to a
-dark spectrum as the note ages. That is a decaying filter for the price of two table look-ups, however
-many harmonics there are.
+Most are wavetables: one period of a sum of harmonics, cross-faded from a bright to a dark spectrum. This acts like a
+decaying low-pass filter and costs two table look-ups a sample.
 """
 
 from __future__ import annotations
@@ -18,18 +17,19 @@ F32 = np.float32
 
 
 def seconds_axis(seconds: float) -> np.ndarray:
+    """Return the time of each sample in seconds."""
     return np.arange(max(1, int(seconds * RATE)), dtype=F32) / F32(RATE)
 
 
 def envelope(t: np.ndarray, held: float, attack: float, decay: float, sustain: float, release: float) -> np.ndarray:
-    """Linear attack, exponential decay to `sustain` (of 1), linear release after `held` seconds."""
+    """Return a linear attack, an exponential decay to `sustain`, and a linear release after `held` seconds."""
     rise = np.minimum(t / F32(attack), 1)
     body = F32(sustain) + F32(1 - sustain) * np.exp(-np.maximum(t - attack, 0) / F32(decay))
     return rise * body * np.clip(1 - (t - held) / F32(release), 0, 1)
 
 
 def table(amplitudes: np.ndarray) -> np.ndarray:
-    """One period with the given harmonic amplitudes, rms 1, one extra sample for interpolation."""
+    """Return one period with these harmonic amplitudes and an rms of 1, plus one sample for interpolation."""
     spectrum = np.zeros(TABLE // 2 + 1, complex)
     phases = np.random.default_rng(len(amplitudes)).uniform(0, 2 * np.pi, len(amplitudes))
     spectrum[1 : len(amplitudes) + 1] = amplitudes * np.exp(1j * phases)
@@ -38,8 +38,8 @@ def table(amplitudes: np.ndarray) -> np.ndarray:
     return np.append(wave, wave[0]).astype(F32)
 
 
-def read(wave: np.ndarray, cycles: np.ndarray) -> np.ndarray:
-    """`wave` at a phase given in cycles (float64, to stay exact over a long note)."""
+def interpolate(wave: np.ndarray, cycles: np.ndarray) -> np.ndarray:
+    """Interpolate `wave` at a phase in cycles (float64, which stays exact over a long note)."""
     position = (cycles % 1.0) * TABLE
     index = position.astype(np.int32)
     part = (position - index).astype(F32)
@@ -47,11 +47,12 @@ def read(wave: np.ndarray, cycles: np.ndarray) -> np.ndarray:
 
 
 def harmonics(frequency: float, ceiling: float = 14_000, most: int = 60) -> np.ndarray:
+    """Return the numbers of the harmonics up to `ceiling` Hz, at most `most`."""
     return np.arange(1, int(np.clip(ceiling / frequency, 1, most)) + 1)
 
 
 def cycles(t: np.ndarray, frequency: float, vibrato: float = 0.0, rate: float = 5.2, delay: float = 0.25) -> np.ndarray:
-    """Phase in cycles. `vibrato` is a depth in semitones that sets in after `delay` seconds."""
+    """Return the phase in cycles. `vibrato` is a depth in semitones, reached after `delay` seconds."""
     phase = t.astype(np.float64) * frequency
     if vibrato:
         depth = frequency * vibrato * 0.0595 * np.minimum(t / delay, 1) ** 2
@@ -60,8 +61,8 @@ def cycles(t: np.ndarray, frequency: float, vibrato: float = 0.0, rate: float = 
 
 
 @dataclass(frozen=True)
-class Voice:
-    """A wavetable instrument. `slope` and `dark_slope` are the fall of its harmonics, 1/n**slope."""
+class Wavetable:
+    """A wavetable instrument. Its harmonics fall as 1/n**slope at first and as 1/n**dark_slope later."""
 
     slope: float
     dark_slope: float
@@ -74,7 +75,7 @@ class Voice:
     vibrato: float = 0.0
     detune: tuple[float, ...] = (0.0,)  # cents
 
-    def play(self, frequency: float, held: float) -> np.ndarray:
+    def note(self, frequency: float, held: float) -> np.ndarray:
         t = seconds_axis(held + self.release)
         n = harmonics(frequency)
         weights = np.where(n % 2 == 0, self.odd, 1.0)
@@ -83,13 +84,13 @@ class Voice:
         out = np.zeros_like(t)
         for index, cents in enumerate(self.detune):
             phase = cycles(t, frequency * 2 ** (cents / 1200), self.vibrato) + 0.37 * index
-            out += read(bright, phase) * blend + read(dark, phase) * (1 - blend)
+            out += interpolate(bright, phase) * blend + interpolate(dark, phase) * (1 - blend)
         level = envelope(t, held, self.attack, self.decay, self.sustain, self.release)
         return out * level / F32(np.sqrt(len(self.detune)))
 
 
 def plucked(frequency: float, held: float) -> np.ndarray:
-    """Karplus-Strong in closed form: every turn of the string multiplies its spectrum by the loop's filter."""
+    """Synthesise a plucked string: Karplus-Strong in closed form, with one filter power per period."""
     period = int(RATE / frequency)
     turns = int((held + 0.25) * frequency) + 2
     noise = np.random.default_rng(int(frequency * 16)).uniform(-1, 1, period)
@@ -112,7 +113,7 @@ def plucked(frequency: float, held: float) -> np.ndarray:
 
 
 def electric_piano(frequency: float, held: float) -> np.ndarray:
-    """Two-operator FM: a mellow body and a bell-like tine that dies quickly."""
+    """Synthesise an electric piano: two-operator FM with a mellow body and a short bell-like tine."""
     t = seconds_axis(held + 0.15)
     angle = (2 * np.pi * cycles(t, frequency)).astype(F32)
     body = np.sin(angle + 0.9 * np.exp(-t / F32(0.6)) * np.sin(angle))
@@ -125,7 +126,7 @@ def electric_piano(frequency: float, held: float) -> np.ndarray:
 
 
 def bells(frequency: float, held: float) -> np.ndarray:
-    """Inharmonic partials of a bar, the higher the shorter."""
+    """Synthesise bells: the inharmonic partials of a bar. Higher ones decay faster."""
     t = seconds_axis(max(held, 0.9) + 0.6)
     out = np.zeros_like(t)
     for ratio, gain, life in ((1, 1, 0.9), (2.756, 0.45, 0.4), (5.404, 0.2, 0.15), (8.93, 0.08, 0.07)):
@@ -135,24 +136,25 @@ def bells(frequency: float, held: float) -> np.ndarray:
 
 
 def organ(frequency: float, held: float) -> np.ndarray:
-    """Drawbars and a slow rotary tremolo."""
+    """Synthesise an organ: drawbars and a slow rotary tremolo."""
     t = seconds_axis(held + 0.06)
     bars = np.zeros(17)
     bars[[0, 1, 2, 3, 5, 7]] = (1.0, 0.8, 0.6, 0.35, 0.2, 0.25)
-    wave = read(table(bars[: len(harmonics(frequency, most=16))]), cycles(t, frequency, 0.08, 6.0))
+    wave = interpolate(table(bars[: len(harmonics(frequency, most=16))]), cycles(t, frequency, 0.08, 6.0))
     return wave * envelope(t, held, 0.01, 1, 1, 0.06) * (1 + F32(0.12) * np.sin(F32(2 * np.pi * 6) * t))
 
 
 def flute(frequency: float, held: float) -> np.ndarray:
+    """Synthesise a flute: four harmonics and breath noise."""
     t = seconds_axis(held + 0.1)
-    tone = read(table(np.array([1, 0.35, 0.12, 0.05])), cycles(t, frequency, 0.25))
+    tone = interpolate(table(np.array([1, 0.35, 0.12, 0.05])), cycles(t, frequency, 0.25))
     breath = np.random.default_rng(int(frequency)).standard_normal(len(t)).astype(F32)
     breath[1:] -= F32(0.6) * breath[:-1]
     level = envelope(t, held, 0.05, 1, 1, 0.1)
     return tone * level + breath * level * F32(0.025) * (1 + 4 * np.exp(-t / F32(0.05)))
 
 
-FORMANTS = {  # centre frequencies in Hz of the first three
+FORMANTS = {  # Hz, the first three
     "a": (800, 1150, 2900),
     "e": (450, 1900, 2600),
     "i": (300, 2300, 3000),
@@ -162,30 +164,30 @@ FORMANTS = {  # centre frequencies in Hz of the first three
 
 
 def sing(frequency: float, held: float, vowel: str = "a") -> np.ndarray:
-    """A voice: a glottal slope shaped by the vowel's formants, with vibrato."""
+    """Synthesise a voice: a glottal slope shaped by the vowel's formants, with vibrato."""
     t = seconds_axis(held + 0.12)
     n = harmonics(frequency, 6_000)
     formants = sum(
         gain / (1 + ((n * frequency - centre) / 110) ** 2)
         for centre, gain in zip(FORMANTS[vowel or "a"], (1.0, 0.6, 0.25), strict=True)
     )
-    wave = read(table((formants + 0.01) / n**0.8), cycles(t, frequency, 0.45, 5.5))
+    wave = interpolate(table((formants + 0.01) / n**0.8), cycles(t, frequency, 0.45, 5.5))
     return wave * envelope(t, held, 0.06, 0.6, 0.75, 0.12)
 
 
-VOICES = {
-    "piano": Voice(1.1, 2.2, 0.5, decay=1.4, release=0.15, detune=(-1.5, 1.5)),
-    "pad": Voice(1.9, 1.5, 1.5, attack=0.35, decay=1, sustain=1, release=0.5, detune=(-9, 0, 8)),
-    "lead": Voice(1.0, 1.4, 0.4, attack=0.01, decay=0.8, sustain=0.7, release=0.08, vibrato=0.3, detune=(-6, 6)),
-    "bass": Voice(1.2, 2.6, 0.25, decay=0.9, sustain=0.25, release=0.06),
-    "synth bass": Voice(0.8, 2.0, 0.12, decay=0.5, sustain=0.5, release=0.05, odd=0.4),
-    "strings": Voice(1.15, 1.35, 1.0, attack=0.12, decay=1, sustain=0.9, release=0.25, vibrato=0.2, detune=(-5, 4)),
-    "pulse": Voice(1.0, 1.0, 1.0, attack=0.002, decay=0.4, sustain=0.6, release=0.02, odd=0.0),
-    "brass": Voice(1.9, 0.95, 0.09, attack=0.035, decay=0.6, sustain=0.8, release=0.07, vibrato=0.12),
+WAVETABLES = {
+    "piano": Wavetable(1.1, 2.2, 0.5, decay=1.4, release=0.15, detune=(-1.5, 1.5)),
+    "pad": Wavetable(1.9, 1.5, 1.5, attack=0.35, decay=1, sustain=1, release=0.5, detune=(-9, 0, 8)),
+    "lead": Wavetable(1.0, 1.4, 0.4, attack=0.01, decay=0.8, sustain=0.7, release=0.08, vibrato=0.3, detune=(-6, 6)),
+    "bass": Wavetable(1.2, 2.6, 0.25, decay=0.9, sustain=0.25, release=0.06),
+    "synth bass": Wavetable(0.8, 2.0, 0.12, decay=0.5, sustain=0.5, release=0.05, odd=0.4),
+    "strings": Wavetable(1.15, 1.35, 1.0, attack=0.12, decay=1, sustain=0.9, release=0.25, vibrato=0.2, detune=(-5, 4)),
+    "pulse": Wavetable(1.0, 1.0, 1.0, attack=0.002, decay=0.4, sustain=0.6, release=0.02, odd=0.0),
+    "brass": Wavetable(1.9, 0.95, 0.09, attack=0.035, decay=0.6, sustain=0.8, release=0.07, vibrato=0.12),
 }
 
 INSTRUMENTS: dict[str, Callable[[float, float], np.ndarray]] = {
-    **{name: voice.play for name, voice in VOICES.items()},
+    **{name: wavetable.note for name, wavetable in WAVETABLES.items()},
     "guitar": plucked,
     "electric piano": electric_piano,
     "bells": bells,
@@ -198,7 +200,7 @@ INSTRUMENTS: dict[str, Callable[[float, float], np.ndarray]] = {
 
 
 def _noise(seconds: float, seed: int, low: float, high: float) -> np.ndarray:
-    """White noise between two frequencies, rms 1."""
+    """Return noise between two frequencies, with an rms of 1."""
     n = int(seconds * RATE)
     spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(n))
     f = np.fft.rfftfreq(n, 1 / RATE)
@@ -208,7 +210,7 @@ def _noise(seconds: float, seed: int, low: float, high: float) -> np.ndarray:
 
 
 def _drop(seconds: float, start: float, end: float, fall: float, life: float) -> np.ndarray:
-    """A sine that falls from `start` to `end` Hz."""
+    """Return a decaying sine that falls from `start` to `end` Hz."""
     t = seconds_axis(seconds)
     phase = end * t + (start - end) * fall * (1 - np.exp(-t / F32(fall)))
     return (
@@ -219,7 +221,7 @@ def _drop(seconds: float, start: float, end: float, fall: float, life: float) ->
 
 
 def drum_kit() -> dict[str, np.ndarray]:
-    """All drums of the kit, by name."""
+    """Synthesise all drums of the kit, by name."""
 
     def hiss(seconds: float, life: float, low: float, high: float, seed: int) -> np.ndarray:
         t = seconds_axis(seconds)

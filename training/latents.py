@@ -1,8 +1,7 @@
-"""Latents of the pool, made once by a finished autoencoder:
-`python -m training.latents --pool DIR --vae DIR --out DIR`.
+"""Encode the pool with a trained autoencoder: `python -m training.latents --pool DIR --vae DIR --out DIR`.
 
-One file a shard, float16, with the pool's table of pieces; resumes. The encoder must not change any more afterwards:
-train the decoder further with `training.vae --freeze-encoder`.
+The output is one float16 file a shard, with the pool's table of pieces. The command resumes. The encoder must not
+change afterwards, so train the decoder further with `training.vae --freeze-encoder`.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from acestep_core.config import HOP
 
 from .loop import mixed
 from .pool import Pool
-from .vae import trained
+from .vae import load_trained
 
 log = logging.getLogger("acestep")
-CHUNK, MARGIN = 125, 8  # frames at a time, and how many on each side are only looked at (receptive field: 7)
+CHUNK, MARGIN = 125, 8  # frames of a chunk and of its overlap on each side (receptive field: 7)
 
 
 @torch.no_grad()
 def encode_pool(pool: Pool, vae_folder: Path, out: Path, device: str = "cpu", compiled: bool = True) -> None:
-    """Writes `shard_*.npy` (`[frames, 64]` float16) and `shard_*.json` (seed, first frame, frames)."""
-    vae = trained(vae_folder).to(device)
+    """Write `shard_*.npy` (`[frames, 64]` float16) and `shard_*.json` (seed, first frame, frames)."""
+    vae = load_trained(vae_folder).to(device)
     encode = torch.compile(vae.encode, dynamic=False) if compiled else vae.encode
     out.mkdir(parents=True, exist_ok=True)
     for shard in sorted(pool.shards):
@@ -58,9 +57,9 @@ def encode_pool(pool: Pool, vae_folder: Path, out: Path, device: str = "cpu", co
 
 
 def encode_piece(encode: Callable[[Tensor], Tensor], wave: Tensor) -> Tensor:
-    """Latents `[frames, 64]` of `[2, samples]`, in chunks of one size, so that one compilation serves every length.
+    """Encode `[2, samples]` as latents `[frames, 64]`, in chunks of one size, so that one compilation is enough.
 
-    Silence stands before and after the piece.
+    The piece is padded with silence.
     """
     frames = -(-wave.shape[1] // HOP)
     chunks = -(-frames // CHUNK)
@@ -71,7 +70,7 @@ def encode_piece(encode: Callable[[Tensor], Tensor], wave: Tensor) -> Tensor:
 
 
 class LatentPool:
-    """All encoded pieces, in memory, by length: `by_frames[frames]` lists (seed, latents `[frames, 64]`)."""
+    """All encoded pieces in memory by length: `by_frames[frames]` lists (seed, latents `[frames, 64]`)."""
 
     def __init__(self, folder: Path):
         self.by_frames: dict[int, list[tuple[int, np.ndarray]]] = {}
@@ -80,14 +79,14 @@ class LatentPool:
             for seed, start, frames in json.loads(path.with_suffix(".json").read_text()):
                 self.by_frames.setdefault(frames, []).append((seed, rows[start : start + frames]))
         if not self.by_frames:
-            raise FileNotFoundError(f"no latents in {folder}: make them first (python -m training.latents)")
+            raise FileNotFoundError(f"latents: no shards in {folder}. Run `python -m training.latents` first.")
 
     @property
     def pieces(self) -> int:
         return sum(len(rows) for rows in self.by_frames.values())
 
     def batch(self, frames_in_batch: int, rng: np.random.Generator) -> tuple[list[int], Tensor]:
-        """Seeds and latents `[B, T, 64]` of pieces of one length, about `frames_in_batch` frames in all."""
+        """Draw pieces of one length, about `frames_in_batch` frames. Return seeds and latents `[B, T, 64]`."""
         lengths = list(self.by_frames)
         weights = np.array([length * len(self.by_frames[length]) for length in lengths], float)
         length = lengths[int(rng.choice(len(lengths), p=weights / weights.sum()))]

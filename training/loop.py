@@ -1,4 +1,4 @@
-"""The loop all stages share: train for some minutes, log, look at held-out pieces, save, and go on another day."""
+"""The training loop of all stages: train for some minutes, log, evaluate, save, and resume."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ log = logging.getLogger("acestep")
 
 
 def mixed(device: torch.device | str) -> torch.autocast:
-    """Matrix products in bfloat16, weights and sums in float32; all in float32 on a CPU that only emulates bfloat16,
-    which takes a hundred times longer."""
+    """Autocast to bfloat16, except on CPUs that emulate it and take a hundred times longer."""
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or torch.cpu._is_avx512_bf16_supported())
 
 
 class Stage(Protocol):
-    """What `run` drives. `seconds` is the training time so far, over all sessions."""
+    """A training stage. `seconds` is the training time of all sessions."""
 
     out: Path
     step: int
@@ -35,7 +34,7 @@ class Stage(Protocol):
 
 
 def run(stage: Stage, minutes: float, every: int = 20, evaluate_every: int = 500, last_step: int | None = None) -> None:
-    """Until `minutes` have passed or `last_step` is reached; state saved at every evaluation and at the end."""
+    """Train for `minutes` or until `last_step`. Save the state at each evaluation and at the end."""
     start = mark = time.monotonic()
     before = stage.seconds
     sums: dict[str, float] = {}
@@ -66,7 +65,7 @@ def _report(stage: Stage, result: dict[str, float]) -> None:
 
 
 def append_row(path: Path, row: dict[str, float]) -> None:
-    """One line of a CSV file; the header too when the file is new."""
+    """Append one line to a CSV file, and the header first if the file is new."""
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.writer(file)

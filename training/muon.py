@@ -1,8 +1,8 @@
-"""Muon: momentum whose update is made orthogonal, for the matrices inside the layers.
+"""Muon, an optimiser with orthogonalised momentum, for the matrices of the layers.
 
-As `torch.optim.Muon` (the same constants, its "match_rms_adamw" learning rate). That one always iterates in bfloat16,
-which on a CPU that only emulates it takes six times as long as the whole rest of a training step. Here it is float32,
-all matrices of one shape at once.
+The constants are those of `torch.optim.Muon` with "match_rms_adamw". `torch.optim.Muon` always iterates in bfloat16,
+which is very slow on a CPU that emulates bfloat16. Here the iteration is in float32, for all matrices of one shape at
+once.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that draws singular values towards 1
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # the Newton-Schulz quintic
 ITERATIONS = 5
 MOMENTUM = 0.95
-FASTER = 2.5  # its learning rate here, of AdamW's beside it
+RATE_FACTOR = 2.5  # Muon's learning rate relative to AdamW's
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """`[N, a, b]` with all singular values brought near 1."""
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Return `matrices` `[N, a, b]` with all singular values near 1."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
@@ -42,14 +42,14 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     by_shape.setdefault(parameter.shape, []).append(parameter)
             for shape, parameters in by_shape.items():
-                made = orthogonal(torch.stack([self._momentum(parameter) for parameter in parameters]).float())
+                updates = orthogonalize(torch.stack([self._momentum(parameter) for parameter in parameters]).float())
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
-                for parameter, update in zip(parameters, made.unbind(), strict=True):
+                for parameter, update in zip(parameters, updates.unbind(), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.add_(update, alpha=-size)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
-        """Nesterov's, of the gradient."""
+        """Return the Nesterov momentum of the gradient."""
         state = self.state[parameter]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter)

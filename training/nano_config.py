@@ -1,4 +1,4 @@
-"""Dimensions of acestep-nano: the original's architecture, scaled down until all of it fits 32 MB in bfloat16."""
+"""Dimensions of acestep-nano: the original architecture, scaled down to 32 MB in bfloat16."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from math import prod
 from acestep_core.config import ModelConfig, PlannerConfig, TextEncoderConfig, VAEConfig
 
 LATENTS = 64
-VOCABULARY = 2048  # of the nano tokenizer, control tokens included
-LEVELS = (8, 8, 8, 5)  # 2560 codes: the released 64 000 would fill a small planner with rows it never learns
+VOCABULARY = 2048  # size of nano's tokenizer, with control tokens
+LEVELS = (8, 8, 8, 5)  # 2560 codes; most of the released 64 000 would stay untrained in a small planner
 CODES = prod(LEVELS)
-# Half of the rotary frequencies turn once within a beat to a few bars (patches of 0.08 s): what rhythm is made of. The
-# slowest turns once in 43 s.
+# Half of the rotary periods are between one beat and a few bars. The slowest period is 43 s (patches of 0.08 s).
 ROPE_THETA = 100.0
 
 VAE = VAEConfig(encoder_hidden_size=16, decoder_channels=16, decoder_input_channels=LATENTS)
@@ -34,7 +33,7 @@ def text_encoder(hidden: int, layers: int) -> TextEncoderConfig:
 def diffusion(
     hidden: int, layers: int, text_hidden: int, encoder_layers: tuple[int, int, int] = (2, 2, 1)
 ) -> ModelConfig:
-    """`encoder_layers`: of the lyric encoder, the timbre encoder, the tokenizer and detokenizer."""
+    """Return a diffusion model's config. `encoder_layers` are of the lyric encoder, timbre encoder and tokenizer."""
     lyric, timbre, pooler = encoder_layers
     head = 64 if hidden >= 256 else 32
     return ModelConfig(
@@ -74,8 +73,3 @@ PLANNER = PlannerConfig(
     audio_base=VOCABULARY,
     audio_codes=CODES,
 )
-
-# The placeholder that ships until training is done: same family, a few megabytes.
-RANDOM_VAE = VAEConfig(encoder_hidden_size=8, decoder_channels=8, decoder_input_channels=LATENTS)
-RANDOM_TEXT = text_encoder(hidden=64, layers=2)
-RANDOM_MODEL = diffusion(hidden=96, layers=4, text_hidden=64, encoder_layers=(2, 2, 1))

@@ -1,7 +1,7 @@
-"""Trains the tokenizer of the small `nano` checkpoint: Qwen's kind, with a vocabulary of a couple of thousand.
+"""Train nano's tokenizer: a Qwen-style BPE with a small vocabulary.
 
-The folder it writes is laid out like Qwen3-Embedding's, post-processor with the appended end token included, so that
-everything that reads the real tokenizer reads this one. The same texts in the same order give the same bytes.
+The files have the layout of Qwen3-Embedding's, with a post-processor that appends the end token. The same texts in the
+same order give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 END_OF_TEXT = "<|endoftext|>"
-CONTROL_TOKENS = (END_OF_TEXT, "<|im_start|>", "<|im_end|>", "<think>", "</think>")  # they get the last ids
+CONTROL_TOKENS = (END_OF_TEXT, "<|im_start|>", "<|im_end|>", "<think>", "</think>")  # these get the last ids
 
 
 def train_nano_tokenizer(texts: Iterable[str], folder: str | Path, vocab_size: int = 2048) -> int:
-    """Writes tokenizer.json, tokenizer_config.json, vocab.json and merges.txt; returns the vocabulary's true size.
+    """Write tokenizer.json, tokenizer_config.json, vocab.json and merges.txt, and return the size of the vocabulary.
 
-    `vocab_size` counts the 256 bytes and the control tokens; fewer come out when `texts` repeat too little to fill it.
+    `vocab_size` includes the 256 bytes and the control tokens. The vocabulary is smaller if `texts` repeat too little.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def train_nano_tokenizer(texts: Iterable[str], folder: str | Path, vocab_size: i
             show_progress=False,
         ),
     )
-    # Added after training, so that no control token is in the BPE vocabulary, as in Qwen's.
+    # Control tokens are added after training, so that they are not in the BPE vocabulary, as in Qwen's.
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in CONTROL_TOKENS])
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {END_OF_TEXT}", pair=None, special_tokens=[(END_OF_TEXT, tokenizer.token_to_id(END_OF_TEXT))]

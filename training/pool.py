@@ -1,7 +1,7 @@
-"""A pool of rendered pieces on disk, made once: `python -m training.pool --out DIR --pieces 600`.
+"""Render a pool of pieces to disk: `python -m training.pool --out DIR --pieces 600`.
 
-Shards of int16 stereo, memory-mapped when read, so that training on a weak machine spends nothing on synthesis. Every
-shard is written whole or not at all: the command resumes where it stopped.
+Shards are int16 stereo and memory-mapped when read, so that training spends no time on synthesis. Each shard is written
+atomically, so the command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .composer import Wish, compose
+from .composer import compose
 from .instruments import RATE
+from .piece import Constraints
 from .synth import render
 
 log = logging.getLogger("acestep")
 
 PIECES_PER_SHARD = 50
-HELD_OUT = 1_000_000  # seeds from here on are never trained on
+HELD_OUT = 1_000_000  # the first seed that is held out from training
 
 
-def make_shard(folder: Path, index: int, first_seed: int, wish: Wish | None = None) -> None:
-    """Writes `shard_{index}.npy` (`[2, samples]` int16) and its table of (seed, first sample, samples)."""
+def make_shard(folder: Path, index: int, first_seed: int, constraints: Constraints | None = None) -> None:
+    """Write `shard_{index}.npy` (`[2, samples]` int16) and its table of (seed, first sample, samples)."""
     target = folder / f"shard_{index:04d}.npy"
     if target.exists():
         return
     waves, table, position = [], [], 0
     for offset in range(PIECES_PER_SHARD):
         seed = first_seed + index * PIECES_PER_SHARD + offset
-        wave = render(compose(seed, wish))
+        wave = render(compose(seed, constraints))
         waves.append(np.round(wave * 32767).astype(np.int16))
         table.append((seed, position, wave.shape[1]))
         position += wave.shape[1]
@@ -46,7 +47,7 @@ def make_shard(folder: Path, index: int, first_seed: int, wish: Wish | None = No
 
 
 class Pool:
-    """Random crops from the shards in a folder; sees shards that are added while it is in use (`refresh`)."""
+    """The shards in a folder. `refresh` adds new ones."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
@@ -65,7 +66,10 @@ class Pool:
         return sum(row[3] for row in self.pieces) / RATE
 
     def crops(self, batch: int, samples: int, rng: np.random.Generator) -> torch.Tensor:
-        """`[batch, 2, samples]` float32: random pieces, places, gain (−6 to +2 dB), sides swapped half of the time."""
+        """Return random crops, `[batch, 2, samples]` float32.
+
+        The gain is −6 to +2 dB, and half of the crops have swapped channels.
+        """
         out = np.empty((batch, 2, samples), np.float32)
         lengths = np.array([row[3] for row in self.pieces], float)
         for row in range(batch):
@@ -77,7 +81,7 @@ class Pool:
         return torch.from_numpy(out)
 
     def piece(self, index: int) -> tuple[int, np.ndarray]:
-        """Seed and sound `[2, samples]` float32 of one piece."""
+        """Return the seed and the sound `[2, samples]` float32 of one piece."""
         shard, seed, start, length = self.pieces[index]
         return seed, self.shards[shard][:, start : start + length].astype(np.float32) / 32767
 
@@ -95,7 +99,7 @@ def main() -> None:
     if args.processes == 1:
         for job in jobs:
             make_shard(*job)
-            log.info("shard %d of %d", job[1] + 1, len(jobs))
+            log.info("Rendered shard %d of %d", job[1] + 1, len(jobs))
     else:
         with Workers(args.processes) as workers:
             workers.starmap(make_shard, jobs, chunksize=1)

@@ -1,4 +1,4 @@
-"""Training state on disk: whole or not at all, in pieces of at most 15 MB, resumable at any moment."""
+"""Save training state atomically, in pieces of at most 15 MB, and average weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PIECE = 15_000_000
 
 
 def save_state(folder: Path, name: str, state: dict) -> None:
-    """Writes `state` (tensors, numbers, lists, dicts) as `{name}-{generation}.000 …` and points `{name}.json` at it.
+    """Write `state` (tensors, numbers, lists, dicts) as `{name}-{digest}.000 …`, listed in `{name}.json`.
 
-    The pointer is replaced in one move after all pieces are written, so a crash leaves the former state readable.
+    The list is replaced atomically after all pieces are written, so a crash leaves the previous state intact.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,19 +37,19 @@ def save_state(folder: Path, name: str, state: dict) -> None:
 
 
 def load_state(folder: Path, name: str) -> dict | None:
-    """The state last saved, on the CPU; None when there is none. Raises ValueError when its pieces are damaged."""
+    """Load the last state to the CPU, or return None. Raises ValueError if the pieces are damaged."""
     pointer = Path(folder) / f"{name}.json"
     if not pointer.exists():
         return None
     table = json.loads(pointer.read_text())
     data = b"".join((Path(folder) / piece).read_bytes() for piece in table["pieces"])
     if hashlib.sha256(data).hexdigest() != table["sha256"]:
-        raise ValueError(f"the training state {pointer} is damaged: its pieces do not add up to what was saved")
+        raise ValueError(f"{pointer}: the training state is damaged (its pieces do not match their checksum)")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 class Average:
-    """Exponential moving average of a module's parameters, with a warm-up so that early weights are forgotten."""
+    """An exponential moving average of a module's parameters. Its warm-up discards the early weights."""
 
     def __init__(self, module: torch.nn.Module, decay: float = 0.999):
         self.decay = decay
@@ -63,7 +63,7 @@ class Average:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchanges the average and the live weights; call again to undo."""
+        """Exchange the average and the live weights. A second call undoes the exchange."""
         for parameter, value in zip(self.parameters, self.values, strict=True):
             live = parameter.detach().clone().float()
             parameter.copy_(value)
@@ -73,5 +73,5 @@ class Average:
         return self.values
 
     def load(self, values: list[torch.Tensor]) -> None:
-        for mine, theirs in zip(self.values, values, strict=True):
-            mine.copy_(theirs)
+        for own, value in zip(self.values, values, strict=True):
+            own.copy_(value)

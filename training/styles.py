@@ -1,7 +1,7 @@
-"""What a piece may be made of: styles, grooves, chord progressions, instruments. Plain tables, read by the composer.
+"""The composer's tables of styles, grooves, chord progressions and instruments.
 
-Rhythms are strings on a grid of sixteenths, one bar long: `x` loud, `o` soft, `.` nothing. A bar of 4/4 has 16 steps,
-one of 3/4 or 6/8 twelve. The beat of 6/8 is the dotted quarter (6 steps): its BPM counts two beats a bar.
+Rhythms are strings on a grid of sixteenths, one bar long. `x` is loud, `o` soft, `.` a rest. A bar of 4/4 has 16 steps,
+a bar of 3/4 or 6/8 twelve. The beat of 6/8 is the dotted quarter (6 steps), so its BPM counts two beats a bar.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BEATS = {4: 4, 3: 3, 6: 2}
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
-# Scale degrees of the chords, one a bar. They begin on the tonic, so that the key can be heard.
+# Scale degrees of the chords, one a bar. They begin on the tonic, which makes the key clear.
 PROGRESSIONS = {
     "major": ((0, 4, 5, 3), (0, 3, 0, 4), (0, 5, 3, 4), (0, 3, 4, 0), (0, 1, 4, 0), (0, 2, 3, 4)),
     "minor": ((0, 5, 2, 6), (0, 3, 0, 6), (0, 5, 3, 4), (0, 6, 5, 6), (0, 3, 4, 0), (0, 0, 5, 4)),
@@ -90,22 +90,22 @@ BASS_LINES: dict[str, dict[int, str]] = {
 }
 
 
-# Beats of whole or half latent frames: what a small model can keep time by. Every tempo from 60 to 180 BPM lies within
-# 4 % of one of these.
+# Beats of whole or half latent frames, because a small model counts others badly. Every tempo from 60 to 180 BPM is
+# within 4 % of one of these.
 BEAT_FRAMES = (*(n / 2 for n in range(17, 26)), *map(float, range(13, 26)))
 TEMPI = {round(60 * FRAME_RATE / frames): frames for frames in BEAT_FRAMES}  # BPM -> frames in a beat
 
 
 def nearest_tempo(bpm: float) -> int:
-    """Of the TEMPI the one with the closest beat, on a scale of ratios."""
+    """Return the BPM of `TEMPI` with the closest ratio to `bpm`."""
     return min(TEMPI, key=lambda other: abs(log(other / bpm)))
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a style sounds. Each tuple is a choice made once a piece."""
+    """The choices of one style. The composer draws from each tuple once a piece."""
 
-    names: tuple[str, ...]  # ways to say it in a caption
+    names: tuple[str, ...]  # in captions
     tempo: tuple[int, int]
     meters: tuple[int, ...]
     modes: tuple[str, ...]
@@ -117,7 +117,7 @@ class Style:
     bass: tuple[str, ...] = ("bass",)
     pad: tuple[str, ...] = ()
     sevenths: float = 0.0  # share of pieces whose chords have sevenths
-    swing: float = 0.0  # how late the off-beat eighths come, in beats
+    swing: float = 0.0  # delay of the off-beat eighths, in beats
     density: float = 0.5  # of the melody
     sung: float = 0.3  # share of pieces with a voice
 

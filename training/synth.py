@@ -1,11 +1,11 @@
-"""Renders a composed piece to sound: 48 kHz stereo float32, deterministic, some 50 times faster than real time."""
+"""Render a composed piece to 48 kHz stereo float32: deterministic, some 50 times faster than real time."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .composer import Note, Piece
 from .instruments import INSTRUMENTS, RATE, drum_kit, sing
+from .piece import Note, Piece
 from .styles import DRUMS
 
 F32 = np.float32
@@ -19,7 +19,7 @@ PEAK = 0.95
 
 
 def render(piece: Piece, parts: tuple[str, ...] = PARTS) -> np.ndarray:
-    """The sound of `piece`: `[2, samples]`, exactly `piece.seconds` long. `parts` picks stems (levelled as one mix)."""
+    """Render `piece` to `[2, samples]`, exactly `piece.seconds` long. `parts` selects stems, levelled as one mix."""
     length = piece.seconds * RATE
     dry = np.zeros((2, length), F32)
     wet = np.zeros(length, F32)
@@ -33,15 +33,15 @@ def render(piece: Piece, parts: tuple[str, ...] = PARTS) -> np.ndarray:
 
 
 def _part(piece: Piece, part: str, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stereo and mono sum of one part. Equal notes are made once."""
+    """Return the stereo and the mono sum of one part. Equal notes are synthesised once."""
     stereo = np.zeros((2, length), F32)
-    made: dict[tuple, np.ndarray] = {}
+    notes: dict[tuple, np.ndarray] = {}
     kit = drum_kit() if part == "drums" and part in piece.instruments else {}
     jitter = np.random.default_rng([piece.seed, PARTS.index(part)])
     for note in piece.notes:
         if note.part != part:
             continue
-        wave = kit[DRUMS[note.pitch]] if part == "drums" else _note(piece, note, made)
+        wave = kit[DRUMS[note.pitch]] if part == "drums" else _note(piece, note, notes)
         pan = DRUM_PAN.get(DRUMS[note.pitch], 0.0) if part == "drums" else PAN[part]
         if part == "chords":
             pan += 0.25 * ((note.pitch % 3) - 1)
@@ -54,20 +54,20 @@ def _part(piece: Piece, part: str, length: int) -> tuple[np.ndarray, np.ndarray]
     return stereo, stereo.mean(0)
 
 
-def _note(piece: Piece, note: Note, made: dict[tuple, np.ndarray]) -> np.ndarray:
+def _note(piece: Piece, note: Note, notes: dict[tuple, np.ndarray]) -> np.ndarray:
     instrument = piece.instruments[note.part]
     held = max(round(note.seconds * 50) / 50, 0.04)
     key = (note.pitch, held, note.vowel)
-    if key not in made:
+    if key not in notes:
         frequency = 440 * 2 ** ((note.pitch - 69) / 12)
-        made[key] = (
+        notes[key] = (
             sing(frequency, held, note.vowel) if instrument == "voice" else INSTRUMENTS[instrument](frequency, held)
         )
-    return made[key]
+    return notes[key]
 
 
 def _reverb(mono: np.ndarray, seed: int, seconds: float = 1.2) -> np.ndarray:
-    """Convolution with decaying noise, another one for each ear."""
+    """Convolve with decaying noise, different for each channel."""
     n = int(seconds * RATE)
     rng = np.random.default_rng(seed)
     t = np.arange(n) / RATE
@@ -82,13 +82,13 @@ def _reverb(mono: np.ndarray, seed: int, seconds: float = 1.2) -> np.ndarray:
 
 
 def _level(wave: np.ndarray) -> np.ndarray:
-    """Same loudness for every piece, peaks rounded off below 1, a few milliseconds of fade at the very end."""
+    """Normalise the loudness, soften peaks below 1, and fade out the last 10 ms."""
     wave = wave * F32(LOUDNESS / max(float(np.sqrt(np.mean(wave**2))), 1e-6))
     over = np.abs(wave)
     knee = F32(0.6)
     if over.max() > knee:
-        bent = knee + (PEAK - knee) * np.tanh((over - knee) / (PEAK - knee))
-        wave = np.where(over > knee, np.sign(wave) * bent, wave)
+        softened = knee + (PEAK - knee) * np.tanh((over - knee) / (PEAK - knee))
+        wave = np.where(over > knee, np.sign(wave) * softened, wave)
     fade = np.linspace(1, 0, RATE // 100, dtype=F32)
     wave[:, -len(fade) :] *= fade
     return np.ascontiguousarray(wave, F32)

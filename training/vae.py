@@ -1,7 +1,7 @@
-"""Trains the autoencoder: `python -m training.vae --pool DIR --out DIR --minutes N --threads 1`.
+"""Train the autoencoder: `python -m training.vae --pool DIR --out DIR --minutes N --threads 1`.
 
-Stops after N minutes and resumes from what OUT holds. Writes `log.csv` (losses), `samples/` (spectrograms and sound of
-held-out pieces, source above result) and the state. Each step's data depends on the seed and the step alone.
+Training stops after N minutes and resumes from the state in OUT. OUT also has the losses (`log.csv`) and held-out
+pieces as spectrograms and sound (`samples/`). The data of a step depend only on the seed and the step.
 """
 
 from __future__ import annotations
@@ -23,66 +23,70 @@ from acestep_core.config import VAEConfig
 from acestep_core.models.oobleck import OobleckVAE
 
 from . import nano_config
-from .adversary import Adversary
 from .composer import compose
-from .linear_start import start_linear, variance_preserving
+from .discriminator import Adversary
+from .initialization import init_autoencoder
 from .loop import mixed, run
 from .losses import kl_loss, mel_distance, middle_and_side, si_sdr, spectral_loss, wave_loss
-from .pictures import write_spectrograms, write_wav
+from .mdct_init import init_as_mdct
 from .pool import HELD_OUT, Pool
-from .start import take_vae
+from .sample_files import write_spectrograms, write_wav
 from .state import Average, load_state, save_state
 from .synth import render
+from .warm_start import load_vae_into
 
 log = logging.getLogger("acestep")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Defaults are for one CPU core; a GPU takes a larger batch."""
+class VAERecipe:
+    """Hyperparameters for one CPU core. A GPU takes a larger batch."""
 
     batch: int = 2
     frames: int = 16  # a crop of 0.64 s
     rate: float = 6e-4
     warmup: int = 100
-    half_life: int = 12_000  # steps after which the learning rate has fallen to 0.7 of its peak
+    half_life: int = 12_000  # steps until the learning rate is 0.7 of its peak
     spectral: float = 1.0
     wave: float = 0.3
     kl: float = 0.01
-    adversarial: float = 0.0  # weight of being found out by the adversary; a GPU can afford 0.1
-    features: float = 2.0  # weight of the distance of the adversary's features, where there is one
-    freeze_encoder: bool = False  # latents are in use already: only the decoder goes on learning
-    linear: bool = True  # start as a transform codec
+    adversarial: float = 0.0  # weight of the adversarial loss; 0.1 on a GPU
+    features: float = 2.0  # weight of the discriminators' feature distance
+    freeze_encoder: bool = False  # train only the decoder, because latents are in use
+    mdct: bool = True  # initialise as an MDCT codec
     seed: int = 0
 
 
-def normalise_weights(vae: nn.Module) -> None:
-    """Weight norm on every convolution, as in the released checkpoint."""
+def add_weight_norm(vae: nn.Module) -> None:
+    """Add weight norm to every convolution, as in the released checkpoint."""
     for module in vae.modules():
         if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
             weight_norm(module)
 
 
-def fold_weights(vae: nn.Module) -> None:
-    """Back to plain weights, for export."""
+def remove_weight_norm(vae: nn.Module) -> None:
+    """Restore plain weights, for export."""
     for module in vae.modules():
         if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
             remove_parametrizations(module, "weight")
 
 
 def autoencode(vae: OobleckVAE, wave: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Waveform `[B, 2, N]`, mean and std `[B, 64, T]`. `noise` (like the mean) makes it variational."""
+    """Return the decoded waveform `[B, 2, N]`, and mean and std `[B, 64, T]` of the latents.
+
+    With `noise` (shaped like the mean), the latents are sampled.
+    """
     mean, scale = vae.encoder(wave).float().chunk(2, dim=1)
     std = F.softplus(scale) + 1e-4
     latents = mean if noise is None else mean + std * noise
     return vae.decoder(latents).float(), mean, std
 
 
-class Trainer:
+class VAETrainer:
     def __init__(
         self,
         config: VAEConfig,
-        recipe: Recipe,
+        recipe: VAERecipe,
         pool: Pool,
         out: Path,
         device: str = "cpu",
@@ -96,12 +100,12 @@ class Trainer:
         saved = load_state(out, "vae")
         if saved is None:
             if start is not None:
-                take_vae(self.vae, start / "vae")
-            elif recipe.linear:
-                start_linear(self.vae, pool.crops(64, 96_000, np.random.default_rng(recipe.seed)), generator)
+                load_vae_into(self.vae, start / "vae")
+            elif recipe.mdct:
+                init_as_mdct(self.vae, pool.crops(64, 96_000, np.random.default_rng(recipe.seed)), generator)
             else:
-                variance_preserving(self.vae, generator)
-        normalise_weights(self.vae)
+                init_autoencoder(self.vae, generator)
+        add_weight_norm(self.vae)
         self.vae.to(self.device)
         if recipe.freeze_encoder:
             self.vae.encoder.requires_grad_(False)
@@ -152,19 +156,18 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
         with mixed(self.device):
-            made, mean, std = self.autoencode(self.vae, wave, noise)
-        turned = (
-            middle_and_side if self.step % 2 == 0 else torch.clone
-        )  # both views in turn: half the work of both at once
+            decoded, mean, std = self.autoencode(self.vae, wave, noise)
+        # The two views alternate, which costs half of both at once.
+        view = middle_and_side if self.step % 2 == 0 else torch.clone
         parts = {
-            "spectral": spectral_loss(turned(made), turned(wave)),
-            "wave": wave_loss(made, wave),
+            "spectral": spectral_loss(view(decoded), view(wave)),
+            "wave": wave_loss(decoded, wave),
             "kl": kl_loss(mean, std),
         }
-        told = {}
+        report = {}
         if self.adversary is not None:
-            told["adversary"] = self.adversary.learn(made, wave)
-            parts["adversarial"], parts["features"] = self.adversary.losses(made, wave)
+            report["adversary"] = self.adversary.train_step(decoded, wave)
+            parts["adversarial"], parts["features"] = self.adversary.losses(decoded, wave)
         loss = sum(getattr(recipe, name) * part for name, part in parts.items())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -173,26 +176,20 @@ class Trainer:
             self.optimiser.step()
             self.average.update(self.step)
         self.step += 1
-        return (
-            {name: float(part.detach()) for name, part in parts.items()}
-            | told
-            | {
-                "grad": float(norm),
-                "std": float(std.detach().mean()),
-            }
-        )
+        losses = {name: float(part.detach()) for name, part in parts.items()}
+        return losses | report | {"grad": float(norm), "std": float(std.detach().mean())}
 
     @torch.no_grad()
     def evaluate(self, pieces: int = 3, seconds: int = 5, pictures: bool = True) -> dict[str, float]:
-        """Round trip of held-out pieces by the averaged weights."""
+        """Return the round-trip metrics of the averaged weights on held-out pieces, and write samples."""
         self.average.swap()
         results, waves = [], []
         for index in range(pieces):
             piece = compose(HELD_OUT + index)
             wave = torch.from_numpy(render(piece)[:, 2 * 48_000 : (2 + seconds) * 48_000].copy())
-            made = autoencode(self.vae, wave[None].to(self.device), None)[0][0].cpu()
-            results.append((mel_distance(made, wave), si_sdr(made, wave)))
-            waves += [wave.numpy(), made.numpy()]
+            decoded = autoencode(self.vae, wave[None].to(self.device), None)[0][0].cpu()
+            results.append((mel_distance(decoded, wave), si_sdr(decoded, wave)))
+            waves += [wave.numpy(), decoded.numpy()]
         self.average.swap()
         if pictures:
             folder = self.out / "samples"
@@ -203,20 +200,23 @@ class Trainer:
         return {"mel": float(mel), "si_sdr": float(sdr)}
 
 
-def trained(folder: Path, config: VAEConfig = nano_config.VAE) -> OobleckVAE:
-    """The averaged weights of the state in `folder`, or of a checkpoint: weight norm folded, ready to use."""
+def load_trained(folder: Path, config: VAEConfig = nano_config.VAE) -> OobleckVAE:
+    """Load the averaged weights of the training state in `folder`, or a checkpoint, without weight norm.
+
+    Raises FileNotFoundError if there is neither.
+    """
     saved = load_state(folder, "vae")
     vae = OobleckVAE(config)
     if saved is None and (Path(folder) / "config.json").exists():
-        take_vae(vae, folder)
+        load_vae_into(vae, folder)
         return vae.eval().requires_grad_(False)
     if saved is None:
-        raise FileNotFoundError(f"no state of the autoencoder in {folder}: train it first (python -m training.vae)")
-    normalise_weights(vae)
+        raise FileNotFoundError(f"vae: no training state in {folder}. Run `python -m training.vae` first.")
+    add_weight_norm(vae)
     with torch.no_grad():
         for parameter, value in zip(vae.parameters(), saved["average"], strict=True):
             parameter.copy_(value)
-    fold_weights(vae)
+    remove_weight_norm(vae)
     return vae.eval().requires_grad_(False)
 
 
@@ -227,16 +227,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=Recipe.batch)
-    parser.add_argument("--frames", type=int, default=Recipe.frames)
+    parser.add_argument("--batch", type=int, default=VAERecipe.batch)
+    parser.add_argument("--frames", type=int, default=VAERecipe.frames)
     parser.add_argument("--base", type=int, default=nano_config.VAE.decoder_channels, help="channels at full rate")
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder alone, for latents in use")
+    parser.add_argument("--freeze-encoder", action="store_true", help="train only the decoder")
     parser.add_argument(
         "--adversarial", type=float, default=0.0, metavar="WEIGHT", help="0.1 on a GPU, late in training"
     )
-    parser.add_argument("--start", type=Path, help="a checkpoint to begin with, such as acestep_core/nano")
-    parser.add_argument("--random-start", action="store_true", help="do not start as a transform codec")
+    parser.add_argument("--start", type=Path, help="a checkpoint to start from, such as acestep_core/nano")
+    parser.add_argument("--random-start", action="store_true", help="start from random weights, not as an MDCT codec")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
@@ -244,15 +244,15 @@ def main() -> None:
     config = VAEConfig(
         encoder_hidden_size=args.base, decoder_channels=args.base, decoder_input_channels=nano_config.LATENTS
     )
-    recipe = Recipe(
+    recipe = VAERecipe(
         args.batch,
         args.frames,
         adversarial=args.adversarial,
         freeze_encoder=args.freeze_encoder,
-        linear=not args.random_start,
+        mdct=not args.random_start,
     )
     (args.out / "recipe.json").write_text(json.dumps({"base": args.base, **recipe.__dict__}, indent=1))
-    trainer = Trainer(
+    trainer = VAETrainer(
         config, recipe, Pool(args.pool), args.out, args.device, compiled=not args.no_compile, start=args.start
     )
     log.info(

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from acestep_core import encode_audio, load_model
-from training.composer import Piece, Wish, compose
+from training.composer import compose
+from training.piece import Constraints, Piece
 from training.pool import HELD_OUT
 from training.synth import render
 
@@ -19,13 +20,13 @@ def nano():
 
 @pytest.fixture(scope="session")
 def sources(nano) -> list[tuple[Piece, np.ndarray, torch.Tensor]]:
-    """Pieces that nano never heard: the score, the sound `[2, samples]`, the latents `[1, frames, 64]`."""
-    found = []
+    """Held-out pieces: the score, the sound `[2, samples]`, and the latents `[1, frames, 64]`."""
+    pieces = []
     for seed in range(HELD_OUT + 9000, HELD_OUT + 9100):
-        piece = compose(seed, Wish(seconds=SECONDS))
+        piece = compose(seed, Constraints(seconds=SECONDS))
         if "drums" in piece.instruments and not piece.solo:
             wave = render(piece)
-            found.append((piece, wave, encode_audio(nano, torch.from_numpy(wave)[None], 48_000)))
-        if len(found) == 4:
-            return found
-    raise AssertionError("the composer writes no pieces with drums any more")
+            pieces.append((piece, wave, encode_audio(nano, torch.from_numpy(wave)[None], 48_000)))
+        if len(pieces) == 4:
+            return pieces
+    raise AssertionError("the composer writes too few pieces with drums")

@@ -1,4 +1,4 @@
-"""What a stage writes for eyes and ears: spectrogram PNGs and WAV files, by the standard library alone."""
+"""Write spectrogram PNGs and WAV files with the standard library."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .listen import log_mel
+from .analysis import log_mel
 
-# Dark blue to yellow, interpolated between five colours.
+# Dark blue to yellow, linearly interpolated.
 COLOURS = np.array([(8, 8, 40), (70, 20, 110), (180, 50, 90), (245, 140, 40), (255, 250, 180)], float)
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """`[height, width, 3]` uint8."""
+    """Write pixels `[height, width, 3]` uint8."""
     height, width, _ = pixels.shape
     rows = b"".join(b"\0" + pixels[y].tobytes() for y in range(height))
 
@@ -29,8 +29,8 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     )
 
 
-def coloured(values: np.ndarray, low: float = -5.0, high: float = 4.0) -> np.ndarray:
-    """A mel spectrogram `[frames, bands]` as pixels `[2 * bands, frames, 3]`, low notes at the bottom."""
+def colour_map(values: np.ndarray, low: float = -5.0, high: float = 4.0) -> np.ndarray:
+    """Map a mel spectrogram `[frames, bands]` to pixels `[2 * bands, frames, 3]`, low bands at the bottom."""
     scaled = np.clip((values.T[::-1] - low) / (high - low), 0, 1) * (len(COLOURS) - 1)
     index = np.minimum(scaled.astype(int), len(COLOURS) - 2)
     part = (scaled - index)[..., None]
@@ -38,8 +38,8 @@ def coloured(values: np.ndarray, low: float = -5.0, high: float = 4.0) -> np.nda
 
 
 def write_spectrograms(path: Path, waves: list[np.ndarray]) -> None:
-    """Log-mel spectrograms of `[2, samples]` waves, one below the other."""
-    pictures = [coloured(log_mel(wave, hop=960)) for wave in waves]
+    """Write the log-mel spectrograms of `[2, samples]` waves as one picture, from top to bottom."""
+    pictures = [colour_map(log_mel(wave, hop=960)) for wave in waves]
     width = min(p.shape[1] for p in pictures)
     gap = np.full((4, width, 3), 255, np.uint8)
     stacked = [part for p in pictures for part in (p[:, :width], gap)]
@@ -47,7 +47,7 @@ def write_spectrograms(path: Path, waves: list[np.ndarray]) -> None:
 
 
 def write_wav(path: Path, wave: np.ndarray, rate: int = 48_000) -> None:
-    """16-bit stereo."""
+    """Write `wave` `[channels, samples]` in 16 bits."""
     with wav.open(str(path), "wb") as file:
         file.setnchannels(wave.shape[0])
         file.setsampwidth(2)

@@ -1,16 +1,13 @@
-"""Captions and lyrics for composed pieces: many ways to say what is heard, nothing that is not."""
+"""Captions and lyrics for composed pieces. They name only what is in the piece, in varied wording."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .piece import Piece
 from .styles import INSTRUMENT_NAMES, STYLES
-
-if TYPE_CHECKING:
-    from .composer import Piece
 
 MOODS = {
     ("major", "slow"): ("calm", "gentle", "warm", "dreamy", "tender", "peaceful"),
@@ -109,7 +106,8 @@ HOOKS = (
 )
 
 
-def _pick(rng: np.random.Generator, choices):
+def pick(rng: np.random.Generator, choices):
+    """Draw one of the choices."""
     return choices[int(rng.integers(len(choices)))]
 
 
@@ -117,47 +115,47 @@ def _join(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def caption(piece: Piece, rng: np.random.Generator) -> str:
-    """One sentence or a list of tags. Every instrument named is heard; now and then one that is heard goes unnamed."""
-    names: list[str] = []
+def write_caption(piece: Piece, rng: np.random.Generator) -> str:
+    """Return a sentence or a list of tags. Some captions leave out one of more than three instruments."""
+    named: list[tuple[str, str]] = []  # instrument, its name in the caption
     for part in ("melody", "chords", "voice", "pad", "bass", "drums"):
         instrument = piece.instruments.get(part)
-        if instrument and not any(instrument == seen for seen, _ in names):
-            names.append((instrument, _pick(rng, INSTRUMENT_NAMES[instrument])))
-    band = [said for _, said in names]
+        if instrument and instrument not in [other for other, _ in named]:
+            named.append((instrument, pick(rng, INSTRUMENT_NAMES[instrument])))
+    band = [name for _, name in named]
     if len(band) > 3 and rng.random() < 0.3:
         band.pop(int(rng.integers(1, len(band))))
     drumless = not piece.solo and "drums" not in piece.instruments and rng.random() < 0.4
     beat = piece.bpm * (1.4 if piece.meter == 6 else 1)
     fields = {
-        "style": _pick(rng, _style_names(piece)),
-        "mood": _pick(rng, MOODS[piece.mode, "slow" if beat < 105 else "fast"]),
-        "tempo": _pick(rng, next(w for limit, w in TEMPO_WORDS if beat < limit)),
+        "style": pick(rng, _style_names(piece)),
+        "mood": pick(rng, MOODS[piece.mode, "slow" if beat < 105 else "fast"]),
+        "tempo": pick(rng, next(w for limit, w in TEMPO_WORDS if beat < limit)),
         "mode": piece.mode,
         "band": _join(band),
     }
     templates = SOLO_TEMPLATES if piece.solo else TEMPLATES
     if "voice" in piece.instruments:
         templates = tuple(t for t in templates if "nstrumental" not in t)
-    text = _pick(rng, templates).format(Band=fields["band"], **fields) + (", no drums" if drumless else "")
+    text = pick(rng, templates).format(Band=fields["band"], **fields) + (", no drums" if drumless else "")
     text = re.sub(r"\b([Aa]) (?=[aeiou8])", r"\1n ", text)
     return text if rng.random() < 0.3 else text[0].upper() + text[1:]
 
 
 def _style_names(piece: Piece) -> tuple[str, ...]:
-    """A waltz or a minuet is said only of pieces in three."""
+    """Return the style's names. Only pieces in three get the names of waltzes and minuets."""
     three = ("waltz", "minuet")
     names = tuple(n for n in STYLES[piece.style].names if piece.meter == 3 or not n.endswith(three))
     return names or STYLES[piece.style].names
 
 
-def lyrics(piece: Piece, rng: np.random.Generator) -> tuple[str, str]:
-    """Structured lyrics and their language. Sections stand in the order they are heard; a voice sings lines."""
+def write_lyrics(piece: Piece, rng: np.random.Generator) -> tuple[str, str]:
+    """Return structured lyrics and their language. Only sung pieces have lines under their section tags."""
     if "voice" not in piece.instruments:
         if rng.random() < 0.5:
             return "[Instrumental]", "unknown"
         return "\n\n".join(f"[{s.tag}]" for s in piece.sections), "unknown"
-    chorus = "\n".join([_pick(rng, HOOKS)] * 2)
+    chorus = "\n".join([pick(rng, HOOKS)] * 2)
     blocks = []
     for section in piece.sections:
         lines = ""
@@ -170,5 +168,5 @@ def lyrics(piece: Piece, rng: np.random.Generator) -> tuple[str, str]:
 
 
 def _line(rng: np.random.Generator) -> str:
-    text = f"{_pick(rng, SUBJECTS)} {_pick(rng, VERBS)} {_pick(rng, PLACES)}"
+    text = f"{pick(rng, SUBJECTS)} {pick(rng, VERBS)} {pick(rng, PLACES)}"
     return text[0].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""Hears tempo, key and level in a waveform: plain estimators for tests and evaluation, independent of the composer."""
+"""Estimate tempo and key of a waveform, independently of the composer, for tests and evaluation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import numpy as np
 from .styles import TONICS
 
 RATE = 48_000
-# How strongly each step of the chromatic scale speaks for a key; the diatonic steps alone, so that what is not in a key
-# speaks against it.
+# Weights of the chromatic steps for a key. Only diatonic steps have one, so that all others count against the key.
 MAJOR_PROFILE = (5, 0, 3, 0, 4, 3.5, 0, 4.5, 0, 3.5, 0, 2.5)
 MINOR_PROFILE = (5, 0, 3, 4, 0, 3.5, 0, 4.5, 3, 0, 3, 0.5)
 
@@ -19,12 +18,12 @@ def _frames(mono: np.ndarray, size: int, hop: int) -> np.ndarray:
 
 
 def spectrogram(wave: np.ndarray, size: int = 2048, hop: int = 480) -> np.ndarray:
-    """Magnitudes `[frames, size // 2 + 1]` of the mono sum of `[2, samples]`."""
+    """Return magnitudes `[frames, size // 2 + 1]` of the mono sum of `[2, samples]`."""
     return np.abs(np.fft.rfft(_frames(wave.mean(0), size, hop) * np.hanning(size).astype(np.float32), axis=1))
 
 
 def mel_filters(size: int, bands: int = 80, low: float = 30, high: float = 18_000) -> np.ndarray:
-    """Triangles, `[size // 2 + 1, bands]`."""
+    """Return triangular mel filters, `[size // 2 + 1, bands]`."""
     mel = np.linspace(*(2595 * np.log10(1 + np.array([low, high]) / 700)), bands + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     f = np.fft.rfftfreq(size, 1 / RATE)[:, None]
@@ -34,19 +33,19 @@ def mel_filters(size: int, bands: int = 80, low: float = 30, high: float = 18_00
 
 
 def log_mel(wave: np.ndarray, size: int = 2048, hop: int = 480, bands: int = 80, floor: float = 1e-3) -> np.ndarray:
-    """Natural logarithms, `[frames, bands]`. A full-scale sine is about log(size / 4)."""
+    """Return natural logarithms of mel bands, `[frames, bands]`. A full-scale sine is about log(size / 4)."""
     return np.log(spectrogram(wave, size, hop) @ mel_filters(size, bands) + floor)
 
 
 def onsets(wave: np.ndarray) -> np.ndarray:
-    """Onset strength, 100 values a second."""
+    """Return the onset strength, 100 values a second."""
     rise = np.maximum(np.diff(log_mel(wave, 1024, 480, 40), axis=0), 0).mean(1)
     smooth = np.convolve(rise, np.ones(101) / 101, "same")
     return np.maximum(rise - smooth, 0)
 
 
 def tempo(wave: np.ndarray, low: float = 50, high: float = 200) -> float:
-    """Beats a minute, by autocorrelation of the onsets at several multiples of the beat."""
+    """Estimate the BPM by autocorrelation of the onsets at several multiples of the beat."""
     strength = onsets(wave)
     size = 2 * len(strength)
     correlation = np.fft.irfft(np.abs(np.fft.rfft(strength, size)) ** 2, size)[: len(strength)]
@@ -61,17 +60,17 @@ def tempo(wave: np.ndarray, low: float = 50, high: float = 200) -> float:
     return float(bpm[np.argmax(score * prior)])
 
 
-def same_tempo(heard: float, asked: float, tolerance: float = 0.04) -> tuple[bool, bool]:
-    """(the tempo itself, the tempo or half, double, a third or three times it), each within `tolerance`."""
+def same_tempo(estimate: float, bpm: float, tolerance: float = 0.04) -> tuple[bool, bool]:
+    """Return whether `estimate` is `bpm`, and whether it is `bpm` or a simple ratio of it, within `tolerance`."""
 
     def near(factor: float) -> bool:
-        return abs(heard / (asked * factor) - 1) <= tolerance
+        return abs(estimate / (bpm * factor) - 1) <= tolerance
 
     return near(1), any(near(f) for f in (1, 2, 0.5, 3, 1 / 3, 1.5, 2 / 3))
 
 
 def chroma(wave: np.ndarray) -> np.ndarray:
-    """Energy of the twelve pitch classes from C, sum 1."""
+    """Return the energy of the twelve pitch classes from C, which sums to 1."""
     size = 16384
     magnitude = spectrogram(wave, size, 4096)
     f = np.fft.rfftfreq(size, 1 / RATE)
@@ -85,23 +84,16 @@ def chroma(wave: np.ndarray) -> np.ndarray:
 
 
 def key(wave: np.ndarray) -> tuple[str, str]:
-    """(tonic, mode), by correlating the chroma with the profile of every key."""
-    heard = chroma(wave)
+    """Estimate tonic and mode by correlating the chroma with the profile of every key."""
+    energy = chroma(wave)
     scores = {}
     for mode, profile in (("major", MAJOR_PROFILE), ("minor", MINOR_PROFILE)):
         for tonic in range(12):
-            scores[TONICS[tonic], mode] = np.corrcoef(heard, np.roll(profile, tonic))[0, 1]
+            scores[TONICS[tonic], mode] = np.corrcoef(energy, np.roll(profile, tonic))[0, 1]
     return max(scores, key=scores.__getitem__)
 
 
 def relative_key(tonic: str, mode: str) -> tuple[str, str]:
-    """C major for A minor and the other way round."""
+    """Return C major for A minor, and the reverse."""
     step, other = (9, "minor") if mode == "major" else (3, "major")
     return TONICS[(TONICS.index(tonic) + step) % 12], other
-
-
-def quiet_share(wave: np.ndarray, threshold: float = 0.003) -> float:
-    """Share of 0.1 s windows whose rms is below `threshold`."""
-    mono = wave.mean(0)
-    windows = mono[: len(mono) // 4800 * 4800].reshape(-1, 4800)
-    return float((np.sqrt((windows**2).mean(1)) < threshold).mean())

@@ -1,7 +1,7 @@
-"""Listeners that learn to tell the autoencoder's sound from the music itself, so that it stops sounding blurred.
+"""Multi-scale STFT discriminators that sharpen the autoencoder's sound, as in EnCodec (arXiv 2210.13438).
 
-Each looks at the complex spectrogram of one window size. Hinge losses, and the distance of their inner features
-(as in EnCodec, arXiv 2210.13438). Worth its time on a GPU only: `training.vae --adversarial`.
+The losses are the hinge loss and the distance of the discriminators' features. `training.vae --adversarial` uses them.
+They are too slow for a CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SIZES = (512, 1024, 2048)
 
 
 class Discriminator(nn.Module):
-    """Real and imaginary parts of both channels as an image; a verdict for every patch of it."""
+    """A convolutional network over the complex spectrogram of both channels, with one logit for each patch."""
 
     def __init__(self, size: int, width: int = 32):
         super().__init__()
@@ -28,21 +28,21 @@ class Discriminator(nn.Module):
                 weight_norm(nn.Conv2d(width, width, 3, padding=1)),
             ]
         )
-        self.verdict = weight_norm(nn.Conv2d(width, 1, 3, padding=1))
+        self.logits = weight_norm(nn.Conv2d(width, 1, 3, padding=1))
 
     def forward(self, wave: Tensor) -> list[Tensor]:
-        """Inner features of waveforms `[B, 2, N]`, and as the last of them the verdicts."""
+        """Return the features of waveforms `[B, 2, N]` and, as the last item, the logits."""
         window = torch.hann_window(self.size, device=wave.device)
         spectrum = torch.stft(
             wave.flatten(0, 1), self.size, self.size // 4, window=window, return_complex=True, normalized=True
         )
         x = torch.view_as_real(spectrum).unflatten(0, wave.shape[:2]).permute(0, 1, 4, 2, 3).flatten(1, 2)
-        x = x * (x.abs() + 1e-4).rsqrt()  # about a square root: quiet detail counts too
+        x = x * (x.abs() + 1e-4).rsqrt()  # like a square root, so that quiet detail counts
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
             features.append(x)
-        return [*features, self.verdict(x)]
+        return [*features, self.logits(x)]
 
 
 class Adversary(nn.Module):
@@ -53,25 +53,24 @@ class Adversary(nn.Module):
         self.discriminators = nn.ModuleList(Discriminator(size, width) for size in sizes)
         self.optimiser = torch.optim.AdamW(self.discriminators.parameters(), lr=rate, betas=(0.8, 0.99))
 
-    def learn(self, made: Tensor, real: Tensor) -> float:
-        """One step towards telling them apart; returns the hinge loss (2 is not telling at all)."""
-        made = made.detach()
-        loss = sum(F.relu(1 - d(real)[-1]).mean() + F.relu(1 + d(made)[-1]).mean() for d in self.discriminators) / len(
-            self.discriminators
-        )
+    def train_step(self, decoded: Tensor, real: Tensor) -> float:
+        """Train the discriminators for one step and return their hinge loss (2 is chance)."""
+        decoded = decoded.detach()
+        losses = [F.relu(1 - d(real)[-1]).mean() + F.relu(1 + d(decoded)[-1]).mean() for d in self.discriminators]
+        loss = sum(losses) / len(losses)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
         return float(loss.detach())
 
-    def losses(self, made: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """What the autoencoder shall make small: how much it is found out, and the distance of inner features."""
-        found, distance = made.new_zeros(()), made.new_zeros(())
+    def losses(self, decoded: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the autoencoder's adversarial loss and feature distance."""
+        adversarial, distance = decoded.new_zeros(()), decoded.new_zeros(())
         for discriminator in self.discriminators:
             with torch.no_grad():
-                wanted = discriminator(real)[:-1]
-            *features, verdict = discriminator(made)
-            found = found - verdict.mean()
-            for a, b in zip(features, wanted, strict=True):
+                target = discriminator(real)[:-1]
+            *features, logits = discriminator(decoded)
+            adversarial = adversarial - logits.mean()
+            for a, b in zip(features, target, strict=True):
                 distance = distance + (a - b).abs().mean() / (b.abs().mean() + 1e-4) / len(features)
-        return found / len(self.discriminators), distance / len(self.discriminators)
+        return adversarial / len(self.discriminators), distance / len(self.discriminators)
