@@ -1,1 +1,1 @@
-"""How acestep-nano is made: composer, synthesizer, training stages, export, evaluation. Needs torch and numpy."""
+"""Train acestep-nano: composer, synthesiser, training stages, export and evaluation. Needs torch and numpy."""

@@ -71,14 +71,14 @@ class Wavetable:
     decay: float = 1.0
     sustain: float = 0.0
     release: float = 0.08
-    odd: float = 1.0  # strength of the even harmonics: 0 is a square wave, 1 a saw
+    even: float = 1.0  # strength of the even harmonics: 0 is a square wave, 1 a saw
     vibrato: float = 0.0
     detune: tuple[float, ...] = (0.0,)  # cents
 
     def note(self, frequency: float, held: float) -> np.ndarray:
         t = seconds_axis(held + self.release)
         n = harmonics(frequency)
-        weights = np.where(n % 2 == 0, self.odd, 1.0)
+        weights = np.where(n % 2 == 0, self.even, 1.0)
         bright, dark = table(weights / n**self.slope), table(weights / n**self.dark_slope)
         blend = np.exp(-t / F32(self.darken))
         out = np.zeros_like(t)
@@ -180,9 +180,9 @@ WAVETABLES = {
     "pad": Wavetable(1.9, 1.5, 1.5, attack=0.35, decay=1, sustain=1, release=0.5, detune=(-9, 0, 8)),
     "lead": Wavetable(1.0, 1.4, 0.4, attack=0.01, decay=0.8, sustain=0.7, release=0.08, vibrato=0.3, detune=(-6, 6)),
     "bass": Wavetable(1.2, 2.6, 0.25, decay=0.9, sustain=0.25, release=0.06),
-    "synth bass": Wavetable(0.8, 2.0, 0.12, decay=0.5, sustain=0.5, release=0.05, odd=0.4),
+    "synth bass": Wavetable(0.8, 2.0, 0.12, decay=0.5, sustain=0.5, release=0.05, even=0.4),
     "strings": Wavetable(1.15, 1.35, 1.0, attack=0.12, decay=1, sustain=0.9, release=0.25, vibrato=0.2, detune=(-5, 4)),
-    "pulse": Wavetable(1.0, 1.0, 1.0, attack=0.002, decay=0.4, sustain=0.6, release=0.02, odd=0.0),
+    "pulse": Wavetable(1.0, 1.0, 1.0, attack=0.002, decay=0.4, sustain=0.6, release=0.02, even=0.0),
     "brass": Wavetable(1.9, 0.95, 0.09, attack=0.035, decay=0.6, sustain=0.8, release=0.07, vibrato=0.12),
 }
 

@@ -60,7 +60,7 @@ def run(stage: Stage, minutes: float, every: int = 20, evaluate_every: int = 500
 
 
 def _report(stage: Stage, result: dict[str, float]) -> None:
-    log.info("step %d: %s", stage.step, " ".join(f"{k} {v:.3f}" for k, v in result.items()))
+    log.info("Step %d: %s", stage.step, " ".join(f"{k} {v:.3f}" for k, v in result.items()))
     append_row(stage.out / "held_out.csv", {"step": stage.step, "hours": stage.seconds / 3600, **result})
 
 
