@@ -27,9 +27,9 @@ from torch import Tensor
 from acestep_core.config import PlannerConfig
 from acestep_core.models.cpu.plugins import install_cpu_plugins
 from acestep_core.models.ops import QuantizedLinear, quantized_ops
-from acestep_core.planner import decode_codes
-from acestep_core.planner.decode import generate_tokens
+from acestep_core.planner import code_loop
 from acestep_core.planner.decode_batch import CodeRow, DecodeBatch
+from acestep_core.planner.decoding import generate_tokens
 from acestep_core.planner.network import PlannerNetwork
 from acestep_core.planner.token_sampling import TokenSampling
 from acestep_core.planner.vocabulary import Vocabulary
@@ -216,7 +216,7 @@ def token_seconds(network: PlannerNetwork, vocabulary: Vocabulary, rows: list[Co
     codes = rows[0].count
     run(codes)
     half = run(codes // 2)
-    with patched(decode_codes, "Pace", TimedPace):
+    with patched(code_loop, "Pace", TimedPace):
         whole = run(codes)
     count = codes - codes // 2
     seconds = (whole - half) / count

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..callbacks import Callbacks
 from ..errors import RequestError
 from ..runtime.phase import phase
 from ..song.song import Song
-from .decode import generate_tokens
 from .decode_batch import CodeRow, TextRow
+from .decoding import generate_tokens
 from .load_planner import Planner
 from .metadata_text import Block, block_metadata, merge_metadata, read_block
 from .token_sampling import TokenSampling
 from .vocabulary import Vocabulary
 
-_HEADER = re.compile(r"\s*(# Languages\n.*?\n\n)?\s*(# Lyrics?[^\S\n]*(\n|$))?", re.DOTALL)
+_HEADINGS = re.compile(r"\A\s*(# Languages\n.*?\n\n)?\s*(# Lyrics?[^\S\n]*(\n|$))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Answer:
     """A parsed text answer: the reasoning block and the lyrics after it, which may be empty."""
 
-    block: Block = field(default_factory=dict)
-    lyrics: str = ""
+    block: Block
+    lyrics: str
 
 
 def one_per_seed(given: object, seeds: Sequence[int], name: str) -> list[Any]:
@@ -67,13 +67,8 @@ def parse_answer(vocabulary: Vocabulary, ids: Sequence[int]) -> Answer:
     rest = list(ids[end + 1 :])
     if vocabulary.turn_end in rest:
         rest = rest[: rest.index(vocabulary.turn_end)]
-    return Answer(read_block(vocabulary.decode(ids[:end])), clean_lyrics(vocabulary.decode(rest)))
-
-
-def clean_lyrics(text: str) -> str:
-    """Remove the headings that the planner writes before lyrics."""
-    header = _HEADER.match(text)
-    return text[header.end() if header else 0 :].strip()
+    lyrics = _HEADINGS.sub("", vocabulary.decode(rest), count=1).strip()
+    return Answer(read_block(vocabulary.decode(ids[:end])), lyrics)
 
 
 def fill_gaps(song: Song, block: Block) -> Song:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..callbacks import Callbacks
 from ..errors import NonFiniteError
-from .decode_graph import round_up_slots
+from .captured_step import round_up_slots
 from .grammar import Grammar
 from .network import PREFILL_CHUNK, PlannerNetwork
 from .token_sampling import TokenSampling
@@ -50,7 +50,11 @@ class TextRow:
 
 @dataclass(frozen=True)
 class DecodeRun:
-    """The settings of one decoding run. `stage` is its name in progress reports and in the log."""
+    """The settings of one decoding run.
+
+    stage: its name in progress reports and in the log.
+    guided: the negative prompts are decoded as well, as additional rows.
+    """
 
     network: PlannerNetwork
     vocabulary: Vocabulary
@@ -58,6 +62,7 @@ class DecodeRun:
     callbacks: Callbacks
     device: torch.device
     stage: str
+    guided: bool
     graphs: bool
 
     def check(self) -> None:
@@ -74,7 +79,7 @@ class DecodeRun:
             )
 
     def log_speed(self, kind: str, tokens: int, rows: int, prefill: float, seconds: float) -> None:
-        """Log the speed of a finished group of rows. Both times are in seconds; `prefill` is that of the prompts."""
+        """Log the speed of a finished run. Times are in seconds; `prefill` is that of the prompts."""
         log.info(
             "%s: %d tokens of %s in %d rows: %.2f s, %.1f tokens/s, after %.2f s for the prompts, %s, %s",
             self.stage,
@@ -87,6 +92,11 @@ class DecodeRun:
             self.device,
             str(self.network.dtype).removeprefix("torch."),
         )
+
+
+def prompt_length(row: CodeRow | TextRow) -> int:
+    """Return the number of tokens of the longer one of a row's two prompts."""
+    return max(len(row.prompt), len(row.negative_prompt or ()))
 
 
 def all_prompts(rows: Sequence[CodeRow] | Sequence[TextRow], guided: bool) -> list[list[int]]:
@@ -103,17 +113,17 @@ class DecodeBatch:
     """
 
     def __init__(self, run: DecodeRun, prompts: list[list[int]], spare: int):
-        """Compute the prompts. The cache gets `spare` slots more than the longest one needs."""
+        """Compute the prompts. The cache gets `spare` more slots than the longest prompt needs."""
         self._run = run
         self.lengths = [len(prompt) for prompt in prompts]
         self.cache = run.network.cache(len(prompts), max(self.lengths) + spare, run.device)
         self.hidden = self._prefill(prompts)
 
     def _prefill(self, prompts: list[list[int]]) -> Tensor:
-        """Compute each different prompt once and alone, so without padding, and copy the cache of equal ones."""
-        different = list(dict.fromkeys(map(tuple, prompts)))
-        hidden = torch.cat([self._prefill_row(row, list(prompt)) for row, prompt in enumerate(different)])
-        sources = [different.index(tuple(prompt)) for prompt in prompts]
+        """Compute each distinct prompt once, alone and thus without padding, and copy its cache to its other rows."""
+        distinct = list(dict.fromkeys(map(tuple, prompts)))
+        hidden = torch.cat([self._prefill_row(row, list(prompt)) for row, prompt in enumerate(distinct)])
+        sources = [distinct.index(tuple(prompt)) for prompt in prompts]
         if sources != list(range(len(prompts))):
             self.cache.copy_rows(sources, max(self.lengths))
         return hidden[sources]

@@ -40,7 +40,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 MAX_TOKENS = {"caption": 512, "genres": 64}  # a longer line is cut
 GREEDY_FIELDS = frozenset({"language"})  # sampling could pick a language that does not fit the lyrics
 
-Tree = dict[int, "Tree"]  # type: ignore[misc]
+Tree = dict[int, "Tree"]
 Script = Generator["list[int] | TokenChoice", Any, None]  # receives the token of each choice, None for an end
 
 

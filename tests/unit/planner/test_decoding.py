@@ -6,9 +6,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
-from acestep_core.planner import decode_codes, grammar
-from acestep_core.planner.decode import generate_tokens
+from acestep_core.planner import code_loop, grammar
 from acestep_core.planner.decode_batch import CodeRow, TextRow
+from acestep_core.planner.decoding import generate_tokens
 from acestep_core.planner.grammar import Grammar
 from acestep_core.planner.metadata_text import FIELDS
 from acestep_core.planner.network import PREFILL_CHUNK, PlannerNetwork
@@ -145,7 +145,7 @@ def test_numbers_drawn_ahead_give_the_same_codes(vocabulary, planner, monkeypatc
         calls.append(args)
         return draw_uniform(*args, ahead=True)
 
-    monkeypatch.setattr(decode_codes, "draw_uniform", ahead)
+    monkeypatch.setattr(code_loop, "draw_uniform", ahead)
     assert generate_tokens(planner, vocabulary, rows, sampling=OFFICIAL) == expected
     assert calls == [([row.seed for row in rows], vocabulary.codes, 40)]
 
@@ -162,7 +162,7 @@ class HostReads(TorchDispatchMode):
 
 def test_code_loop_never_waits_for_the_device(vocabulary, planner):
     reads = []
-    for count in (3, 3 * decode_codes.CHECK_EVERY):
+    for count in (3, 3 * code_loop.CHECK_EVERY):
         with HostReads() as mode:
             generate_tokens(planner, vocabulary, code_rows(vocabulary, count=count), sampling=OFFICIAL)
         reads.append(mode.count)
@@ -299,7 +299,7 @@ def test_nan_is_noticed_long_before_the_end(vocabulary, planner, monkeypatch, co
     monkeypatch.setattr(PlannerNetwork, "logits", nan_at_sixth)
     with pytest.raises(NonFiniteError):
         generate_tokens(planner, vocabulary, code_rows(vocabulary, count=count), sampling=OFFICIAL)
-    assert len(calls) <= 6 + 2 * decode_codes.CHECK_EVERY
+    assert len(calls) <= 6 + 2 * code_loop.CHECK_EVERY
 
 
 def test_row_beyond_the_context_is_refused(vocabulary, planner):

@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from acestep_core.planner.decode_graph import SLOT_MULTIPLE, CapturedStep, round_up_slots
+from acestep_core.planner.captured_step import SLOT_MULTIPLE, CapturedStep, round_up_slots
 from acestep_core.runtime import cuda_graphs
 from acestep_core.runtime.cuda_graphs import Pace
 
@@ -48,7 +48,7 @@ def device(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda _: None)
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     yield device
-    cuda_graphs._lane.cache_clear()
+    cuda_graphs._capture_stream.cache_clear()
 
 
 def test_every_step_runs_once_over_enough_slots(device):

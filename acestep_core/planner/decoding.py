@@ -9,10 +9,10 @@ import torch
 
 from ..callbacks import Callbacks
 from ..errors import RequestError
-from .decode_batch import CodeRow, DecodeRun, TextRow
-from .decode_codes import decode_codes
-from .decode_text import decode_text
+from .code_loop import decode_codes
+from .decode_batch import CodeRow, DecodeRun, TextRow, prompt_length
 from .network import PlannerNetwork
+from .text_loop import decode_text
 from .token_sampling import TokenSampling
 from .vocabulary import Vocabulary
 
@@ -32,9 +32,10 @@ def generate_tokens(
     """Return the new token ids of each row: audio codes as ids, or text without the end of its turn.
 
     rows: at least one. Either all or none have a negative prompt.
+    callbacks: run before and after every token.
     device: where to compute; by default the device of the network's weights.
-    stage: the name of this work in progress reports. The callbacks run before and after every token.
-    graphs: capture the step of the code loop as a CUDA graph where that is possible. The result is the same.
+    stage: the name of this work in progress reports.
+    graphs: capture the step of the code loop as a CUDA graph, if the device can. The result is the same.
 
     Raises RequestError for a row that is longer than the context, NonFiniteError for NaN or infinite logits, and
     Cancelled.
@@ -46,18 +47,18 @@ def generate_tokens(
         callbacks or Callbacks(),
         device or network.embed_tokens.weight.device,
         stage,
-        graphs,
+        guided=sampling.guided and rows[0].negative_prompt is not None,
+        graphs=graphs,
     )
     for row in rows:
         _check_length(row, network.config.max_position_embeddings)
-    guided = run.sampling.guided and rows[0].negative_prompt is not None
     if isinstance(rows[0], CodeRow):
-        return decode_codes(run, cast("Sequence[CodeRow]", rows), guided)
-    return decode_text(run, cast("Sequence[TextRow]", rows), guided)
+        return decode_codes(run, cast("Sequence[CodeRow]", rows))
+    return decode_text(run, cast("Sequence[TextRow]", rows))
 
 
 def _check_length(row: CodeRow | TextRow, context: int) -> None:
-    prompt = max(len(row.prompt), len(row.negative_prompt or ()))
+    prompt = prompt_length(row)
     new = row.count if isinstance(row, CodeRow) else row.grammar.max_tokens
     if prompt + new > context:
         raise RequestError(

@@ -1,4 +1,4 @@
-"""Decode rows of text. A grammar on the host leads each row; its forced tokens take one forward together."""
+"""Decode rows of text. On the host, a grammar restricts each row; a run of forced tokens takes one forward."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .decode_batch import DecodeBatch, DecodeRun, TextRow, all_prompts
+from .decode_batch import DecodeBatch, DecodeRun, TextRow, all_prompts, prompt_length
 from .network import CACHE_GROWTH
 from .rng import RowRng
 from .token_sampling import TokenSampling
@@ -22,8 +22,8 @@ class TextWriter:
 
     def __init__(self, run: DecodeRun, row: TextRow):
         block = row.grammar.max_tokens
-        prompt = max(len(row.prompt), len(row.negative_prompt or ()))
-        max_lyrics = min(row.max_lyrics, run.network.config.max_position_embeddings - prompt - block)
+        free = run.network.config.max_position_embeddings - prompt_length(row) - block
+        max_lyrics = min(row.max_lyrics, free)
         self._state = row.grammar.start(max_lyrics)
         self._rng = RowRng(row.seed)
         self.tokens = list(self._state.forced)
@@ -43,11 +43,11 @@ class TextWriter:
         return new
 
 
-def decode_text(run: DecodeRun, rows: Sequence[TextRow], guided: bool) -> list[list[int]]:
+def decode_text(run: DecodeRun, rows: Sequence[TextRow]) -> list[list[int]]:
     """Return the token ids of each row's text, without the end of its turn."""
     writers = [TextWriter(run, row) for row in rows]
     # The tokens that the grammar forces at the start are computed with the prompt.
-    starts = zip(all_prompts(rows, guided), writers * (1 + guided), strict=True)
+    starts = zip(all_prompts(rows, run.guided), writers * (1 + run.guided), strict=True)
     total, started = max(writer.max_tokens for writer in writers), time.perf_counter()
     batch = DecodeBatch(run, [prompt + writer.tokens for prompt, writer in starts], spare=CACHE_GROWTH)
     lengths = [len(writer.tokens) for writer in writers]
@@ -60,8 +60,8 @@ def decode_text(run: DecodeRun, rows: Sequence[TextRow], guided: bool) -> list[l
         for i, writer in enumerate(writers):
             if not writer.done:
                 run.require_finite(bool(torch.isfinite(scores[i::count]).all()))
-                new[i] = writer.write(scores[i], scores[count + i] if guided else None, run.sampling)
-        if guided:
+                new[i] = writer.write(scores[i], scores[count + i] if run.guided else None, run.sampling)
+        if run.guided:
             new[count:] = new[:count]
         lengths = [len(writer.tokens) for writer in writers]
         if not all(writer.done for writer in writers):

@@ -1,4 +1,4 @@
-"""Decode rows of audio codes. Their number is known, so the host never waits for a token."""
+"""Decode rows of audio codes. The number of codes is known, so the host never waits for a token."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..runtime.cuda_graphs import Pace, can_capture
+from .captured_step import CapturedStep
 from .decode_batch import CodeRow, DecodeBatch, DecodeRun, all_prompts
-from .decode_graph import CapturedStep
 from .rng import draw_uniform, to_exponential
 from .token_sampling import choose_tokens, guide
 
@@ -24,9 +24,9 @@ class CodeLoop:
     codes: the codes so far, [rows, longest count].
     """
 
-    def __init__(self, run: DecodeRun, batch: DecodeBatch, counts: list[int], guided: bool, numbers: Iterator[Tensor]):
+    def __init__(self, run: DecodeRun, batch: DecodeBatch, counts: list[int], numbers: Iterator[Tensor]):
         base, device = run.vocabulary.audio_base, run.device
-        self._run, self._batch, self._guided, self._base = run, batch, guided, base
+        self._run, self._batch, self._base = run, batch, base
         self._head = run.network.head(slice(base, base + run.vocabulary.codes), device)
         self._numbers = numbers
         self._uniform = next(numbers).to(device, copy=True)
@@ -52,7 +52,7 @@ class CodeLoop:
     def _choose(self, hidden: Tensor) -> None:
         scores = self._run.network.logits(hidden, self._head)
         self._finite &= torch.isfinite(scores).all()
-        if self._guided:
+        if self._run.guided:
             conditional, unconditional = scores.chunk(2)
             scores = guide(conditional, unconditional, self._run.sampling.guidance)
         chosen = choose_tokens(scores, self._run.sampling, to_exponential(self._uniform))
@@ -73,16 +73,16 @@ class CodeLoop:
         self._run.require_finite(bool(self._finite))
 
 
-def decode_codes(run: DecodeRun, rows: Sequence[CodeRow], guided: bool) -> list[list[int]]:
+def decode_codes(run: DecodeRun, rows: Sequence[CodeRow]) -> list[list[int]]:
     """Return the token ids of each row's audio codes."""
     counts = [row.count for row in rows]
     count, started = max(counts), time.perf_counter()
-    batch = DecodeBatch(run, all_prompts(rows, guided), spare=count)
+    batch = DecodeBatch(run, all_prompts(rows, run.guided), spare=count)
     prefilled, pace = time.perf_counter(), Pace(run.device)
     seeds, device = [row.seed for row in rows] if run.sampling.temperature else [], run.device.type
     numbers = draw_uniform(seeds, run.vocabulary.codes, count, ahead=device != "cpu", pinned=device == "cuda")
     with closing(numbers):
-        loop = CodeLoop(run, batch, counts, guided, numbers)
+        loop = CodeLoop(run, batch, counts, numbers)
         loop.require_finite()
         run.report(1, count, len(rows))
         step = loop.step
