@@ -29,37 +29,22 @@ if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
 
 __version__ = "0.1.0"
 
-_MODULES = {
-    "Metadata": "song.song",
-    "Song": "song.song",
-    "SamplingSettings": "sampling.settings",
-    "Precision": "runtime.devices",
-    "Callbacks": "callbacks",
-    "Progress": "callbacks",
-    "Edit": "edit.edit",
-    "Morph": "edit.morph",
-    "extend": "edit.source",
-    "MorphSettings": "edit.morph",
-    "reference_audio": "audio.reference",
-    "Model": "load",
-    "Result": "pipeline",
-    "load_model": "load",
-    "encode": "pipeline",
-    "sample": "pipeline",
-    "decode": "pipeline",
-    "encode_audio": "pipeline",
-    "tokenize": "pipeline",
-    "generate": "pipeline",
-    "Recipe": "recipe",
-    "read_audio": "audio",
-    "read_settings": "audio",
-    "write_audio": "audio",
-    "AceStepError": "errors",
-    "RequestError": "errors",
-    "CheckpointError": "errors",
-    "NonFiniteError": "errors",
-    "Cancelled": "errors",
+_NAMES = {
+    "audio": "read_audio read_settings write_audio",
+    "audio.reference": "reference_audio",
+    "callbacks": "Callbacks Progress",
+    "edit.edit": "Edit",
+    "edit.morph": "Morph MorphSettings",
+    "edit.source": "extend",
+    "errors": "AceStepError Cancelled CheckpointError NonFiniteError RequestError",
+    "load": "Model load_model",
+    "pipeline": "Result decode encode encode_audio generate sample tokenize",
+    "recipe": "Recipe",
+    "runtime.devices": "Precision",
+    "sampling.settings": "SamplingSettings",
+    "song.song": "Metadata Song",
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_MODULES)
 
 

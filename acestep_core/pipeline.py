@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -62,16 +62,15 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Result:
-    """A batch of songs.
+    """A batch of songs, float32 on the CPU.
 
-    waveform: [B, 2, samples], float32 on the CPU.
-    sample_rate: in Hz.
-    latents: [B, T, 64], float32 on the CPU.
+    waveform: [B, 2, samples] at `sample_rate` Hz.
+    latents: [B, T, 64].
     songs, seeds: one per item.
     settings: with every default filled in.
-    normalize: True if the peak of each item was brought to −1 dBFS.
-    origin, unrecorded: as in `Recipe`.
     codes: audio codes of each item, of all items, or none.
+
+    The rest is as in `Recipe`.
     """
 
     waveform: Tensor
@@ -191,8 +190,8 @@ def decode(
         tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
         waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, callbacks, device)
     _require_finite(waveform, "decode", vae)
-    if edit is not None and edit.waveform is not None and edit.keeps_source:
-        return _restored(waveform, edit, edit.waveform, callbacks)
+    if edit is not None and edit.restores_source:
+        return _restored(waveform, edit, callbacks)
     return (normalize_peak if normalize else anti_clip)(waveform, out=waveform)  # no copy of ten minutes, 230 MB
 
 
@@ -318,20 +317,14 @@ def _sample(model: Model, request: SampleRequest, conditions: Sequence[TextCondi
 
 
 def _encode(
-    model: Model,
-    song: Song,
-    task: Task,
-    tracks: Sequence[str],
-    whole_caption: str,
-    explicit_mask: bool,
-    callbacks: Callbacks,
+    model: Model, song: Song, task: Task, tracks: Sequence[str], whole: str, explicit_mask: bool, callbacks: Callbacks
 ) -> TextCondition:
     text_encoder = _part(model.text_encoder, "text encoder")
     callbacks.check("encode")
     module = text_encoder.module
     with model.placement.use(module) as device, phase("encode", device, next(module.parameters()).dtype):
         condition = text_encoder.encode(
-            song, task, model.style, tracks, whole_caption=whole_caption, explicit_mask=explicit_mask
+            song, task, model.style, tracks, whole_caption=whole, explicit_mask=explicit_mask
         )
     for warning in condition.warnings:  # logged by the text encoder
         callbacks.warning(warning)
@@ -358,11 +351,12 @@ def _with_source_duration(song: Song, edit: Edit | None, morph: Morph | None) ->
     return replace(song, metadata=replace(song.metadata, duration=seconds))
 
 
-def _restored(waveform: Tensor, edit: Edit, sources: Tensor, callbacks: Callbacks) -> Tensor:
-    """Restore the kept parts of an edit's sources [1 or B, 2, samples] in a generated waveform [B, 2, samples]."""
+def _restored(waveform: Tensor, edit: Edit, callbacks: Callbacks) -> Tensor:
+    """Restore the kept parts of an edit's source in a generated waveform [B, 2, samples]."""
     if math.ceil(waveform.shape[-1] / HOP) != edit.frames or edit.items not in (1, len(waveform)):
         callbacks.warn("the latents differ from their edit in length or number: its source is not restored")
         return anti_clip(waveform)
+    sources = cast(Tensor, edit.waveform)
     items = [
         restore_source(item[None], sources[i % len(sources), None], edit.regions_of(i), edit.crossfade_seconds)
         for i, item in enumerate(waveform)

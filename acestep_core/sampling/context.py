@@ -21,11 +21,6 @@ def frames_to_run(frames: int) -> int:
     return max(frames, MIN_FRAMES)
 
 
-def text_to_music_context(silence: Tensor, batch: int) -> Tensor:
-    """Return the context [batch, T, 128] of a song from text: silence [1, T, 64] and a mask of ones (generate all)."""
-    return torch.cat([silence, torch.ones_like(silence)], dim=-1).expand(batch, -1, -1)
-
-
 def context_latents(
     network: AceStepModel,
     edit: Edit | None,
@@ -37,21 +32,19 @@ def context_latents(
     """Return the context [batch, frames, 128], float32 on `device`, where the network is ready to run.
 
     edit: for one song or for `batch` songs. If `frames` exceeds its length, silence follows its source and is kept.
+        None is a song from text: silence and a mask of ones (generate all).
 
     Raises RequestError if the model does not know the audio codes of the edit, and Cancelled.
     """
     silence = network.silence(frames).to(device, torch.float32)
-    if edit is None:
-        return text_to_music_context(silence, batch)
-    return _join(_source(network, edit, silence, callbacks), edit, batch, silence)
+    return _join(silence if edit is None else _source(network, edit, silence, callbacks), edit, batch)
 
 
 def silent_context(
-    network: AceStepModel, edit: Edit, batch: int, frames: int, device: torch.device | str = "cpu"
+    network: AceStepModel, edit: Edit | None, batch: int, frames: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return the context [batch, frames, 128] that follows the text alone: silence under the mask of the edit."""
-    silence = network.silence(frames).to(device, torch.float32)
-    return _join(silence, edit, batch, silence)
+    """Return the context [batch, frames, 128] without the source of the edit: silence under its mask."""
+    return _join(network.silence(frames).to(device, torch.float32), edit, batch)
 
 
 def pad_with_silence(latents: Tensor, silence: Tensor) -> Tensor:
@@ -68,11 +61,11 @@ def codes_in_context(edit: Edit | None) -> int:
     return max(map(len, edit.codes)) if edit.codes else -(-edit.frames // FRAMES_PER_CODE)
 
 
-def _join(source: Tensor, edit: Edit, batch: int, silence: Tensor) -> Tensor:
+def _join(source: Tensor, edit: Edit | None, batch: int) -> Tensor:
     """Concatenate a source [1 or items, frames, 64] and the mask of the edit to [batch, frames, 128]."""
-    mask = _mask(edit, silence.shape[1]).to(silence)
+    mask = _mask(edit, source.shape[1]).to(source)
     rows = max(len(source), len(mask))
-    mask = mask[..., None].expand(rows, -1, silence.shape[-1])
+    mask = mask[..., None].expand(rows, -1, source.shape[-1])
     return torch.cat([source.expand(rows, -1, -1), mask], dim=-1).expand(batch, -1, -1)
 
 
@@ -90,11 +83,11 @@ def _source(network: AceStepModel, edit: Edit, silence: Tensor, callbacks: Callb
     return source
 
 
-def _mask(edit: Edit, frames: int) -> Tensor:
+def _mask(edit: Edit | None, frames: int) -> Tensor:
     """Return the values of the mask, [1 or items, frames]."""
-    if edit.auto_mask:
+    if edit is not None and edit.auto_mask:
         return torch.full((1, frames), AUTO_MASK)
-    if not edit.is_partial:
+    if edit is None or not edit.is_partial:
         return torch.ones(1, frames)
     generated = edit.generated_mask().float()[:, :frames]
     return torch.nn.functional.pad(generated, (0, frames - generated.shape[1]))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SampleRequest:
-    """What `prepare` makes a plan of. Raises RequestError for inputs that the model cannot use.
+    """A checked request for `prepare`. Raises RequestError for inputs that the model cannot use.
 
     config: of the diffusion model.
     seeds: one per song of the batch.
@@ -59,54 +59,9 @@ class SampleRequest:
         if self.morph is not None and self.edit is not None and self.edit.source_context is not SourceContext.CODES:
             raise RequestError(f"morph: works on a song from text or a cover, not on {self.edit.task}")
         _check_timbre(self.timbre, self.config.timbre_hidden_dim)
-        self._check_retake()
-        object.__setattr__(self, "frames", self._result_frames())
+        _check_retake(self.retake, len(self.seeds))
+        object.__setattr__(self, "frames", _result_frames(self.seconds, self.edit, self.morph))
         object.__setattr__(self, "warnings", (*self._edit_warnings(), *self.sampling.warnings))
-
-    def check_conditions(self, conditions: Sequence[TextCondition]) -> None:
-        """Raise RequestError unless the encoded texts fit the batch and the edit."""
-        if len(conditions) not in (1, len(self.seeds)):
-            raise RequestError(
-                f"got {len(conditions)} conditions for {len(self.seeds)} seeds; give one for all or one for each"
-            )
-        if self.edit is not None and self.edit.drops_source and any(each.text_only is None for each in conditions):
-            raise RequestError(
-                "conditions: strength below 1 and blend need a song that is encoded with the edit's task"
-            )
-
-    @property
-    def retake_variance(self) -> float:
-        """How far the noise turns to that of `retake_seeds`, 0–1."""
-        return 0.0 if self.retake is None else self.retake[1]
-
-    @property
-    def retake_seeds(self) -> Sequence[int]:
-        """One seed per song for the retake noise, or the seeds of the songs without a retake."""
-        return batch_seeds(self.retake[0], len(self.seeds)) if self.retake and self.retake[1] else self.seeds
-
-    def _check_retake(self) -> None:
-        if self.retake is None:
-            return
-        if not isinstance(self.retake, Sequence) or len(self.retake) != 2:
-            raise RequestError(f"a retake is its seed and its variance, such as (5, 0.2), got {self.retake!r}")
-        seed, variance = self.retake
-        batch_seeds(seed, len(self.seeds))
-        if not isinstance(variance, Real) or not 0 <= variance <= 1:
-            raise RequestError(f"the variance of a retake is 0 (the same take) to 1 (another one), got {variance!r}")
-
-    def _result_frames(self) -> int:
-        source = source_frames(self.edit, self.morph)
-        if self.seconds is None:
-            if self.edit is None and not source:
-                raise RequestError("seconds: needed, as there is no source to take the duration from")
-            return self.edit.frames if self.edit is not None and not source else source
-        frames = frames_of(self.seconds)
-        if source and abs(self.seconds * FRAME_RATE - source) >= 1:  # a recording's last frame need not be full
-            raise RequestError(
-                f"seconds: the result is as long as its source, {source / FRAME_RATE:g} seconds, not "
-                f"{self.seconds:g}: leave the duration open, or extend the source first"
-            )
-        return source or frames
 
     def _edit_warnings(self) -> list[str]:
         warnings = []
@@ -118,6 +73,25 @@ class SampleRequest:
         if self.morph is not None and 0 < self.retake_variance < 1:
             warnings.append("the retake variance is ignored: a morph draws all its noise from the retake seed")
         return warnings
+
+    def check_conditions(self, conditions: Sequence[TextCondition]) -> None:
+        """Raise RequestError unless the encoded texts fit the batch and the edit."""
+        if len(conditions) not in (1, len(self.seeds)):
+            raise RequestError(
+                f"got {len(conditions)} conditions for {len(self.seeds)} seeds; give one for all or one for each"
+            )
+        if self.edit is not None and self.edit.drops_source and any(each.text_only is None for each in conditions):
+            raise RequestError("conditions: strength below 1 and blend need texts encoded with the edit's task")
+
+    @property
+    def retake_variance(self) -> float:
+        """How far the noise turns to that of `retake_seeds`, 0–1."""
+        return 0.0 if self.retake is None else self.retake[1]
+
+    @property
+    def retake_seeds(self) -> Sequence[int]:
+        """One seed per song for the retake noise, or the seeds of the songs without a retake."""
+        return batch_seeds(self.retake[0], len(self.seeds)) if self.retake and self.retake[1] else self.seeds
 
 
 def check_items(name: str, items: int, songs: int) -> None:
@@ -138,6 +112,32 @@ def frames_of(seconds: float) -> int:
     if not isinstance(seconds, Real) or not math.isfinite(seconds) or not 0 < seconds <= MAX_SECONDS:
         raise RequestError(f"the duration must be above 0 and at most {MAX_SECONDS} seconds, got {seconds!r}")
     return max(1, round(FRAME_RATE * seconds))
+
+
+def _result_frames(seconds: float | None, edit: Edit | None, morph: Morph | None) -> int:
+    source = source_frames(edit, morph)
+    if seconds is None:
+        if edit is None and not source:
+            raise RequestError("seconds: needed, as there is no source to take the duration from")
+        return edit.frames if edit is not None and not source else source
+    frames = frames_of(seconds)
+    if source and abs(seconds * FRAME_RATE - source) >= 1:  # the last frame of a recording may be partial
+        raise RequestError(
+            f"seconds: the result is as long as its source, {source / FRAME_RATE:g} seconds, not {seconds:g}; leave "
+            "the duration open, or extend the source first"
+        )
+    return source or frames
+
+
+def _check_retake(retake: object, songs: int) -> None:
+    if retake is None:
+        return
+    if not isinstance(retake, Sequence) or len(retake) != 2:
+        raise RequestError(f"a retake is its seed and its variance, such as (5, 0.2), got {retake!r}")
+    seed, variance = retake
+    batch_seeds(seed, songs)
+    if not isinstance(variance, Real) or not 0 <= float(variance) <= 1:
+        raise RequestError(f"the variance of a retake is 0 (the same take) to 1 (another one), got {variance!r}")
 
 
 def _check_timbre(timbre: Sequence[Tensor] | None, channels: int) -> None:

@@ -1,4 +1,4 @@
-"""Our networks as diffusers' modules with the same weights. diffusers serves the tests alone."""
+"""diffusers' modules with the weights of our networks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RENAMES = (
 
 
 def renamed(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Tensors of one part of AceStepModel under the names that diffusers gives them."""
+    """Rename the tensors of one part of AceStepModel to diffusers' names."""
     result = {}
     for name, tensor in tensors:
         for ours, theirs in _RENAMES:
@@ -100,7 +100,7 @@ def detokenizer(model: AceStepModel) -> AceStepAudioTokenDetokenizer:
 
 
 def autoencoder(vae: OobleckVAE) -> AutoencoderOobleck:
-    """Weight norm is undone on diffusers' side, so that both hold plain weights."""
+    """Remove diffusers' weight norm, so that both have plain weights."""
     config = vae.config
     module = AutoencoderOobleck(
         encoder_hidden_size=config.encoder_hidden_size,

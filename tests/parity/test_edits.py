@@ -39,7 +39,7 @@ BASE = replace(TURBO, is_turbo=False, model_version="base")
 
 
 def recording(seconds: float, seed: int = 1) -> torch.Tensor:
-    """Three tones that come and go, [1, 2, samples]."""
+    """Return three amplitude-modulated tones, [1, 2, samples]."""
     t = torch.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     tones = torch.stack(
         [torch.sin(2 * torch.pi * (220 * (seed + i)) * t + i) * torch.sin(t * (i + 1)) for i in range(3)]
@@ -48,7 +48,7 @@ def recording(seconds: float, seed: int = 1) -> torch.Tensor:
 
 
 class Ours:
-    """Our networks, a song's text states, and what both sides make of them."""
+    """Our networks, a song's text states, and the latents of both sides."""
 
     def __init__(self, config):
         network = tiny.model(config)
@@ -68,7 +68,7 @@ class Ours:
 
 
 class OurVAE:
-    """Theirs draws from the posterior and has no small form; test_networks compares the two."""
+    """Replaces diffusers' VAE, which samples the posterior and has no small config. test_networks compares both."""
 
     dtype = torch.float32
 
@@ -77,7 +77,7 @@ class OurVAE:
 
 
 class Theirs:
-    """diffusers with the same weights; what it shows its transformer is kept in `contexts` and `conditions`."""
+    """diffusers with the same weights. Records the inputs of its transformer in `contexts` and `conditions`."""
 
     def __init__(self, ours: Ours, monkeypatch):
         network = ours.model.network
@@ -130,13 +130,13 @@ def base() -> Ours:
 
 
 def assert_equal(ours: Ours, theirs: Theirs, edit: Edit, task: str, sound, scale: float = 1.0, **options) -> None:
-    """The contexts, the instruction and the latents."""
-    wanted = theirs.sample(task, sound, edit.frames, scale, **options)
-    seen = context_latents(ours.model.network, edit, 1, edit.frames)
-    assert relative_error(seen[..., :64], theirs.contexts[0][:1, :, :64]) <= 1e-5
-    assert torch.equal(seen[..., 64:], theirs.contexts[0][:1, :, 64:])
+    """Compare contexts, instruction and latents."""
+    expected = theirs.sample(task, sound, edit.frames, scale, **options)
+    context = context_latents(ours.model.network, edit, 1, edit.frames)
+    assert relative_error(context[..., :64], theirs.contexts[0][:1, :, :64]) <= 1e-5
+    assert torch.equal(context[..., 64:], theirs.contexts[0][:1, :, 64:])
     assert theirs.texts[0] == edit.instruction
-    assert relative_error(ours.sample(edit, scale=scale), wanted) <= LIMIT
+    assert relative_error(ours.sample(edit, scale=scale), expected) <= LIMIT
 
 
 def test_instructions_are_equal():
@@ -144,11 +144,11 @@ def test_instructions_are_equal():
         for tracks in ((), *((track,) for track in TRACKS), TRACKS, ("vocals", "drums")):
             if len(tracks) > task.max_tracks:
                 continue
-            wanted = AceStepPipeline._get_task_instruction(task.name, tracks[0] if tracks else None, list(tracks))
-            assert instruction(task, tracks) == wanted
+            expected = AceStepPipeline._get_task_instruction(task.name, tracks[0] if tracks else None, list(tracks))
+            assert instruction(task, tracks) == expected
 
 
-# Nothing is kept by force in diffusers, which is what aggressive means.
+# diffusers restores nothing, like the mode aggressive.
 REPAINTS = {"middle": (1.5, 3.0), "start": (0.0, 2.01), "to the end": (4.0, 6.0), "all": (0.0, 6.0)}
 
 
@@ -183,18 +183,18 @@ def test_audio_codes(turbo, monkeypatch):
     codes = tuple(range(0, 64000, 2000))[:30]
     edit = Edit(TEXT2MUSIC, codes=[codes])
     theirs = Theirs(turbo, monkeypatch)
-    wanted = theirs.sample("text2music", None, audio_codes=format_codes(codes))
+    expected = theirs.sample("text2music", None, audio_codes=format_codes(codes))
     assert theirs.texts == [edit.instruction]
     assert relative_error(context_latents(turbo.model.network, edit, 1, FRAMES), theirs.contexts[0]) <= 1e-5
-    assert relative_error(turbo.sample(edit), wanted) <= LIMIT
+    assert relative_error(turbo.sample(edit), expected) <= LIMIT
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_blend_is_diffusers_cover_strength(base, monkeypatch, share):
     theirs = Theirs(base, monkeypatch)
-    wanted = theirs.sample("cover", recording(SECONDS), scale=5.0, audio_cover_strength=1 - share)
+    expected = theirs.sample("cover", recording(SECONDS), scale=5.0, audio_cover_strength=1 - share)
     assert theirs.texts == [COVER.instruction, TEXT2MUSIC.instruction]
-    assert relative_error(base.sample(Edit(COVER, base.source, blend=share), scale=5.0), wanted) <= LIMIT
+    assert relative_error(base.sample(Edit(COVER, base.source, blend=share), scale=5.0), expected) <= LIMIT
 
 
 STEMS = {
@@ -221,24 +221,24 @@ def test_lego_in_a_region(base, monkeypatch):
 def test_reference_audio(turbo, monkeypatch, seconds):
     sound = recording(seconds, seed=2)
     theirs = Theirs(turbo, monkeypatch)
-    wanted = theirs.sample("text2music", None, audio_duration=SECONDS, reference_audio=sound[0])
-    heard = pipeline.encode_audio(turbo.model, reference_audio(sound, SAMPLE_RATE), SAMPLE_RATE)
+    expected = theirs.sample("text2music", None, audio_duration=SECONDS, reference_audio=sound[0])
+    reference = pipeline.encode_audio(turbo.model, reference_audio(sound, SAMPLE_RATE), SAMPLE_RATE)
     text = replace(turbo.text, caption=turbo.text.text_only)
-    (ours,) = pipeline.encode_conditions(turbo.model.network, [text], "cpu", [heard])
+    (ours,) = pipeline.encode_conditions(turbo.model.network, [text], "cpu", [reference])
     assert relative_error(ours, theirs.conditions[0]) <= 1e-5
     (silent,) = pipeline.encode_conditions(turbo.model.network, [text], "cpu")
     assert relative_error(silent, theirs.conditions[0]) > 1e-3
     got = pipeline.sample(
-        turbo.model, text, seconds=SECONDS, seeds=[0], settings=SamplingSettings(steps=4), timbre=[heard]
+        turbo.model, text, seconds=SECONDS, seeds=[0], settings=SamplingSettings(steps=4), timbre=[reference]
     )
-    assert relative_error(got, wanted) <= LIMIT
+    assert relative_error(got, expected) <= LIMIT
 
 
 # --- where we differ --------------------------------------------------------------------------------------------------
 
 
 def test_divergence_cover_strength_switches_where_diffusers_blends(turbo, monkeypatch):
-    """As the original: the source steers the first steps, the text alone the rest, and the context falls silent."""
+    """As in the original, the first steps follow the source and the rest the text alone, with a silent context."""
     theirs = Theirs(turbo, monkeypatch).sample("cover", recording(SECONDS), audio_cover_strength=0.5)
     ours = turbo.sample(Edit(COVER, turbo.source, strength=0.5))
     assert relative_error(ours, theirs) > 1e-2
@@ -250,19 +250,19 @@ def test_divergence_cover_strength_switches_where_diffusers_blends(turbo, monkey
     assert torch.equal(none, alone)
 
 
-def test_divergence_kept_parts_are_the_source_where_diffusers_makes_them_anew(turbo, monkeypatch):
-    """As the newer original, in its balanced mode: what lies beyond the crossfade is the source itself."""
+def test_divergence_kept_parts_are_the_source_where_diffusers_regenerates_them(turbo, monkeypatch):
+    """As in the balanced mode of the newer original, the source is restored beyond the crossfade."""
     times = {"repainting_start": 2.0, "repainting_end": 3.0}
     theirs = Theirs(turbo, monkeypatch).sample("repaint", recording(SECONDS), **times)
     edit = Edit(REPAINT, turbo.source, regions=[(2.0, 3.0)])
     ours = turbo.sample(edit)
-    kept = slice(0, 50 - edit.crossfade_frames)
-    assert torch.equal(ours[:, kept], turbo.source[:, kept])
-    assert relative_error(theirs[:, kept], turbo.source[:, kept]) > 1e-2
+    outside = slice(0, 50 - edit.crossfade_frames)
+    assert torch.equal(ours[:, outside], turbo.source[:, outside])
+    assert relative_error(theirs[:, outside], turbo.source[:, outside]) > 1e-2
 
 
 def test_divergence_missing_codes_are_silence_where_diffusers_fills_up_with_code_zero(turbo, monkeypatch):
-    """As the original: silence follows codes that are too few, and each item of a batch is as it is alone."""
+    """As in the original, silence follows codes that are too few, and batching does not change an item."""
     long, short = tuple(range(100, 130)), tuple(range(200, 226))
     both = context_latents(turbo.model.network, Edit(COVER, turbo.source, codes=[long, short]), 2, FRAMES)
     assert torch.equal(both[1:, 130:, :64], turbo.model.network.silence(FRAMES)[:, 130:])
@@ -274,7 +274,7 @@ def test_divergence_missing_codes_are_silence_where_diffusers_fills_up_with_code
 
 
 def test_divergence_a_region_ends_at_its_frame_in_seconds_of_the_sample_grid(turbo, monkeypatch):
-    """1.16 s are sample 55680, the start of frame 29; diffusers multiplies 1.16 by 25 and gets 28.999…"""
+    """1.16 s is sample 55680, the start of frame 29. diffusers multiplies 1.16 by 25 and gets 28.999…"""
     edit = Edit(REPAINT, turbo.source, regions=[(0.0, 1.16)])
     pipe = Theirs(turbo, monkeypatch).pipe
     theirs = pipe._build_chunk_mask("repaint", FRAMES, 1, "cpu", torch.float32, 1, 0.0, 1.16, True)

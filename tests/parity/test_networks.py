@@ -1,4 +1,4 @@
-"""Each network against diffusers' with the same weights, float32, one call; and the two places where we differ."""
+"""Each network against diffusers' with the same weights, one call in float32, and the divergences."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def reference_velocity(reference: AceStepTransformer1DModel, x, t, context, cond
 
 
 def reference_condition(model: AceStepModel, text, lyrics, timbre, text_mask=None, lyric_mask=None):
-    """One reference per item."""
+    """Encode with one reference per item."""
     return diffusers_maps.condition_encoder(model)(
         text_hidden_states=text,
         text_attention_mask=torch.ones(text.shape[:2], dtype=torch.long) if text_mask is None else text_mask,
@@ -78,7 +78,7 @@ def test_velocity_with_and_without_the_condition(config):
 
 
 def test_gradients(config):
-    """Training through our network is training through theirs."""
+    """Gradients are equal, so training is as well."""
     model = tiny.model(config)
     reference = diffusers_maps.transformer(model).requires_grad_()
     decoder = model.decoder.requires_grad_()
@@ -95,11 +95,11 @@ def test_velocity_in_bfloat16(config):
     model = tiny.model(config)
     x, context = draw(2, 51, 64, seed=1), draw(2, 51, 128, seed=2)
     condition, t = draw(2, 9, config.encoder_hidden_size, seed=3), torch.tensor([0.9, 0.4])
-    wanted = model.decoder(x, t, model.decoder.prepare(context, condition))
+    expected = model.decoder(x, t, model.decoder.prepare(context, condition))
     model.bfloat16()
     got = model.decoder(x, t, model.decoder.prepare(context, condition))
     assert got.dtype == torch.float32
-    assert cosine(got, wanted) >= 0.999
+    assert cosine(got, expected) >= 0.999
 
 
 @pytest.mark.parametrize("lyric_tokens", [1, 6, 7, 8, 31])
@@ -107,15 +107,15 @@ def test_condition(config, lyric_tokens):
     model = tiny.model(config if not config.is_xl else tiny.STANDARD)  # for XL see the divergence below
     width = config.text_hidden_dim
     text, lyrics, timbre = draw(2, 5, width, seed=1), draw(2, lyric_tokens, width, seed=2), draw(2, 1, 23, 64, seed=3)
-    wanted, mask = reference_condition(model, text, lyrics, timbre[:, 0])
+    expected, mask = reference_condition(model, text, lyrics, timbre[:, 0])
     assert mask.all()
-    assert relative_error(model.encoder(text, lyrics, timbre), wanted) <= LIMIT
+    assert relative_error(model.encoder(text, lyrics, timbre), expected) <= LIMIT
 
 
 def test_condition_with_several_references():
     model = tiny.model()
     text, lyrics, timbre = draw(2, 5, 24, seed=1), draw(2, 11, 24, seed=2), draw(2, 3, 23, 64, seed=3)
-    wanted, _ = diffusers_maps.condition_encoder(model)(
+    expected, _ = diffusers_maps.condition_encoder(model)(
         text_hidden_states=text,
         text_attention_mask=torch.ones(2, 5, dtype=torch.long),
         lyric_hidden_states=lyrics,
@@ -123,15 +123,15 @@ def test_condition_with_several_references():
         refer_audio_acoustic_hidden_states_packed=timbre.flatten(0, 1),
         refer_audio_order_mask=torch.tensor([0, 0, 0, 1, 1, 1]),
     )
-    assert relative_error(model.encoder(text, lyrics, timbre), wanted) <= LIMIT
+    assert relative_error(model.encoder(text, lyrics, timbre), expected) <= LIMIT
 
 
 def test_condition_of_padded_items():
-    """Encoded one by one and stacked, the real rows are those of diffusers' padded batch."""
+    """Items that are encoded alone and stacked equal the rows of diffusers' padded batch."""
     model = tiny.model()
     text, lyrics, timbre = draw(2, 5, 24, seed=1), draw(2, 19, 24, seed=2), draw(2, 1, 23, 64, seed=3)
     text_lengths, lyric_lengths = torch.tensor([5, 3]), torch.tensor([8, 19])
-    wanted, wanted_mask = reference_condition(
+    expected, expected_mask = reference_condition(
         model,
         text,
         lyrics,
@@ -146,17 +146,17 @@ def test_condition_of_padded_items():
         ]
     )
     length = got.shape[1]  # diffusers pads to the sum of the longest parts
-    assert torch.equal(mask, wanted_mask[:, :length]) and not wanted_mask[:, length:].any()
-    assert relative_error(got[mask], wanted[:, :length][mask]) <= LIMIT
+    assert torch.equal(mask, expected_mask[:, :length]) and not expected_mask[:, length:].any()
+    assert relative_error(got[mask], expected[:, :length][mask]) <= LIMIT
 
 
 def test_condition_in_bfloat16(config):
     model = tiny.model(config)
     width = config.text_hidden_dim
     inputs = draw(1, 5, width, seed=1), draw(1, 40, width, seed=2), draw(1, 1, 30, 64, seed=3)
-    wanted = model.encoder(*inputs)
+    expected = model.encoder(*inputs)
     model.bfloat16()
-    assert cosine(model.encoder(*inputs), wanted) >= 0.999
+    assert cosine(model.encoder(*inputs), expected) >= 0.999
 
 
 @pytest.mark.parametrize("frames", [1, 4, 5, 23, 60])
@@ -182,17 +182,17 @@ def test_detokenizer(config):
 def test_vae_decode(frames):
     vae = tiny.vae()
     latents = draw(2, frames, 8, seed=1)
-    wanted = diffusers_maps.autoencoder(vae).decode(latents.transpose(1, 2)).sample
-    assert relative_error(vae.decode(latents), wanted) <= LIMIT
+    expected = diffusers_maps.autoencoder(vae).decode(latents.transpose(1, 2)).sample
+    assert relative_error(vae.decode(latents), expected) <= LIMIT
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7])
 def test_vae_encode(frames):
     vae = tiny.vae()
     waveform = draw(2, 2, 1920 * frames, seed=1)
-    wanted = diffusers_maps.autoencoder(vae).encode(waveform).latent_dist
-    assert relative_error(vae.encode(waveform), wanted.mean.transpose(1, 2)) <= LIMIT
-    assert relative_error(vae.posterior(waveform)[1], wanted.std.transpose(1, 2)) <= LIMIT
+    expected = diffusers_maps.autoencoder(vae).encode(waveform).latent_dist
+    assert relative_error(vae.encode(waveform), expected.mean.transpose(1, 2)) <= LIMIT
+    assert relative_error(vae.posterior(waveform)[1], expected.std.transpose(1, 2)) <= LIMIT
 
 
 def test_vae_in_bfloat16():
@@ -205,7 +205,7 @@ def test_vae_in_bfloat16():
 
 
 def test_divergence_xl_timbre_row():
-    """The original reads an XL reference at a learned row before its frames; diffusers reads the first frame."""
+    """The original reads the learned row before the frames of an XL reference, diffusers the first frame."""
     model = tiny.model(tiny.XL)
     text, lyrics, timbre = draw(1, 5, 24, seed=1), draw(1, 9, 24, seed=2), draw(1, 1, 23, 64, seed=3)
     theirs, _ = reference_condition(model, text, lyrics, timbre[:, 0])
@@ -217,12 +217,12 @@ def test_divergence_xl_timbre_row():
     encoder = diffusers_maps.condition_encoder(model).timbre_encoder
     rows = torch.cat((encoder.special_token, encoder.embed_tokens(timbre[:, 0])), dim=1)
     encoder.embed_tokens = torch.nn.Identity()
-    wanted, _ = encoder(rows, torch.tensor([0]))
-    assert relative_error(ours[:, 9:10], wanted) <= LIMIT
+    expected, _ = encoder(rows, torch.tensor([0]))
+    assert relative_error(ours[:, 9:10], expected) <= LIMIT
 
 
 def test_divergence_padded_condition_rows():
-    """diffusers attends to padding, so an item's velocity depends on its batch; ours is that of the item alone."""
+    """diffusers attends to padding, so an item's velocity depends on its batch. Ours does not."""
     model = tiny.model()
     x, context, t = draw(2, 21, 64, seed=1), draw(2, 21, 128, seed=2), torch.tensor([0.6, 0.6])
     conditions = [draw(1, 12, 48, seed=3), draw(1, 7, 48, seed=4)]
@@ -237,7 +237,7 @@ def test_divergence_padded_condition_rows():
 
 
 def test_divergence_times_in_bfloat16():
-    """diffusers rounds times to the model's dtype, in which these two are one; ours stay float32."""
+    """diffusers rounds times to the model's dtype, which makes these two equal. Ours are float32."""
     model = tiny.model().bfloat16()
     x, context, condition = (draw(2, 21, 64, seed=1), draw(2, 21, 128, seed=2), draw(2, 9, 48, seed=3))
     prepared, reference = model.decoder.prepare(context, condition), diffusers_maps.transformer(model).bfloat16()
@@ -252,7 +252,7 @@ def test_divergence_times_in_bfloat16():
 
 
 def test_divergence_encoded_audio_is_the_mean():
-    """diffusers draws from the posterior with the global generator, so the same audio is never the same twice."""
+    """diffusers samples the posterior with the global generator, so results differ between calls."""
     vae, waveform = tiny.vae(), draw(1, 2, 1920 * 7, seed=1)
     reference = diffusers_maps.autoencoder(vae)
     first, second = (reference.encode(waveform).latent_dist.sample().transpose(1, 2) for _ in range(2))

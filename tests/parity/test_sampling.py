@@ -15,7 +15,7 @@ from acestep_core.checkpoints.catalog import VARIANTS
 from acestep_core.config import MIN_FRAMES, ModelConfig
 from acestep_core.models.model import AceStepModel
 from acestep_core.pipeline import frames_of, recommended
-from acestep_core.sampling.context import frames_to_run, text_to_music_context
+from acestep_core.sampling.context import context_latents, frames_to_run
 from acestep_core.sampling.guidance import APG
 from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.noise import draw_noise
@@ -46,7 +46,7 @@ def relative_error(actual, expected):
 
 
 def make_network(config):
-    """Random weights, large enough that condition, context, time and window all matter to the result."""
+    """Return random weights, large enough for condition, context, time and window to change the result."""
     network = AceStepModel(config)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -103,19 +103,19 @@ def make_pipeline(network):
 
 
 def make_prompts(text_lengths=(7, 7), lyric_lengths=(11, 11)):
-    """One (caption states, lyric embeddings) pair per item, random in place of the text encoder's."""
+    """Return a random (caption states, lyric embeddings) pair per item."""
     lengths = zip(text_lengths, lyric_lengths, strict=True)
     return [(random(10 + i, 1, text, 24), random(20 + i, 1, lyrics, 24)) for i, (text, lyrics) in enumerate(lengths)]
 
 
 def sample_ours(network, prompts, settings, frames=FRAMES):
-    """Latents of text2music for the prompts, with seeds 0, 1, ..., at the length that was run."""
+    """Sample text2music latents with seeds 0, 1, … at the length of the run."""
     run = frames_to_run(frames)
     resolved = settings.resolve(recommended(VARIANTS[network.config.model_version]))
     with torch.no_grad():
         timbre = network.silence(network.config.timbre_fix_frame)[None]
         conditions = [network.encoder(text, lyrics, timbre) for text, lyrics in prompts]
-    context = text_to_music_context(network.silence(run), len(prompts))
+    context = context_latents(network, None, len(prompts), run)
     velocity = network_velocity(network, conditions, context, guided=resolved.guidance.enabled)
     seeds = range(len(prompts))
     return denoise(
@@ -159,15 +159,15 @@ def test_turbo_eight_steps(turbo, shift):
 
 
 def test_context_latents(turbo, monkeypatch):
-    seen, forward = [], AceStepTransformer1DModel.forward
+    contexts, forward = [], AceStepTransformer1DModel.forward
     monkeypatch.setattr(
         AceStepTransformer1DModel,
         "forward",
-        lambda self, *args, **options: seen.append(options["context_latents"]) or forward(self, *args, **options),
+        lambda self, *args, **options: contexts.append(options["context_latents"]) or forward(self, *args, **options),
     )
     sample_diffusers(turbo, make_prompts(), num_inference_steps=1, guidance_scale=1.0)
-    (expected,) = seen
-    assert torch.equal(text_to_music_context(turbo.silence(FRAMES), 2), expected)
+    (expected,) = contexts
+    assert torch.equal(context_latents(turbo, None, 2, FRAMES), expected)
 
 
 def test_guidance_on_turbo_is_forced_off_by_both(turbo):
@@ -236,7 +236,7 @@ def test_divergence_short_songs_run_at_the_minimum_length_where_diffusers_runs_t
 
 
 def test_divergence_a_duration_is_rounded_to_frames_where_diffusers_rounds_it_up(turbo):
-    """`sample_diffusers` asks for half a frame less than FRAMES: ours is the even one of the two neighbours."""
+    """`sample_diffusers` requests half a frame less than FRAMES. Ours rounds to the even neighbour."""
     assert frames_of((FRAMES - 0.5) / 25) == 150
     assert sample_diffusers(turbo, make_prompts(), num_inference_steps=1).shape[1] == FRAMES == 151
 
@@ -252,7 +252,7 @@ def test_one_condition_serves_all_items(turbo):
     prompt = make_prompts()[0]
     with torch.no_grad():
         condition = turbo.encoder(*prompt, turbo.silence(750)[None])
-    context = text_to_music_context(turbo.silence(128), 2)
+    context = context_latents(turbo, None, 2, 128)
     shared = network_velocity(turbo, [condition], context, guided=False)
     repeated = network_velocity(turbo, [condition, condition], context, guided=False)
     x = draw_noise([1, 2], 128)
@@ -264,7 +264,7 @@ def test_one_condition_serves_all_items(turbo):
 def test_unguided_rows_are_the_same_with_and_without_the_null_branch(base):
     with torch.no_grad():
         condition = base.encoder(*make_prompts()[0], base.silence(750)[None])
-    velocity = network_velocity(base, [condition], text_to_music_context(base.silence(128), 2), guided=True)
+    velocity = network_velocity(base, [condition], context_latents(base, None, 2, 128), guided=True)
     x = draw_noise([1, 2], 128)
     both = velocity(x, 0.5, True)
     assert both.shape == (4, 128, 64) and both.dtype == torch.float32

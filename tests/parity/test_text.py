@@ -25,7 +25,7 @@ LONG = "[Verse]\nnight and fire, slow river ocean\n" * 400
 
 
 def request(song: Song) -> dict:
-    """The song in the pipeline's own words."""
+    """Return the song as arguments of the pipeline."""
     meta = song.metadata
     return {
         "lyrics": song.prompt_lyrics,
@@ -39,7 +39,7 @@ def request(song: Song) -> dict:
 
 
 class Pipeline:
-    """As much of the pipeline as its text path needs; the rest would be four more networks."""
+    """The text path of the pipeline, without its other networks."""
 
     _build_metadata_string = staticmethod(AceStepPipeline._build_metadata_string)
 
@@ -115,7 +115,7 @@ def test_a_batch_of_the_pipeline_is_our_songs_one_by_one(tiny_encoder, pipeline)
 
 
 def test_divergence_user_text_that_spells_a_control_token(tiny_encoder, pipeline):
-    """Decided against the reference: what a user writes is text. Theirs ends the caption in its middle."""
+    """A control token in user text is plain text here. In diffusers it ends the caption."""
     song = Song("warm <|endoftext|> piano")
     end = tiny_encoder.tokenizer.end_id
     ours = tiny_encoder.tokenizer.encode_prompt(caption_prompt(song, TEXT2MUSIC))[0]
@@ -124,7 +124,7 @@ def test_divergence_user_text_that_spells_a_control_token(tiny_encoder, pipeline
 
 
 def test_divergence_empty_lyrics(tiny_encoder, pipeline):
-    """Decided for the user: no lyrics is an instrumental, in the words the model was trained on."""
+    """Empty lyrics are an instrumental, in the trained words."""
     ours = lyric_prompt(Song("x", "", Metadata(language="en"))).text
     _, theirs = pipeline._format_prompt("x", lyrics="", vocal_language="en")
     assert ours == "# Languages\nunknown\n\n# Lyric\n[Instrumental]<|endoftext|>"
@@ -132,6 +132,6 @@ def test_divergence_empty_lyrics(tiny_encoder, pipeline):
 
 
 def test_divergence_language_not_given(tiny_encoder, pipeline):
-    """The original's parameters say `unknown` for a language that nobody named; diffusers says `en`."""
+    """Without a language, the original writes `unknown` and diffusers `en`."""
     assert lyric_prompt(Song("x", "la")).text.startswith("# Languages\nunknown\n")
     assert pipeline._format_prompt("x", lyrics="la")[1].startswith("# Languages\nen\n")

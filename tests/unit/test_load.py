@@ -52,15 +52,15 @@ def test_precision_per_network(folder):
 def test_quantized_storage(folder):
     whole = load_model(folder, device="cpu", dtype="float32", storage="none")  # overrides a recipe
     assert "storage" not in whole.origin
-    wanted = generate(whole, SONG, seed=7).latents
+    expected = generate(whole, SONG, seed=7).latents
     for storage, dtype, near in (("int8", torch.int8, 0.9999), ("fp8", torch.float8_e4m3fn, 0.999)):
         model = load_model(folder, device="cpu", dtype="float32", storage=storage)
         assert model.network.decoder.layers[0].mlp.up_proj.weight.dtype == dtype
         assert model.network.decoder.dtype == torch.float32 and model.origin["storage"] == storage
-        assert near < tiny.cosine(generate(model, SONG, seed=7).latents, wanted) < 1
+        assert near < tiny.cosine(generate(model, SONG, seed=7).latents, expected) < 1
     half = load_model(folder, device="cpu", dtype="float16", storage="int8")
     assert half.network.encoder.dtype == torch.float32  # as without: its lyric encoder would overflow
-    assert tiny.cosine(generate(half, SONG, seed=7).latents, wanted) > 0.99
+    assert tiny.cosine(generate(half, SONG, seed=7).latents, expected) > 0.99
 
 
 def test_parts_and_variant_can_be_chosen(folder):

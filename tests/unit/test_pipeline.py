@@ -50,7 +50,7 @@ def test_different_songs_in_one_batch_are_as_they_are_alone(model):
     assert tiny.relative_error(batch.latents[2:3], alone.latents) < 1e-5
 
 
-def test_without_a_seed_each_song_is_another_and_can_be_made_again(model):
+def test_a_random_seed_is_recorded(model):
     first, second = generate(model, SONG), generate(model, SONG)
     assert first.seeds != second.seeds
     recipe = first.recipe()

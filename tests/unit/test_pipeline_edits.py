@@ -49,7 +49,7 @@ def base(model) -> Model:
 
 @pytest.fixture(scope="module")
 def text(model):
-    """The song's states under the instruction of a cover, which those of other tasks are no different from here."""
+    """The song's states under the instruction of a cover. Tests use them for other tasks as well."""
     return encode(model, SONG, COVER)
 
 
@@ -87,8 +87,8 @@ def test_strength_switches_text_and_context_after_that_part_of_the_steps(model, 
     edit, network = Edit(COVER, SOURCE, strength=0.5), model.network
     voice, schedule = network.silence(30)[None], STEPS.resolve(model.defaults).schedule
     first, second = (
-        network_velocity(network, [network.encoder(caption, text.lyrics, voice)], seen, guided=False)
-        for caption, seen in (
+        network_velocity(network, [network.encoder(caption, text.lyrics, voice)], context, guided=False)
+        for caption, context in (
             (text.caption, context_latents(network, edit, 1, FRAMES)),
             (text.text_only, silent_context(network, edit, 1, FRAMES)),
         )
@@ -114,10 +114,10 @@ def test_noise_strength_begins_between_source_and_noise_at_the_nearest_time(mode
 def test_the_codes_of_a_source_make_the_cover_of_it(model, text):
     (codes,) = tokenize(model, SOURCE)
     assert len(codes) == FRAMES / 5
-    made = latents(model, text, Edit(TEXT2MUSIC, codes=[codes]))
-    assert torch.equal(made, latents(model, text, Edit(COVER, SOURCE)))
+    sampled = latents(model, text, Edit(TEXT2MUSIC, codes=[codes]))
+    assert torch.equal(sampled, latents(model, text, Edit(COVER, SOURCE)))
     changed = (*codes[:-1], (codes[-1] + 1) % 64000)
-    assert differ(made, latents(model, text, Edit(COVER, codes=[changed])))
+    assert differ(sampled, latents(model, text, Edit(COVER, codes=[changed])))
 
 
 def test_codes_may_be_fewer_or_more_than_the_song_needs(model, text):
@@ -134,23 +134,23 @@ def test_codes_may_be_fewer_or_more_than_the_song_needs(model, text):
     "mode, strength, margin", [("conservative", 0.5, 25), ("balanced", 0.5, 12), ("balanced", 0.99, 0)]
 )
 def test_kept_latents_are_those_of_the_source(model, text, mode, strength, margin):
-    made = latents(model, text, Edit(REPAINT, SOURCE, regions=REGION, mode=mode, mode_strength=strength))
-    assert torch.equal(made[:, : 50 - margin], SOURCE[:, : 50 - margin])
-    assert torch.equal(made[:, 75 + margin :], SOURCE[:, 75 + margin :])
-    assert all(differ(made[:, frame], SOURCE[:, frame]) for frame in (50 - margin, 50, 60, 74, 74 + margin))
+    sampled = latents(model, text, Edit(REPAINT, SOURCE, regions=REGION, mode=mode, mode_strength=strength))
+    assert torch.equal(sampled[:, : 50 - margin], SOURCE[:, : 50 - margin])
+    assert torch.equal(sampled[:, 75 + margin :], SOURCE[:, 75 + margin :])
+    assert all(differ(sampled[:, frame], SOURCE[:, frame]) for frame in (50 - margin, 50, 60, 74, 74 + margin))
 
 
 def test_injection_steers_the_generated_part(model, text):
     """Both have crossfades of 12 frames. 25 of 50 steps inject the source, or 24."""
     first, second = (Edit(REPAINT, SOURCE, regions=REGION, mode_strength=strength) for strength in (0.5, 0.52))
     assert first.crossfade_frames == second.crossfade_frames == 12
-    made = [latents(model, text, edit, settings=SamplingSettings(steps=50))[:, 50:75] for edit in (first, second)]
-    assert differ(*made)
+    results = [latents(model, text, edit, settings=SamplingSettings(steps=50))[:, 50:75] for edit in (first, second)]
+    assert differ(*results)
 
 
 def test_lego_keeps_what_is_outside_of_its_region_too(base, text):
-    made = latents(base, text, Edit(LEGO, SOURCE, regions=REGION, tracks="drums"))
-    assert torch.equal(made[:, :38], SOURCE[:, :38]) and differ(made[:, 50:75], SOURCE[:, 50:75])
+    sampled = latents(base, text, Edit(LEGO, SOURCE, regions=REGION, tracks="drums"))
+    assert torch.equal(sampled[:, :38], SOURCE[:, :38]) and differ(sampled[:, 50:75], SOURCE[:, 50:75])
 
 
 def test_the_length_is_that_of_the_source_with_its_partial_last_frame(model, text):
@@ -160,8 +160,8 @@ def test_the_length_is_that_of_the_source_with_its_partial_last_frame(model, tex
 
 
 def test_short_sources_run_at_the_minimum_length(model, text):
-    made = latents(model, text, Edit(REPAINT, SOURCE[:, :60], regions=[(1.0, 2.0)]))
-    assert made.shape[1] == 60 and torch.equal(made[:, :13], SOURCE[:, :13])
+    sampled = latents(model, text, Edit(REPAINT, SOURCE[:, :60], regions=[(1.0, 2.0)]))
+    assert sampled.shape[1] == 60 and torch.equal(sampled[:, :13], SOURCE[:, :13])
     assert latents(model, text, Edit(COVER, SOURCE[:, :7])).shape[1] == 7
 
 
@@ -175,46 +175,46 @@ def edit_of_sound(model, **options) -> Edit:
 @pytest.mark.parametrize("normalize, strength", [(True, 0.5), (False, 0.5), (True, 0.99)])
 def test_kept_samples_are_those_of_the_source_at_its_own_level(model, text, normalize, strength):
     edit = edit_of_sound(model, mode_strength=strength)
-    made = decode(model, latents(model, text, edit, seeds=[3, 4]), edit=edit, normalize=normalize)
-    assert made.shape == (2, 2, SOUND.shape[-1])
+    waveform = decode(model, latents(model, text, edit, seeds=[3, 4]), edit=edit, normalize=normalize)
+    assert waveform.shape == (2, 2, SOUND.shape[-1])
     fade = int(0.025 * 48000)
-    for kept in (slice(0, 96000 - fade), slice(144000 + fade, None)):
-        assert torch.equal(made[..., kept], SOUND[..., kept].expand(2, -1, -1))
-    assert differ(made[0, :, 96000:144000], SOUND[0, :, 96000:144000]) and differ(made[0], made[1])
+    for part in (slice(0, 96000 - fade), slice(144000 + fade, None)):
+        assert torch.equal(waveform[..., part], SOUND[..., part].expand(2, -1, -1))
+    assert differ(waveform[0, :, 96000:144000], SOUND[0, :, 96000:144000]) and differ(waveform[0], waveform[1])
 
 
 @pytest.mark.parametrize("regions", [[(0, 5.598)], [(0, SOUND.shape[-1] / 48000)], [(0, 2), (2, 5.5999)]])
 def test_ranges_that_reach_the_last_sample_keep_nothing(model, text, regions):
     """The source ends within a frame, and the rest of the frame has no sample to keep."""
-    made = latents(model, text, Edit(REPAINT, SOURCE, regions=[(0, None)]))
+    sampled = latents(model, text, Edit(REPAINT, SOURCE, regions=[(0, None)]))
     edit = Edit(REPAINT, SOURCE, waveform=SOUND, regions=regions)
-    assert torch.equal(latents(model, text, edit), made)
-    assert torch.equal(decode(model, made, edit=edit), decode(model, made))
+    assert torch.equal(latents(model, text, edit), sampled)
+    assert torch.equal(decode(model, sampled, edit=edit), decode(model, sampled))
 
 
 def test_non_finite_restored_audio_raises(model, text, monkeypatch):
     edit = edit_of_sound(model)
-    made = latents(model, text, edit)
+    sampled = latents(model, text, edit)
     monkeypatch.setattr(pipeline, "restore_source", lambda generated, *_: generated * float("nan"))
     with pytest.raises(NonFiniteError, match="decode.*NaN"):
-        decode(model, made, edit=edit)
+        decode(model, sampled, edit=edit)
 
 
 @pytest.mark.parametrize("peak", [3, 0.3])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_without_the_waveform_of_the_source_nothing_is_restored(model, text, peak, normalize):
     edit, model = replace(edit_of_sound(model), waveform=None), replace(model, vae=tiny.vae(VAE))
-    made = latents(model, text, edit, seeds=[3, 4])
-    model.vae.decoder.conv2.weight.mul_(peak / model.vae.decode(made).abs().max())
-    got = decode(model, made, edit=edit, normalize=normalize)
-    assert torch.equal(got, decode(model, made, normalize=normalize))
+    sampled = latents(model, text, edit, seeds=[3, 4])
+    model.vae.decoder.conv2.weight.mul_(peak / model.vae.decode(sampled).abs().max())
+    got = decode(model, sampled, edit=edit, normalize=normalize)
+    assert torch.equal(got, decode(model, sampled, normalize=normalize))
     assert got.abs().max() == pytest.approx(0.8912509 if normalize else min(peak, 1))
 
 
 def test_latents_that_no_longer_fit_their_edit_are_decoded_without_it(model, text, caplog):
     edit = edit_of_sound(model)
-    made = latents(model, text, edit)[:, :100]
-    assert torch.equal(decode(model, made, edit=edit), decode(model, made, normalize=False))
+    sampled = latents(model, text, edit)[:, :100]
+    assert torch.equal(decode(model, sampled, edit=edit), decode(model, sampled, normalize=False))
     assert "length or number" in caplog.text
 
 
@@ -224,8 +224,8 @@ def test_an_extended_song_begins_as_its_source(model):
     result = generate(model, SONG, seed=1, settings=STEPS, edit=edit)
     assert result.songs[0].metadata.duration == pytest.approx(SOUND.shape[-1] / 48000 + 1)
     assert result.waveform.shape[-1] == SOUND.shape[-1] + 48000
-    kept = SOUND.shape[-1] - int(0.025 * 48000) - 1
-    assert torch.equal(result.waveform[..., :kept], SOUND[..., :kept])
+    part = SOUND.shape[-1] - int(0.025 * 48000) - 1
+    assert torch.equal(result.waveform[..., :part], SOUND[..., :part])
     assert result.waveform[..., SOUND.shape[-1] :].abs().max() > 1e-3
 
 
@@ -303,10 +303,11 @@ def test_every_input_of_an_edit_matters(model, text, first, second):
 
 
 def test_tracks_and_tasks_matter_through_the_text(base):
-    def made(task, tracks):
+    def sampled(task, tracks):
         return latents(base, encode(base, SONG, task, tracks), Edit(task, SOURCE, tracks=tracks))
 
-    results = [made(EXTRACT, ["vocals"]), made(EXTRACT, ["drums"]), made(COMPLETE, ["drums"]), made(LEGO, ["drums"])]
+    cases = [(EXTRACT, ["vocals"]), (EXTRACT, ["drums"]), (COMPLETE, ["drums"]), (LEGO, ["drums"])]
+    results = [sampled(task, tracks) for task, tracks in cases]
     assert all(differ(a, b) for i, a in enumerate(results) for b in results[i + 1 :])
 
 
@@ -380,14 +381,14 @@ def test_warnings_of_ignored_options_and_untrained_models(model, text, caplog):
 
 
 def test_the_prompt_contains_task_and_duration(model, monkeypatch):
-    seen = []
+    encoded = []
     inner = model.text_encoder.encode
-    monkeypatch.setattr(model.text_encoder, "encode", lambda *a, **k: seen.append(inner(*a, **k)) or seen[-1])
+    monkeypatch.setattr(model.text_encoder, "encode", lambda *a, **k: encoded.append(inner(*a, **k)) or encoded[-1])
     generate(model, Song("x"), seed=1, settings=STEPS, edit=Edit(REPAINT, SOURCE, regions=REGION))
-    assert "Repaint the mask area" in seen[0].caption_prompt and "- duration: 5 seconds" in seen[0].caption_prompt
+    assert "Repaint the mask area" in encoded[0].caption_prompt and "- duration: 5 seconds" in encoded[0].caption_prompt
     stems = replace(model, style=STEMS)
     generate(stems, Song("x"), seed=1, settings=STEPS, edit=Edit(COVER, SOURCE, auto_mask=True))
-    assert "# Caption\nGlobal: \nLocal: x\nMask Control: false\n" in seen[1].caption_prompt
-    assert seen[0].text_only is not None and encode(model, SONG).text_only is None
-    wanted = encode(model, Song("x", metadata=Metadata(duration=FRAMES / 25))).caption
-    assert torch.equal(seen[1].text_only, wanted)  # of text alone, in any model
+    assert "# Caption\nGlobal: \nLocal: x\nMask Control: false\n" in encoded[1].caption_prompt
+    assert encoded[0].text_only is not None and encode(model, SONG).text_only is None
+    expected = encode(model, Song("x", metadata=Metadata(duration=FRAMES / 25))).caption
+    assert torch.equal(encoded[1].text_only, expected)  # of text alone, in any model

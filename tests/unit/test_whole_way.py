@@ -1,5 +1,4 @@
-"""The whole way with nano, offline: a line becomes a song, a plan, sound, and is heard again, each command reading what
-the one before it wrote."""
+"""All commands in a row with nano, offline: write, plan, generate, listen. Each reads the file of the one before."""
 
 from __future__ import annotations
 
@@ -30,25 +29,25 @@ def test_from_one_line_to_sound_and_back(acestep):
     written = acestep("write", "a slow waltz", "--duration", "10", "--language", "en", "--seed", "3", output="w.json")
     planned = acestep("plan", "--from", "w.json", "--time-signature", "3", "--seed", "4", output="p.json")
     acestep("--from", "p.json", "--steps", "4", output="song.flac")
-    heard = acestep("listen", "song.flac", "--seed", "5", output="h.json")
+    described = acestep("listen", "song.flac", "--seed", "5", output="h.json")
 
-    # What was asked for stays what it is, all the way.
+    # Requested values never change.
     assert {(song["duration"], song["language"]) for song in (written, planned)} == {(10, "en")}
     assert written["genres"] and planned == written | {
         name: planned[name] for name in ("time_signature", "codes", "seed")
     }
     codes = parse_codes(planned["codes"])
     assert planned["time_signature"] == "3" and len(codes) == 50
-    told = read_settings("song.flac")
-    assert told["codes"] == list(codes) and told["seed"] == 4
-    assert {name: told[name] for name in METADATA_FIELDS} == {name: planned[name] for name in METADATA_FIELDS}
-    assert told["lyrics"] == written["lyrics"]
+    tags = read_settings("song.flac")
+    assert tags["codes"] == list(codes) and tags["seed"] == 4
+    assert {name: tags[name] for name in METADATA_FIELDS} == {name: planned[name] for name in METADATA_FIELDS}
+    assert tags["lyrics"] == written["lyrics"]
     assert read_audio("song.flac").shape[-1] == 10 * SAMPLE_RATE
 
-    # What is heard is a song again: every fact one that there is.
-    assert heard["duration"] == 10 and len(parse_codes(heard["codes"])) == 50 and heard["caption"].strip()
-    assert str(heard["bpm"]) in VALUES["bpm"] and heard["time_signature"] in VALUES["timesignature"]
-    assert heard["language"] in VALUES["language"]
-    assert heard["key"] in {Metadata(key=key).key for key in VALUES["keyscale"]}
-    (kept,) = load_songs("h.json")
-    assert kept.to_dict() == heard
+    # The description is a valid song.
+    assert described["duration"] == 10 and len(parse_codes(described["codes"])) == 50 and described["caption"].strip()
+    assert str(described["bpm"]) in VALUES["bpm"] and described["time_signature"] in VALUES["timesignature"]
+    assert described["language"] in VALUES["language"]
+    assert described["key"] in {Metadata(key=key).key for key in VALUES["keyscale"]}
+    (loaded,) = load_songs("h.json")
+    assert loaded.to_dict() == described

@@ -129,8 +129,8 @@ def test_invalid_edits(make, keyword):
         make()
 
 
-def test_modes_are_the_originals():
-    """Injection ratio 1 − freedom, crossfades of latents and of samples."""
+def test_modes_match_the_original():
+    """Freedom, crossfade of latents, crossfade of samples."""
     for options, freedom, frames, seconds in (
         ({"mode": "conservative"}, 0, 25, 0.05),
         ({}, 0.5, 12, 0.025),

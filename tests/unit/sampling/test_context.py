@@ -13,7 +13,6 @@ from acestep_core.sampling.context import (
     frames_to_run,
     pad_with_silence,
     silent_context,
-    text_to_music_context,
 )
 from tests.support import tiny
 from tests.support.tiny import draw
@@ -32,20 +31,18 @@ def test_short_songs_run_at_the_minimum_length():
 
 
 def test_context_of_a_song_from_text_is_silence_and_a_mask_of_ones(network):
-    silence = torch.randn(1, 130, 64)
-    seen = text_to_music_context(silence, 3)
-    assert seen.shape == (3, 130, 128)
-    assert torch.equal(seen[2, :, :64], silence[0]) and (seen[..., 64:] == 1).all()
-    assert torch.equal(context_latents(network, None, 2, 70), text_to_music_context(network.silence(70), 2))
+    context = context_latents(network, None, 3, 70)
+    assert context.shape == (3, 70, 128)
+    assert torch.equal(context[2, :, :64], network.silence(70)[0]) and (context[..., 64:] == 1).all()
 
 
 def test_context_of_a_cover_is_the_latents_of_its_codes(network):
-    seen = context_latents(network, Edit(COVER, SOURCE), 2, FRAMES + 3)
+    context = context_latents(network, Edit(COVER, SOURCE), 2, FRAMES + 3)
     for i in range(2):
         hint = network.detokenize(network.tokenize(SOURCE[i : i + 1]))
-        assert torch.equal(seen[i, :FRAMES, :64], hint[0])
-    assert torch.equal(seen[1, FRAMES:, :64], network.silence(FRAMES + 3)[0, FRAMES:])
-    assert (seen[..., 64:] == 1).all()
+        assert torch.equal(context[i, :FRAMES, :64], hint[0])
+    assert torch.equal(context[1, FRAMES:, :64], network.silence(FRAMES + 3)[0, FRAMES:])
+    assert (context[..., 64:] == 1).all()
 
 
 def test_codes_of_a_source_give_the_same_context(network):
@@ -58,54 +55,56 @@ def test_codes_of_a_source_give_the_same_context(network):
 
 
 def test_codes_are_tokenized_in_chunks_with_progress(network, monkeypatch):
-    whole, seen = tokenize_latents(network, SOURCE), []
+    whole, reports = tokenize_latents(network, SOURCE), []
     monkeypatch.setattr("acestep_core.sampling.code_latents.CODES_PER_CHUNK", 4)
-    assert tokenize_latents(network, SOURCE, callbacks=Callbacks(progress=seen.append)) == whole
-    assert [(one.stage, one.step, one.total) for one in seen] == [("tokenize", i, 6) for i in range(1, 7)]
+    assert tokenize_latents(network, SOURCE, callbacks=Callbacks(progress=reports.append)) == whole
+    assert [(report.stage, report.step, report.total) for report in reports] == [
+        ("tokenize", i, 6) for i in range(1, 7)
+    ]
     with pytest.raises(Cancelled, match="tokenize"):
         context_latents(network, Edit(COVER, SOURCE), 2, 128, callbacks=Callbacks(cancelled=lambda: True))
 
 
 def test_a_song_without_codes_has_silence(network):
-    seen = context_latents(network, Edit(COVER, codes=[(5, 6), ()]), 2, 20)
-    assert torch.equal(seen[1, :, :64], network.silence(20)[0])
-    assert torch.equal(seen[0, :10, :64], network.detokenize(torch.tensor([[5, 6]]))[0])
+    context = context_latents(network, Edit(COVER, codes=[(5, 6), ()]), 2, 20)
+    assert torch.equal(context[1, :, :64], network.silence(20)[0])
+    assert torch.equal(context[0, :10, :64], network.detokenize(torch.tensor([[5, 6]]))[0])
 
 
 @pytest.mark.parametrize(
     "edit", [Edit(COVER, SOURCE, use_codes=False), *(Edit(task, SOURCE) for task in (EXTRACT, LEGO, COMPLETE))]
 )
 def test_context_of_other_tasks_is_the_source_itself(network, edit):
-    seen = context_latents(network, edit, 2, FRAMES)
-    assert torch.equal(seen[..., :64], SOURCE) and (seen[..., 64:] == 1).all()
+    context = context_latents(network, edit, 2, FRAMES)
+    assert torch.equal(context[..., :64], SOURCE) and (context[..., 64:] == 1).all()
 
 
 def test_context_of_a_repaint_is_silent_in_its_regions(network):
     edit = Edit(REPAINT, SOURCE[:1], regions=[(0.2, 0.4), (1.0, None)])
-    seen = context_latents(network, edit, 3, 128)
-    made = torch.zeros(128, dtype=torch.bool)
-    made[5:10], made[25:50] = True, True
+    context = context_latents(network, edit, 3, 128)
+    generated = torch.zeros(128, dtype=torch.bool)
+    generated[5:10], generated[25:50] = True, True
     silence = network.silence(128)[0]
     assert torch.equal(
-        seen[2, :, :64], torch.where(made[:, None], silence, pad_with_silence(SOURCE[:1], silence[None])[0])
+        context[2, :, :64], torch.where(generated[:, None], silence, pad_with_silence(SOURCE[:1], silence[None])[0])
     )
     assert torch.equal(
-        seen[..., 64:], made.float()[:, None].expand(3, -1, 64)
+        context[..., 64:], generated.float()[:, None].expand(3, -1, 64)
     )  # the silence after a short song is kept
 
 
 def test_context_of_lego_is_the_whole_source(network):
-    seen = context_latents(network, Edit(LEGO, SOURCE[:1], regions=[(1.0, 1.2)]), 1, FRAMES)
-    assert torch.equal(seen[..., :64], SOURCE[:1])
-    assert seen[0, :, 127].nonzero().flatten().tolist() == list(range(25, 30))
+    context = context_latents(network, Edit(LEGO, SOURCE[:1], regions=[(1.0, 1.2)]), 1, FRAMES)
+    assert torch.equal(context[..., :64], SOURCE[:1])
+    assert context[0, :, 127].nonzero().flatten().tolist() == list(range(25, 30))
 
 
 def test_masks_of_each_song(network):
     mask = torch.zeros(2, FRAMES)
     mask[0, :10], mask[1, 40:] = 1, 1
-    seen = context_latents(network, Edit(REPAINT, SOURCE[:1], mask=mask), 2, FRAMES)
-    assert torch.equal(seen[..., 64], mask)
-    assert torch.equal(seen[1, :40, :64], SOURCE[0, :40]) and torch.equal(seen[0, 10:, :64], SOURCE[0, 10:])
+    context = context_latents(network, Edit(REPAINT, SOURCE[:1], mask=mask), 2, FRAMES)
+    assert torch.equal(context[..., 64], mask)
+    assert torch.equal(context[1, :40, :64], SOURCE[0, :40]) and torch.equal(context[0, 10:, :64], SOURCE[0, 10:])
 
 
 def test_auto_mask(network):

@@ -89,8 +89,8 @@ def as_written(guidance, start, end, draws):
 def test_it_is_the_published_loop(scale, start, end, draws):
     guidance = Guidance(scale=scale)
     settings = MorphSettings(start, end, draws)
-    wanted = as_written(guidance, start, end, draws)
-    torch.testing.assert_close(run(guidance=guidance, settings=settings), wanted, rtol=1e-5, atol=1e-5)
+    expected = as_written(guidance, start, end, draws)
+    torch.testing.assert_close(run(guidance=guidance, settings=settings), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_same_description_leaves_the_source_as_it_is():

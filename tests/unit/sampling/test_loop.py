@@ -46,12 +46,12 @@ def test_heun_tests_the_interval_again_with_the_time_it_steps_to():
 
 
 class CountingAPG(APG):
-    made: list = []
+    instances: list = []
 
     def __init__(self):
         super().__init__()
         self.combined, self.corrected = 0, 0
-        CountingAPG.made.append(self)
+        CountingAPG.instances.append(self)
 
     def combine(self, *args):
         self.combined += 1
@@ -63,13 +63,13 @@ class CountingAPG(APG):
 
 
 def test_momentum_advances_once_per_guided_step_and_restarts_with_every_sampling():
-    CountingAPG.made.clear()
+    CountingAPG.instances.clear()
     guidance = Guidance(7.0, CountingAPG, (0.0, 0.6))
     runs = [
         denoise(Recorder(), draw_noise([1], 6), make_schedule(4, 1.0), solver=Heun(), guidance=guidance)
         for _ in range(2)
     ]
-    assert [(method.combined, method.corrected) for method in CountingAPG.made] == [(2, 3), (2, 3)]
+    assert [(method.combined, method.corrected) for method in CountingAPG.instances] == [(2, 3), (2, 3)]
     assert torch.equal(*runs)
 
 
@@ -145,14 +145,14 @@ def test_infinity_in_a_later_step_is_found_at_the_end():
 
 
 def test_after_step_sees_every_step_and_its_result_is_used():
-    seen = []
+    calls = []
 
     def keep_first_frame_at_zero(index, t_next, x):
-        seen.append((index, t_next))
+        calls.append((index, t_next))
         return x.index_fill(1, torch.tensor([0]), 0.0)
 
     result = denoise(Recorder(), draw_noise([1], 6), make_schedule(2, 1.0), after_step=keep_first_frame_at_zero)
-    assert seen == [(0, 0.5), (1, 0.0)]
+    assert calls == [(0, 0.5), (1, 0.0)]
     assert (result[:, 0] == 0).all() and (result[:, 1:] != 0).all()
 
 
@@ -186,9 +186,11 @@ def test_every_velocity_can_be_adjusted_after_guidance():
 @pytest.mark.parametrize("solver", [euler, Heun()])
 def test_switch_to_another_velocity(solver):
     first, second, noise, schedule = Recorder(), Recorder(), draw_noise([1], 6), make_schedule(4, 1.0)
-    made = []
-    result = denoise(first, noise, schedule, solver=solver, switch=(3, lambda: made.append(len(first.calls)) or second))
+    switched = []
+    result = denoise(
+        first, noise, schedule, solver=solver, switch=(3, lambda: switched.append(len(first.calls)) or second)
+    )
     calls = 1 if solver is euler else 2
-    assert made == [3 * calls] and (len(first.calls), len(second.calls)) == (3 * calls, calls)
+    assert switched == [3 * calls] and (len(first.calls), len(second.calls)) == (3 * calls, calls)
     half = denoise(first, noise, schedule[:4], solver=solver)
     assert torch.equal(result, denoise(second, half, schedule[3:], solver=solver))

@@ -36,7 +36,7 @@ def test_order_of_convergence(solver, order):
     assert (orders - order).abs().max() < 0.2
 
 
-def test_sde_noises_the_clean_estimate_anew_in_every_step():
+def test_sde_adds_fresh_noise_to_the_clean_estimate():
     # The estimate is linear in x here, mean and variance of the result follow from the schedule alone.
     schedule = make_schedule(8, 3.0)
     latents = denoise(gaussian_velocity, draw_noise(range(4), 4000), schedule, solver=sde, seeds=range(4))
