@@ -8,8 +8,8 @@ The planner is ACE-Step 1.5's 5 Hz LM. Ours runs in the given dtype, in int8, in
 is `generate` guided over one batch of prompts and negative prompts. All choose among the audio codes at temperature
 0.85 and top-p 0.9. Times include the prompts and are medians of alternating runs.
 
-On CUDA a second table has the time of a token, the part of it in which the host works instead of waiting, and its share
-of the memory bandwidth, which is measured by copying. `--limit` prints this table alone.
+On CUDA a second table has the time of a token and the part of it in which the host works instead of waiting. It also
+has the share of the memory bandwidth, which is measured by copying. `--limit` prints this table alone.
 """
 
 from __future__ import annotations

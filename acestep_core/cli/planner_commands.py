@@ -1,7 +1,7 @@
 """The commands of the planner, ACE-Step 1.5's 5 Hz LM: `acestep plan`, `acestep write`, `acestep listen`.
 
-Each command reads and writes songs as JSON (see `song_file`), so that commands can be chained:
-`acestep write "a sea shanty" | acestep plan --from - -o song.json`. `acestep --from song.json` generates the audio.
+Each command reads and writes songs as JSON (see `song_file`), so commands can be chained. For example,
+`acestep write "a sea shanty" | acestep plan --from - -o song.json`. Then `acestep --from song.json` makes the audio.
 """
 
 from __future__ import annotations

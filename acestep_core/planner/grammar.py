@@ -9,7 +9,7 @@
     </think>
 
 The script yields forced tokens and choices for the model. Values come from prefix trees over the token ids of their
-canonical spelling, so no value is ever spelled in a way that training did not have.
+canonical spelling. Thus no value has a spelling that is unknown from training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "timesignature": ("2", "3", "4", "6"),
 }
 MAX_TOKENS = {"caption": 512, "genres": 64}  # a longer line is cut
-GREEDY_FIELDS = frozenset({"language"})  # sampling could pick a language that does not fit the lyrics
+GREEDY_FIELDS = frozenset({"language"})  # sampling would now and then choose an odd language
 
 Tree = dict[int, "Tree"]
 Script = Generator["list[int] | TokenChoice", Any, None]  # receives the token of each choice, None for an end

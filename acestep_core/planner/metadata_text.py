@@ -87,8 +87,8 @@ def metadata_block(metadata: Metadata, sung: bool = True) -> dict[str, str | int
 def read_block(text: str) -> dict[str, str | int]:
     """Return the known fields of a reasoning block. Missing, `N/A` and impossible values are left out.
 
-    The planner does not always write valid YAML: captions hold `: ` and ` #`, and `language: no` means Norwegian, not
-    false. So this splits lines itself, and PyYAML only decodes quoted values.
+    The planner does not always write valid YAML. Captions contain `: ` and ` #`, and `language: no` is Norwegian, not
+    false. So lines are split here, and PyYAML decodes quoted values only.
     """
     block: dict[str, str | int] = {}
     for name, lines in _split(text).items():

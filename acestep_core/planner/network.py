@@ -169,7 +169,7 @@ class PlannerNetwork(ComputeDtype, nn.Module):
     def forward(self, tokens: Tensor, starts: Tensor, cache: KVCache, extent: int) -> Tensor:
         """Return final hidden states [B, P, h] of tokens [B, P] at positions starts [B], starts + 1, ...
 
-        extent: attention covers so many slots; at least the largest start + P, at most the capacity of the cache.
+        extent: number of slots that attention covers, from the largest start + P to the capacity of the cache.
 
         Rows shorter than P may be padded on the right with any token. Later tokens overwrite those slots before
         attention reads them.
@@ -202,7 +202,7 @@ class PlannerNetwork(ComputeDtype, nn.Module):
 def planner_bytes(config: PlannerConfig, rows: int, tokens: int, itemsize: int, quantized: bool = False) -> int:
     """Return the bytes that a run needs in addition to the weights: KV cache, sampling and working memory.
 
-    rows: rows in the batch; guidance doubles them.
+    rows: rows in the batch, with those of negative prompts.
     tokens: tokens of each row.
     itemsize: bytes per value of the compute dtype.
     quantized: the weights are stored in fewer bytes, so one matrix at a time is dequantised.

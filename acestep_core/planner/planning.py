@@ -61,7 +61,7 @@ def plan(
     """
     songs = one_per_seed(songs, seeds, "songs")
     chosen = {"caption": rewrite_caption, "language": choose_language, "genres": False}
-    skip = frozenset(name for name, wanted in chosen.items() if not wanted)
+    skip = frozenset(name for name, enabled in chosen.items() if not enabled)
     rows: dict[int, TextRow] = {}
     for i, song in enumerate(songs):
         if not _is_complete(song.metadata):
@@ -88,8 +88,7 @@ def plan_codes(
 
     negative_prompt: text that guidance moves away from.
 
-    Raises RequestError for a song without a duration, for the wrong number of songs, or for a song that exceeds the
-    context; NonFiniteError; Cancelled.
+    Raises RequestError for a song without a duration and in the cases of `plan`, NonFiniteError, and Cancelled.
     """
     rows, counts = [], []
     for item, seed in zip(one_per_seed(songs, seeds, "songs"), seeds, strict=True):

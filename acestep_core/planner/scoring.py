@@ -35,10 +35,10 @@ POSITIONS = 64  # tokens whose logits over the whole vocabulary are in memory at
 
 @dataclass(frozen=True)
 class Score:
-    """How well codes fit a song, from 0 to 1. None stands for a part that the song does not have.
+    """The fit of audio codes to a song, from 0 to 1. None stands for a part that the song does not have.
 
-    caption, lyrics: how much the codes raise the likelihood of the text; 0.5 is no difference.
-    metadata: how well the codes predict each value, by the planner's field names.
+    caption, lyrics: rise of the text's likelihood by the codes; 0.5 is no change.
+    metadata: recall of each value, by the planner's field names.
     """
 
     caption: float | None

@@ -49,15 +49,20 @@ class TokenChoice:
 
 
 class TokenSets:
-    """The sets of text tokens that each place in a reasoning block allows.
+    """The tokens that each place in an answer allows.
 
-    pieces: the bytes of each text token, by id. control: ids of control tokens. turn_end: ends an answer.
+    first: start of a value, with one space.
+    visible: first visible character, if the value starts with a blank token.
+    inside: any later token of the value.
+    next_line: indentation that continues the value on the next line.
+    lyrics: any text, or the end of the turn.
 
-    A token with a newline before its end would start a new line unnoticed, so none of the sets holds one. Neither do
-    they hold backticks or control characters other than the tab; the training captions came with stray code fences.
+    A value has no token with a newline before its end, because that would start a line unnoticed. It has no backticks,
+    because training captions have stray code fences, and no control characters except the tab.
     """
 
     def __init__(self, pieces: Sequence[bytes], control: Iterable[int], turn_end: int):
+        """Sort the text tokens with these bytes, by id."""
         excluded = set(control)
         text = {i: piece for i, piece in enumerate(pieces) if piece and i not in excluded}
         allowed = {i: piece for i, piece in text.items() if _fits(piece)}

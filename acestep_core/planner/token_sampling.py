@@ -5,7 +5,7 @@ is float32, and no step waits for an accelerator.
 
 Every row has a CPU generator, and a choice among n tokens takes n random numbers. The token with the largest ratio of
 probability to number wins (the Gumbel-max trick). A row's result therefore depends neither on other rows nor on the
-device, except for rounding: a logit that is off by a millionth changes one choice in a million. One number per choice
+device, except for rounding. A logit that is off by a millionth changes one choice in a million. One number per choice
 would be cheaper, but rounding moves each of the 64,000 bounds between cumulative probabilities. Measured, that changed
 songs now and then.
 """
@@ -25,7 +25,7 @@ TOP_SORTED = 1024  # likeliest tokens that a CPU sorts first: they nearly always
 
 @dataclass(frozen=True)
 class TokenSampling:
-    """How tokens are chosen. The defaults sample from the model's own distribution.
+    """Settings for choosing tokens. The defaults sample from the model's own distribution.
 
     temperature: values below 1 make unlikely tokens rarer; 0 takes the likeliest token.
     top_p: nucleus sampling keeps the likeliest tokens up to this summed probability; 1 keeps all.

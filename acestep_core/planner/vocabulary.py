@@ -95,7 +95,7 @@ class Vocabulary:
 
     @cached_property
     def token_sets(self) -> TokenSets:
-        """The sets of tokens that a reasoning block allows. Sorting 150,000 tokens takes about 0.3 s, once."""
+        """The sets of tokens that a reasoning block allows. Cached, because it sorts 150,000 tokens."""
         return TokenSets(self.pieces, self.control.values(), self.turn_end)
 
     @cached_property

@@ -40,7 +40,7 @@ class WrittenSong:
 
     @property
     def genres(self) -> str:
-        """A few words of style. May be empty."""
+        """The planner's list of styles, as text. May be empty."""
         return str(self.block.get("genres", ""))
 
 
@@ -59,7 +59,7 @@ def compose(
     instrumental: the lyrics have section tags only.
     metadata: values that are already decided, such as the language of the lyrics.
 
-    Raises RequestError, NonFiniteError and Cancelled, as `plan` does.
+    Raises the errors of `plan`.
     """
     lines: list[str] = one_per_seed(ideas, seeds, "ideas")
     metadata = metadata or Metadata()
@@ -86,7 +86,7 @@ def polish(
     """Return each song with its caption and lyrics in the wording of the training data, and its metadata complete.
 
     If the planner writes no lyrics, the song keeps its own. A song without lyrics stays without. ACE-Step calls this
-    function "format". Raises RequestError, NonFiniteError and Cancelled, as `plan` does.
+    function "format". Raises the errors of `plan`.
     """
     songs = one_per_seed(songs, seeds, "songs")
     rows = []
@@ -110,8 +110,10 @@ def understand(
 ) -> list[WrittenSong]:
     """Return the song that audio codes encode: caption, lyrics and metadata.
 
-    The duration is that of the codes. For empty codes the planner invents a song. Raises RequestError for a code that
-    the planner does not have, and as `plan` does; NonFiniteError; Cancelled.
+    The duration is that of the codes. For empty codes the planner invents a song.
+
+    Raises RequestError for a code that the planner does not have and in the cases of `plan`, NonFiniteError, and
+    Cancelled.
     """
     single = not songs or isinstance(songs[0], int)
     each: list[Codes] = one_per_seed([songs] if single else songs, seeds, "songs")
