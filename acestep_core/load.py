@@ -24,7 +24,6 @@ from .sampling.settings import TURBO, VariantDefaults
 from .text.prompts import ORIGINAL, STEMS, PromptStyle
 
 if TYPE_CHECKING:
-    from .checkpoints.catalog import Variant
     from .text.encoder import TextEncoder
 
 
@@ -102,7 +101,7 @@ def load_model(
     # A folder contains its tokenizer. A single file uses the tokenizer of the model.
     tokenizer = None if text_path.is_dir() else parts.path_of(Kind.TOKENIZER)
 
-    network, report = load_network(
+    network, _ = load_network(
         parts.network,
         device=storage_device,
         dtype=precision.dit,
@@ -131,7 +130,7 @@ def load_model(
         network=network,
         text_encoder=text_encoder_model,
         vae=vae_model,
-        defaults=recommended(report.variant),
+        defaults=recommended(network),
         placement=placement,
         origin={name: str(value) for name, value in origin.items() if value is not None},
         note=read_config(parts.network).get("acestep_note", ""),
@@ -155,6 +154,9 @@ def check_widths(network: AceStepModel, text_encoder: TextEncoder) -> None:
         )
 
 
-def recommended(variant: Variant) -> VariantDefaults:
-    """Return the sampling that the authors of a variant recommend."""
+def recommended(network: AceStepModel) -> VariantDefaults:
+    """Return the sampling that the authors recommend for the variant of a model."""
+    from .checkpoints.catalog import VARIANTS
+
+    variant = VARIANTS[network.config.model_version]
     return VariantDefaults(variant.steps, variant.shift, variant.guidance, variant.is_turbo)

@@ -15,7 +15,6 @@ from diffusers.models.transformers.ace_step_transformer import AceStepTransforme
 
 from acestep_core import pipeline
 from acestep_core.audio.reference import reference_audio
-from acestep_core.checkpoints.catalog import VARIANTS
 from acestep_core.config import SAMPLE_RATE, VAEConfig
 from acestep_core.edit.edit import Edit
 from acestep_core.edit.source import extend
@@ -53,7 +52,7 @@ class Ours:
     def __init__(self, config):
         network = tiny.model(config)
         network.silence_latent = tiny.draw(1, 1000, 64, seed=2)
-        self.model = Model(network, vae=tiny.vae(VAE), defaults=recommended(VARIANTS[config.model_version]))
+        self.model = Model(network, vae=tiny.vae(VAE), defaults=recommended(network))
         self.text = TextCondition(
             tiny.draw(1, 7, config.text_hidden_dim, seed=3), tiny.draw(1, 11, config.text_hidden_dim, seed=4), "", "",
             text_only=tiny.draw(1, 6, config.text_hidden_dim, seed=5),

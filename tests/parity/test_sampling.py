@@ -11,7 +11,6 @@ from diffusers import AceStepPipeline, AceStepTransformer1DModel, FlowMatchEuler
 from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normalized_guidance
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
 
-from acestep_core.checkpoints.catalog import VARIANTS
 from acestep_core.config import MIN_FRAMES, ModelConfig
 from acestep_core.models.model import AceStepModel
 from acestep_core.pipeline import frames_of, recommended
@@ -111,7 +110,7 @@ def make_prompts(text_lengths=(7, 7), lyric_lengths=(11, 11)):
 def sample_ours(network, prompts, settings, frames=FRAMES):
     """Sample text2music latents with seeds 0, 1, … at the length of the run."""
     run = frames_to_run(frames)
-    resolved = settings.resolve(recommended(VARIANTS[network.config.model_version]))
+    resolved = settings.resolve(recommended(network))
     with torch.no_grad():
         timbre = network.silence(network.config.timbre_fix_frame)[None]
         conditions = [network.encoder(text, lyrics, timbre) for text, lyrics in prompts]

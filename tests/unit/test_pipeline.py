@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from acestep_core.callbacks import Callbacks
-from acestep_core.checkpoints.catalog import VARIANTS
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
 from acestep_core.models import dit
-from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, recommended, sample
-from acestep_core.sampling.settings import SamplingSettings
+from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, sample
+from acestep_core.sampling.settings import SamplingSettings, VariantDefaults
 from acestep_core.song.song import Metadata, Song
 from tests.support import tiny, tiny_checkpoint, tiny_text
 
@@ -100,14 +99,14 @@ def test_invalid_settings_are_refused_before_any_work(model, settings, message):
 
 
 def test_sampling_settings_default_to_the_variants_own(model):
-    base = replace(model, defaults=replace(recommended(VARIANTS["base"]), steps=3))
+    base = replace(model, defaults=VariantDefaults(3, 3.0, 7.0, is_turbo=False))
     assert generate(model, SONG, seed=1).settings.steps == 8
     settings = generate(base, SONG, seed=1).settings
     assert (settings.steps, settings.guidance_scale) == (3, 7.0)
 
 
 def test_guidance_and_solver_change_the_song(model):
-    base = replace(model, defaults=replace(recommended(VARIANTS["base"]), steps=3))
+    base = replace(model, defaults=VariantDefaults(3, 3.0, 7.0, is_turbo=False))
     condition = encode(base, SONG)
 
     def latents(**settings):

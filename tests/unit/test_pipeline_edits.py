@@ -7,18 +7,17 @@ import torch
 
 from acestep_core import pipeline
 from acestep_core.callbacks import Callbacks
-from acestep_core.checkpoints.catalog import VARIANTS
 from acestep_core.config import VAEConfig
 from acestep_core.edit.edit import Edit
 from acestep_core.edit.morph import Morph, MorphSettings
 from acestep_core.edit.source import extend
 from acestep_core.edit.tasks import COMPLETE, COVER, EXTRACT, LEGO, REPAINT, TEXT2MUSIC
 from acestep_core.errors import NonFiniteError, RequestError
-from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, recommended, sample, tokenize
+from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, sample, tokenize
 from acestep_core.sampling.context import context_latents, silent_context
 from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.noise import draw_noise
-from acestep_core.sampling.settings import SamplingSettings
+from acestep_core.sampling.settings import SamplingSettings, VariantDefaults
 from acestep_core.sampling.velocity import network_velocity
 from acestep_core.song.song import Metadata, Song
 from acestep_core.text.prompts import STEMS
@@ -44,7 +43,7 @@ def model(tiny_encoder) -> Model:
 @pytest.fixture(scope="module")
 def base(model) -> Model:
     network = tiny.model(replace(tiny_checkpoint.NETWORK, is_turbo=False, model_version="base"))
-    return replace(model, network=network, defaults=replace(recommended(VARIANTS["base"]), steps=4))
+    return replace(model, network=network, defaults=VariantDefaults(4, 3.0, 7.0, is_turbo=False))
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core.checkpoints.catalog import VARIANTS
 from acestep_core.errors import RequestError
-from acestep_core.load import recommended
 from acestep_core.sampling.guidance import ADG, APG
 from acestep_core.sampling.schedule import make_schedule
-from acestep_core.sampling.settings import TURBO, SamplingSettings
+from acestep_core.sampling.settings import TURBO, SamplingSettings, VariantDefaults
 from acestep_core.sampling.solvers import Heun, euler
 
-BASE = recommended(VARIANTS["base"])
+BASE = VariantDefaults(50, 3.0, 7.0, is_turbo=False)
 
 
 def test_variants_have_the_recommended_defaults():
