@@ -117,10 +117,10 @@ class TextEncoder:
 
 
 def _lyric_warning(prompt: Prompt, truncation: Truncation) -> str:
+    tokens, remaining = truncation.tokens - truncation.head_tokens, truncation.remaining - truncation.head_tokens
     return (
-        f"lyrics: {truncation.tokens - truncation.head_tokens} tokens are too long, only the first "
-        f"{truncation.kept - truncation.head_tokens} are used, up to {_end_of_text(prompt, truncation)}; shorten the "
-        "lyrics or make two songs"
+        f"lyrics: {tokens} tokens are too long, only the first {remaining} are used, up to "
+        f"{_end_of_text(prompt, truncation)}; shorten the lyrics or make two songs"
     )
 
 
@@ -134,7 +134,7 @@ def _caption_warning(prompt: Prompt, truncation: Truncation) -> str:
         )
     return (
         f"caption: with instruction and metadata its {truncation.tokens} tokens are too long, only the first "
-        f"{truncation.kept} are used; {problem}; shorten the caption"
+        f"{truncation.remaining} are used; {problem}; shorten the caption"
     )
 
 

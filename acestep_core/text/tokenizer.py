@@ -30,13 +30,13 @@ class Truncation:
     """A prompt longer than its limit.
 
     position: number of characters of `Prompt.body` that remain.
-    tokens, kept: number of tokens of `Prompt.body` before and after truncation.
+    tokens, remaining: number of tokens of `Prompt.body` before and after truncation.
     head_tokens: number of tokens of `Prompt.head`.
     """
 
     position: int
     tokens: int
-    kept: int
+    remaining: int
     head_tokens: int
 
 
@@ -101,13 +101,13 @@ class Tokenizer:
         """
         body = self._bpe.encode(prompt.body, add_special_tokens=False)
         ids = [*body.ids, self.end_id, *self.encode(prompt.after)]
-        kept = min(len(ids), prompt.limit - 1)
+        remaining = min(len(ids), prompt.limit - 1)
         truncation = None
-        if kept < len(body.ids):
+        if remaining < len(body.ids):
             head_tokens = sum(start < len(prompt.head) for start, _ in body.offsets)
-            position = body.offsets[kept - 1][1]
-            truncation = Truncation(position, tokens=len(body.ids), kept=kept, head_tokens=head_tokens)
-        return [*ids[:kept], self.end_id], truncation
+            position = body.offsets[remaining - 1][1]
+            truncation = Truncation(position, tokens=len(body.ids), remaining=remaining, head_tokens=head_tokens)
+        return [*ids[:remaining], self.end_id], truncation
 
 
 def _bytes_of_letters() -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What continuous integration leaves behind: the exit status of the tests, and their screenshots."""
+"""The exit status and the screenshots of `.ci/run`."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ exit {status}
 
 @pytest.mark.parametrize("status", [0, 3])
 @pytest.mark.parametrize("named", [True, False])
-def test_screenshots_are_kept_whether_tests_pass_or_fail(tmp_path: Path, status: int, named: bool) -> None:
-    project, tools, kept = tmp_path / "project", tmp_path / "tools", tmp_path / "kept"
+def test_exit_status_and_screenshots_survive(tmp_path: Path, status: int, named: bool) -> None:
+    project, tools, artifacts = tmp_path / "project", tmp_path / "tools", tmp_path / "artifacts"
     shutil.copytree(REPO / ".ci", project / ".ci")
     (project / "README.md").write_text(README.format(status=status))
     tools.mkdir()
-    for name in ("apt-get", "sudo"):  # nothing is installed
+    for name in ("apt-get", "sudo"):  # install nothing
         (tools / name).write_text("#!/bin/sh\n")
         (tools / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name != "CI_ARTIFACTS"}
     environment["PATH"] = f"{tools}{os.pathsep}{environment['PATH']}"
     if named:
-        environment["CI_ARTIFACTS"] = str(kept)
+        environment["CI_ARTIFACTS"] = str(artifacts)
     done = subprocess.run([project / ".ci" / "run"], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == status, done.stderr
-    place = kept if named else project / "tests" / "artifacts"
-    assert (place / "canvas.png").read_text() == "picture\n"
-    assert done.stdout.splitlines()[-1] == f"Screenshots: {place}"
+    folder = artifacts if named else project / "tests" / "artifacts"
+    assert (folder / "canvas.png").read_text() == "picture\n"
+    assert done.stdout.splitlines()[-1] == f"Screenshots: {folder}"
     assert not (project / ".ci-commands").exists()

@@ -1,4 +1,4 @@
-"""What `pip install .` gives: the package with its embedded model, the command, and the licence."""
+"""The result of `pip install .`: the package with its embedded model, the command and the licence."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def files(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """The sources of the distribution, built in place: `built` is what goes into site-packages."""
+    """Copy the sources and build them in place; the folder `built` holds the content of site-packages."""
     folder = tmp_path_factory.mktemp("source")
     shutil.copytree(REPO / "acestep_core", folder / "acestep_core", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(REPO / name, folder)
-    # Not `pip wheel`, which would fetch the build tools.
+    # `pip wheel` would download the build tools.
     command = [sys.executable, "-c", "import setuptools; setuptools.setup()"]
     done = subprocess.run(
         [*command, "-q", "egg_info", "build", "--build-lib", "built"],
@@ -39,20 +39,20 @@ def source(tmp_path_factory) -> Path:
     return folder
 
 
-def test_every_file_of_the_package_is_installed_and_nothing_else(source):
-    wanted = {f"acestep_core/{name}" for name in files(source / "acestep_core")}
-    assert "acestep_core/nano/acestep-v15-nano/silence_latent.pt" in wanted
-    assert files(source / "built") == wanted
+def test_exactly_the_files_of_the_package_are_installed(source):
+    expected = {f"acestep_core/{name}" for name in files(source / "acestep_core")}
+    assert "acestep_core/nano/acestep-v15-nano/silence_latent.pt" in expected
+    assert files(source / "built") == expected
 
 
-def test_the_command_and_the_licence_come_along(source):
+def test_the_command_and_the_licence_are_installed(source):
     (info,) = source.glob("*.egg-info")
     assert "acestep = acestep_core.cli:main" in (info / "entry_points.txt").read_text()
     assert "LICENSE" in (info / "SOURCES.txt").read_text().splitlines()
 
 
-def test_the_package_says_the_version_that_the_registry_reads():
-    """It reads pyproject.toml as it is."""
+def test_the_version_is_that_of_pyproject():
+    """The Comfy registry reads pyproject.toml without running it."""
     assert (
         re.search(r'^version = "(.+)"$', (REPO / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[1] == __version__
     )

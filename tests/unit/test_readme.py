@@ -1,4 +1,4 @@
-"""What the README shows of the Python side is what there is."""
+"""The Python examples of the README run."""
 
 import re
 import subprocess

@@ -158,7 +158,7 @@ def test_truncation_keeps_the_last_end_token(tokenizer):
         # Losing only the end of the template is no truncation of the text.
         assert (cut is None) == (limit - 1 >= body)
         if cut is not None:
-            assert (cut.tokens, cut.kept, cut.head_tokens) == (body, limit - 1, len(tokenizer.encode("# Lyric\n")))
+            assert (cut.tokens, cut.remaining, cut.head_tokens) == (body, limit - 1, len(tokenizer.encode("# Lyric\n")))
 
 
 @pytest.mark.parametrize(
@@ -175,10 +175,10 @@ def test_a_truncation_is_counted_in_characters_of_the_text(tokenizer, content):
     for limit in range(2, len(tokenizer.encode(prompt(content).body)) + 1):
         ids, cut = tokenizer.encode_prompt(prompt(content, limit))
         remaining = unicodedata.normalize("NFD", prompt(content, limit).body[: cut.position])
-        kept = unicodedata.normalize("NFD", tokenizer.decode(ids[:-1]).rstrip("\ufffd"))
+        decoded = unicodedata.normalize("NFD", tokenizer.decode(ids[:-1]).rstrip("\ufffd"))
         # A character with some of its bytes counts as whole; a mark composed into its letter does not count.
-        assert remaining.startswith(kept) or kept.startswith(remaining)
-        assert abs(len(remaining) - len(kept)) <= 1
+        assert remaining.startswith(decoded) or decoded.startswith(remaining)
+        assert abs(len(remaining) - len(decoded)) <= 1
 
 
 def test_trained_limits(tokenizer):
