@@ -79,7 +79,7 @@ class Edit:
         for name in ("strength", "blend", "noise_strength", "mode_strength"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
-                raise RequestError(f"{name.replace('_', ' ')} is a number from 0 to 1, got {value!r}")
+                raise RequestError(f"{name} is a number from 0 to 1, got {value!r}")
         if self.blend and self.strength < 1:
             raise RequestError("strength and blend both weaken the source: set one of them, not both")
         if self.mode not in MODES:
@@ -100,7 +100,7 @@ class Edit:
         if self.source is None and not self.codes:
             raise RequestError(f"source: {self.task} needs source audio{' or audio codes' if cover else ''}")
         if self.source is None and self.noise_strength and cover:
-            raise RequestError("noise strength needs source audio: audio codes alone have no sound to start from")
+            raise RequestError("noise_strength needs source audio: audio codes alone have no sound to start from")
         if self.source is not None:
             self._set("source", check_latents(self.source))
         if self.waveform is not None:
@@ -243,21 +243,21 @@ class Edit:
         if self.is_partial and (self.strength < 1 or self.blend):
             notes.append("strength and blend are ignored: without the source, the kept part would be lost")
         if self.source_context is not SourceContext.CODES and self.noise_strength:
-            notes.append(f"noise strength is ignored: {self.task} starts from pure noise, only a cover need not")
+            notes.append(f"noise_strength is ignored: {self.task} starts from pure noise, only a cover need not")
         if self.codes and self.source is not None:
             sound = " and the starting sound" if self.noise_strength else ""
             notes.append(f"the source gives only the length{sound}: the cover follows the audio codes")
         if not self.is_partial and (self.mode, self.mode_strength) != ("balanced", 0.5):
-            notes.append("mode and mode strength are ignored: the whole song is generated, no part is kept")
+            notes.append("mode and mode_strength are ignored: the whole song is generated, no part is kept")
         if self.is_partial and self.mode != "balanced" and self.mode_strength != 0.5:
-            notes.append(f"mode strength is ignored: only the mode balanced uses it, not {self.mode}")
+            notes.append(f"mode_strength is ignored: only the mode balanced uses it, not {self.mode}")
         return notes
 
     def unsupported_by_ksampler(self) -> list[str]:
         """Return the options that a sampler ignores if it uses the edit's context alone, as KSampler does."""
         options = {
             "strength and blend": self.drops_source,
-            "noise strength": self.start_noise < 1,
+            "noise_strength": self.start_noise < 1,
             "keeping what is outside of the regions exactly as it is": self.keeps_source,
         }
         return [name for name, used in options.items() if used]

@@ -69,7 +69,7 @@ class SampleRequest:
             untrained = self.edit.check_model(self.config)
             warnings += self.edit.ignored_options() + ([untrained] if untrained else [])
         if self.morph is not None and self.edit is not None and (self.edit.drops_source or self.edit.start_noise < 1):
-            warnings.append("strength, blend and noise strength are ignored: a morph starts from the source itself")
+            warnings.append("strength, blend and noise_strength are ignored: a morph starts from the source itself")
         if self.morph is not None and 0 < self.retake_variance < 1:
             warnings.append("the retake variance is ignored: a morph draws all its noise from the retake seed")
         return warnings

@@ -109,9 +109,9 @@ INVALID = {
     "codes of two lengths": (lambda: Edit(COVER, codes=[(1,) * 5, (), (2,) * 6]), "one length.* 1, 1.2 seconds"),
     "track": (lambda: Edit(LEGO, SOURCE, tracks=("tuba",)), "tuba"),
     "strength": (lambda: Edit(COVER, SOURCE, strength=1.5), "strength.* 1.5"),
-    "NaN": (lambda: Edit(COVER, SOURCE, noise_strength=float("nan")), "noise strength.* nan"),
+    "NaN": (lambda: Edit(COVER, SOURCE, noise_strength=float("nan")), "noise_strength.* nan"),
     "strength and blend": (lambda: Edit(COVER, SOURCE, strength=0.5, blend=0.5), "not both"),
-    "no sound": (lambda: Edit(COVER, codes=[(1,)], noise_strength=0.5), "noise strength"),
+    "no sound": (lambda: Edit(COVER, codes=[(1,)], noise_strength=0.5), "noise_strength"),
     "mode": (lambda: repaint(mode="gentle"), "'gentle'.*conservative"),
     "waveform alone": (lambda: Edit(COVER, codes=[(1,)], waveform=SOUND), "waveform"),
     "waveform of another length": (lambda: repaint(waveform=SOUND[..., :9600]), "5 latent frames"),
@@ -150,9 +150,9 @@ def test_modes_match_the_original():
     "edit, word",
     [
         (repaint(strength=0.5), "strength and blend"),
-        (repaint(noise_strength=0.5), "noise strength"),
-        (Edit(COVER, SOURCE, mode="aggressive"), "mode and mode strength"),
-        (repaint(mode="aggressive", mode_strength=0.1), "mode strength is ignored"),
+        (repaint(noise_strength=0.5), "noise_strength"),
+        (Edit(COVER, SOURCE, mode="aggressive"), "mode and mode_strength"),
+        (repaint(mode="aggressive", mode_strength=0.1), "mode_strength is ignored"),
         (Edit(COVER, SOURCE, codes=[(1, 2)]), "only the length"),
     ],
 )
@@ -165,7 +165,7 @@ def test_ignored_options(edit, word):
 def test_options_that_ksampler_does_not_support():
     assert Edit(COVER, SOURCE).unsupported_by_ksampler() == repaint(mode="aggressive").unsupported_by_ksampler() == []
     options = Edit(COVER, SOURCE, strength=0.5, noise_strength=0.5).unsupported_by_ksampler()
-    assert options == ["strength and blend", "noise strength"]
+    assert options == ["strength and blend", "noise_strength"]
     assert "outside of the regions" in repaint().unsupported_by_ksampler()[0]
 
 
