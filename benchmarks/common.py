@@ -1,4 +1,4 @@
-"""What every benchmark shares: alternating timing, peak memory of a child process, one way to print a table."""
+"""Shared by all benchmarks: alternating timing, peak memory of a child process, progress lines, tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ import torch
 
 
 def alternate(candidates: dict[str, Callable[[], object]], runs: int, warmup: int = 1) -> dict[str, float]:
-    """Median seconds of each candidate, run in turn (A B A B ...), so that a drift of the machine hits all alike."""
+    """Return the median seconds of each candidate.
+
+    They run in turn (A B A B ...), so that a drift of the machine affects all alike.
+    """
     for _ in range(warmup):
         for run in candidates.values():
             run()
@@ -31,13 +34,13 @@ def alternate(candidates: dict[str, Callable[[], object]], runs: int, warmup: in
 
 
 def resident_bytes() -> int:
-    """Resident set size of this process. Linux only."""
+    """Return the resident set size of this process. Linux only."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
 
 
 class PeakMemory:
-    """Samples the resident set from a thread; `peak` is the growth in bytes over the value at entry."""
+    """Sample the resident set from a thread. `peak` is its growth in bytes since entry."""
 
     def __enter__(self) -> PeakMemory:
         self._base, self.peak, self._stop = resident_bytes(), 0, threading.Event()
@@ -56,8 +59,8 @@ class PeakMemory:
 
 
 def in_child(module: str, *arguments: str, **environment: str) -> dict:
-    """Runs `module` in a fresh interpreter (so that memory starts clean) and returns the JSON of its last line."""
-    done = subprocess.run(
+    """Run `module` in a fresh interpreter, for a clean start of memory, and return the JSON of its last line."""
+    result = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         check=True,
         stdout=subprocess.PIPE,
@@ -65,11 +68,16 @@ def in_child(module: str, *arguments: str, **environment: str) -> dict:
         cwd=Path(__file__).parent.parent,
         env={**os.environ, **environment},
     )
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def log_progress(text: str) -> None:
+    """Print a line to stderr, as stdout is for tables."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table with the machine in its caption."""
+    """Return a Markdown table with the machine in its caption."""
     lines = [f"### {title}", "", f"{machine()}", ""]
     lines.append("| " + " | ".join(header) + " |")
     lines.append("|" + "---|" * len(header))
@@ -78,6 +86,7 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def machine() -> str:
+    """Return processor, threads and versions."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -1,12 +1,12 @@
 """One DiT step against diffusers on the same weights, threads and dtype, at several lengths of music.
 
-    python -m benchmarks.dit_step                  small model, float32
+    python -m benchmarks.dit_step                  small model, float32, about four minutes on two cores
     python -m benchmarks.dit_step --size 2b --dtype bfloat16 --seconds 30 120
-    python -m benchmarks.dit_step --size 2b --seconds 30 120 600 --once         where a step takes minutes
-    python -m benchmarks.dit_step --size 2b --seconds 30 120 600 --layers 2     in turn, in a twelfth of that time
+    python -m benchmarks.dit_step --size 2b --seconds 30 120 600 --once         if a step takes minutes
+    python -m benchmarks.dit_step --size 2b --seconds 30 120 600 --layers 2     a twelfth of the time
 
-Time: medians of alternating runs; with --once of the step in a fresh process whose memory is measured, a short one
-having gone before. Memory: growth of the resident set during one step, each in a fresh process.
+Times are medians of alternating runs. With --once they are of a single step in the fresh process that measures memory,
+after a short one. Memory is the growth of the resident set during one step, each in a fresh process.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import torch
 
 from acestep_core.checkpoints.keymaps import to_diffusers
 from acestep_core.config import FRAME_RATE, ModelConfig
+from acestep_core.models.cpu.plugins import install_cpu_plugins
 from acestep_core.models.dit import DiT
 
-from .common import PeakMemory, alternate, in_child, megabytes, table
+from .common import PeakMemory, alternate, in_child, log_progress, megabytes, table
 
 CONDITION_ROWS = 300  # a verse and a chorus, caption, timbre
 SIZES = {
@@ -45,11 +46,12 @@ def ours(config: ModelConfig, dtype: torch.dtype) -> DiT:
     model = DiT(config, dtype=dtype, device="cpu").eval()
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.02)
+    install_cpu_plugins(model, torch.device("cpu"))
     return model
 
 
 def theirs(config: ModelConfig, model: DiT):
-    """diffusers' transformer sharing our tensors."""
+    """Return diffusers' transformer with our tensors."""
     from diffusers import AceStepTransformer1DModel
 
     with torch.device("meta"):
@@ -87,7 +89,7 @@ def their_step(config: ModelConfig, peer, seconds: int, dtype: torch.dtype):
 
 
 def alone(candidate: str, config: ModelConfig, seconds: int, dtype: torch.dtype) -> dict[str, float]:
-    """Seconds and bytes of one step."""
+    """Return seconds and bytes of one step."""
     network, step_of = ours(config, dtype), our_step
     if candidate != "ours":
         network, step_of = theirs(config, network), their_step
@@ -98,8 +100,8 @@ def alone(candidate: str, config: ModelConfig, seconds: int, dtype: torch.dtype)
         with PeakMemory() as memory:
             started = time.perf_counter()
             step()
-            taken = time.perf_counter() - started
-    return {"peak": memory.peak, "seconds": taken}
+            seconds_taken = time.perf_counter() - started
+    return {"peak": memory.peak, "seconds": seconds_taken}
 
 
 def main() -> None:
@@ -107,9 +109,11 @@ def main() -> None:
     parser.add_argument("--size", choices=sorted(SIZES), default="small")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 60, 120, 600])
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--once", action="store_true", help="a single step of each, in a fresh process")
-    parser.add_argument("--layers", type=int, help="so many instead of all; an even number sees as far as all do")
+    parser.add_argument(
+        "--layers", type=int, help="number of layers, even for the full receptive field; default all"
+    )
     parser.add_argument("--alone", choices=["ours", "diffusers"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     dtype, config = getattr(torch, args.dtype), SIZES[args.size]
@@ -125,13 +129,17 @@ def main() -> None:
     rows = []
     with torch.inference_mode():
         for seconds in args.seconds:
-            given = ["--size", args.size, "--dtype", args.dtype, "--seconds", str(seconds)]
-            given += ["--layers", str(args.layers)] if args.layers else []
-            found = {name: in_child(__spec__.name, "--alone", name, *given) for name in ("ours", "diffusers")}
-            peaks, timed = ({name: each[what] for name, each in found.items()} for what in ("peak", "seconds"))
+            options = ["--size", args.size, "--dtype", args.dtype, "--seconds", str(seconds)]
+            options += ["--layers", str(args.layers)] if args.layers else []
+            results = {}
+            for name in ("ours", "diffusers"):
+                log_progress(f"{seconds} s of music: memory of {name}")
+                results[name] = in_child(__spec__.name, "--alone", name, *options)
+            peaks, timed = ({name: each[key] for name, each in results.items()} for key in ("peak", "seconds"))
             if not args.once:
+                log_progress(f"{seconds} s of music: time, {args.runs} runs of each after an untimed one")
                 steps = (our_step(config, model, seconds, dtype), their_step(config, peer, seconds, dtype))
-                timed = alternate(dict(zip(found, steps, strict=True)), args.runs)
+                timed = alternate(dict(zip(results, steps, strict=True)), args.runs)
             rows.append(
                 [
                     f"{seconds} s",

@@ -1,10 +1,11 @@
 """Oobleck at its real size: decode and encode against diffusers, time and peak memory.
 
-    python -m benchmarks.vae --seconds 10 30 --runs 1
-    python -m benchmarks.vae --accuracy            how far a CPU's fast way and half precision are from the layers, 3 s
+    python -m benchmarks.vae                       5 s of music, about four minutes on two cores
+    python -m benchmarks.vae --seconds 10 30 --runs 3
+    python -m benchmarks.vae --accuracy            errors of the CPU plug-in and of half precision, 3 s of noise
 
-Each way runs alone in a fresh process: once untimed, then --runs times, of which the median is shown. Memory is the
-growth of the resident set over all of them. Weights are random.
+Each candidate runs alone in a fresh process: once untimed, then --runs times, of which the median is shown. Memory is
+the growth of the resident set over all runs. Weights are random.
 """
 
 from __future__ import annotations
@@ -18,20 +19,25 @@ import torch
 from torch import Tensor
 
 from acestep_core.config import FRAME_RATE, SAMPLE_RATE, VAEConfig
+from acestep_core.models.cpu.plugins import install_cpu_plugins
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.tiling import decode_tiled, encode_tiled
 from acestep_core.runtime.devices import has_bfloat16
 
-from .common import PeakMemory, in_child, megabytes, table
+from .common import PeakMemory, in_child, log_progress, megabytes, table
 
+CPU = torch.device("cpu")
 CANDIDATES = ["ours, tiled", "ours, whole", "diffusers, tiled", "diffusers, whole"]
-if has_bfloat16(torch.device("cpu")):  # elsewhere it takes minutes
+if has_bfloat16(CPU):  # emulated, it takes minutes
     CANDIDATES.append("diffusers, bfloat16, whole")
 
 
-def our_vae() -> OobleckVAE:
+def our_vae(plugins: bool = True) -> OobleckVAE:
     torch.manual_seed(0)
-    return OobleckVAE(VAEConfig()).eval()
+    vae = OobleckVAE(VAEConfig()).eval()
+    if plugins:
+        install_cpu_plugins(vae, CPU)
+    return vae
 
 
 def their_vae(tiled: bool):
@@ -80,49 +86,53 @@ def measure(candidate: str, job: str, seconds: int, runs: int) -> dict[str, floa
 
 
 def accuracy(vae: OobleckVAE, latents: Tensor, waveform: Tensor) -> list[tuple[str, str, float, float | None]]:
-    """Job, way, and its error in dB against the layers in float64 and in float32. `vae` is a CPU's, in float32."""
-    exact, found = copy.deepcopy(vae).double(), []
-    for job, given in (("decode", latents), ("encode", waveform)):
-        fast = vae.decode(given) if job == "decode" else vae.encode(given)
-        double, single = (layers(network, job, given) for network in (exact, vae))
-        found += [
-            (job, "fast way, float32", decibels(fast, double), decibels(fast, single)),
+    """Return job, candidate, and its errors in dB against the plain layers in float64 and in float32.
+
+    vae: one without plug-ins, in float32 on a CPU.
+    """
+    exact, fast_vae = copy.deepcopy(vae).double(), copy.deepcopy(vae)
+    install_cpu_plugins(fast_vae, CPU)
+    rows: list[tuple[str, str, float, float | None]] = []
+    for job, x in (("decode", latents), ("encode", waveform)):
+        fast, double, single = (layers(network, job, x) for network in (fast_vae, exact, vae))
+        rows += [
+            (job, "CPU plug-in, float32", decibels(fast, double), decibels(fast, single)),
             (job, "layers, float32", decibels(single, double), None),
         ]
         for name in ("float16", "bfloat16"):
-            coarse = layers(copy.deepcopy(vae).to(getattr(torch, name)), job, given)
-            found.append((job, f"layers, {name}", decibels(coarse, double), decibels(coarse, single)))
-    return found
+            coarse = layers(copy.deepcopy(vae).to(getattr(torch, name)), job, x)
+            rows.append((job, f"layers, {name}", decibels(coarse, double), decibels(coarse, single)))
+    return rows
 
 
-def layers(vae: OobleckVAE, job: str, given: Tensor) -> Tensor:
-    """The same as `vae.decode` or `vae.encode`, layer by layer, in the dtype of the weights."""
+def layers(vae: OobleckVAE, job: str, x: Tensor) -> Tensor:
+    """Run the decoder or encoder in the dtype of its weights, without the repetition in float32."""
     if job == "decode":
-        return vae.decoder(given.to(vae.dtype).transpose(1, 2))
-    return vae.encoder(given.to(vae.dtype)).chunk(2, dim=1)[0].transpose(1, 2)
+        return vae.decoder(x.to(vae.dtype).transpose(1, 2))
+    return vae.encoder(x.to(vae.dtype)).chunk(2, dim=1)[0].transpose(1, 2)
 
 
-def decibels(got: Tensor, wanted: Tensor) -> float:
-    """Power of the error to that of what is wanted."""
-    got, wanted = got.double(), wanted.double()
-    return 10 * float(((got - wanted).square().mean() / wanted.square().mean()).log10())
+def decibels(result: Tensor, expected: Tensor) -> float:
+    """Return the power of the error over that of `expected`."""
+    result, expected = result.double(), expected.double()
+    return 10 * float(((result - expected).square().mean() / expected.square().mean()).log10())
 
 
 def accuracy_table(seconds: int) -> str:
-    vae = our_vae()
+    log_progress(f"computing {seconds} s in four ways, float64 among them")
     with torch.inference_mode():
-        found = accuracy(vae, *some_inputs(seconds))
-    rows = [[job, way, *("" if db is None else f"{db:.1f} dB" for db in errors)] for job, way, *errors in found]
+        results = accuracy(our_vae(plugins=False), *some_inputs(seconds))
+    rows = [[job, name, *("" if db is None else f"{db:.1f} dB" for db in errors)] for job, name, *errors in results]
     return table(
         f"VAE error, real Oobleck, {seconds} s of noise",
-        ["job", "way", "against the layers in float64", "in float32"],
+        ["job", "candidate", "against the layers in float64", "in float32"],
         rows,
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, nargs="+", default=[10, 30])
+    parser.add_argument("--seconds", type=int, nargs="+", default=[5])
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument(
         "--accuracy", type=int, nargs="?", const=3, metavar="SECONDS", help="only the errors, in dB; float64 is slow"
@@ -138,10 +148,11 @@ def main() -> None:
     for job in ("decode", "encode"):
         rows = []
         for seconds in args.seconds:
-            results = {
-                name: in_child(__spec__.name, "--one", name, job, "--seconds", str(seconds), "--runs", str(args.runs))
-                for name in CANDIDATES
-            }
+            options = ["--seconds", str(seconds), "--runs", str(args.runs)]
+            results = {}
+            for name in CANDIDATES:
+                log_progress(f"{job} {seconds} s: {name}")
+                results[name] = in_child(__spec__.name, "--one", name, job, *options)
             base = results["diffusers, tiled"]
             rows += [
                 [
@@ -157,8 +168,8 @@ def main() -> None:
         print(
             table(
                 f"VAE {job}, real Oobleck (168.7 M parameters), float32 unless said; "
-                f"each way alone in a fresh process, median of {args.runs} after an untimed run",
-                ["music", "way", "faster than diffusers tiled", "less memory", "time", "peak"],
+                f"each alone in a fresh process, median of {args.runs} after an untimed run",
+                ["music", "candidate", "faster than diffusers tiled", "less memory", "time", "peak"],
                 rows,
             )
         )

@@ -1,7 +1,4 @@
-"""Where and in which precision things run, and how a caller watches or stops them.
-
-Small protocols with a plain torch default, so that a host (ComfyUI) can own placement, progress and interruption.
-"""
+"""Devices, and the dtype that each network computes in."""
 
 from __future__ import annotations
 
@@ -25,35 +22,38 @@ DTYPES = {
 
 
 def available_devices() -> dict[str, str]:
-    """Device name to what it is, best first: CUDA (and ROCm, which torch calls cuda), XPU, MPS, CPU."""
-    found = {}
+    """Return device names and descriptions, best first: CUDA (which includes ROCm), XPU, MPS, CPU."""
+    devices: dict[str, str] = {}
     if torch.cuda.is_available():
         kind = "ROCm" if torch.version.hip else "CUDA"
-        found |= {f"cuda:{i}": f"{torch.cuda.get_device_name(i)}, {kind}" for i in range(torch.cuda.device_count())}
+        devices |= {f"cuda:{i}": f"{torch.cuda.get_device_name(i)}, {kind}" for i in range(torch.cuda.device_count())}
     if hasattr(torch, "xpu") and torch.xpu.is_available():
-        found |= {f"xpu:{i}": torch.xpu.get_device_name(i) for i in range(torch.xpu.device_count())}
+        devices |= {f"xpu:{i}": torch.xpu.get_device_name(i) for i in range(torch.xpu.device_count())}
     if torch.backends.mps.is_available():
-        found["mps"] = "Apple GPU"
-    found["cpu"] = "processor"
-    return found
+        devices["mps"] = "Apple GPU"
+    devices["cpu"] = "processor"
+    return devices
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
-    """The device of that name ("cuda", "cuda:1", "xpu", "mps", "cpu"), or the best one for "auto"."""
-    found = available_devices()
-    asked = str(name).strip().lower()
-    if asked == "auto":
-        return torch.device(next(iter(found)))
-    match = next((device for device in found if asked in (device, device.partition(":")[0], f"{device}:0")), None)
+    """Return the device of that name ("cuda", "cuda:1", "xpu", "mps", "cpu"), or the best one for "auto".
+
+    Raises RequestError if there is no such device.
+    """
+    devices = available_devices()
+    requested = str(name).strip().lower()
+    if requested == "auto":
+        return torch.device(next(iter(devices)))
+    match = next((device for device in devices if requested in (device, device.partition(":")[0], f"{device}:0")), None)
     if match is None:
-        here = ", ".join(f"{device} ({what})" for device, what in found.items())
-        raise RequestError(f"device {str(name)!r} is not available; available here: {here}, or auto")
+        listing = ", ".join(f"{device} ({description})" for device, description in devices.items())
+        raise RequestError(f"device {str(name)!r} is not available; available here: {listing}, or auto")
     return torch.device(match)
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The dtype each network computes in. Make one with `Precision.pick`."""
+    """The dtype that each network computes in. `Precision.pick` makes one."""
 
     dit: torch.dtype
     condition: torch.dtype
@@ -69,11 +69,13 @@ class Precision:
         text_encoder: str | torch.dtype | None = None,
         vae: str | torch.dtype | None = None,
     ) -> Precision:
-        """The policy of the device, or what is asked for. The text encoder follows the DiT's wish; the VAE does on a
-        GPU, but for bfloat16, which is a transformer's best and not a VAE's.
+        """Return the requested dtypes, or those best for the device.
 
-        The condition encoder shares the DiT's dtype; but in float16 its lyric encoder overflows (activations reach
-        505 000), so it then computes in float32.
+        text_encoder: by default as `dit`.
+        vae: by default as `dit` on a GPU, unless that is bfloat16, which is too coarse for a VAE.
+
+        The condition encoder has the dtype of the DiT. If that is float16 it computes in float32, because its lyric
+        encoder overflows float16 (activations reach 505 000).
         """
         dit_dtype = pick_dtype(device, "dit", dit)
         text_dtype = pick_dtype(device, "text_encoder", dit if text_encoder is None else text_encoder)
@@ -83,33 +85,34 @@ class Precision:
         return cls(dit_dtype, condition, text_dtype, pick_dtype(device, "vae", vae))
 
 
-def pick_dtype(device: torch.device, component: str, asked: str | torch.dtype = "auto") -> torch.dtype:
-    """The dtype of one component ("dit", "text_encoder" or "vae") on that device.
+def pick_dtype(device: torch.device, component: str, name: str | torch.dtype = "auto") -> torch.dtype:
+    """Return the dtype of one component ("dit", "text_encoder", "vae" or "planner") on a device.
 
-    "auto" is bfloat16 where the hardware computes in it and float32 elsewhere. The VAE takes float16 instead, as fast
-    and eight times as exact; ComfyUI's own choice for it as well, and see `OobleckVAE`. On a CPU it stays in float32.
+    "auto" is bfloat16 if the hardware computes in it, else float32. For the VAE on such a GPU it is float16, which is
+    as fast and eight times as precise (see `OobleckVAE`). On a CPU the VAE computes in float32.
+    Raises RequestError for an unknown name.
     """
-    if isinstance(asked, torch.dtype):
-        asked = str(asked).removeprefix("torch.")
-    name = asked.strip().lower()
-    if name == "auto":
+    if isinstance(name, torch.dtype):
+        name = str(name).removeprefix("torch.")
+    key = name.strip().lower()
+    if key == "auto":
         if component == "vae":
             return torch.float16 if device.type != "cpu" and has_bfloat16(device) else torch.float32
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
-    if name not in DTYPES:
+    if key not in DTYPES:
         raise RequestError(
-            f"dtype {asked!r} is unknown; choose auto, bfloat16, float16 or float32 (int8 and fp8 are kinds of storage)"
+            f"dtype {name!r} is unknown; choose auto, bfloat16, float16 or float32 (int8 and fp8 are storage formats)"
         )
-    dtype = DTYPES[name]
+    dtype = DTYPES[key]
     if dtype == torch.bfloat16 and not has_bfloat16(device):
         log.warning("%s: %s has no fast bfloat16; auto would choose float32", component, device)
     return dtype
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware computes in bfloat16, not merely emulates it."""
+    """True if the hardware computes in bfloat16 and does not merely emulate it."""
     if device.type == "cuda" and torch.version.hip:
-        # CDNA from the MI100 on and RDNA from the third generation on.
+        # CDNA since the MI100, RDNA since its third generation.
         arch = torch.cuda.get_device_properties(device).gcnArchName
         return arch.startswith(("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12"))
     if device.type == "cuda":
@@ -122,7 +125,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def _cpu_has_amx() -> bool:
-    """Intel's matrix units. AVX512-BF16 alone is not enough: measured, its bfloat16 is no faster than float32."""
+    # AVX512-BF16 alone is not enough: measured, its bfloat16 is no faster than float32.
     if hasattr(torch.cpu, "get_capabilities"):
         return bool(torch.cpu.get_capabilities().get("amx_bf16"))
     probe = getattr(torch.cpu, "_is_amx_tile_supported", None)  # torch before 2.11

@@ -1,4 +1,4 @@
-"""Check what a caller asks of a device: placement, storage dtype, CUDA graphs, torch.compile."""
+"""Check the device options of a request: placement, storage dtype, CUDA graphs, torch.compile."""
 
 from __future__ import annotations
 
@@ -20,59 +20,65 @@ STORAGE = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 def default_placement(
     device: torch.device, offload: bool = False, stream: bool = False, callbacks: Callbacks | None = None
 ) -> Placement:
-    """Offload or Stream where the device has memory of its own; CPU and MPS share main memory, moving would only
-    copy."""
+    """Return the requested placement. On devices that share host memory it is always Resident, with a warning."""
     if not (offload or stream):
         return Resident(device)
     if device.type not in ("cuda", "xpu"):
-        (callbacks or Callbacks()).warn(
-            f"offload and stream save nothing on {device.type}: it has no memory of its own"
-        )
+        (callbacks or Callbacks()).warn(f"offload and stream are ignored: {device} has no memory of its own")
         return Resident(device)
-    if stream:
-        return Stream(device)
-    return Offload(device)
+    return Stream(device) if stream else Offload(device)
 
 
-def pick_storage(device: torch.device, asked: str | None = None) -> torch.dtype | None:
-    """What the transformer's matrices are kept in ("int8", "fp8"); None, for "none" too: the dtype they compute in."""
-    if asked is None or str(asked).strip().lower() == "none":
+def pick_storage(device: torch.device, name: str | None = None) -> torch.dtype | None:
+    """Return the storage dtype of the transformer's matrices for "int8" or "fp8", None for "none" or None.
+
+    Raises RequestError if the name is unknown or the device cannot dequantise it.
+    """
+    if name is None or str(name).strip().lower() == "none":
         return None
-    storage = STORAGE.get(str(asked).strip().lower())
+    storage = STORAGE.get(str(name).strip().lower())
     if storage is None:
-        raise RequestError(f"storage {asked!r} is unknown; choose {', '.join(STORAGE)} or none")
+        raise RequestError(f"storage {name!r} is unknown; choose {', '.join(STORAGE)} or none")
     try:
         torch.zeros(1, device=device).to(storage).to(torch.float32)
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        others = " or ".join(name for name in STORAGE if name != asked)
-        raise RequestError(f"{device} cannot restore weights kept in {asked} ({error}); try {others}") from error
+        others = " or ".join(other for other in STORAGE if other != name)
+        raise RequestError(f"storage {name!r} does not work on {device} ({error}); try {others}") from error
     return storage
 
 
-def pick_graphs(device: torch.device, asked: bool, stream: bool, callbacks: Callbacks | None = None) -> bool:
-    """Whether steps are recorded as CUDA graphs: where that is asked for and can be done."""
-    if asked and not can_capture(device):
-        (callbacks or Callbacks()).warn(f"graphs are ignored on {device}: only cards of NVIDIA's record them")
+def pick_graphs(device: torch.device, requested: bool, stream: bool, callbacks: Callbacks | None = None) -> bool:
+    """Return whether steps are captured as CUDA graphs. Warn if they are requested and the device has none.
+
+    Raises RequestError for graphs together with `stream`.
+    """
+    if requested and not can_capture(device):
+        (callbacks or Callbacks()).warn(f"graphs are ignored: {device} is no NVIDIA GPU")
         return False
-    if asked and stream:
-        raise RequestError("graphs and stream exclude each other, as a recorded layer may not move: choose one")
-    return asked
+    if requested and stream:
+        raise RequestError("graphs and stream exclude each other, as a captured layer cannot move: choose one")
+    return requested
 
 
-def pick_compile(device: torch.device, asked: bool, callbacks: Callbacks | None = None) -> bool:
-    """Whether networks are compiled: where that is asked for, and is not known to cost more than it gains."""
-    if asked and device.type not in ("cuda", "xpu"):
+def pick_compile(device: torch.device, requested: bool, callbacks: Callbacks | None = None) -> bool:
+    """Return whether networks are compiled. Warn if that is requested and the device gains nothing from it.
+
+    Raises RequestError if Triton, a C compiler or a newer GPU is missing.
+    """
+    if not requested:
+        return False
+    if device.type not in ("cuda", "xpu"):
         # Measured on two cores: half a minute for each length of song, and then a step is 5 % faster. Metal: not tried.
-        (callbacks or Callbacks()).warn(f"compile is ignored on {device}: it is for GPUs with Triton")
+        (callbacks or Callbacks()).warn(f"compile is ignored: it needs a GPU with Triton, and this is {device}")
         return False
-    if asked and not importlib.util.find_spec("triton"):
+    if not importlib.util.find_spec("triton"):
         raise RequestError(f"compile on {device} needs the package triton, or triton-windows on Windows: install it")
-    if asked and device.type == "cuda" and not torch.version.hip:
+    if device.type == "cuda" and not torch.version.hip:
         capability = torch.cuda.get_device_capability(device)
         if capability < (7, 0):
-            given = ".".join(map(str, capability))
-            raise RequestError(f"compile needs a card of compute capability 7.0 or more, {device} has {given}")
-    # Triton compiles its launchers; the one for Windows brings a compiler.
-    if asked and os.name != "nt" and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+            version = ".".join(map(str, capability))
+            raise RequestError(f"compile needs a GPU of compute capability 7.0 or more, and {device} has {version}")
+    # Triton compiles its launchers. Its Windows package includes a compiler.
+    if os.name != "nt" and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         raise RequestError(f"compile on {device} needs a C compiler: install gcc or clang")
-    return asked
+    return True

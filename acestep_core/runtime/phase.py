@@ -1,4 +1,4 @@
-"""Log one line for each phase: time, device, dtype, memory."""
+"""Log one line for each phase of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("acestep")
 
 @contextmanager
 def phase(stage: str, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Logs one line when the work inside is done: time, device, dtype, memory (on a CPU the peak so far)."""
+    """Log time, device, dtype and memory when the block ends. On a CPU the memory is the process's peak so far."""
     if device.type in ("cuda", "xpu"):
         getattr(torch, device.type).reset_peak_memory_stats(device)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Placements: bring a network to its device for the time it is needed."""
+"""Placements bring a network to its device for the time it is needed."""
 
 from __future__ import annotations
 
@@ -11,58 +11,61 @@ import torch
 
 
 class Placement(Protocol):
-    """Who brings a network to its device for the time it is needed."""
+    """Brings a network to its device for the time it is needed."""
 
     def use(self, module: torch.nn.Module) -> AbstractContextManager[torch.device]:
-        """Enter: `module` is ready to run on the returned device. Leave: the owner may move it away again."""
+        """Make `module` ready to run on the returned device. On exit it may be moved away again."""
         ...
 
 
 @dataclass(frozen=True)
 class Resident:
-    """Every network stays on the device."""
+    """Keeps every network on the device."""
 
     device: torch.device
 
     @contextmanager
     def use(self, module: torch.nn.Module) -> Iterator[torch.device]:
-        with torch.inference_mode(False):  # else a moved parameter could never be trained or patched again
+        with torch.inference_mode(False):  # otherwise a moved parameter could never be trained or patched again
             module.to(self.device)
         yield self.device
 
 
 @dataclass(frozen=True)
 class Offload:
-    """Networks live in main memory and visit the device for the stage that needs them.
+    """Stores networks in host memory and copies each to the device while it is in use.
 
-    The tensors in main memory are kept meanwhile, so that going back costs no copy.
+    The tensors in host memory are kept meanwhile, so that nothing has to be copied back.
     """
 
     device: torch.device
 
     @contextmanager
     def use(self, module: torch.nn.Module) -> Iterator[torch.device]:
-        with visiting(tensors_of(module), self.device):
+        with on_device(tensors_of(module), self.device):
             yield self.device
 
 
 def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Return all parameters and buffers."""
     return [*module.parameters(), *module.buffers()]
 
 
 @contextmanager
-def visiting(tensors: Sequence[torch.Tensor], device: torch.device, but: Sequence[torch.Tensor] = ()) -> Iterator[None]:
-    """`tensors` are on `device` inside, without those of `but`. All are back where they were afterwards."""
-    homes, staying = [tensor.data for tensor in tensors], {id(tensor) for tensor in but}
+def on_device(
+    tensors: Sequence[torch.Tensor], device: torch.device, exclude: Sequence[torch.Tensor] = ()
+) -> Iterator[None]:
+    """Let `tensors` be copies on `device` within the block, except those of `exclude`."""
+    stored, excluded = [tensor.data for tensor in tensors], {id(tensor) for tensor in exclude}
     try:
         with torch.inference_mode(False):
             for tensor in tensors:
-                if id(tensor) not in staying:
+                if id(tensor) not in excluded:
                     tensor.data = _copy_to(tensor.data, device)
         yield
     finally:
-        for tensor, home in zip(tensors, homes, strict=True):
-            tensor.data = home
+        for tensor, data in zip(tensors, stored, strict=True):
+            tensor.data = data
         _release_memory(device)
 
 
@@ -71,7 +74,7 @@ def _copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def _release_memory(device: torch.device) -> None:
-    """Gives freed blocks back to the driver, so that other programs on the device can have them."""
+    """Return freed blocks to the driver, for other programs on the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "xpu":

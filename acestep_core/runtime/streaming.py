@@ -1,4 +1,4 @@
-"""Networks whose layers visit the device one after the other, for devices that cannot hold them all."""
+"""Stream the layers of a network through a device that cannot hold them all."""
 
 from __future__ import annotations
 
@@ -12,105 +12,110 @@ import torch
 from torch import Tensor, nn
 
 from ..models.layers import LayerStack
-from .placement import Offload, tensors_of, visiting
+from .placement import Offload, on_device, tensors_of
 
 log = logging.getLogger("acestep")
 
 
 @dataclass(frozen=True)
 class Stream(Offload):
-    """Networks visit the device for their stage, and of the layers of a transformer two at a time: the one that
-    computes, and the next, which is copied meanwhile where the device can do both (CUDA).
+    """Like Offload, but only two layers of a transformer are on the device at a time.
 
-    Networks without `LayerStack` visit as a whole. On CUDA the layers stay in page-locked memory from their first use on.
+    One computes. The next is copied meanwhile if the device can do both (CUDA). Networks without a LayerStack are
+    copied as a whole. On CUDA the layers are in page-locked memory from their first use on.
     """
 
     @contextmanager
     def use(self, module: nn.Module) -> Iterator[torch.device]:
         stacks = [part for part in module.modules() if isinstance(part, LayerStack)]
-        waiting = [tensor for stack in stacks for tensor in tensors_of(stack)]
+        streamed = [tensor for stack in stacks for tensor in tensors_of(stack)]
         if self.device.type == "cuda":
-            _lock_pages(waiting)
+            _pin_memory(streamed)
         try:
             for stack in stacks:
-                stack.stream = partial(visits, device=self.device)
-            with visiting(tensors_of(module), self.device, but=waiting):
+                stack.stream = partial(stream_layers, device=self.device)
+            with on_device(tensors_of(module), self.device, exclude=streamed):
                 yield self.device
         finally:
             for stack in stacks:
                 stack.stream = None
 
 
-def visits(layers: Sequence[nn.Module], device: torch.device) -> Iterator[nn.Module]:
-    """Each layer, with its tensors on `device` until the next is asked for. Two of them are there at any time."""
-    courier = _Courier(device)
-    coming = courier.send(layers[0]) if len(layers) else None
+def stream_layers(layers: Sequence[nn.Module], device: torch.device) -> Iterator[nn.Module]:
+    """Yield each layer with its tensors on `device` until the next one is requested. Two are there at any time."""
+    if not layers:
+        return
+    copier = _LayerCopier(device)
+    following = copier.send(layers[0])
     try:
         for index, layer in enumerate(layers):
-            here = coming
-            courier.receive()
+            copies = following
+            copier.receive()
             if index + 1 < len(layers):
-                coming = courier.send(layers[index + 1])
+                following = copier.send(layers[index + 1])
             tensors = tensors_of(layer)
-            homes = [tensor.data for tensor in tensors]
-            for tensor, visitor in zip(tensors, here, strict=True):
-                tensor.data = visitor
+            stored = [tensor.data for tensor in tensors]
+            for tensor, copy in zip(tensors, copies, strict=True):
+                tensor.data = copy
             try:
                 yield layer
             finally:
-                for tensor, home in zip(tensors, homes, strict=True):
-                    tensor.data = home
+                for tensor, data in zip(tensors, stored, strict=True):
+                    tensor.data = data
     finally:
-        courier.receive()  # nothing may still be written when the memory becomes somebody else's
+        copier.receive()  # no copy may still write when the memory is reused
 
 
-class _Courier:
-    """Copies layers to a device, in turn into one of two rooms that all of them use."""
+class _LayerCopier:
+    """Copies layers to a device, alternately into one of two buffers."""
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.lane = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.rooms: list[list[Tensor]] = [[], []]
+        self.copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.buffers: list[list[Tensor]] = [[], []]
 
     def send(self, layer: nn.Module) -> list[Tensor]:
-        """Where the layer's tensors will be once `receive` has been called. Who was in that room must have left."""
-        homes = [tensor.data for tensor in tensors_of(layer)]
-        self.rooms = self.rooms[::-1]
-        if not _fits(self.rooms[0], homes):
-            self.rooms[0] = []  # frees it before the new one is made
+        """Start copying a layer and return its buffer, which is valid after `receive`.
+
+        The previous layer in this buffer must no longer be in use.
+        """
+        stored = [tensor.data for tensor in tensors_of(layer)]
+        self.buffers = self.buffers[::-1]
+        if not _fits(self.buffers[0], stored):
+            self.buffers[0] = []  # frees its memory before the new one is allocated
             with torch.inference_mode(False):
-                self.rooms[0] = [torch.empty_like(home, device=self.device) for home in homes]
-        if self.lane is None:
-            _copy(homes, self.rooms[0])
+                self.buffers[0] = [torch.empty_like(tensor, device=self.device) for tensor in stored]
+        if self.copy_stream is None:
+            _copy(stored, self.buffers[0])
         else:
-            # All that was asked of the device so far, the room's last user too, comes first; what is asked from now
-            # on, the layer in the other room, runs meanwhile.
-            self.lane.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(self.lane):
-                _copy(homes, self.rooms[0])
-        return self.rooms[0]
+            # The copy waits for everything queued so far, which includes the last use of the buffer. It runs while
+            # the layer in the other buffer computes, which is queued afterwards.
+            self.copy_stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(self.copy_stream):
+                _copy(stored, self.buffers[0])
+        return self.buffers[0]
 
     def receive(self) -> None:
-        """What is computed from now on finds the tensors sent so far."""
-        if self.lane is not None:
-            torch.cuda.current_stream(self.device).wait_stream(self.lane)
+        """Let the computation that follows wait for all copies."""
+        if self.copy_stream is not None:
+            torch.cuda.current_stream(self.device).wait_stream(self.copy_stream)
 
 
-def _fits(room: Sequence[Tensor], homes: Sequence[Tensor]) -> bool:
-    return [(x.shape, x.dtype) for x in room] == [(x.shape, x.dtype) for x in homes]
+def _fits(buffer: Sequence[Tensor], stored: Sequence[Tensor]) -> bool:
+    return [(x.shape, x.dtype) for x in buffer] == [(x.shape, x.dtype) for x in stored]
 
 
-def _copy(homes: Sequence[Tensor], room: Sequence[Tensor]) -> None:
-    for home, visitor in zip(homes, room, strict=True):
-        visitor.copy_(home, non_blocking=True)
+def _copy(stored: Sequence[Tensor], buffer: Sequence[Tensor]) -> None:
+    for source, target in zip(stored, buffer, strict=True):
+        target.copy_(source, non_blocking=True)
 
 
-def _lock_pages(tensors: Sequence[Tensor]) -> None:
-    """Without it a copy holds up the computation. Done once: the tensors then live in that memory."""
+def _pin_memory(tensors: Sequence[Tensor]) -> None:
+    """Move tensors to page-locked memory, without which a copy delays the computation."""
     try:
         with torch.inference_mode(False):
             for tensor in tensors:
                 if not tensor.is_pinned():
                     tensor.data = tensor.data.pin_memory()
     except RuntimeError as error:
-        log.warning("not all layers fit into page-locked memory, they are copied more slowly: %s", error)
+        log.warning("stream: page-locked memory does not hold all layers, some are copied more slowly (%s)", error)

@@ -3,7 +3,7 @@ import torch
 
 from acestep_core.models import snake
 from acestep_core.models.snake import Snake
-from tests.support.pretend_cuda import CUDA, Pretended, pretend_cuda
+from tests.support.simulated_cuda import CUDA, SimulatedTensor, simulated_cuda
 from tests.support.tiny import draw
 
 
@@ -26,14 +26,14 @@ def exact(x, frequency, strength):
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """Let the pretended GPU compile to `kernels["function"]`, and record the dtypes of its calls."""
+    """Let the simulated GPU compile to `kernels["function"]`, and record the dtypes of its calls."""
     kernels = {"function": exact, "calls": []}
 
     def create(source):
         assert source == snake.SOURCE
 
         def run(*inputs):
-            assert all(isinstance(values, Pretended) for values in inputs)
+            assert all(isinstance(values, SimulatedTensor) for values in inputs)
             kernels["calls"].append(inputs[0].dtype)
             return kernels["function"](*inputs)
 
@@ -48,7 +48,7 @@ def compiled(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_cuda_uses_the_fused_kernel(compiled, dtype):
     network, x = random_snake(dtype), draw(1, 3, 70).to(dtype)
-    with torch.no_grad(), pretend_cuda():
+    with torch.no_grad(), simulated_cuda():
         on_gpu = network.to(CUDA)(x.to(CUDA))
         assert len(compiled["calls"]) == 2, "one call to verify it, one for x"
         network(x.to(CUDA))
@@ -58,7 +58,7 @@ def test_cuda_uses_the_fused_kernel(compiled, dtype):
 
 
 def test_gradients_use_the_eager_kernel(compiled):
-    with pretend_cuda(), torch.enable_grad():
+    with simulated_cuda(), torch.enable_grad():
         random_snake().to(CUDA)(draw(1, 3, 7).to(CUDA))
     assert not compiled["calls"]
 
@@ -69,7 +69,7 @@ def test_out_of_memory_is_raised_and_tried_again(compiled):
 
     compiled["function"] = out_of_memory
     x = draw(1, 3, 70)
-    with torch.no_grad(), pretend_cuda():
+    with torch.no_grad(), simulated_cuda():
         network = random_snake().to(CUDA)
         with pytest.raises(torch.cuda.OutOfMemoryError):
             network(x.to(CUDA))
@@ -90,7 +90,7 @@ def raising(*_):
 def test_a_wrong_kernel_is_not_used(compiled, wrong):
     compiled["function"] = wrong
     x = draw(1, 3, 70)
-    with torch.no_grad(), pretend_cuda():
+    with torch.no_grad(), simulated_cuda():
         network = random_snake().to(CUDA)
         got = [network(x.to(CUDA)).cpu() for _ in range(2)]
     assert len(compiled["calls"]) == 1

@@ -39,9 +39,8 @@ def test_devices_by_name(two_gpus):
 
 
 @pytest.mark.parametrize("name", ["cuda:2", "xpu", "tpu", ""])
-def test_a_missing_device_is_refused_with_the_ones_that_are_there(two_gpus, name):
-    expected = f"device {name!r} is not available; available here: cuda:0 (first), cuda:1 (second), cpu (processor)"
-    with pytest.raises(RequestError, match=re.escape(expected)):
+def test_a_missing_device_raises_and_lists_the_available_ones(two_gpus, name):
+    with pytest.raises(RequestError, match=f"device {name!r}.*cuda:0.*first.*cuda:1.*second.*cpu"):
         pick_device(name)
 
 
@@ -50,7 +49,7 @@ def test_this_machine_has_a_device():
     assert str(pick_device("auto")) in devices.available_devices()
 
 
-def test_auto_is_bfloat16_where_it_is_real_but_for_the_vae(bfloat16_everywhere):
+def test_auto_is_bfloat16_on_such_hardware_except_for_the_vae(bfloat16_everywhere):
     bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
     assert Precision.pick(CUDA) == Precision(dit=bf16, condition=bf16, text_encoder=bf16, vae=fp16)
     assert Precision.pick(CPU) == Precision(dit=bf16, condition=bf16, text_encoder=bf16, vae=fp32)
@@ -62,12 +61,12 @@ def test_auto_is_float32_elsewhere(bfloat16_nowhere):
         assert Precision.pick(device) == Precision(fp32, fp32, fp32, fp32)
 
 
-def test_mps_does_not_count_as_real_bfloat16():
+def test_mps_has_no_bfloat16():
     assert not devices.has_bfloat16(MPS)
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((12, 0), True)])
-def test_nvidia_has_bfloat16_from_ampere_on(monkeypatch, capability, expected):
+def test_nvidia_has_bfloat16_since_ampere(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert devices.has_bfloat16(CUDA) is expected
@@ -77,14 +76,14 @@ def test_nvidia_has_bfloat16_from_ampere_on(monkeypatch, capability, expected):
     ("arch", "expected"),
     [("gfx906", False), ("gfx1030", False), ("gfx90a:sramecc+:xnack-", True), ("gfx942", True), ("gfx1100", True)],
 )
-def test_amd_has_bfloat16_from_cdna_and_rdna3_on(monkeypatch, arch, expected):
+def test_amd_has_bfloat16_since_cdna_and_rdna3(monkeypatch, arch, expected):
     monkeypatch.setattr(torch.version, "hip", "6.2")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(gcnArchName=arch))
     assert devices.has_bfloat16(CUDA) is expected
 
 
 @pytest.mark.parametrize("amx", [True, False])
-def test_a_cpu_has_bfloat16_where_it_has_matrix_units(monkeypatch, amx):
+def test_a_cpu_has_bfloat16_if_it_has_amx(monkeypatch, amx):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx}, raising=False)
     assert devices.has_bfloat16(CPU) is amx
     monkeypatch.delattr(torch.cpu, "get_capabilities")
@@ -104,58 +103,58 @@ def test_each_component_can_be_chosen(bfloat16_everywhere):
 
 
 @pytest.mark.parametrize(("dit", "vae"), [("bf16", "float16"), ("fp16", "float16"), ("fp32", "float32")])
-def test_the_vae_has_its_own_best_dtype_unless_all_shall_be_exact(bfloat16_everywhere, dit, vae):
+def test_the_vae_dtype_follows_the_dit_except_bfloat16(bfloat16_everywhere, dit, vae):
     assert Precision.pick(CUDA, dit=dit).vae == getattr(torch, vae)
     assert Precision.pick(CUDA, dit=dit, vae="bf16").vae == torch.bfloat16
 
 
-def test_float16_that_is_asked_for_is_the_vaes_too(bfloat16_nowhere):
+def test_requested_float16_includes_the_vae_on_a_gpu(bfloat16_nowhere):
     assert Precision.pick(CUDA, dit="fp16").vae == torch.float16
     assert Precision.pick(CPU, dit="fp16").vae == torch.float32
 
 
-@pytest.mark.parametrize("asked", ["int8", "", torch.float64])
-def test_an_unknown_dtype_is_refused(asked):
-    with pytest.raises(RequestError, match="is unknown; choose auto, bfloat16, float16 or float32"):
-        pick_dtype(CPU, "dit", asked)
+@pytest.mark.parametrize("name", ["int8", "", torch.float64])
+def test_unknown_dtypes_raise(name):
+    with pytest.raises(RequestError, match="dtype.*unknown.*bfloat16"):
+        pick_dtype(CPU, "dit", name)
 
 
 def test_storage_by_name():
     assert options.pick_storage(CPU) is None and options.pick_storage(CPU, "none") is None
     assert options.pick_storage(CPU, "int8") == torch.int8
     assert options.pick_storage(CPU, " FP8 ") == torch.float8_e4m3fn
-    with pytest.raises(RequestError, match="storage 'bfloat16' is unknown; choose int8, fp8 or none"):
+    with pytest.raises(RequestError, match="storage 'bfloat16'.*int8, fp8"):
         options.pick_storage(CPU, "bfloat16")
 
 
-def test_a_device_without_fp8_says_so(monkeypatch):
+def test_a_device_without_fp8_raises(monkeypatch):
     def no_fp8(*_, **__):
         raise TypeError("cannot convert a Tensor to float8_e4m3fn")
 
     monkeypatch.setattr(torch, "zeros", no_fp8)
-    with pytest.raises(RequestError, match=r"cpu cannot restore weights kept in fp8 \(cannot convert .*\); try int8"):
+    with pytest.raises(RequestError, match=r"storage 'fp8'.*cpu.*cannot convert.*int8"):
         options.pick_storage(CPU, "fp8")
 
 
-def test_emulated_bfloat16_is_allowed_with_a_warning(bfloat16_nowhere, caplog):
+def test_emulated_bfloat16_warns(bfloat16_nowhere, caplog):
     assert pick_dtype(CPU, "dit", "bf16") == torch.bfloat16
-    assert "dit: cpu has no fast bfloat16" in caplog.text
+    assert "no fast bfloat16" in caplog.text
 
 
-def test_offload_brings_the_tensors_and_restores_them(monkeypatch):
+def test_offload_copies_the_tensors_and_restores_them(monkeypatch):
     monkeypatch.setattr(placement, "_copy_to", lambda tensor, device: tensor.clone())
     module = torch.nn.BatchNorm1d(3)  # has parameters and buffers
     before = [*module.parameters(), *module.buffers()]
-    homes = [tensor.data_ptr() for tensor in before]
+    stored = [tensor.data_ptr() for tensor in before]
     with pytest.raises(KeyError), torch.inference_mode(), Offload(CPU).use(module) as device:
         assert device == CPU
-        assert not set(homes) & {tensor.data_ptr() for tensor in [*module.parameters(), *module.buffers()]}
-        raise KeyError  # an error or a cancel inside must not leave the module away from home
-    assert [tensor.data_ptr() for tensor in [*module.parameters(), *module.buffers()]] == homes
+        assert not set(stored) & {tensor.data_ptr() for tensor in [*module.parameters(), *module.buffers()]}
+        raise KeyError  # errors and cancelling restore them, too
+    assert [tensor.data_ptr() for tensor in [*module.parameters(), *module.buffers()]] == stored
     assert not any(tensor.is_inference() for tensor in before)
 
 
-def test_resident_moves_to_the_device_and_stays():
+def test_resident_moves_to_the_device():
     module = torch.nn.Linear(2, 2)
     with torch.inference_mode(), Resident(torch.device("meta")).use(module) as device:
         assert device.type == "meta"
@@ -163,35 +162,32 @@ def test_resident_moves_to_the_device_and_stays():
     assert not module.weight.is_inference()
 
 
-def test_offload_is_for_devices_with_their_own_memory():
+def test_offload_needs_a_device_with_memory_of_its_own():
     assert default_placement(CUDA, offload=True) == Offload(CUDA)
     assert default_placement(CUDA) == Resident(CUDA)
-    heard = []
-    assert default_placement(CPU, offload=True, callbacks=Callbacks(warning=heard.append)) == Resident(CPU)
-    assert default_placement(MPS, stream=True, callbacks=Callbacks(warning=heard.append)) == Resident(MPS)
-    assert heard == [
-        "offload and stream save nothing on cpu: it has no memory of its own",
-        "offload and stream save nothing on mps: it has no memory of its own",
-    ]
+    warnings = []
+    assert default_placement(CPU, offload=True, callbacks=Callbacks(warning=warnings.append)) == Resident(CPU)
+    assert default_placement(MPS, stream=True, callbacks=Callbacks(warning=warnings.append)) == Resident(MPS)
+    assert ["cpu" in warnings[0], "mps" in warnings[1], len(warnings)] == [True, True, 2]
 
 
-def test_graphs_are_for_cuda_alone_and_not_for_layers_that_travel(monkeypatch):
-    heard = []
+def test_graphs_are_for_cuda_and_not_for_streamed_layers(monkeypatch):
+    warnings = []
     assert options.pick_graphs(CUDA, True, stream=False) is True
     assert options.pick_graphs(CUDA, False, stream=True) is options.pick_graphs(CPU, False, stream=False) is False
-    assert options.pick_graphs(CPU, True, stream=False, callbacks=Callbacks(warning=heard.append)) is False
-    assert options.pick_graphs(CPU, True, stream=True, callbacks=Callbacks(warning=heard.append)) is False
-    assert heard == ["graphs are ignored on cpu: only cards of NVIDIA's record them"] * 2
-    with pytest.raises(RequestError, match="graphs and stream exclude each other"):
+    assert options.pick_graphs(CPU, True, stream=False, callbacks=Callbacks(warning=warnings.append)) is False
+    assert options.pick_graphs(CPU, True, stream=True, callbacks=Callbacks(warning=warnings.append)) is False
+    assert len(warnings) == 2 and "graphs are ignored" in warnings[0]
+    with pytest.raises(RequestError, match="graphs and stream"):
         options.pick_graphs(CUDA, True, stream=True)
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert options.pick_graphs(CUDA, True, stream=False) is False
 
 
-def test_compiling_is_for_gpus_with_triton(monkeypatch):
-    heard = []
-    assert options.pick_compile(CPU, True, Callbacks(warning=heard.append)) is False
-    assert heard == ["compile is ignored on cpu: it is for GPUs with Triton"]
+def test_compile_needs_a_gpu_with_triton(monkeypatch):
+    warnings = []
+    assert options.pick_compile(CPU, True, Callbacks(warning=warnings.append)) is False
+    assert len(warnings) == 1 and "compile is ignored" in warnings[0]
     monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: name == "triton" or None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(options.shutil, "which", lambda name: name == "clang" or None)
@@ -199,16 +195,16 @@ def test_compiling_is_for_gpus_with_triton(monkeypatch):
     with monkeypatch.context() as without:
         without.delenv("CC", raising=False)
         without.setattr(options.shutil, "which", lambda name: None)
-        with pytest.raises(RequestError, match="compile on cuda:0 needs a C compiler: install gcc or clang"):
+        with pytest.raises(RequestError, match="compile.*C compiler"):
             options.pick_compile(CUDA, True)
-        without.setattr(options.os, "name", "nt")  # where Triton brings one
+        without.setattr(options.os, "name", "nt")  # whose Triton includes one
         assert options.pick_compile(CUDA, True) is True
         without.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1))
-        with pytest.raises(RequestError, match=r"capability 7.0 or more, cuda:0 has 6.1"):
+        with pytest.raises(RequestError, match=r"compile.*capability.*6\.1"):
             options.pick_compile(CUDA, True)
     monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
     assert options.pick_compile(CUDA, False) is False
-    with pytest.raises(RequestError, match="compile on cuda:0 needs the package triton"):
+    with pytest.raises(RequestError, match="compile.*triton"):
         options.pick_compile(CUDA, True)
 
 
@@ -219,8 +215,8 @@ def test_a_phase_logs_one_line(caplog):
     assert re.fullmatch(r"decode: \d+\.\d\d s, cpu, float32, .*", record.message)
 
 
-def test_the_peak_that_a_phase_logs_is_its_own(monkeypatch, caplog):
-    peak = [3 * 2**30]  # of what went before
+def test_a_phase_logs_its_own_peak(monkeypatch, caplog):
+    peak = [3 * 2**30]  # of an earlier phase
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.__setitem__(0, 0))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak[0])
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
@@ -229,10 +225,10 @@ def test_the_peak_that_a_phase_logs_is_its_own(monkeypatch, caplog):
     assert caplog.records[0].message.endswith("1.00 GiB peak")
 
 
-def test_hooks_report_and_cancel():
-    seen = []
-    Callbacks(progress=seen.append).report("decode", 1, 2)
-    assert [(p.stage, p.step, p.total, p.estimate) for p in seen] == [("decode", 1, 2, None)]
+def test_callbacks_report_and_cancel():
+    reports = []
+    Callbacks(progress=reports.append).report("decode", 1, 2)
+    assert [(p.stage, p.step, p.total, p.estimate) for p in reports] == [("decode", 1, 2, None)]
     Callbacks().check("decode")
-    with pytest.raises(Cancelled, match="stopped by the user during decode"):
+    with pytest.raises(Cancelled, match="decode"):
         Callbacks(cancelled=lambda: True).check("decode")

@@ -1,6 +1,6 @@
-"""Everything that runs on a GPU, on one that is pretended: each tensor is where it has to be, and nothing is different.
+"""All work of a GPU on a simulated one: every tensor is on the right device, and results equal those of a CPU.
 
-See `tests.support.pretend_cuda` for what that can tell and what not.
+For the limits of this simulation see `tests.support.simulated_cuda`.
 """
 
 from contextlib import contextmanager
@@ -17,13 +17,13 @@ from acestep_core.edit.source import extend
 from acestep_core.edit.tasks import COMPLETE, COVER, LEGO, REPAINT
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.pipeline import Model, encode, encode_audio, generate, load_model, sample, tokenize
-from acestep_core.planner.decode import Row, Ways
-from acestep_core.planner.decode import generate as write
-from acestep_core.planner.functions import codes, plan
+from acestep_core.planner.decode_batch import CodeRow
+from acestep_core.planner.decoding import generate_tokens
 from acestep_core.planner.load_planner import Planner, load_planner
 from acestep_core.planner.network import PlannerNetwork
-from acestep_core.planner.scoring import score
-from acestep_core.planner.token_sampling import Sampling
+from acestep_core.planner.planning import plan, plan_codes
+from acestep_core.planner.scoring import score_codes
+from acestep_core.planner.token_sampling import TokenSampling
 from acestep_core.runtime import cuda_graphs, devices
 from acestep_core.runtime.placement import Resident
 from acestep_core.sampling.guidance import METHODS
@@ -31,7 +31,7 @@ from acestep_core.sampling.settings import SamplingSettings
 from acestep_core.sampling.solvers import SOLVERS
 from acestep_core.song.song import Metadata, Song
 from tests.support import tiny_checkpoint, tiny_planner, tiny_text
-from tests.support.pretend_cuda import Elsewhere, Pretended, pretend_cuda, record
+from tests.support.simulated_cuda import DeviceMismatch, SimulatedTensor, simulated_capture, simulated_cuda
 from tests.support.tiny import draw
 
 tiny_tokenizer_dir = tiny_text.tiny_tokenizer_dir
@@ -43,7 +43,7 @@ SONG = Song(
     "warm lo-fi piano", "[Verse]\nslow river", Metadata(bpm=90, key="C major", time_signature="3", duration=5.12)
 )
 FEW = SamplingSettings(steps=2)
-LONGER, ROOM = extend(SOURCE, after=1.0)
+EXTENDED, NEW_REGIONS = extend(SOURCE, after=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ TURBO_WORK = {
     "codes": lambda m: edited(COVER, m, source=None, codes=((1, 2, 3, 4) * 7,)),
     "repaint": lambda m: whole(m, edit=Edit(REPAINT, SOURCE, regions=[(1.0, 3.0)], waveform=WAVE)),
     "repaint by a mask": lambda m: edited(REPAINT, m, mask=(torch.arange(FRAMES) > 70).float(), mode="aggressive"),
-    "extend": lambda m: edited(REPAINT, m, source=LONGER, regions=ROOM),
+    "extend": lambda m: edited(REPAINT, m, source=EXTENDED, regions=NEW_REGIONS),
     "audio": lambda m: encode_audio(m, WAVE[..., : 30 * 1920], 48_000),
     "tokens": lambda m: torch.tensor(tokenize(m, SOURCE)),
 }
@@ -104,9 +104,9 @@ BASE_WORK = {
 
 @pytest.fixture(scope="module")
 def models(folders) -> dict[str, tuple[Model, Model]]:
-    """Of each kind one on the processor and one on the pretended card."""
+    """One model of each kind on the CPU and one on the simulated GPU."""
     here = {kind: load_model(folders[kind], device="cpu", dtype="float32") for kind in ("turbo", "base")}
-    with pretend_cuda():
+    with simulated_cuda():
         there = {kind: load_model(folders[kind], device="cuda", dtype="float32") for kind in here}
     return {kind: (here[kind], there[kind]) for kind in here}
 
@@ -116,170 +116,172 @@ def models(folders) -> dict[str, tuple[Model, Model]]:
     [("turbo", work) for work in TURBO_WORK.values()] + [("base", work) for work in BASE_WORK.values()],
     ids=[*TURBO_WORK, *BASE_WORK],
 )
-def test_it_works_there_as_on_the_processor(models, kind, work):
+def test_results_equal_those_of_the_cpu(models, kind, work):
     here, there = models[kind]
-    with pretend_cuda():
-        assert isinstance(there.network.decoder.layers[0].mlp.up_proj.weight, Pretended)
+    with simulated_cuda():
+        assert isinstance(there.network.decoder.layers[0].mlp.up_proj.weight, SimulatedTensor)
         got = work(there)
-    assert not isinstance(got, Pretended) and torch.allclose(got.float(), work(here).float(), atol=2e-4)
+    assert not isinstance(got, SimulatedTensor) and torch.allclose(got.float(), work(here).float(), atol=2e-4)
 
 
 @pytest.mark.parametrize("options", [
     {"dtype": "auto"}, {"dtype": "float16"}, {"storage": "int8", "offload": True}, {"storage": "fp8", "stream": True},
     {"storage": "int8", "offload": True, "graphs": True},
 ], ids=str)  # fmt: skip
-def test_every_setting_for_memory_makes_the_song(folders, models, options):
-    wanted = whole(models["turbo"][0])
-    with pretend_cuda():
+def test_every_memory_option_generates_the_song(folders, models, options):
+    expected = whole(models["turbo"][0])
+    with simulated_cuda():
         model = load_model(folders["turbo"], device="cuda", **options)
         got = whole(model)
         assert torch.equal(whole(model), got)
         networks = (model.network, model.vae, model.text_encoder.module)
-        visits = not isinstance(model.placement, Resident)
-        assert all(isinstance(p, Pretended) != visits for network in networks for p in network.parameters())
-    assert torch.nn.functional.cosine_similarity(got.flatten(), wanted.flatten(), dim=0) > 0.97
+        resident = isinstance(model.placement, Resident)
+        assert all(isinstance(p, SimulatedTensor) == resident for network in networks for p in network.parameters())
+    assert torch.nn.functional.cosine_similarity(got.flatten(), expected.flatten(), dim=0) > 0.97
 
 
 @pytest.mark.parametrize("options", [{}, {"offload": True}, {"stream": True}], ids=str)
-def test_silence_that_is_not_in_the_checkpoint_is_heard_on_the_card(tmp_path, tiny_tokenizer_dir, monkeypatch, options):
+def test_missing_silence_is_encoded_on_the_gpu(tmp_path, tiny_tokenizer_dir, monkeypatch, options):
     tiny_checkpoint.write_tiny_checkpoint(tmp_path, tiny_tokenizer_dir)
     (missing,) = tmp_path.rglob("silence_latent.pt")
     missing.unlink()
-    encode, heard = OobleckVAE.encode, []
+    encode, on_gpu = OobleckVAE.encode, []
 
-    def watched(vae, waveform, *rest):
-        heard.append((isinstance(waveform, Pretended), isinstance(vae.encoder.conv1.weight, Pretended)))
+    def recording(vae, waveform, *rest):
+        on_gpu.append((isinstance(waveform, SimulatedTensor), isinstance(vae.encoder.conv1.weight, SimulatedTensor)))
         return encode(vae, waveform, *rest)
 
-    monkeypatch.setattr(OobleckVAE, "encode", watched)
-    with pretend_cuda():
+    monkeypatch.setattr(OobleckVAE, "encode", recording)
+    with simulated_cuda():
         model = load_model(tmp_path, device="cuda", dtype="float32", **options)
-        assert heard == [(True, True)]
-        assert isinstance(model.network.silence_latent, Pretended) == (not options)
+        assert on_gpu == [(True, True)]
+        assert isinstance(model.network.silence_latent, SimulatedTensor) == (not options)
     here = load_model(tmp_path, device="cpu", dtype="float32").network.silence_latent
-    with pretend_cuda():
+    with simulated_cuda():
         assert torch.allclose(model.network.silence_latent.cpu(), here, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "replays", "recordings"),
+    ("kind", "settings", "replays", "captures"),
     [
         ("turbo", SamplingSettings(steps=6), 5, 1),
         ("turbo", SamplingSettings(steps=3, solver="heun"), 4, 1),
         ("base", SamplingSettings(6, guidance_scale=4.0, guidance_interval=(0.3, 0.9)), 4, 2),
     ],
-    ids=["euler", "heun", "guidance for a part of the way"],
+    ids=["euler", "heun", "guidance interval"],
 )
-def test_a_step_can_be_recorded_and_replayed(models, monkeypatch, caplog, kind, settings, replays, recordings):
+def test_a_step_is_captured_and_replayed(models, monkeypatch, caplog, kind, settings, replays, captures):
     _, there = models[kind]
     replayed, paced = [], []
     monkeypatch.setattr(cuda_graphs.Pace, "__call__", lambda self: paced.append(self))
-    with pretend_cuda():
+    with simulated_cuda():
         replay = torch.cuda.CUDAGraph.replay
         monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replayed.append(graph), replay(graph)))
-        wanted = song(there, settings)
+        expected = song(there, settings)
         assert not replayed
         got = song(replace(there, graphs=True), settings)
-    assert torch.equal(got, wanted)
+    assert torch.equal(got, expected)
     assert "CUDA graphs are not used" not in caplog.text
-    assert (len(replayed), len(set(replayed)), len(paced)) == (replays, recordings, replays)
+    assert (len(replayed), len(set(replayed)), len(paced)) == (replays, captures, replays)
 
 
-def test_where_a_step_cannot_be_recorded_it_runs_plainly(models, monkeypatch):
-    attempts, heard = [], []
+def test_steps_run_eagerly_if_a_capture_fails(models, monkeypatch):
+    attempts, warnings = [], []
 
     @contextmanager
-    def refuse(graph, **options):
+    def fail(graph, **options):
         attempts.append(options)
-        with record(graph):
+        with simulated_capture(graph):
             yield
         raise RuntimeError("operation not permitted when stream is capturing")
 
     _, there = models["turbo"]
     settings = SamplingSettings(steps=5)
-    with pretend_cuda():
-        wanted = song(there, settings)
-        monkeypatch.setattr(torch.cuda, "graph", refuse)
+    with simulated_cuda():
+        expected = song(there, settings)
+        monkeypatch.setattr(torch.cuda, "graph", fail)
         for _ in range(2):
-            got = song(replace(there, graphs=True), settings, callbacks=Callbacks(warning=heard.append))
-            assert torch.equal(got, wanted)
-    assert len(attempts) == 2 and attempts[0]["capture_error_mode"] == "thread_local"  # one for each song
-    assert len(heard) == 2 and "CUDA graphs are not used" in heard[0]
+            got = song(replace(there, graphs=True), settings, callbacks=Callbacks(warning=warnings.append))
+            assert torch.equal(got, expected)
+    assert len(attempts) == 2 and attempts[0]["capture_error_mode"] == "thread_local"  # one per song
+    assert len(warnings) == 2 and "CUDA graphs are not used" in warnings[0]
 
 
-def test_graphs_are_asked_for_when_the_model_is_loaded(folders):
-    with pretend_cuda():
+def test_graphs_are_an_option_of_load_model(folders):
+    with simulated_cuda():
         assert load_model(folders["turbo"], device="cuda", graphs=True, offload=True).graphs
-    heard = []
-    model = load_model(folders["turbo"], device="cpu", graphs=True, callbacks=Callbacks(warning=heard.append))
-    assert not model.graphs and "graphs are ignored on cpu" in heard[0]
+    warnings = []
+    model = load_model(folders["turbo"], device="cpu", graphs=True, callbacks=Callbacks(warning=warnings.append))
+    assert not model.graphs and "graphs are ignored" in warnings[0]
 
 
-def test_compiling_is_asked_for_when_the_model_is_loaded(folders, monkeypatch):
-    found = []
-    monkeypatch.setattr(load, "compile_parts", lambda *networks: found.append(networks))
-    monkeypatch.setattr(load, "pick_compile", lambda device, asked, callbacks: asked)
-    with pretend_cuda():
+def test_compile_is_an_option_of_load_model(folders, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(load, "compile_parts", lambda *networks: compiled.append(networks))
+    monkeypatch.setattr(load, "pick_compile", lambda device, requested, callbacks: requested)
+    with simulated_cuda():
         model = load_model(folders["turbo"], device="cuda", compile=True)
         load_model(folders["turbo"], device="cuda")
         monkeypatch.setattr(torch.version, "hip", "6.4")
-        monkeypatch.setattr(devices, "has_bfloat16", lambda device: True)  # asks the driver of AMD's
+        monkeypatch.setattr(devices, "has_bfloat16", lambda device: True)  # without asking AMD's driver
         other = load_model(folders["turbo"], device="cuda", compile=True)
-    assert found == [(model.network,), (other.network, other.vae)]
+    assert compiled == [(model.network,), (other.network, other.vae)]
 
 
 def planned(planner: Planner) -> tuple[list[object], float]:
-    (facts,) = plan(planner, replace(SONG, metadata=Metadata(duration=12.0)), [3], rewrite=False)
-    (found,) = codes(planner, replace(SONG, metadata=replace(SONG.metadata, duration=12.0)), [3])
-    (scored,) = score(planner, [found[:20]], SONG)
+    (facts,) = plan(planner, replace(SONG, metadata=Metadata(duration=12.0)), [3], rewrite_caption=False)
+    (found,) = plan_codes(planner, replace(SONG, metadata=replace(SONG.metadata, duration=12.0)), [3])
+    (scored,) = score_codes(planner, [found[:20]], SONG)
     return [facts, found], scored.reward
 
 
 @pytest.mark.parametrize("options", [{}, {"offload": True, "storage": "int8"}], ids=str)
-def test_the_planner_writes_the_same_there(folders, options):
-    with pretend_cuda():
+def test_planner_results_equal_those_of_the_cpu(folders, options):
+    with simulated_cuda():
         got, reward = planned(load_planner(folders["planner"], device="cuda", dtype="float32", **options))
     storage = options.get("storage")
-    wanted = planned(load_planner(folders["planner"], device="cpu", dtype="float32", storage=storage))
-    assert got == wanted[0] and reward == pytest.approx(wanted[1], abs=1e-4)
+    expected = planned(load_planner(folders["planner"], device="cpu", dtype="float32", storage=storage))
+    assert got == expected[0] and reward == pytest.approx(expected[1], abs=1e-4)
 
 
-def test_the_code_loop_can_be_recorded_and_replayed(folders, caplog):
-    with pretend_cuda():
+def test_the_code_loop_is_captured_and_replayed(folders, caplog):
+    with simulated_cuda():
         planner = load_planner(folders["planner"], device="cuda", dtype="float32")
-        rows = [Row(list(range(1, 30)), seed, codes=25, negative=[1, 2, 3]) for seed in (1, 2)]
-        sampling = Sampling(temperature=0.85, top_p=0.9, guidance=2.0)
+        rows = [CodeRow(list(range(1, 30)), seed, 25, negative_prompt=[1, 2, 3]) for seed in (1, 2)]
+        sampling = TokenSampling(temperature=0.85, top_p=0.9, guidance=2.0)
         both = [
-            write(planner.network, planner.vocabulary, rows, sampling=sampling, ways=Ways(graphs=graphs))
+            generate_tokens(planner.network, planner.vocabulary, rows, sampling=sampling, graphs=graphs)
             for graphs in (True, False)
         ]
     assert both[0] == both[1] and len(set(both[0][0])) > 5
     assert "CUDA graphs are not used" not in caplog.text
 
 
-def test_the_planner_looks_at_few_different_numbers_of_slots(folders, monkeypatch):
-    """On a card: each costs a plan for its attention."""
-    looked, forward = {}, PlannerNetwork.forward
+def test_the_planner_uses_few_cache_lengths(folders, monkeypatch):
+    """On a GPU, where each costs a plan for its attention."""
+    extents, forward = set(), PlannerNetwork.forward
 
-    def watched(network, tokens, starts, cache, extent):
-        looked.setdefault(tokens.shape[1] == 1, set()).add((extent, cache.capacity))
+    def recording(network, tokens, starts, cache, extent):
+        if tokens.shape[1] == 1:
+            extents.add(extent)
         return forward(network, tokens, starts, cache, extent)
 
-    monkeypatch.setattr(PlannerNetwork, "forward", watched)
+    monkeypatch.setattr(PlannerNetwork, "forward", recording)
     for device in ("cuda", "cpu"):
-        looked.clear()
-        with pretend_cuda():
+        extents.clear()
+        with simulated_cuda():
             planner = load_planner(folders["planner"], device=device, dtype="float32")
-            row = Row(list(range(1, 250)), 1, codes=20, negative=[1, 2, 3])
-            write(planner.network, planner.vocabulary, [row], ways=Ways(graphs=False), sampling=Sampling(guidance=2.0))
-        extents = {extent for extent, _ in looked[True]}
-        assert len(extents) == (2 if device == "cuda" else 19), (device, looked)
+            row = CodeRow(list(range(1, 250)), 1, 20, negative_prompt=[1, 2, 3])
+            generate_tokens(
+                planner.network, planner.vocabulary, [row], graphs=False, sampling=TokenSampling(guidance=2.0)
+            )
+        assert len(extents) == (2 if device == "cuda" else 19), (device, extents)
 
 
-def test_what_is_pretended_is_as_strict_as_the_real_one():
-    with pretend_cuda(), torch.no_grad():
+def test_the_simulation_is_as_strict_as_cuda():
+    with simulated_cuda(), torch.no_grad():
         linear = torch.nn.Linear(3, 4, device="cuda")
-        with pytest.raises(Elsewhere, match="some on the CPU"):
+        with pytest.raises(DeviceMismatch, match="some on the CPU"):
             linear(torch.zeros(2, 3))
         with pytest.raises(TypeError, match="can't convert"):
             linear.weight.numpy()
@@ -287,7 +289,7 @@ def test_what_is_pretended_is_as_strict_as_the_real_one():
         with torch.cuda.graph(torch.cuda.CUDAGraph()), pytest.raises(RuntimeError, match="not permitted"):
             bool(here.sum() > 0)
         graph = torch.cuda.CUDAGraph()
-        with record(graph):
+        with simulated_capture(graph):
             here.mul_(2)
         graph.replay()
         assert here.tolist() == [2.0, 2.0, 2.0]

@@ -1,4 +1,4 @@
-"""LayerStack that visit the device in turn. The CPU stands in for it: a copy there is a copy too, and can be told apart."""
+"""Streamed layers. The CPU stands in for the device; a copy has another address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from acestep_core.pipeline import Model, sample
 from acestep_core.runtime import placement, streaming
 from acestep_core.runtime.options import default_placement
 from acestep_core.runtime.placement import Offload, tensors_of
-from acestep_core.runtime.streaming import Stream, visits
+from acestep_core.runtime.streaming import Stream, stream_layers
 from acestep_core.sampling.settings import SamplingSettings
 from acestep_core.text.encoder import TextCondition
 from tests.support import tiny
@@ -23,29 +23,27 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def a_device_of_its_own(monkeypatch):
+def copies_on_the_cpu(monkeypatch):
     monkeypatch.setattr(placement, "_copy_to", lambda tensor, device: tensor.clone())
 
 
-def places(module: nn.Module) -> list[int]:
+def pointers(module: nn.Module) -> list[int]:
     return [tensor.data_ptr() for tensor in tensors_of(module)]
 
 
-class Watch:
-    """Counts, whenever a layer of a stack runs, how many of all layers and how many rooms are on the device."""
+class LayerRecorder:
+    """Records, whenever a layer runs, the number of layers on the device and the buffers in use."""
 
     def __init__(self, module: nn.Module):
         self.layers = [layer for stack in module.modules() if isinstance(stack, LayerStack) for layer in stack]
-        self.homes = [places(layer) for layer in self.layers]
-        self.away: list[int] = []
-        self.rooms: set[int] = set()
+        self.stored = [pointers(layer) for layer in self.layers]
+        self.on_device: list[int] = []
         for layer in self.layers:
-            layer.register_forward_pre_hook(self.look)
+            layer.register_forward_pre_hook(self.record)
 
-    def look(self, layer: nn.Module, _: object) -> None:
-        self.away.append(sum(places(each) != home for each, home in zip(self.layers, self.homes, strict=True)))
-        assert not set(places(layer)) & {place for home in self.homes for place in home}
-        self.rooms.add(places(layer)[0])
+    def record(self, layer: nn.Module, _: object) -> None:
+        self.on_device.append(sum(pointers(each) != s for each, s in zip(self.layers, self.stored, strict=True)))
+        assert not set(pointers(layer)) & {pointer for stored in self.stored for pointer in stored}
 
 
 def song(network, placement) -> torch.Tensor:
@@ -54,17 +52,17 @@ def song(network, placement) -> torch.Tensor:
     return sample(Model(network=network, placement=placement), condition, seconds=6, seeds=[7], settings=settings)
 
 
-@pytest.mark.parametrize("stored", [None, torch.int8, torch.float8_e4m3fn], ids=str)
-def test_a_song_is_the_same_and_one_layer_runs_at_a_time(stored):
-    network = tiny.model() if stored is None else in_one_byte(stored)
-    wanted, watch = song(network, placement.Resident(CPU)), Watch(network)
-    assert torch.equal(song(network, Stream(CPU)), wanted)
-    assert set(watch.away) == {1}
-    depth = len(watch.layers) - 4  # tokenizer and detokenizer have two each, and rest
-    assert len(watch.away) == 3 * 4 + (depth - 4)  # three steps of both halves together, and the condition encoder once
+@pytest.mark.parametrize("storage", [None, torch.int8, torch.float8_e4m3fn], ids=str)
+def test_streaming_keeps_the_result_with_one_layer_at_a_time(storage):
+    network = tiny.model() if storage is None else quantized_model(storage)
+    expected, recorder = song(network, placement.Resident(CPU)), LayerRecorder(network)
+    assert torch.equal(song(network, Stream(CPU)), expected)
+    assert set(recorder.on_device) == {1}
+    depth = len(recorder.layers) - 4  # without the tokenizer and detokenizer, which are not in use
+    assert len(recorder.on_device) == 3 * 4 + (depth - 4)  # three guided steps, and the condition encoder once
 
 
-def in_one_byte(storage: torch.dtype) -> AceStepModel:
+def quantized_model(storage: torch.dtype) -> AceStepModel:
     network = AceStepModel(tiny.STANDARD, ops=quantized_ops(storage), encoder_ops=nn)
     tiny.randomise(network)
     for module in network.modules():
@@ -74,66 +72,66 @@ def in_one_byte(storage: torch.dtype) -> AceStepModel:
     return network
 
 
-def test_two_rooms_serve_all_layers():
+def test_two_buffers_serve_all_layers():
     layers = LayerStack(nn.Linear(8, 8) for _ in range(7))
-    homes, seen = [places(layer) for layer in layers], []
-    for layer in visits(layers, CPU):
-        seen.append(layer.weight.data_ptr())
-        assert sum(places(each) != home for each, home in zip(layers, homes, strict=True)) == 1
-    assert len(set(seen)) == 2 and seen[:5:2] == [seen[0]] * 3
-    assert [places(layer) for layer in layers] == homes
+    stored, copies = [pointers(layer) for layer in layers], []
+    for layer in stream_layers(layers, CPU):
+        copies.append(layer.weight.data_ptr())
+        assert sum(pointers(each) != s for each, s in zip(layers, stored, strict=True)) == 1
+    assert len(set(copies)) == 2 and copies[:5:2] == [copies[0]] * 3
+    assert [pointers(layer) for layer in layers] == stored
 
 
-def test_the_next_layer_is_sent_while_one_runs(monkeypatch):
-
+def test_the_next_layer_is_copied_while_one_runs(monkeypatch):
     layers, events = LayerStack(nn.Linear(2, 2) for _ in range(3)), []
-    send = streaming._Courier.send
+    send = streaming._LayerCopier.send
 
-    def noted(self, layer):
+    def recording(self, layer):
         events.append(f"send {[*layers].index(layer)}")
         return send(self, layer)
 
-    monkeypatch.setattr(streaming._Courier, "send", noted)
-    for index, _ in enumerate(visits(layers, CPU)):
+    monkeypatch.setattr(streaming._LayerCopier, "send", recording)
+    for index, _ in enumerate(stream_layers(layers, CPU)):
         events.append(f"run {index}")
     assert events == ["send 0", "send 1", "run 0", "send 2", "run 1", "run 2"]
 
 
 def test_layers_of_different_shapes():
     layers = LayerStack([nn.Linear(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 6), nn.Linear(4, 6)])
-    wanted, x = [layer.weight.clone() for layer in layers], torch.ones(1, 4)
-    for layer, weight in zip(visits(layers, CPU), wanted, strict=True):
+    expected, x = [layer.weight.clone() for layer in layers], torch.ones(1, 4)
+    for layer, weight in zip(stream_layers(layers, CPU), expected, strict=True):
         assert torch.equal(layer.weight, weight) and layer(x).isfinite().all()
 
 
-def test_an_error_brings_everything_home():
+def test_an_error_restores_all_tensors():
     network = tiny.model()
-    homes = places(network)
+    stored = pointers(network)
     with pytest.raises(KeyError), torch.inference_mode(), Stream(CPU).use(network):
         for _ in network.decoder.layers.iterate():
-            assert places(network) != homes
+            assert pointers(network) != stored
             raise KeyError
-    assert places(network) == homes
+    assert pointers(network) == stored
     assert not any(stack.stream for stack in network.modules() if isinstance(stack, LayerStack))
     assert not any(tensor.is_inference() for tensor in tensors_of(network))
 
 
-def test_what_is_no_layer_visits_as_a_whole():
+def test_other_tensors_are_copied_as_a_whole():
     network = tiny.model()
-    waiting = {id(tensor) for stack in network.modules() if isinstance(stack, LayerStack) for tensor in tensors_of(stack)}
+    stacks = [module for module in network.modules() if isinstance(module, LayerStack)]
+    streamed = {id(tensor) for stack in stacks for tensor in tensors_of(stack)}
     before = {name: parameter.data_ptr() for name, parameter in network.named_parameters()}
     with Stream(CPU).use(network) as device:
         assert device == CPU
         for name, parameter in network.named_parameters():
-            assert (parameter.data_ptr() == before[name]) == (id(parameter) in waiting), name
+            assert (parameter.data_ptr() == before[name]) == (id(parameter) in streamed), name
     vae = tiny.vae()
-    homes = places(vae)
+    stored = pointers(vae)
     with Stream(CPU).use(vae):
-        assert not set(places(vae)) & set(homes)
+        assert not set(pointers(vae)) & set(stored)
 
 
-def test_streaming_is_for_devices_with_their_own_memory():
+def test_streaming_needs_a_device_with_memory_of_its_own():
     cuda, mps = torch.device("cuda:0"), torch.device("mps")
     assert default_placement(cuda, stream=True) == default_placement(cuda, offload=True, stream=True) == Stream(cuda)
-    assert isinstance(Stream(cuda), Offload)  # networks are loaded into main memory
+    assert isinstance(Stream(cuda), Offload)  # networks are loaded to host memory
     assert default_placement(mps, stream=True) == placement.Resident(mps)
