@@ -202,7 +202,7 @@ def test_errors_of_the_autoencoder_are_told_in_decibels():
     wide = VAEConfig(32, 32, 4, channel_multiples=(1, 1, 2, 1), downsampling_ratios=(2, 4, 2, 6))
     with torch.inference_mode():
         found = vae.accuracy(tiny.vae(wide), draw(1, 8, 4), draw(1, 2, 8 * wide.hop))
-    ways = ["fast way, float32", "layers, float32", "layers, float16", "layers, bfloat16"]
+    ways = ["CPU plug-in, float32", "layers, float32", "layers, float16", "layers, bfloat16"]
     assert [line[:2] for line in found] == [(job, way) for job in ("decode", "encode") for way in ways]
     for fast, single, half, brain in (found[:4], found[4:]):
         assert single[2] < fast[2] < -90 < half[2] < -50 < brain[2] < -20
