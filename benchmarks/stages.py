@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 from acestep_core.config import FRAME_RATE, ModelConfig, TextEncoderConfig, VAEConfig
+from acestep_core.models.cpu.plugins import install_cpu_plugins
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.tiling import decode_tiled
@@ -76,6 +77,8 @@ class Networks:
         self.text = _drawn(build_qwen3(text, device, dtype))
         self.network = _drawn(AceStepModel(self.config, device=device, dtype=dtype))
         self.vae = _drawn(OobleckVAE(vae, device=device, dtype=vae_dtype))
+        for module in (self.network, self.vae):
+            install_cpu_plugins(module, self.device)
         with self.device:
             self.their_transformer = _drawn(AceStepTransformer1DModel(**_sizes(self.config)).to(dtype))
             self.their_encoder = _drawn(AceStepConditionEncoder(**_encoder_sizes(self.config)).to(dtype))

@@ -1,7 +1,6 @@
 """Snake, Oobleck's activation, with one fused kernel on CUDA.
 
-Eagerly it passes over memory five times, before every convolution. On a GPU that is most of a decode
-(`benchmarks/floor.py`).
+Eagerly it passes over memory five times, before every convolution. On a GPU that is most of a decode.
 """
 
 from __future__ import annotations

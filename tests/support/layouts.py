@@ -1,4 +1,4 @@
-"""The same weights written in every layout and spelling that a checkpoint comes in."""
+"""Write the same weights in every checkpoint layout and spelling."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def prefixed(prefix: str, state: State) -> State:
 
 
 def network_state(model: AceStepModel) -> State:
-    """With the extra tensors that real files carry and nobody needs."""
+    """Return the state dict with the unused tensors of real files."""
     caches = {
         "decoder.rotary_emb.inv_freq": torch.ones(4),
         "tokenizer.quantizer._levels": torch.tensor([8, 8, 8, 5, 5, 5]),
@@ -43,7 +43,7 @@ def network_state(model: AceStepModel) -> State:
 
 
 def original(root: Path, model: AceStepModel, shards: int = 1) -> Path:
-    """A folder with config.json, one file or several with an index, and silence_latent.pt."""
+    """Write a folder with config.json, silence_latent.pt, and one file or several with an index."""
     state = network_state(model)
     if shards == 1:
         save(root / "model.safetensors", state)
@@ -62,7 +62,7 @@ def _save_shards(root: Path, state: State, shards: int) -> None:
 
 
 def diffusers(root: Path, model: AceStepModel) -> Path:
-    """A folder for each component; sizes only where diffusers writes them."""
+    """Write a folder per component, with sizes only where diffusers writes them."""
     config = asdict(model.config)
     encoder = {key.removeprefix("encoder_"): value for key, value in config.items() if key.startswith("encoder_")}
     states: dict[str, State] = {}
@@ -85,7 +85,7 @@ def all_in_one(file: Path, model: AceStepModel, vae: nn.Module, text_encoder: nn
     state = prefixed("model.diffusion_model.", network_state(model))
     state |= prefixed("vae.", vae_state(vae, parametrized, stable_audio=True))
     state |= prefixed("text_encoders.qwen3_06b.transformer.model.", text_encoder.state_dict())
-    state |= {"text_encoders.qwen3_2b.transformer.model.norm.weight": torch.ones(8)}  # a planner LM comes along
+    state |= {"text_encoders.qwen3_2b.transformer.model.norm.weight": torch.ones(8)}  # such files include a planner LM
     return save(file, state)
 
 
@@ -108,7 +108,7 @@ def fused(name: str, gain: Tensor, direction: Tensor) -> State:
 
 
 def vae_state(vae: nn.Module, spelling: Spelling, stable_audio: bool) -> State:
-    """Every kernel becomes the direction of a pair whose magnitudes are made up, the same for each spelling."""
+    """Spell every kernel as a direction and an arbitrary magnitude, the same for each spelling."""
     state: State = {}
     for name, tensor in vae.state_dict().items():
         if tensor.dim() == 3 and name.endswith("weight"):

@@ -1,4 +1,4 @@
-"""Names and shapes of every tensor of the released networks, from the published tables and not from our code."""
+"""Names and shapes of all tensors of the released networks, from the published tables and not from our code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Manifest = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What differs between the 2B and the XL checkpoint."""
+    """Sizes that differ between the 2B and the XL checkpoint."""
 
     h: int  # width of the DiT
     layers: int
@@ -20,7 +20,7 @@ class Sizes:
 TWO_B = Sizes(h=2048, layers=24, q=2048, inner=6144)
 XL = Sizes(h=2560, layers=32, q=4096, inner=9728)
 
-E, KV, HEAD, E_INNER = 2048, 1024, 128, 6144  # the encoders are the same in both
+E, KV, HEAD, E_INNER = 2048, 1024, 128, 6144  # sizes of the encoders, equal in both
 
 
 def _linear(name: str, rows: int, columns: int) -> Manifest:
@@ -124,7 +124,7 @@ def _residual_unit(name: str, channels: int) -> Manifest:
 
 
 def vae() -> Manifest:
-    """The 48 kHz Oobleck with its weight norm folded."""
+    """The 48 kHz Oobleck with folded weight norm."""
     manifest = _convolution("encoder.conv1", 128, 2, 7, 128)
     widths, strides = (128, 128, 256, 512, 1024, 2048), (2, 4, 4, 6, 10)
     for block in range(5):

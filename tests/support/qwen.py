@@ -1,4 +1,4 @@
-"""Qwen's real vocabulary, which ComfyUI carries for its own text encoders."""
+"""Qwen's real vocabulary, which ComfyUI ships for its text encoders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .comfyui import find_comfyui
 
 
 def find_qwen_tokenizer() -> Path:
-    """The folder with vocab.json and merges.txt. Raises NoComfyUI when there is no ComfyUI to have it."""
+    """Return the folder with vocab.json and merges.txt. Raises NoComfyUI."""
     return find_comfyui() / "comfy" / "text_encoders" / "qwen25_tokenizer"
 
 

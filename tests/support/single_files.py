@@ -1,4 +1,4 @@
-"""nano as files that stand alone: one for each part, as ComfyUI's users have ACE-Step, and all of them in one."""
+"""Write nano as single files: one per part, as ComfyUI users have ACE-Step, and an all-in-one file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from acestep_core.checkpoints.catalog import NANO
 
 from .layouts import State, prefixed, save
 
-QWEN_ROWS = 151_669  # a single file brings no vocabulary and is read with Qwen's own
+QWEN_ROWS = 151_669  # single files have no vocabulary and are read with Qwen's
 PARTS = {
     "diffusion_models": ("acestep-v15-nano", "model.diffusion_model."),
     "text_encoders": ("Qwen3-Embedding-0.6B", "text_encoders.qwen3_06b.transformer.model."),
@@ -24,12 +24,15 @@ def file_name(category: str) -> str:
 
 
 def state_of(folder: Path) -> State:
-    """The weights in a folder, whether whole or in shards."""
+    """Return the weights of a folder, in one file or in shards."""
     return {name: value for part in sorted(folder.glob("*.safetensors")) for name, value in load_file(part).items()}
 
 
 def write_single_files(models: Path, **folders: str) -> None:
-    """Below `models`: a file in the folder of each category, or in the one given for it, and one in `checkpoints`."""
+    """Write a file into the folder of each category below `models`, and one into `checkpoints`.
+
+    folders: other folder names, by category.
+    """
     whole: State = {}
     for category, (part, prefix) in PARTS.items():
         state = state_of(NANO / part)

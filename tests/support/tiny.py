@@ -1,4 +1,4 @@
-"""Networks small enough for tests, with weights that leave nothing at its neutral value."""
+"""Networks small enough for tests, with random weights everywhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ VAE = VAEConfig(encoder_hidden_size=16, decoder_channels=4, decoder_input_channe
 
 
 def randomise(module: nn.Module, seed: int = 0, gain: float = 1.0) -> nn.Module:
-    """Draws every parameter: matrices and kernels scale what passes by `gain`, norms are near one, tables near half."""
+    """Randomise every parameter. Matrices and kernels scale their input by `gain`, norms are near one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -60,7 +60,7 @@ def randomise(module: nn.Module, seed: int = 0, gain: float = 1.0) -> nn.Module:
 
 
 def _inputs(name: str, parameter: Tensor) -> int:
-    """How many inputs one output of this matrix or kernel sums."""
+    """Return the number of inputs that one output of this matrix or kernel sums."""
     if "conv_t1" in name:
         return 2 * parameter.shape[0]  # the kernel is twice the stride
     if "proj_out.1" in name:
@@ -69,13 +69,13 @@ def _inputs(name: str, parameter: Tensor) -> int:
 
 
 def model(config: ModelConfig = STANDARD, seed: int = 0) -> AceStepModel:
-    made = randomise(AceStepModel(config), seed)
-    made.silence_latent = draw(1, 60, config.audio_acoustic_hidden_dim, seed=seed + 1)
-    return made
+    network = randomise(AceStepModel(config), seed)
+    network.silence_latent = draw(1, 60, config.audio_acoustic_hidden_dim, seed=seed + 1)
+    return network
 
 
 def vae(config: VAEConfig = VAE, seed: int = 0) -> OobleckVAE:
-    # The residual units would otherwise grow their input a thousandfold, and a sine of a thousand is mostly rounding.
+    # With a larger gain the residual units amplify a thousandfold, and a sine of a thousand is mostly rounding.
     return randomise(OobleckVAE(config), seed, gain=0.5)
 
 
@@ -83,11 +83,11 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def relative_error(got: Tensor, wanted: Tensor) -> float:
-    """Largest difference, in units of the largest wanted value."""
-    assert got.shape == wanted.shape, (got.shape, wanted.shape)
-    return ((got.double() - wanted.double()).abs().max() / wanted.double().abs().max()).item()
+def relative_error(result: Tensor, expected: Tensor) -> float:
+    """Return the largest difference in units of the largest expected value."""
+    assert result.shape == expected.shape, (result.shape, expected.shape)
+    return ((result.double() - expected.double()).abs().max() / expected.double().abs().max()).item()
 
 
-def cosine(got: Tensor, wanted: Tensor) -> float:
-    return torch.cosine_similarity(got.double().flatten(), wanted.double().flatten(), dim=0).item()
+def cosine(result: Tensor, expected: Tensor) -> float:
+    return torch.cosine_similarity(result.double().flatten(), expected.double().flatten(), dim=0).item()

@@ -1,4 +1,4 @@
-"""A whole model on disk, in the original layout, small enough to make in a test."""
+"""Write a tiny model in the original layout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTE = "tiny is only for tests"
 
 
 def write_tiny_checkpoint(root: Path, tokenizer: Path, turbo: bool = True) -> Path:
-    """Makes `root` a folder of one model; returns the folder of its diffusion model."""
+    """Write a model into `root` and return the folder of its diffusion model."""
     name = "turbo" if turbo else "base"
     config = asdict(replace(NETWORK, is_turbo=turbo, model_version=name)) | {"acestep_note": NOTE}
     network = root / f"acestep-v15-{name}"

@@ -1,4 +1,4 @@
-"""A tokenizer and a Qwen3Model small enough to make in a test."""
+"""A tiny tokenizer and text encoder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def random_weights(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Weights that make every layer matter: norms around one, the rest of a size that keeps states near one."""
+    """Randomise all weights: norms around one, the others so that hidden states stay near one."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
         noise = torch.randn(parameter.shape, generator=generator)
