@@ -31,14 +31,6 @@ class Progress:
     tokens: int | None = None
 
 
-def _ignore(_: object) -> None:
-    return None
-
-
-def _never() -> bool:
-    return False
-
-
 @dataclass(frozen=True)
 class Callbacks:
     """Functions that the caller supplies.
@@ -48,9 +40,9 @@ class Callbacks:
     warning: runs for every sentence that the user should read.
     """
 
-    progress: Callable[[Progress], None] = _ignore
-    cancelled: Callable[[], bool] = _never
-    warning: Callable[[str], None] = _ignore
+    progress: Callable[[Progress], None] = lambda _: None
+    cancelled: Callable[[], bool] = lambda: False
+    warning: Callable[[str], None] = lambda _: None
 
     def report(
         self, stage: str, step: int, total: int, estimate: torch.Tensor | None = None, tokens: int | None = None

@@ -11,7 +11,7 @@ from ..errors import RequestError
 from ..files import read_text
 from ..song.codes import CODE_RATE, seconds_of
 from ..song.seeds import batch_seeds, random_seed
-from ..song.song_file import METADATA_FIELDS, SavedSong, load_codes, load_songs
+from ..song.song_file import FIELDS, METADATA_FIELDS, SavedSong, load_codes, load_songs
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -47,7 +47,7 @@ def is_song_file(path: str) -> bool:
 def read_recipes(options: Options) -> list[Recipe]:
     """Return one recipe per song to generate. Raises RequestError for all that can be checked without the model."""
     _check_standard_input(options)
-    sources = _settings_of(options["from"]) if "from" in options else [{}]
+    sources: list[dict[str, Any]] = _settings_of(options["from"]) if "from" in options else [{}]
     if options.get("codes") is not None:
         saved = load_codes(options["codes"])
         if len(sources) not in (1, len(saved)):
@@ -69,7 +69,8 @@ def read_songs(options: Options) -> list[SavedSong]:
     """Return the songs of --from, or a new song, with the metadata and lyrics of the other options."""
     _check_standard_input(options)
     path = options.get("from")
-    saved = [SavedSong()] if path is None else _saved_songs(path)
+    sources: list[dict[str, Any]] = [{}] if path is None else _settings_of(path)
+    saved = [SavedSong.from_dict({name: values[name] for name in FIELDS if name in values}) for values in sources]
     text = {"caption": options["caption"]} if "caption" in options else {}
     if "lyrics" in options:
         text["lyrics"] = read_text(options["lyrics"], "lyrics file")
@@ -105,16 +106,6 @@ def _settings_of(path: str) -> list[dict[str, Any]]:
     from ..audio import read_settings
 
     return [read_settings(path)]
-
-
-def _saved_songs(path: str) -> list[SavedSong]:
-    if is_song_file(path):
-        return list(load_songs(path))
-    from ..audio import read_settings
-    from ..recipe import Recipe
-
-    recipe = Recipe.from_dict({"seed": 0, **read_settings(path)})
-    return [SavedSong(recipe.song, recipe.codes)]
 
 
 def _recipe(options: Options, values: dict[str, Any]) -> Recipe:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..callbacks import Progress
 
 BYTES = 10_000  # a total from here on counts bytes, not steps
-MAX_COLUMNS = 100
 
 
 class Terminal:
@@ -57,7 +56,7 @@ class Terminal:
             desc=f"{report.stage:<20}",
             file=self._stream,
             delay=0 if self._live else math.inf,
-            ncols=min(size.columns - 1, MAX_COLUMNS) if self._live else None,
+            ncols=size.columns - 1 if self._live else None,
             nrows=size.lines,
             unit="B" if in_bytes else "it",
             unit_scale=in_bytes,

@@ -1,7 +1,7 @@
 """The prompts of the training data, byte for byte.
 
-Every space, newline and heading matters. The end token of a template is kept apart from the text around it, because a
-user who types its characters must not get the token.
+Every space, newline and heading matters. A prompt holds the text before and after the template's end token, not the
+token itself: the same characters typed by a user stay text.
 """
 
 from __future__ import annotations
