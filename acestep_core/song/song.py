@@ -21,16 +21,7 @@ TRAINED_MIN_SECONDS = 10  # shorter songs work, but were not in the training dat
 INSTRUMENTAL = "[Instrumental]"  # the trained lyrics of a song without vocals
 
 # The prompt holds only the beats per bar (6 means 6/8), so no other time signature can be expressed.
-TIME_SIGNATURES: dict[str, str] = {
-    "2": "2",
-    "3": "3",
-    "4": "4",
-    "6": "6",
-    "2/4": "2",
-    "3/4": "3",
-    "4/4": "4",
-    "6/8": "6",
-}
+TIME_SIGNATURES = {"2": "2", "3": "3", "4": "4", "6": "6", "2/4": "2", "3/4": "3", "4/4": "4", "6/8": "6"}
 
 _KEY = re.compile(r"([a-g])[ -]?(#|♯|sharp|b|♭|flat)?[ -]?(major|maj|minor|min|m)", re.IGNORECASE | re.ASCII)
 _ACCIDENTALS = {"#": "#", "♯": "#", "sharp": "#", "b": "b", "♭": "b", "flat": "b"}
