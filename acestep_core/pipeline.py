@@ -137,11 +137,12 @@ def sample(
 
     Raises RequestError, NonFiniteError and Cancelled.
     """
-    callbacks = callbacks or Callbacks()
+    config = _part(model.network, "diffusion model").config
+    sampling = (settings or SamplingSettings()).resolve(model.defaults)
     conditions = list(conditions) if isinstance(conditions, Sequence) else [conditions]
-    request = _request(model, seeds, seconds, settings, edit, morph, timbre, retake, callbacks)
+    request = SampleRequest(config, sampling, seeds, seconds, edit, morph, timbre, retake, model.graphs)
     request.check_conditions(conditions)
-    return _sample(model, request, conditions, callbacks)
+    return _sample(model, request, conditions, callbacks or Callbacks())
 
 
 def tokenize(model: Model, latents: Tensor, callbacks: Callbacks | None = None) -> tuple[Codes, ...]:
@@ -260,7 +261,9 @@ def generate(
     seeds = batch_seeds(random_seed() if seed is None else seed, batch * len(songs))
     takes = None if edit is None else edit.repeated(batch)
     morphed_takes = None if morph is None else morph.repeated(batch)
-    request = _request(model, seeds, seconds, settings, takes, morphed_takes, timbre, retake, callbacks)
+    config = _part(model.network, "diffusion model").config
+    sampling = (settings or SamplingSettings()).resolve(model.defaults)
+    request = SampleRequest(config, sampling, seeds, seconds, takes, morphed_takes, timbre, retake, model.graphs)
     conditions = [_encode_item(model, item, edit, place, callbacks) for place, item in enumerate(songs)]
     latents = _sample(model, request, [condition for condition in conditions for _ in range(batch)], callbacks)
     return Result(
@@ -269,7 +272,7 @@ def generate(
         latents=latents,
         songs=tuple(item for item in songs for _ in range(batch)),
         seeds=tuple(seeds),
-        settings=request.sampling.settings,
+        settings=sampling.settings,
         normalize=normalize,
         origin=model.origin,
         codes=() if takes is None else takes.codes,
@@ -288,28 +291,10 @@ def _part(part: Part | None, name: str) -> Part:
     return part
 
 
-def _request(
-    model: Model,
-    seeds: Sequence[int],
-    seconds: float | None,
-    settings: SamplingSettings | None,
-    edit: Edit | None,
-    morph: Morph | None,
-    timbre: Sequence[Tensor] | None,
-    retake: tuple[int | Sequence[int], float] | None,
-    callbacks: Callbacks,
-) -> SampleRequest:
-    """Check a sampling request and show its warnings."""
-    config = _part(model.network, "diffusion model").config
-    sampling = (settings or SamplingSettings()).resolve(model.defaults)
-    request = SampleRequest(config, sampling, seeds, seconds, edit, morph, timbre, retake, model.graphs)
-    for warning in request.warnings:
-        callbacks.warn(warning)
-    return request
-
-
 def _sample(model: Model, request: SampleRequest, conditions: Sequence[TextCondition], callbacks: Callbacks) -> Tensor:
     network = _part(model.network, "diffusion model")
+    for warning in request.warnings:
+        callbacks.warn(warning)
     callbacks.check("sample")
     with torch.inference_mode(), model.placement.use(network) as device, phase("sample", device, network.decoder.dtype):
         latents = prepare(network, request, conditions, device, callbacks).run(callbacks).cpu()

@@ -173,11 +173,6 @@ class Edit:
         return TEXT2MUSIC if self.codes and not self.codes[item % len(self.codes)] else self._task
 
     @property
-    def instruction(self) -> str:
-        """The trained instruction of the task and its tracks."""
-        return instruction(self._task, self.tracks)
-
-    @property
     def source_context(self) -> SourceContext:
         """The part of the source that the context latents contain."""
         return self._task.source

@@ -14,19 +14,9 @@ STEM_VARIANTS = ("base", "sft")
 
 # The trained names. The instruction has them in capitals.
 TRACKS = (
-    "woodwinds",
-    "brass",
-    "fx",
-    "synth",
-    "strings",
-    "percussion",
-    "keyboard",
-    "guitar",
-    "bass",
-    "drums",
-    "backing_vocals",
-    "vocals",
-)
+    "woodwinds", "brass", "fx", "synth", "strings", "percussion", "keyboard", "guitar", "bass", "drums",
+    "backing_vocals", "vocals",
+)  # fmt: skip
 
 
 class SourceContext(Enum):
