@@ -1,19 +1,18 @@
-"""Device memory of a song with the 2B model, by setting, counted without a device.
+"""Estimate the device memory of a song by setting, without a device.
 
-    python -m benchmarks.memory                     a song of 4 minutes, bfloat16
+    python -m benchmarks.memory                     a song of 4 minutes, 2B model, bfloat16: half a minute
     python -m benchmarks.memory --seconds 600 --guidance --dtype float32 --size xl
-    python -m benchmarks.memory --check             the meter against the resident set of a real step, on this CPU
 
-Weights: the sizes of the network's tensors, built at full width on the meta device, by what a setting has on the device
-at one time. Activations: the same code as a song, at full width and length, on the meta device, every tensor counted
-while it lives (see meter.py); kernels' scratch memory and what a driver keeps for itself are not in it.
+This estimate stays because the README and the help pages quote its peaks, and a test compares them.
+
+Weights are the sizes of the tensors that a setting has on the device at one time. Activations are the tensors that
+are alive at one time while the real code runs on the meta device (`meter.py`). The scratch memory of kernels and the
+driver's share are missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import json
 from dataclasses import dataclass
 
 import torch
@@ -24,14 +23,14 @@ from acestep_core.models.layers import LayerStack
 from acestep_core.models.model import AceStepModel
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.ops import CastLinear, QuantizedLinear, quantized_ops
-from acestep_core.runtime.options import STORAGE
 from acestep_core.runtime.placement import tensors_of
+from acestep_core.text.encoder import build_qwen3
 
-from .common import PeakMemory, in_child, megabytes, table
-from .dit_step import SIZES, our_step, ours
+from .common import log_progress, megabytes, table
+from .dit_step import SIZES
 from .meter import metered
 
-LYRIC_ROWS, CAPTION_ROWS = 2048, 256  # the longest that are read
+LYRIC_ROWS, CAPTION_ROWS = 2048, 256  # the limits of the prompts
 TILE_FRAMES = 512  # of pipeline.decode, overlaps included
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -49,14 +48,13 @@ SETTINGS = (
     Setting("--offload", offload=True),
     Setting("--offload --storage int8", "int8", offload=True),
     Setting("--stream", stream=True),
-    Setting("--stream --storage int8", "int8", stream=True),
-    # ComfyUI takes away what is not in use once it needs the room: then it is as with --offload.
+    # ComfyUI offloads unused networks as soon as it needs the memory.
     Setting("ComfyUI, fp8_e4m3fn", "fp8_e4m3fn", offload=True),
 )
 
 
-class _CastOps:
-    """As ComfyUI keeps the layers in fp8: without factors, each matrix cast at each use."""
+class _Fp8Ops:
+    """ComfyUI's fp8 layers: no scales, and a cast of each matrix at each use."""
 
     Linear, Embedding, Conv1d, ConvTranspose1d = nn.Linear, nn.Embedding, nn.Conv1d, nn.ConvTranspose1d
 
@@ -64,30 +62,41 @@ class _CastOps:
         Linear = CastLinear
 
 
-def size(module: nn.Module) -> int:
+def weight_bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in tensors_of(module))
 
 
-def streamed_size(module: nn.Module) -> int:
-    """What `streaming.Stream` has on the device at once: two layers of the widest stack, and all that is no layer."""
+def streamed_weight_bytes(module: nn.Module) -> int:
+    """Return the bytes that `streaming.Stream` has on the device: two layers of the widest stack and all non-layers."""
     stacks = [part for part in module.modules() if isinstance(part, LayerStack)]
-    at_once = max((sum(sorted(map(size, stack))[-2:]) for stack in stacks), default=0)
-    return size(module) - sum(map(size, stacks)) + at_once
+    two_layers = max((sum(sorted(map(weight_bytes, stack))[-2:]) for stack in stacks), default=0)
+    return weight_bytes(module) - sum(map(weight_bytes, stacks)) + two_layers
 
 
-def network(config: ModelConfig, dtype: torch.dtype, storage: str | None) -> AceStepModel:
-    ops = quantized_ops(STORAGE[storage]) if storage in STORAGE else nn if storage is None else _CastOps
-    made = AceStepModel(config, ops, "meta", dtype, encoder_ops=nn).eval().requires_grad_(False)
-    for module in made.modules():
+def build_network(config: ModelConfig, dtype: torch.dtype, storage: str | None) -> AceStepModel:
+    """Build the network on the meta device, with its layers in the storage dtype."""
+    ops = {None: nn, "int8": quantized_ops(torch.int8), "fp8_e4m3fn": _Fp8Ops}[storage]
+    network = AceStepModel(config, ops, "meta", dtype, encoder_ops=nn).eval().requires_grad_(False)
+    for module in network.modules():
         if isinstance(module, QuantizedLinear):
             module.store(module.weight)
         elif isinstance(module, CastLinear):
             module.to(torch.float8_e4m3fn)
-    return made
+    return network
 
 
-def sampling(model: AceStepModel, seconds: int, guided: bool) -> int:
-    """Bytes beside the weights: the condition encoder, what all steps share, and a step with the loop's latents."""
+def encoding_bytes(text_encoder: nn.Module) -> int:
+    """Return the peak of activations of the text encoder."""
+    with metered() as meter:
+        tokens = torch.zeros(1, CAPTION_ROWS, dtype=torch.long, device="meta")
+        text_encoder.get_input_embeddings()(torch.zeros(1, LYRIC_ROWS, dtype=torch.long, device="meta"))
+        # With a mask of None, transformers does not inspect the tokens, which have no values here.
+        text_encoder(input_ids=tokens, attention_mask={"full_attention": None}, use_cache=False)
+    return meter.peak
+
+
+def sampling_bytes(model: AceStepModel, seconds: int, guided: bool) -> int:
+    """Return the peak of activations of the condition encoder, the prepared constants, and one step of the loop."""
     config, dtype, frames = model.config, model.decoder.dtype, seconds * FRAME_RATE
     with metered() as meter:
         text = torch.empty(1, CAPTION_ROWS, config.text_hidden_dim, dtype=dtype, device="meta")
@@ -98,75 +107,39 @@ def sampling(model: AceStepModel, seconds: int, guided: bool) -> int:
         null = model.null_condition_emb if guided else None
         prepared = model.decoder.prepare(context, condition, None, null)
         x = torch.empty(1, frames, config.audio_acoustic_hidden_dim, device="meta")
-        # Beside x the loop holds its velocity, the clean estimate, and a guidance its momentum and their like.
+        # The loop also has the velocity, the clean estimate and the state of guidance.
         loop = [torch.empty_like(x) for _ in range(8)]
         model(torch.cat((x, x)) if guided else x, torch.ones(1, device="meta"), prepared)
         del loop
     return meter.peak
 
 
-def tile(vae: OobleckVAE) -> int:
+def decoding_bytes(vae: OobleckVAE) -> int:
+    """Return the peak of activations of one tile."""
     with metered() as meter:
         vae.decode(torch.empty(1, TILE_FRAMES, vae.config.decoder_input_channels, device="meta"))
     return meter.peak
 
 
-def reading(module: nn.Module) -> int:
-    """The text encoder over a prompt."""
-    with metered() as meter:
-        tokens = torch.zeros(1, CAPTION_ROWS, dtype=torch.long, device="meta")
-        module.get_input_embeddings()(torch.zeros(1, LYRIC_ROWS, dtype=torch.long, device="meta"))
-        # Of one prompt nothing is masked; told so, transformers does not look into the tokens, of which there are none.
-        module(input_ids=tokens, attention_mask={"full_attention": None}, use_cache=False)
-    return meter.peak
-
-
-def measure(config: ModelConfig, dtype: torch.dtype, seconds: int, guided: bool) -> list[list[str]]:
-    from acestep_core.text.encoder import build_qwen3
-
-    text, vae = (
-        build_qwen3(TextEncoderConfig(), "meta", dtype).eval(),
-        OobleckVAE(VAEConfig(), device="meta", dtype=dtype),
-    )
-    encode, decode, rows = reading(text), tile(vae), []
+def estimate(config: ModelConfig, dtype: torch.dtype, seconds: int, guided: bool) -> list[list[str]]:
+    """Return the rows of the table."""
+    text_encoder = build_qwen3(TextEncoderConfig(), "meta", dtype).eval()
+    vae = OobleckVAE(VAEConfig(), device="meta", dtype=dtype)
+    activations = {"encode": encoding_bytes(text_encoder), "decode": decoding_bytes(vae)}
+    rows = []
     for setting in SETTINGS:
-        model = network(config, dtype, setting.storage)
-        alone = streamed_size if setting.stream else size
-        weights = {"encode": size(text), "sample": alone(model), "decode": size(vae)}
+        log_progress(f"Estimating {setting.name}")
+        model = build_network(config, dtype, setting.storage)
+        activations["sample"] = sampling_bytes(model, seconds, guided)
+        model_bytes = streamed_weight_bytes(model) if setting.stream else weight_bytes(model)
+        weights = {"encode": weight_bytes(text_encoder), "sample": model_bytes, "decode": weight_bytes(vae)}
         if not (setting.offload or setting.stream):
-            weights = dict.fromkeys(weights, size(text) + size(model) + size(vae))
-        activations = {"encode": encode, "sample": sampling(model, seconds, guided), "decode": decode}
+            weights = dict.fromkeys(weights, sum(weights.values()))
         totals = {stage: weights[stage] + activations[stage] for stage in weights}
-        cells = [f"{megabytes(weights[s])} + {megabytes(activations[s])}" for s in totals]
-        rows.append([setting.name, f"{max(totals.values()) / 1e9:.2f} GB", max(totals, key=totals.get), *cells])
+        peak = max(totals, key=lambda stage: totals[stage])
+        cells = [f"{megabytes(weights[stage])} + {megabytes(activations[stage])}" for stage in totals]
+        rows.append([setting.name, f"{totals[peak] / 1e9:.2f} GB", peak, *cells])
     return rows
-
-
-def check(seconds: int) -> str:
-    """One step of the small model: what the meter counts, and by how much the process grew when it was computed, told
-    to give back at once what it has freed (the C library would keep it for later)."""
-    returning = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-    config, rows = SIZES["small"], []
-    for length in (seconds // 2, seconds):
-        model = ours(config, torch.float32).to("meta")
-        with torch.device("meta"), torch.inference_mode():
-            step = our_step(config, model, length, torch.float32)
-            with metered() as meter:
-                step()
-        grown = in_child(__spec__.name, "--grown", str(length), **returning)["peak"]
-        rows.append([f"{length} s", megabytes(meter.peak), megabytes(grown), f"{grown / meter.peak:.2f}"])
-    title = "A step of the small model in float32: the meter and the resident set"
-    return table(title, ["music", "metered", "grown by", "ratio"], rows)
-
-
-def grown(seconds: int) -> int:
-    config = SIZES["small"]
-    with torch.inference_mode():
-        step = our_step(config, ours(config, torch.float32), seconds, torch.float32)
-        gc.collect()
-        with PeakMemory() as memory:
-            step()
-    return memory.peak
 
 
 def main() -> None:
@@ -174,20 +147,13 @@ def main() -> None:
     parser.add_argument("--size", choices=sorted(SIZES), default="2b")
     parser.add_argument("--seconds", type=int, default=240)
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="bfloat16")
-    parser.add_argument("--guidance", action="store_true", help="steps of both halves at once, as with base and sft")
-    parser.add_argument("--check", action="store_true", help="the meter against a real step on this CPU")
-    parser.add_argument("--grown", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--guidance", action="store_true", help="conditional and unconditional rows")
     args = parser.parse_args()
-    if args.grown:
-        print(json.dumps({"peak": grown(args.grown)}))
-    elif args.check:
-        print(check(args.seconds))
-    else:
-        rows = measure(SIZES[args.size], DTYPES[args.dtype], args.seconds, args.guidance)
-        halves = ", guided" if args.guidance else ""
-        title = f"Device memory, {args.size} model, {args.seconds} s of music, {args.dtype}{halves}"
-        header = ["setting", "peak", "in", "encode: weights + activations", "sample", "decode, a tile of 20 s"]
-        print(table(title, header, rows))
+    rows = estimate(SIZES[args.size], DTYPES[args.dtype], args.seconds, args.guidance)
+    guided = ", guided" if args.guidance else ""
+    title = f"Device memory (estimated), {args.size} model, {args.seconds} s of music, {args.dtype}{guided}"
+    header = ["setting", "peak", "in", "encode: weights + activations", "sample", "decode, a tile of 20 s"]
+    print(table(title, header, rows))
 
 
 if __name__ == "__main__":

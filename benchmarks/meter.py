@@ -1,15 +1,15 @@
-"""Bytes that a piece of work allocates, counted tensor by tensor instead of asked of a device.
+"""Count the bytes of tensors that are alive at the same time, on any device.
 
-On the meta device nothing is computed, so a network of any size can be metered anywhere. What is counted: every tensor
-that lives at the same time, the results inside of composed operations too. What is not: the scratch memory inside of
-one kernel. Attention counts as a device runs it, fused: its inputs and its result, never all pairs.
+On the meta device nothing is computed, so that networks of any size can be counted anywhere. The scratch memory of
+kernels is not counted. Attention counts as a fused kernel: its inputs and its result.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -19,25 +19,25 @@ from torch.utils._pytree import tree_leaves
 
 
 class Meter(TorchDispatchMode):
-    """Inside: `now` and `peak` are the bytes of all storages made since it was entered, or `add`ed."""
+    """Count the storages that are created inside this context: `now` and `peak` are bytes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now, self.peak, self._known = 0, 0, {}
+        self.now, self.peak = 0, 0
+        self._sizes: dict[int, int] = {}
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:
             storage = tensor.untyped_storage()
             key = storage._cdata
-            if key not in self._known:
-                size = self._known[key] = storage.nbytes()
-                weakref.finalize(storage, self._leave, key, size)
-                self.now += size
+            if key not in self._sizes:
+                self._sizes[key] = storage.nbytes()
+                weakref.finalize(storage, self._remove, key)
+                self.now += storage.nbytes()
         self.peak = max(self.peak, self.now)
 
-    def _leave(self, key: int, size: int) -> None:
-        del self._known[key]
-        self.now -= size
+    def _remove(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -46,16 +46,11 @@ class Meter(TorchDispatchMode):
 
 
 @contextmanager
-def metered():
-    """A Meter at work, where nothing is computed."""
-    attention = F.scaled_dot_product_attention
+def metered() -> Iterator[Meter]:
+    """Meter a block of code in inference mode, with attention as a fused kernel. The values of attention are unset."""
 
     def fused(query: Tensor, key: Tensor, value: Tensor, **_: object) -> Tensor:
         return torch.empty((*query.shape[:-1], value.shape[-1]), dtype=query.dtype, device=query.device)
 
-    F.scaled_dot_product_attention = fused
-    try:
-        with torch.inference_mode(), Meter() as meter:
-            yield meter
-    finally:
-        F.scaled_dot_product_attention = attention
+    with mock.patch.object(F, "scaled_dot_product_attention", fused), torch.inference_mode(), Meter() as meter:
+        yield meter

@@ -1,7 +1,4 @@
-"""ComfyUI's own ACE-Step 1.5 as a peer: its networks and its choice of attention, from the folder in $COMFYUI_PATH.
-
-A ComfyUI that has none (before 0.11.1) is left out of the tables.
-"""
+"""ComfyUI's own ACE-Step 1.5 networks as a peer, from the folder in $COMFYUI_PATH (ComfyUI 0.11.1 or later)."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import inspect
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -20,33 +18,34 @@ NAME = "ComfyUI"
 
 
 def folder() -> Path | None:
-    named = os.environ.get("COMFYUI_PATH")
-    return Path(named).resolve() if named and (Path(named) / "comfy/ldm/ace/ace_step15.py").is_file() else None
+    """Return ComfyUI's folder, or None if it has no ACE-Step 1.5."""
+    path = os.environ.get("COMFYUI_PATH")
+    return Path(path).resolve() if path and (Path(path) / "comfy/ldm/ace/ace_step15.py").is_file() else None
 
 
-def offers(config: ModelConfig) -> bool:
-    """Whether there is one, and it knows models of this size: 0.11.1 has no XL."""
+def is_available(config: ModelConfig) -> bool:
+    """Return True if there is a ComfyUI that supports this size. 0.11.1 has no XL."""
     return folder() is not None and not config.is_xl
 
 
-def _module(name: str, device: torch.device) -> object:
-    """A module of ComfyUI, which asks on its first import whether it is on a CPU."""
+def _module(name: str, device: torch.device) -> ModuleType:
+    """Import a module of ComfyUI, which looks for a GPU during its first import."""
     if str(folder()) not in sys.path:
         sys.path.insert(0, str(folder()))
     importlib.import_module("comfy.cli_args").args.cpu = device.type == "cpu"
     return importlib.import_module(name)
 
 
-def network(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Diffusion transformer and condition encoder, as `decoder` and `encoder`. Weights are unset."""
+def build_network(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Build diffusion transformer (`decoder`) and condition encoder (`encoder`) with unset weights."""
     ace, ops = (_module(f"comfy.{name}", device) for name in ("ldm.ace.ace_step15", "ops"))
     model = ace.AceStepConditionGenerationModel
-    of_encoder = {
+    encoder_sizes = {
         "encoder_hidden_size": config.encoder_hidden_size,
         "encoder_intermediate_size": config.encoder_intermediate_size,
         "encoder_num_heads": config.encoder_num_attention_heads,
     }
-    known = inspect.signature(model).parameters  # older ones have the transformer's sizes for both
+    parameters = inspect.signature(model).parameters  # older versions use the transformer's sizes for both
     return model(
         hidden_size=config.hidden_size,
         text_hidden_dim=config.text_hidden_dim,
@@ -61,11 +60,11 @@ def network(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn
         dtype=dtype,
         device=device,
         operations=ops.disable_weight_init,
-        **{name: value for name, value in of_encoder.items() if name in known},
+        **{name: value for name, value in encoder_sizes.items() if name in parameters},
     )
 
 
-def autoencoder(config: VAEConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def build_autoencoder(config: VAEConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
     vae = _module("comfy.ldm.audio.autoencoder", device).AudioOobleckVAE(
         channels=config.decoder_channels,
         latent_dim=config.decoder_input_channels,
@@ -76,11 +75,11 @@ def autoencoder(config: VAEConfig, device: torch.device, dtype: torch.dtype) -> 
 
 
 def condition(network: nn.Module, text: Tensor, lyrics: Tensor, timbre: Tensor) -> Tensor:
-    """text [1, L, t], lyrics [1, M, t], timbre [1, F, 64] to rows [1, S, e]."""
+    """Encode text [1, L, t], lyrics [1, M, t] and timbre [1, F, 64] to rows [1, S, e]."""
     order = torch.zeros(1, dtype=torch.long, device=text.device)
     return network.encoder(text, None, lyrics, None, timbre, order)[0]
 
 
 def velocity(network: nn.Module, x: Tensor, t: Tensor, condition: Tensor, context: Tensor) -> Tensor:
-    """A step, [B, frames, 64]."""
+    """Return the velocity [B, frames, 64] of one step."""
     return network.decoder(x, t, t, None, condition, None, context)

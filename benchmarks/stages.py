@@ -1,23 +1,26 @@
-"""Where the time of a song goes: encode, sample, decode against its length, ours, diffusers' and ComfyUI's, in one run.
+"""Time of each stage (encode, sample, decode) against the length of the song: ours, diffusers' and ComfyUI's.
 
-    python -m benchmarks.stages --size small --once-above 60             half an hour of two CPU cores
-    COMFYUI_PATH=... python -m benchmarks.stages                         with ComfyUI's own (0.11.1 and later)
-    python -m benchmarks.stages --device cuda --dtype bfloat16 --vae-dtype float16 --seconds 30 120 240 600
-    python -m benchmarks.stages --from output/stages.json                draws and prints what was measured before
+    python -m benchmarks.stages                                          small model: 5 minutes on 2 cores, 3 GB
+    COMFYUI_PATH=... python -m benchmarks.stages                         with ComfyUI's networks: 8 minutes
+    python -m benchmarks.stages --device cuda --size 2b --dtype bfloat16 --vae-dtype float16 --seconds 30 120 240 600
+    python -m benchmarks.stages --seconds 10 30 60 120 240 600 --once-above 60 --draw docs/time_per_stage.svg
+                                                                         the README's picture: half an hour
+    python -m benchmarks.stages --from output/stages.json                the table of an earlier run
 
-Encode is the text encoder (transformers' in all) and the condition encoder; sample eight steps without guidance and
-what they share; decode the autoencoder, tiled. ComfyUI's nodes do more than is timed here (they ask the condition
-encoder and turn audio codes into latents anew in each step) and decode in one piece; they are left out above
---native-seconds. Random weights, of the same shapes. Times are medians of alternating runs after an untimed one; songs
-above --once-above run a single time. On CUDA a second table has the peaks of device memory: what one more run of each
-allocates beside all weights. Writes the numbers to --save, after each length, and a picture to --draw.
+Encode is the text encoder (transformers' on every side) and the condition encoder. Sample is eight steps without
+guidance, with their shared constants. Decode is the tiled autoencoder. ComfyUI decodes in one piece. Its nodes also
+repeat the condition encoder and the detokenizer in each step, which is not timed.
+
+Weights are random. Times are medians of alternating runs after an untimed one. Songs above --once-above run once, and
+songs above --native-seconds run without ComfyUI. On CUDA, a second table has the peaks of device memory beside the
+weights. After each length, --save gets the results. 2B in float32 takes over 23 GB of memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,9 +37,9 @@ from acestep_core.sampling.velocity import network_velocity
 from acestep_core.text.encoder import build_qwen3
 
 from . import native
-from .common import alternate, megabytes, table
+from .chart import Line, write_chart
+from .common import alternate, log_progress, megabytes, table
 from .dit_step import SIZES
-from .picture import Line, write_chart
 
 STEPS, CAPTION_ROWS, LYRIC_ROWS = 8, 60, 240
 STAGES = ("encode", "sample", "decode")
@@ -44,7 +47,8 @@ COLOURS = {"encode": "#2a7f3f", "sample": "#1f5fb4", "decode": "#c2410c"}
 DASHES = {"ours": "", "diffusers": "7 5", native.NAME: "2 4"}
 SMALL_TEXT = TextEncoderConfig(vocab_size=4096, hidden_size=512, intermediate_size=1536, num_hidden_layers=8)
 SMALL_VAE = VAEConfig(encoder_hidden_size=32, decoder_channels=32)
-Found = dict[str, dict[str, dict[str, float]]]  # by seconds of music, stage and side
+Sides = dict[str, dict[str, float]]  # by stage and side
+Results = dict[str, Sides]  # by seconds of music
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Size:
 
 
 def size(name: str) -> Size:
-    """The networks around those of benchmarks.dit_step. The small model's autoencoder has a quarter of the width."""
+    """Return the configs of all networks. The small model's autoencoder has a quarter of the original's width."""
     if name != "small":
         return Size(SIZES[name], TextEncoderConfig(), VAEConfig())
     network = replace(
@@ -66,36 +70,36 @@ def size(name: str) -> Size:
 
 
 class Networks:
-    """All sides' networks of one size."""
+    """The networks of all sides, of one size, with random weights."""
 
     def __init__(self, size: Size, device: str, dtype: torch.dtype, vae_dtype: torch.dtype, graphs: bool = False):
         from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
         from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
 
-        self.config, text, vae = size.network, size.text, size.vae
+        self.config, vae = size.network, size.vae
         self.device, self.dtype, self.vae_dtype, self.graphs = torch.device(device), dtype, vae_dtype, graphs
-        self.text = _drawn(build_qwen3(text, device, dtype))
-        self.network = _drawn(AceStepModel(self.config, device=device, dtype=dtype))
-        self.vae = _drawn(OobleckVAE(vae, device=device, dtype=vae_dtype))
-        for module in (self.network, self.vae):
-            install_cpu_plugins(module, self.device)
+        self.text_encoder = _randomise(build_qwen3(size.text, device, dtype))
+        self.network = _randomise(AceStepModel(self.config, device=device, dtype=dtype))
+        self.vae = _randomise(OobleckVAE(vae, device=device, dtype=vae_dtype))
+        for ours in (self.network, self.vae):
+            install_cpu_plugins(ours, self.device)
         with self.device:
-            self.their_transformer = _drawn(AceStepTransformer1DModel(**_sizes(self.config)).to(dtype))
-            self.their_encoder = _drawn(AceStepConditionEncoder(**_encoder_sizes(self.config)).to(dtype))
-            self.their_vae = AutoencoderOobleck(
+            self.peer_transformer = _randomise(AceStepTransformer1DModel(**_sizes(self.config)).to(dtype))
+            self.peer_encoder = _randomise(AceStepConditionEncoder(**_encoder_sizes(self.config)).to(dtype))
+            self.peer_vae = AutoencoderOobleck(
                 encoder_hidden_size=vae.encoder_hidden_size, downsampling_ratios=list(vae.downsampling_ratios),
                 channel_multiples=list(vae.channel_multiples), decoder_channels=vae.decoder_channels,
                 decoder_input_channels=vae.decoder_input_channels, audio_channels=vae.audio_channels,
                 sampling_rate=vae.sampling_rate,
             ).eval().to(vae_dtype)  # fmt: skip
-        self.their_vae.enable_tiling()
+        self.peer_vae.enable_tiling()
         self.native = self.native_vae = None
-        if native.offers(self.config):
-            self.native = _drawn(native.network(self.config, self.device, dtype))
-            self.native_vae = _drawn(native.autoencoder(vae, self.device, vae_dtype))
+        if native.is_available(self.config):
+            self.native = _randomise(native.build_network(self.config, self.device, dtype))
+            self.native_vae = _randomise(native.build_autoencoder(vae, self.device, vae_dtype))
 
 
-def _drawn(module: torch.nn.Module) -> torch.nn.Module:
+def _randomise(module: torch.nn.Module) -> torch.nn.Module:
     torch.manual_seed(0)
     for parameter in module.parameters():
         parameter.data.normal_(0, 0.02)
@@ -119,93 +123,90 @@ def _encoder_sizes(config: ModelConfig) -> dict[str, object]:
     }
 
 
-def stages(made: Networks, seconds: int, with_native: bool = True) -> dict[str, dict[str, Callable[[], object]]]:
-    """For each stage the things to time, by side."""
-    device, dtype, frames = made.device, made.dtype, seconds * FRAME_RATE
+def stages(networks: Networks, seconds: int, with_native: bool = True) -> dict[str, dict[str, Callable[[], object]]]:
+    """Return the functions to time, by stage and side."""
+    device, dtype, vae_dtype, frames = networks.device, networks.dtype, networks.vae_dtype, seconds * FRAME_RATE
+    width, timbre_frames = networks.config.text_hidden_dim, networks.config.timbre_fix_frame
     tokens = torch.zeros(1, CAPTION_ROWS, dtype=torch.long, device=device)
-    lyrics = torch.randn(1, LYRIC_ROWS, made.config.text_hidden_dim, dtype=dtype, device=device)
-    timbre = torch.randn(1, 1, made.config.timbre_fix_frame, 64, dtype=dtype, device=device)
-    ones = [torch.ones(1, rows, dtype=torch.long, device=device) for rows in (CAPTION_ROWS, LYRIC_ROWS)]
+    lyrics = torch.randn(1, LYRIC_ROWS, width, dtype=dtype, device=device)
+    timbre = torch.randn(1, 1, timbre_frames, 64, dtype=dtype, device=device)
+    masks = [torch.ones(1, rows, dtype=torch.long, device=device) for rows in (CAPTION_ROWS, LYRIC_ROWS)]
     noise, context = (torch.randn(1, frames, width, device=device) for width in (64, 128))
     schedule = torch.linspace(1, 0, STEPS + 1)
-    condition = made.network.encoder(made.text(input_ids=tokens).last_hidden_state, lyrics, timbre)
+    condition = networks.network.encoder(networks.text_encoder(input_ids=tokens).last_hidden_state, lyrics, timbre)
     latents = torch.randn(1, frames, 64, device=device)
 
-    def read() -> torch.Tensor:
-        return made.text(input_ids=tokens, attention_mask=ones[0], use_cache=False).last_hidden_state
+    def encode_text() -> torch.Tensor:
+        return networks.text_encoder(input_ids=tokens, attention_mask=masks[0], use_cache=False).last_hidden_state
 
-    def their_encode() -> object:
-        return made.their_encoder(
-            text_hidden_states=read(), text_attention_mask=ones[0], lyric_hidden_states=lyrics,
-            lyric_attention_mask=ones[1], refer_audio_acoustic_hidden_states_packed=timbre[0],
+    def peer_encode() -> object:
+        return networks.peer_encoder(
+            text_hidden_states=encode_text(), text_attention_mask=masks[0], lyric_hidden_states=lyrics,
+            lyric_attention_mask=masks[1], refer_audio_acoustic_hidden_states_packed=timbre[0],
             refer_audio_order_mask=torch.zeros(1, dtype=torch.long, device=device),
         )  # fmt: skip
 
     def sample() -> torch.Tensor:
-        velocity = network_velocity(made.network, [condition], context, guided=False, graphs=made.graphs)
+        velocity = network_velocity(networks.network, [condition], context, guided=False, graphs=networks.graphs)
         return denoise(velocity, noise, schedule)
 
-    def their_sample() -> torch.Tensor:
-        x, seen = noise.to(dtype), context.to(dtype)
-        for now, then in zip(schedule[:-1], schedule[1:], strict=True):
-            t = now.to(device, dtype)[None]
-            velocity = made.their_transformer(x, t, t, condition, seen, return_dict=False)[0]
-            x = x + (then - now).to(x) * velocity
+    def euler(velocity: Callable[..., torch.Tensor]) -> torch.Tensor:
+        x, source = noise.to(dtype), context.to(dtype)
+        for t, t_next in zip(schedule[:-1], schedule[1:], strict=True):
+            x = x + (t_next - t).to(x) * velocity(x, t.to(device, dtype)[None], source)
         return x
 
-    def native_sample() -> torch.Tensor:
-        x, seen = noise.to(dtype), context.to(dtype)
-        for now, then in zip(schedule[:-1], schedule[1:], strict=True):
-            velocity = native.velocity(made.native, x, now.to(device, dtype)[None], condition, seen)
-            x = x + (then - now).to(x) * velocity
-        return x
+    def peer_velocity(x: torch.Tensor, t: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        return networks.peer_transformer(x, t, t, condition, source, return_dict=False)[0]
 
-    found = {
-        "encode": {"ours": lambda: made.network.encoder(read(), lyrics, timbre), "diffusers": their_encode},
-        "sample": {"ours": sample, "diffusers": their_sample},
+    def native_velocity(x: torch.Tensor, t: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        return native.velocity(networks.native, x, t, condition, source)
+
+    sides = {
+        "encode": {"ours": lambda: networks.network.encoder(encode_text(), lyrics, timbre), "diffusers": peer_encode},
+        "sample": {"ours": sample, "diffusers": lambda: euler(peer_velocity)},
         "decode": {
-            "ours": lambda: decode_tiled(made.vae, latents, device=device),
-            "diffusers": lambda: made.their_vae.decode(latents.mT.to(made.vae_dtype)).sample.float().cpu(),
+            "ours": lambda: decode_tiled(networks.vae, latents, device=device),
+            "diffusers": lambda: networks.peer_vae.decode(latents.mT.to(vae_dtype)).sample.float().cpu(),
         },
     }
-    if made.native is not None and with_native:
-        found["encode"][native.NAME] = lambda: native.condition(made.native, read(), lyrics, timbre[0])
-        found["sample"][native.NAME] = native_sample
-        found["decode"][native.NAME] = lambda: made.native_vae.decode(latents.mT.to(made.vae_dtype)).float().cpu()
-    return found
+    if networks.native is not None and with_native:
+        sides["encode"][native.NAME] = lambda: native.condition(networks.native, encode_text(), lyrics, timbre[0])
+        sides["sample"][native.NAME] = lambda: euler(native_velocity)
+        sides["decode"][native.NAME] = lambda: networks.native_vae.decode(latents.mT.to(vae_dtype)).float().cpu()
+    return sides
 
 
 def measure(
-    made: Networks, lengths: list[int], runs: int, warmup: int, once_above: int, native_seconds: int
-) -> Iterator[tuple[str, Found, Found]]:
-    """Of each length its seconds, and bytes of the device beside the weights: none where it is no CUDA device."""
-    on_cuda = made.device.type == "cuda"
+    networks: Networks, lengths: list[int], runs: int, warmup: int, once_above: int, native_seconds: int
+) -> Iterator[tuple[str, Sides, Sides]]:
+    """Yield each length with its seconds, and on CUDA with its bytes of device memory beside the weights."""
+    on_cuda = networks.device.type == "cuda"
 
-    def finished(run: Callable[[], object]) -> Callable[[], None]:
+    def reported(run: Callable[[], object], label: str) -> Callable[[], None]:
         def whole() -> None:
+            started = time.perf_counter()
             run()
             if on_cuda:
-                torch.cuda.synchronize(made.device)
+                torch.cuda.synchronize(networks.device)
+            log_progress(f"{label}: {time.perf_counter() - started:.2f} s")
 
         return whole
 
     for seconds in lengths:
-        sides = stages(made, seconds, seconds <= native_seconds)
         counts = (1, 0) if seconds > once_above else (runs, warmup)
-        times = {
-            stage: alternate({name: finished(run) for name, run in by_side.items()}, *counts)
-            for stage, by_side in sides.items()
-        }
-        peaks = {}
-        if on_cuda:
-            peaks = {
-                stage: {name: peak(run, made.device) for name, run in by_side.items()}
-                for stage, by_side in sides.items()
-            }
+        times: Sides = {}
+        peaks: Sides = {}
+        for stage, sides in stages(networks, seconds, seconds <= native_seconds).items():
+            labels = {side: f"{seconds} s of music, {stage}, {side}" for side in sides}
+            times[stage] = alternate({side: reported(run, labels[side]) for side, run in sides.items()}, *counts)
+            if on_cuda:
+                peaks[stage] = {side: peak(run, networks.device) for side, run in sides.items()}
         yield str(seconds), times, peaks
 
 
 def peak(run: Callable[[], object], device: torch.device) -> int:
+    """Return the bytes of device memory that `run` needs beside what is allocated."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     run()
@@ -213,81 +214,80 @@ def peak(run: Callable[[], object], device: torch.device) -> int:
 
 
 def rows(
-    found: Found, shown: Callable[[float], str], together: Callable[[Iterable[float]], float] = sum
+    results: Results, show: Callable[[float], str], combine: Callable[[Iterable[float]], float] = sum
 ) -> list[list[str]]:
-    """Of each length and stage, and of all stages together, how many times as much the others take, then ours."""
-    result = []
-    for seconds, by_stage in found.items():
+    """Return the table of each stage and of all stages: the ratio of the peers to ours, and ours."""
+    table_rows = []
+    for seconds, by_stage in results.items():
         whole = {
-            side: together(numbers[side] for numbers in by_stage.values() if side in numbers)
+            side: combine(numbers[side] for numbers in by_stage.values() if side in numbers)
             for side in by_stage["sample"]
         }
         cells = []
         for numbers in (*by_stage.values(), whole):
-            others = ", ".join(f"{name} {n / numbers['ours']:.2f}×" for name, n in numbers.items() if name != "ours")
-            cells.append(f"{others} ({shown(numbers['ours'])})")
-        result.append([f"{seconds} s", *cells])
-    return result
+            peers = ", ".join(f"{name} {n / numbers['ours']:.2f}×" for name, n in numbers.items() if name != "ours")
+            cells.append(f"{peers} ({show(numbers['ours'])})")
+        table_rows.append([f"{seconds} s", *cells])
+    return table_rows
 
 
-def draw(path: Path, found: Found, what: str) -> None:
+def draw(path: Path, results: Results, title: str) -> None:
+    """Draw the seconds of all stages and sides."""
     lines = [
-        Line(
-            f"{stage}, {side}",
-            points,
-            COLOURS[stage],
-            dashes,
-        )
+        Line(f"{stage}, {side}", points, COLOURS[stage], dashes)
         for stage in STAGES
         for side, dashes in DASHES.items()
-        if (points := [(float(s), of[stage][side]) for s, of in found.items() if side in of[stage]])
+        if (points := [(float(s), stages[stage][side]) for s, stages in results.items() if side in stages[stage]])
     ]
-    ticks = {float(seconds): f"{seconds} s" for seconds in found}
-    write_chart(path, f"Time per stage: {what}", "length of the song", "seconds", lines, ticks)
+    ticks = {float(seconds): f"{seconds} s" for seconds in results}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_chart(path, f"Time per stage: {title}", "length of the song", "seconds", lines, ticks)
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Measure all lengths, save the results after each, and return them."""
+    dtype, vae_dtype = (getattr(torch, name) for name in (args.dtype, args.vae_dtype))
+    with torch.inference_mode():
+        log_progress(f"Building the networks ({args.size})")
+        networks = Networks(size(args.size), args.device, dtype, vae_dtype, args.graphs)
+        device = torch.cuda.get_device_name(networks.device) if networks.device.type == "cuda" else "CPU"
+        title = f"{args.size} model, {args.dtype} (autoencoder {args.vae_dtype}), {device}"
+        results = {"what": title + (", ours as CUDA graphs" if args.graphs else ""), "seconds": {}, "peaks": {}}
+        args.save.parent.mkdir(parents=True, exist_ok=True)
+        for length, times, peaks in measure(
+            networks, args.seconds, args.runs, args.warmup, args.once_above, args.native_seconds
+        ):
+            results["seconds"][length] = times
+            if peaks:
+                results["peaks"][length] = peaks
+            args.save.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=sorted(SIZES), default="2b")
-    parser.add_argument("--small", action="store_const", const="small", dest="size", help="the same as --size small")
-    parser.add_argument("--seconds", type=int, nargs="+", default=[10, 30, 60, 120, 240, 600])
+    parser.add_argument("--size", choices=sorted(SIZES), default="small")
+    parser.add_argument("--seconds", type=int, nargs="+", default=[10, 30, 60, 120])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--vae-dtype", choices=["float32", "bfloat16", "float16"], default="float32")
-    parser.add_argument("--graphs", action="store_true", help="record our steps as CUDA graphs")
+    parser.add_argument("--graphs", action="store_true", help="run our steps as CUDA graphs")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--warmup", type=int, default=1, help="untimed runs")
-    parser.add_argument("--once-above", type=int, default=600, metavar="SECONDS", help="longer songs run once")
-    parser.add_argument("--native-seconds", type=int, default=240, help="the longest song that ComfyUI is given")
+    parser.add_argument("--once-above", type=int, default=30, metavar="SECONDS", help="longer songs run once")
+    parser.add_argument("--native-seconds", type=int, default=240, help="the longest song for ComfyUI")
     parser.add_argument("--save", type=Path, default=Path("output/stages.json"))
-    parser.add_argument("--draw", type=Path, default=Path("docs/time_per_stage.svg"))
-    parser.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="numbers of an earlier run")
+    parser.add_argument("--draw", type=Path, metavar="SVG", help="draw a picture of the times")
+    parser.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="results of an earlier run")
     args = parser.parse_args()
-    if args.earlier:
-        kept = json.loads(args.earlier.read_text(encoding="utf-8"))
-    else:
-        kinds = [getattr(torch, name) for name in (args.dtype, args.vae_dtype)]
-        with torch.inference_mode():
-            made = Networks(size(args.size), args.device, *kinds, args.graphs)
-            where = torch.cuda.get_device_name(made.device) if made.device.type == "cuda" else "CPU"
-            what = f"{args.size} model, {args.dtype} (autoencoder {args.vae_dtype}), {where}"
-            what += ", ours as CUDA graphs" if args.graphs else ""
-            kept = {"what": what, "seconds": {}, "peaks": {}}
-            args.save.parent.mkdir(parents=True, exist_ok=True)
-            for length, times, peaks in measure(
-                made, args.seconds, args.runs, args.warmup, args.once_above, args.native_seconds
-            ):
-                kept["seconds"][length] = times
-                if peaks:
-                    kept["peaks"][length] = peaks
-                args.save.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-                print(f"{length} s of music are measured.", file=sys.stderr)
-    args.draw.parent.mkdir(parents=True, exist_ok=True)
-    draw(args.draw, kept["seconds"], kept["what"])
-    header = ["music", *(f"{stage}: others' / ours (ours)" for stage in (*STAGES, "whole song"))]
-    print(table(f"Time per stage: {kept['what']}", header, rows(kept["seconds"], lambda t: f"{t:.3g} s")))
-    if kept.get("peaks"):
-        print(table(f"Device memory beside the weights: {kept['what']}", header, rows(kept["peaks"], megabytes, max)))
+    results = json.loads(args.earlier.read_text(encoding="utf-8")) if args.earlier else run(args)
+    if args.draw:
+        draw(args.draw, results["seconds"], results["what"])
+    header = ["music", *(f"{stage}: peers / ours (ours)" for stage in (*STAGES, "whole song"))]
+    print(table(f"Time per stage: {results['what']}", header, rows(results["seconds"], lambda t: f"{t:.3g} s")))
+    if results.get("peaks"):
+        title = f"Device memory beside the weights: {results['what']}"
+        print(table(title, header, rows(results["peaks"], megabytes, max)))
 
 
 if __name__ == "__main__":
