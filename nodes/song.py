@@ -118,7 +118,7 @@ class ShowSongNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, song) -> io.NodeOutput:
-        parts = (song.caption.strip(), metadata_line(song.metadata), song.sung_lyrics.strip())
+        parts = (song.caption.strip(), metadata_line(song.metadata), song.prompt_lyrics.strip())
         text = "\n\n".join(filter(None, parts))
         return io.NodeOutput(song, text, ui=ui.PreviewText(text))
 
