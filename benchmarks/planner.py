@@ -8,8 +8,8 @@ The planner is ACE-Step 1.5's 5 Hz LM. Ours runs in the given dtype, in int8, in
 is `generate` guided over one batch of prompts and negative prompts. All choose among the audio codes at temperature
 0.85 and top-p 0.9. Times include the prompts and are medians of alternating runs.
 
-On CUDA a second table has the time of a token and the part of it in which the host works instead of waiting. It also
-has the share of the memory bandwidth, which is measured by copying. `--limit` prints this table alone.
+On CUDA a second table has the time of a token and its share of the memory bandwidth, which is measured by copying.
+`--limit` prints this table alone.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from torch import Tensor
 from acestep_core.config import PlannerConfig
 from acestep_core.models.cpu.plugins import install_cpu_plugins
 from acestep_core.models.ops import QuantizedLinear, quantized_ops
-from acestep_core.planner import code_loop
 from acestep_core.planner.decode_batch import CodeRow, DecodeBatch
 from acestep_core.planner.decoding import generate_tokens
+from acestep_core.planner.load_planner import Planner
 from acestep_core.planner.network import PlannerNetwork
 from acestep_core.planner.token_sampling import TokenSampling
 from acestep_core.planner.vocabulary import Vocabulary
-from acestep_core.runtime.cuda_graphs import Pace
 from acestep_core.runtime.devices import DTYPES, pick_device, pick_dtype
+from acestep_core.runtime.placement import Resident
 
 from .common import alternate, table
 
@@ -154,20 +154,19 @@ def their_run(peer, config: PlannerConfig, rows: list[CodeRow], batched: bool) -
 
 
 @contextmanager
-def patched(owner: object, name: str, value: object) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, value)
+def two_forwards() -> Iterator[None]:
+    """Compute guided and unguided rows one after the other."""
+
+    def forward(batch: DecodeBatch, tokens: Tensor, starts: Tensor, extent: int) -> Tensor:
+        parts = [slice(len(tokens) // 2), slice(len(tokens) // 2, None)]
+        network = batch._run.network
+        return torch.cat([network(tokens[part], starts[part], batch.cache.rows(part), extent) for part in parts])
+
+    original, DecodeBatch.forward = DecodeBatch.forward, forward
     try:
         yield
     finally:
-        setattr(owner, name, original)
-
-
-def forward_in_two(batch: DecodeBatch, tokens: Tensor, starts: Tensor, extent: int) -> Tensor:
-    """Replace DecodeBatch.forward: compute guided and unguided rows one after the other."""
-    parts = [slice(len(tokens) // 2), slice(len(tokens) // 2, None)]
-    network = batch._run.network
-    return torch.cat([network(tokens[part], starts[part], batch.cache.rows(part), extent) for part in parts])
+        DecodeBatch.forward = original
 
 
 # --- the time of a token ----------------------------------------------------------------------------------------------
@@ -194,44 +193,29 @@ def bandwidth(device: torch.device, size: int = 2**30, times: int = 20) -> float
     return 2 * size * times / (time.perf_counter() - started)
 
 
-def token_seconds(network: PlannerNetwork, vocabulary: Vocabulary, rows: list[CodeRow]) -> tuple[float, float]:
-    """Return the seconds of one token of all rows, and those of them in which the host works.
-
-    Only the second half of a song counts, so without prompts and warm-up.
-    """
+def token_seconds(planner: Planner, rows: list[CodeRow]) -> float:
+    """Return the seconds of one token of all rows, in the second half of a song: without prompts and warm-up."""
 
     def run(count: int) -> float:
         started = time.perf_counter()
-        generate_tokens(network, vocabulary, [replace(row, count=count) for row in rows], sampling=SAMPLING)
+        generate_tokens(planner, [replace(row, count=count) for row in rows], SAMPLING, "codes")
         return time.perf_counter() - started
-
-    waits: list[float] = []
-
-    class TimedPace(Pace):
-        def __call__(self) -> None:
-            started = time.perf_counter()
-            super().__call__()
-            waits.append(time.perf_counter() - started)
 
     codes = rows[0].count
     run(codes)
     half = run(codes // 2)
-    with patched(code_loop, "Pace", TimedPace):
-        whole = run(codes)
-    count = codes - codes // 2
-    seconds = (whole - half) / count
-    return seconds, seconds - sum(waits[-count:]) / count
+    return (run(codes) - half) / (codes - codes // 2)
 
 
-def limits(network: PlannerNetwork, vocabulary: Vocabulary, device: torch.device, songs: int, codes: int) -> str:
+def limits(planner: Planner, device: torch.device, songs: int, codes: int) -> str:
     """Return the second table, for one song and for `songs`."""
     speed, lines = bandwidth(device), []
     for count in sorted({1, songs}):
-        token, host = token_seconds(network, vocabulary, some_rows(count, codes))
-        share = token_bytes(network, count, codes) / speed / token
-        lines.append([count, f"{token * 1e3:.2f} ms", f"{host * 1e3:.2f} ms", f"{share:.0%}"])
+        token = token_seconds(planner, some_rows(count, codes))
+        share = token_bytes(planner.network, count, codes) / speed / token
+        lines.append([count, f"{token * 1e3:.2f} ms", f"{share:.0%}"])
     title = f"Time of a token, {device}, {speed / 1e9:.0f} GB/s measured"
-    return table(title, ["songs", "token", "host works", "share of the bandwidth"], lines)
+    return table(title, ["songs", "token", "share of the bandwidth"], lines)
 
 
 def some_rows(songs: int, codes: int) -> list[CodeRow]:
@@ -257,19 +241,19 @@ def main() -> None:
     say(f"building the {args.size} planner in {dtype} on {device}")
     network = ours(config, device, dtype)
     vocabulary = Vocabulary(None, {}, config.audio_base, config.audio_codes)
+
+    def run(network: PlannerNetwork) -> object:
+        return generate_tokens(Planner(network, vocabulary, Resident(device)), rows, SAMPLING, "codes")
+
+    def run_in_two() -> object:
+        with two_forwards():
+            return run(network)
+
     if device.type == "cuda":
-        print(limits(network, vocabulary, device, args.songs, codes), flush=True)
+        print(limits(Planner(network, vocabulary, Resident(device)), device, args.songs, codes), flush=True)
     if args.limit:
         return
     rows = some_rows(args.songs, codes)
-
-    def run(planner: PlannerNetwork) -> object:
-        return generate_tokens(planner, vocabulary, rows, sampling=SAMPLING)
-
-    def run_in_two() -> object:
-        with patched(DecodeBatch, "forward", forward_in_two):
-            return run(network)
-
     say("quantising to int8 and fp8, building transformers' network")
     int8, fp8 = (quantized(network, storage) for storage in (torch.int8, torch.float8_e4m3fn))
     peer = theirs(network)

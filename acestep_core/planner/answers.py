@@ -1,4 +1,4 @@
-"""Run the planner on rows and turn its answers into songs."""
+"""Turn the planner's text answers into songs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..callbacks import Callbacks
 from ..errors import RequestError
-from ..runtime.phase import phase
 from ..song.song import Song
-from .decode_batch import CodeRow, TextRow
-from .decoding import generate_tokens
-from .load_planner import Planner
 from .metadata_text import Block, block_metadata, merge_metadata, read_block
-from .token_sampling import TokenSampling
 from .vocabulary import Vocabulary
 
 _HEADINGS = re.compile(r"\A\s*(# Languages\n.*?\n\n)?\s*(# Lyrics?[^\S\n]*(\n|$))?", re.DOTALL)
@@ -35,30 +29,6 @@ def one_per_seed(given: object, seeds: Sequence[int], name: str) -> list[Any]:
     if not seeds or len(items) not in (1, len(seeds)):
         raise RequestError(f"{name}: got {len(items)} for {len(seeds)} seeds; give one for all seeds or one for each")
     return items * len(seeds) if len(items) == 1 else items
-
-
-def run_planner(
-    planner: Planner,
-    rows: Sequence[CodeRow] | Sequence[TextRow],
-    sampling: TokenSampling,
-    stage: str,
-    callbacks: Callbacks | None,
-) -> list[list[int]]:
-    """Return the token ids of each row, computed where the planner's placement puts it."""
-    if not rows:
-        return []
-    callbacks = callbacks or Callbacks()
-    callbacks.check(stage)
-    with planner.placement.use(planner.network) as device, phase(stage, device, planner.network.dtype):
-        return generate_tokens(
-            planner.network,
-            planner.vocabulary,
-            rows,
-            sampling=sampling,
-            callbacks=callbacks,
-            device=device,
-            stage=stage,
-        )
 
 
 def parse_answer(vocabulary: Vocabulary, ids: Sequence[int]) -> Answer:

@@ -80,17 +80,10 @@ class DecodeRun:
 
     def log_speed(self, kind: str, tokens: int, rows: int, prefill: float, seconds: float) -> None:
         """Log the speed of a finished run. Times are in seconds; `prefill` is that of the prompts."""
+        speed = f"{seconds:.2f} s, {tokens / max(seconds, 1e-9):.1f} tokens/s, after {prefill:.2f} s for the prompts"
+        dtype = str(self.network.dtype).removeprefix("torch.")
         log.info(
-            "%s: %d tokens of %s in %d rows: %.2f s, %.1f tokens/s, after %.2f s for the prompts, %s, %s",
-            self.stage,
-            tokens,
-            kind,
-            rows,
-            seconds,
-            tokens / max(seconds, 1e-9),
-            prefill,
-            self.device,
-            str(self.network.dtype).removeprefix("torch."),
+            "%s: %d tokens of %s in %d rows: %s, %s, %s", self.stage, tokens, kind, rows, speed, self.device, dtype
         )
 
 

@@ -9,52 +9,45 @@ import torch
 
 from ..callbacks import Callbacks
 from ..errors import RequestError
+from ..runtime.phase import phase
 from .code_loop import decode_codes
 from .decode_batch import CodeRow, DecodeRun, TextRow, prompt_length
-from .network import PlannerNetwork
+from .load_planner import Planner
 from .text_loop import decode_text
 from .token_sampling import TokenSampling
-from .vocabulary import Vocabulary
 
 
-@torch.no_grad()
 def generate_tokens(
-    network: PlannerNetwork,
-    vocabulary: Vocabulary,
+    planner: Planner,
     rows: Sequence[CodeRow] | Sequence[TextRow],
-    *,
     sampling: TokenSampling,
+    stage: str,
     callbacks: Callbacks | None = None,
-    device: torch.device | None = None,
-    stage: str = "plan",
+    *,
     graphs: bool = True,
 ) -> list[list[int]]:
     """Return the new token ids of each row: audio codes as ids, or text without the end of its turn.
 
-    rows: at least one. Either all or none have a negative prompt.
+    rows: either all or none have a negative prompt.
+    stage: the name of this work in progress reports and in the log.
     callbacks: run before and after every token.
-    device: where to compute; by default the device of the network's weights.
-    stage: the name of this work in progress reports.
     graphs: capture the step of the code loop as a CUDA graph, if the device can. The result is the same.
 
     Raises RequestError for a row that is longer than the context, NonFiniteError for NaN or infinite logits, and
     Cancelled.
     """
-    run = DecodeRun(
-        network,
-        vocabulary,
-        sampling,
-        callbacks or Callbacks(),
-        device or network.embed_tokens.weight.device,
-        stage,
-        guided=sampling.guided and rows[0].negative_prompt is not None,
-        graphs=graphs,
-    )
+    if not rows:
+        return []
+    network, callbacks = planner.network, callbacks or Callbacks()
+    guided = sampling.guided and rows[0].negative_prompt is not None
+    callbacks.check(stage)
     for row in rows:
         _check_length(row, network.config.max_position_embeddings)
-    if isinstance(rows[0], CodeRow):
-        return decode_codes(run, cast("Sequence[CodeRow]", rows))
-    return decode_text(run, cast("Sequence[TextRow]", rows))
+    with planner.placement.use(network) as device, phase(stage, device, network.dtype), torch.no_grad():
+        run = DecodeRun(network, planner.vocabulary, sampling, callbacks, device, stage, guided, graphs)
+        if isinstance(rows[0], CodeRow):
+            return decode_codes(run, cast("Sequence[CodeRow]", rows))
+        return decode_text(run, cast("Sequence[TextRow]", rows))
 
 
 def _check_length(row: CodeRow | TextRow, context: int) -> None:

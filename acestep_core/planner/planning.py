@@ -15,8 +15,9 @@ from ..errors import RequestError
 from ..song.codes import CODE_RATE, Codes
 from ..song.song import TRAINED_MIN_SECONDS, Metadata, Song
 from . import chat_prompts as prompts
-from .answers import fill_gaps, one_per_seed, parse_answer, run_planner
+from .answers import fill_gaps, one_per_seed, parse_answer
 from .decode_batch import CodeRow, TextRow
+from .decoding import generate_tokens
 from .grammar import Grammar
 from .load_planner import Planner
 from .metadata_text import Block, song_block, write_block
@@ -67,7 +68,7 @@ def plan(
         if not _is_complete(song.metadata):
             prompt = prompts.plan_prompt(planner.vocabulary, song.caption, song.prompt_lyrics)
             rows[i] = TextRow(prompt, seeds[i], Grammar(planner.vocabulary, song_block(song), skip))
-    answers = dict(zip(rows, run_planner(planner, list(rows.values()), sampling, "plan", callbacks), strict=True))
+    answers = dict(zip(rows, generate_tokens(planner, list(rows.values()), sampling, "plan", callbacks), strict=True))
     plans = []
     for i, song in enumerate(songs):
         block = parse_answer(planner.vocabulary, answers[i]).block if i in answers else song_block(song)
@@ -103,7 +104,7 @@ def plan_codes(
                 prompts.unconditional_prompt(planner.vocabulary, negative_prompt),
             )
         )
-    answers = run_planner(planner, rows, sampling, "codes", callbacks)
+    answers = generate_tokens(planner, rows, sampling, "codes", callbacks)
     return [
         tuple(planner.vocabulary.codes_among(answer))[:count] for answer, count in zip(answers, counts, strict=True)
     ]

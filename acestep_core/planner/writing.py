@@ -14,8 +14,9 @@ from ..config import MAX_SECONDS
 from ..song.codes import Codes, seconds_of
 from ..song.song import INSTRUMENTAL, Metadata, Song
 from . import chat_prompts as prompts
-from .answers import Answer, fill_gaps, one_per_seed, parse_answer, run_planner
+from .answers import Answer, fill_gaps, one_per_seed, parse_answer
 from .decode_batch import TextRow
+from .decoding import generate_tokens
 from .grammar import Grammar
 from .load_planner import Planner
 from .metadata_text import Block, metadata_block, song_block
@@ -132,7 +133,7 @@ def understand(
 def _answers(
     planner: Planner, rows: list[TextRow], sampling: TokenSampling, stage: str, callbacks: Callbacks | None
 ) -> list[Answer]:
-    return [parse_answer(planner.vocabulary, ids) for ids in run_planner(planner, rows, sampling, stage, callbacks)]
+    return [parse_answer(planner.vocabulary, ids) for ids in generate_tokens(planner, rows, sampling, stage, callbacks)]
 
 
 def _written(song: Song, answer: Answer) -> WrittenSong:

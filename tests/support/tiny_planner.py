@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import acestep_core
 from acestep_core.config import PlannerConfig
-from acestep_core.planner import answers
+from acestep_core.planner import planning, writing
 from acestep_core.planner.decode_batch import CodeRow, TextRow
 from acestep_core.planner.network import PlannerNetwork
 from acestep_core.planner.token_sampling import TokenSampling
@@ -73,7 +73,7 @@ class FakeDecoder:
         rest = [] if lyrics is None else vocabulary.encode(f"\n\n{lyrics}")
         self.answers.append([vocabulary.think, *vocabulary.encode(f"\n{block}\n"), vocabulary.think_end, *rest])
 
-    def __call__(self, network, vocabulary, rows, *, sampling, **_) -> list[list[int]]:
+    def __call__(self, planner, rows, sampling, *_) -> list[list[int]]:
         self.rows += rows
         self.sampling.append(sampling)
         return [self.answers.pop(0) for _ in rows]
@@ -86,7 +86,8 @@ class FakeDecoder:
 @pytest.fixture
 def fake_decoder(monkeypatch, vocabulary) -> FakeDecoder:
     fake = FakeDecoder(vocabulary)
-    monkeypatch.setattr(answers, "generate_tokens", fake)
+    for module in (planning, writing):
+        monkeypatch.setattr(module, "generate_tokens", fake)
     return fake
 
 

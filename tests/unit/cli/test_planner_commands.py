@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from acestep_core import cli, write_audio
-from acestep_core.planner import answers, planning, writing
+from acestep_core.planner import planning, writing
 from acestep_core.planner.load_planner import load_planner
 from acestep_core.planner.planning import plan, plan_codes
 from acestep_core.planner.token_sampling import TokenSampling
@@ -56,12 +56,14 @@ def decoder(monkeypatch):
     """Replace the decoding loop. Return a list of the stage, rows and sampling of each call."""
     calls = []
 
-    def generate_tokens(network, vocabulary, rows, *, sampling, stage, **_):
+    def generate_tokens(planner, rows, sampling, stage, callbacks):
         calls.append((stage, rows, sampling))
+        vocabulary = planner.vocabulary
         block = [vocabulary.think, *vocabulary.encode("\nbpm: 99\ncaption: Höhe\n"), vocabulary.think_end]
         return [vocabulary.code_ids([row.seed] * row.count) if hasattr(row, "count") else block for row in rows]
 
-    monkeypatch.setattr(answers, "generate_tokens", generate_tokens)
+    for module in (planning, writing):
+        monkeypatch.setattr(module, "generate_tokens", generate_tokens)
     return calls
 
 

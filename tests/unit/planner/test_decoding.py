@@ -10,6 +10,7 @@ from acestep_core.planner import code_loop, grammar
 from acestep_core.planner.decode_batch import CodeRow, TextRow
 from acestep_core.planner.decoding import generate_tokens
 from acestep_core.planner.grammar import Grammar
+from acestep_core.planner.load_planner import Planner
 from acestep_core.planner.metadata_text import FIELDS
 from acestep_core.planner.network import PREFILL_CHUNK, PlannerNetwork
 from acestep_core.planner.rng import RowRng, draw_uniform
@@ -51,6 +52,10 @@ def text_rows(vocabulary, rows: int = 3, **changes) -> list[TextRow]:
     ]
 
 
+def decode(network, vocabulary, rows, sampling: TokenSampling, callbacks: Callbacks | None = None) -> list[list[int]]:
+    return generate_tokens(Planner(network, vocabulary), rows, sampling, "plan", callbacks)
+
+
 def count_forwards(network, monkeypatch) -> list[tuple[int, ...]]:
     """Return a list that receives the shape of the tokens of each forward."""
     shapes: list[tuple[int, ...]] = []
@@ -67,7 +72,7 @@ def count_forwards(network, monkeypatch) -> list[tuple[int, ...]]:
 def test_greedy_guided_codes_equal_transformers(vocabulary, planner):
     """The reference has no cache, no batch and a whole head."""
     (row,) = code_rows(vocabulary, 1)
-    (got,) = generate_tokens(planner, vocabulary, [row], sampling=TokenSampling(0.0, guidance=2.0))
+    (got,) = decode(planner, vocabulary, [row], TokenSampling(0.0, guidance=2.0))
     peer, codes = theirs(planner), []
     usable = slice(vocabulary.audio_base, vocabulary.audio_base + vocabulary.codes)
     for _ in range(row.count):
@@ -80,7 +85,7 @@ def test_greedy_guided_codes_equal_transformers(vocabulary, planner):
 
 def test_number_and_range_of_codes(vocabulary, planner):
     rows = [replace(row, count=count) for row, count in zip(code_rows(vocabulary), (1, 40, 7), strict=True)]
-    answers = generate_tokens(planner, vocabulary, rows, sampling=TokenSampling(temperature=3.0))
+    answers = decode(planner, vocabulary, rows, TokenSampling(temperature=3.0))
     assert [len(codes) for codes in answers] == [1, 40, 7]
     assert all(0 <= i - vocabulary.audio_base < vocabulary.codes for codes in answers for i in codes)
 
@@ -89,20 +94,20 @@ def test_number_and_range_of_codes(vocabulary, planner):
 @pytest.mark.parametrize("make_rows", [code_rows, text_rows])
 def test_rows_do_not_depend_on_each_other(vocabulary, planner, sampling, make_rows):
     rows = make_rows(vocabulary)
-    together = generate_tokens(planner, vocabulary, rows, sampling=sampling)
-    assert together == [generate_tokens(planner, vocabulary, [row], sampling=sampling)[0] for row in rows]
-    assert generate_tokens(planner, vocabulary, rows[::-1], sampling=sampling) == together[::-1]
+    together = decode(planner, vocabulary, rows, sampling)
+    assert together == [decode(planner, vocabulary, [row], sampling)[0] for row in rows]
+    assert decode(planner, vocabulary, rows[::-1], sampling) == together[::-1]
 
 
 def test_fewer_codes_of_the_same_seed_are_a_prefix(vocabulary, planner):
     (row,) = code_rows(vocabulary, 1, count=30)
-    (long,) = generate_tokens(planner, vocabulary, [row], sampling=OFFICIAL)
-    assert generate_tokens(planner, vocabulary, [replace(row, count=9)], sampling=OFFICIAL) == [long[:9]]
+    (long,) = decode(planner, vocabulary, [row], OFFICIAL)
+    assert decode(planner, vocabulary, [replace(row, count=9)], OFFICIAL) == [long[:9]]
 
 
 def test_seeds_differ_and_repeat(vocabulary, planner):
     (row,) = code_rows(vocabulary, 1, count=30)
-    one, again, other = generate_tokens(planner, vocabulary, [row, row, replace(row, seed=99)], sampling=OFFICIAL)
+    one, again, other = decode(planner, vocabulary, [row, row, replace(row, seed=99)], OFFICIAL)
     assert one == again != other
 
 
@@ -110,25 +115,25 @@ def test_seeds_differ_and_repeat(vocabulary, planner):
 def test_guidance_of_one_or_less_is_off_and_costs_nothing(vocabulary, planner, monkeypatch, off):
     rows, plain = code_rows(vocabulary), code_rows(vocabulary, negative_prompt=None)
     sampling = TokenSampling(0.85, 0.9)
-    expected = generate_tokens(planner, vocabulary, plain, sampling=replace(sampling, guidance=2.0))
+    expected = decode(planner, vocabulary, plain, replace(sampling, guidance=2.0))
     shapes = count_forwards(planner, monkeypatch)
-    assert generate_tokens(planner, vocabulary, rows, sampling=replace(sampling, guidance=off)) == expected
+    assert decode(planner, vocabulary, rows, replace(sampling, guidance=off)) == expected
     assert shapes[-1] == (3, 1)
-    assert generate_tokens(planner, vocabulary, rows, sampling=replace(sampling, guidance=2.0)) != expected
+    assert decode(planner, vocabulary, rows, replace(sampling, guidance=2.0)) != expected
     assert shapes[-1] == (6, 1)
 
 
 def test_equal_prompts_are_computed_once(vocabulary, planner, monkeypatch):
     (row,) = code_rows(vocabulary, 1, count=4)
     shapes = count_forwards(planner, monkeypatch)
-    generate_tokens(planner, vocabulary, [replace(row, seed=i) for i in range(3)], sampling=OFFICIAL)
+    decode(planner, vocabulary, [replace(row, seed=i) for i in range(3)], OFFICIAL)
     assert shapes == [(1, len(row.prompt)), (1, len(row.negative_prompt))] + [(6, 1)] * 3
 
 
 def test_long_prompt_is_computed_in_chunks(vocabulary, planner, monkeypatch):
     start = [i % vocabulary.text_tokens for i in range(PREFILL_CHUNK + 50)]
     shapes = count_forwards(planner, monkeypatch)
-    (got,) = generate_tokens(planner, vocabulary, [CodeRow(start, 0, 2)], sampling=GREEDY)
+    (got,) = decode(planner, vocabulary, [CodeRow(start, 0, 2)], GREEDY)
     assert shapes == [(1, PREFILL_CHUNK), (1, 50), (1, 1)]
     hidden = planner(torch.tensor([start]), torch.tensor([0]), planner.cache(1, len(start), CPU), len(start))[:, -1]
     usable = planner.head(slice(vocabulary.audio_base, vocabulary.audio_base + vocabulary.codes), CPU)
@@ -138,7 +143,7 @@ def test_long_prompt_is_computed_in_chunks(vocabulary, planner, monkeypatch):
 def test_numbers_drawn_ahead_give_the_same_codes(vocabulary, planner, monkeypatch):
     """An accelerator draws ahead, a CPU does not."""
     rows = code_rows(vocabulary, count=40)
-    expected = generate_tokens(planner, vocabulary, rows, sampling=OFFICIAL)
+    expected = decode(planner, vocabulary, rows, OFFICIAL)
     calls = []
 
     def ahead(*args, **_):
@@ -146,7 +151,7 @@ def test_numbers_drawn_ahead_give_the_same_codes(vocabulary, planner, monkeypatc
         return draw_uniform(*args, ahead=True)
 
     monkeypatch.setattr(code_loop, "draw_uniform", ahead)
-    assert generate_tokens(planner, vocabulary, rows, sampling=OFFICIAL) == expected
+    assert decode(planner, vocabulary, rows, OFFICIAL) == expected
     assert calls == [([row.seed for row in rows], vocabulary.codes, 40)]
 
 
@@ -164,7 +169,7 @@ def test_code_loop_never_waits_for_the_device(vocabulary, planner):
     reads = []
     for count in (3, 3 * code_loop.CHECK_EVERY):
         with HostReads() as mode:
-            generate_tokens(planner, vocabulary, code_rows(vocabulary, count=count), sampling=OFFICIAL)
+            decode(planner, vocabulary, code_rows(vocabulary, count=count), OFFICIAL)
         reads.append(mode.count)
     assert reads[0] == reads[1] > 0
 
@@ -176,7 +181,7 @@ def test_rows_follow_their_own_grammars(vocabulary, planner):
     one = Grammar(vocabulary, {"bpm": 99}, frozenset(FIELDS) - {"bpm", "keyscale"})
     two = Grammar(vocabulary, {"timesignature": 3}, frozenset(FIELDS) - {"timesignature", "language", "genres"})
     rows = [replace(row, grammar=g) for row, g in zip(text_rows(vocabulary, 2), (one, two), strict=True)]
-    answers = generate_tokens(planner, vocabulary, rows, sampling=TokenSampling())
+    answers = decode(planner, vocabulary, rows, TokenSampling())
     first, second = (vocabulary.decode(ids) for ids in answers)
     assert first.startswith("\nbpm: 99\nkeyscale: ") and first.count("\n") == 3
     assert second.startswith("\ngenres: ") and "\nlanguage: " in second and second.endswith("\ntimesignature: 3\n")
@@ -186,7 +191,7 @@ def test_forced_tokens_take_one_forward(vocabulary, planner, monkeypatch):
     fixed = {"bpm": 120, "caption": "warm slow piano", "duration": 30, "keyscale": "C major", "language": "en"}
     (row,) = text_rows(vocabulary, 1, grammar=Grammar(vocabulary, fixed, frozenset({"genres"})))
     shapes = count_forwards(planner, monkeypatch)
-    (answer,) = generate_tokens(planner, vocabulary, [row], sampling=TokenSampling())
+    (answer,) = decode(planner, vocabulary, [row], TokenSampling())
     # All fields up to the value of the time signature are computed with the prompt. The one choice ends the block.
     assert len(shapes) == 1 and shapes[0][1] > len(row.prompt) + 30
     assert answer[0] == vocabulary.think and answer[-1] == vocabulary.think_end
@@ -196,7 +201,7 @@ def test_greedy_text_equals_transformers(vocabulary, planner):
     """The reference has no cache. Forced runs, ragged rows and a growing cache change nothing."""
     script = Grammar(vocabulary, {"bpm": 120, "keyscale": "C major"}, then_lyrics=True)
     rows = text_rows(vocabulary, grammar=script, max_lyrics=20)
-    got = generate_tokens(planner, vocabulary, rows, sampling=GREEDY)
+    got = decode(planner, vocabulary, rows, GREEDY)
     peer = theirs(planner)
     for row, answer in zip(rows, got, strict=True):
         state, out = script.start(20), []
@@ -214,7 +219,7 @@ def test_greedy_text_equals_transformers(vocabulary, planner):
 def test_lyrics_have_no_codes_and_a_limit(vocabulary, planner):
     script = Grammar(vocabulary, skip=frozenset(FIELDS), then_lyrics=True)
     rows = text_rows(vocabulary, grammar=script, max_lyrics=25)
-    answers = generate_tokens(planner, vocabulary, rows, sampling=TokenSampling(5.0))
+    answers = decode(planner, vocabulary, rows, TokenSampling(5.0))
     lyrics = [ids[script.max_tokens :] for ids in answers]
     assert all(i < vocabulary.text_tokens for ids in lyrics for i in ids)
     assert all(len(ids) <= 25 for ids in lyrics) and any(len(ids) == 25 for ids in lyrics)
@@ -226,8 +231,8 @@ def test_default_limit_is_that_of_training_lyrics(vocabulary):
 
 def test_text_can_be_guided(vocabulary, planner):
     rows = text_rows(vocabulary)
-    guided = generate_tokens(planner, vocabulary, rows, sampling=replace(OFFICIAL, guidance=3.0))
-    assert guided != generate_tokens(planner, vocabulary, rows, sampling=replace(OFFICIAL, guidance=1.0))
+    guided = decode(planner, vocabulary, rows, replace(OFFICIAL, guidance=3.0))
+    assert guided != decode(planner, vocabulary, rows, replace(OFFICIAL, guidance=1.0))
     assert all(text[-1] == vocabulary.think_end for text in guided)
 
 
@@ -240,7 +245,7 @@ def test_cancel_takes_effect_within_one_token(vocabulary, planner, monkeypatch, 
     callbacks = Callbacks(progress=reports.append, cancelled=lambda: len(reports) == 5)
     shapes = count_forwards(planner, monkeypatch)
     with pytest.raises(Cancelled, match="plan"):
-        generate_tokens(planner, vocabulary, rows, sampling=OFFICIAL, callbacks=callbacks)
+        decode(planner, vocabulary, rows, OFFICIAL, callbacks)
     assert [report.step for report in reports] == sorted(report.step for report in reports) and len(reports) == 5
     assert sum(rows == 6 for rows, _ in shapes) <= 5
 
@@ -248,25 +253,25 @@ def test_cancel_takes_effect_within_one_token(vocabulary, planner, monkeypatch, 
 def test_cancel_takes_effect_during_prefill(vocabulary, planner):
     callbacks = Callbacks(cancelled=lambda: True)
     with pytest.raises(Cancelled):
-        generate_tokens(planner, vocabulary, code_rows(vocabulary), sampling=OFFICIAL, callbacks=callbacks)
+        decode(planner, vocabulary, code_rows(vocabulary), OFFICIAL, callbacks)
 
 
 def test_progress_of_codes(vocabulary, planner):
     reports = []
     callbacks = Callbacks(progress=reports.append)
-    generate_tokens(planner, vocabulary, code_rows(vocabulary, count=9), sampling=OFFICIAL, callbacks=callbacks)
+    decode(planner, vocabulary, code_rows(vocabulary, count=9), OFFICIAL, callbacks)
     assert [(r.stage, r.step, r.total) for r in reports] == [("plan", i, 9) for i in range(1, 10)]
     assert [r.tokens for r in reports] == [3 * i for i in range(1, 10)]
     reports.clear()
     rows = [replace(row, count=count) for row, count in zip(code_rows(vocabulary), (1, 2, 4), strict=True)]
-    generate_tokens(planner, vocabulary, rows, sampling=OFFICIAL, callbacks=callbacks)
+    decode(planner, vocabulary, rows, OFFICIAL, callbacks)
     assert [r.tokens for r in reports] == [3, 5, 6, 7]
 
 
 def test_progress_of_text_ends_at_its_real_length(vocabulary, planner):
     reports = []
     callbacks = Callbacks(progress=reports.append)
-    answers = generate_tokens(planner, vocabulary, text_rows(vocabulary), sampling=OFFICIAL, callbacks=callbacks)
+    answers = decode(planner, vocabulary, text_rows(vocabulary), OFFICIAL, callbacks)
     longest = max(map(len, answers))
     assert (reports[-1].step, reports[-1].total, reports[-1].tokens) == (longest, longest, sum(map(len, answers)))
     assert all(before.step < before.total for before in reports[:-1]) and reports[-2].step <= longest
@@ -275,7 +280,7 @@ def test_progress_of_text_ends_at_its_real_length(vocabulary, planner):
 
 def test_log_has_the_speed(vocabulary, planner, caplog):
     with caplog.at_level("INFO", "acestep"):
-        generate_tokens(planner, vocabulary, code_rows(vocabulary, count=5), sampling=OFFICIAL)
+        decode(planner, vocabulary, code_rows(vocabulary, count=5), OFFICIAL)
     assert "15 tokens of codes" in caplog.text and "tokens/s" in caplog.text and "float32" in caplog.text
 
 
@@ -284,7 +289,7 @@ def test_nan_is_an_error(vocabulary, make_rows):
     broken = tiny_planner.network(tiny_planner.config_of(vocabulary))
     broken.norm.weight[3] = float("nan")
     with pytest.raises(NonFiniteError, match="planner"):
-        generate_tokens(broken, vocabulary, make_rows(vocabulary), sampling=OFFICIAL)
+        decode(broken, vocabulary, make_rows(vocabulary), OFFICIAL)
 
 
 @pytest.mark.parametrize("count", [12, 400])
@@ -298,7 +303,7 @@ def test_nan_is_noticed_long_before_the_end(vocabulary, planner, monkeypatch, co
 
     monkeypatch.setattr(PlannerNetwork, "logits", nan_at_sixth)
     with pytest.raises(NonFiniteError):
-        generate_tokens(planner, vocabulary, code_rows(vocabulary, count=count), sampling=OFFICIAL)
+        decode(planner, vocabulary, code_rows(vocabulary, count=count), OFFICIAL)
     assert len(calls) <= 6 + 2 * code_loop.CHECK_EVERY
 
 
@@ -307,8 +312,8 @@ def test_row_beyond_the_context_is_refused(vocabulary, planner):
     start = [5] * (limit - 10)
     for row in (CodeRow(start, 0, 11), CodeRow([5], 0, 11, start), TextRow(start, 0, Grammar(vocabulary))):
         with pytest.raises(RequestError, match=f"context of {limit}"):
-            generate_tokens(planner, vocabulary, [row], sampling=OFFICIAL)
+            decode(planner, vocabulary, [row], OFFICIAL)
     # Lyrics end where the context does.
     script = Grammar(vocabulary, skip=frozenset(FIELDS), then_lyrics=True)
-    (answer,) = generate_tokens(planner, vocabulary, [TextRow(start, 0, script, max_lyrics=99)], sampling=OFFICIAL)
+    (answer,) = decode(planner, vocabulary, [TextRow(start, 0, script, max_lyrics=99)], OFFICIAL)
     assert script.max_tokens < len(answer) <= 10
