@@ -82,10 +82,12 @@ def load_model(
 
     Raises RequestError, CheckpointError and Cancelled.
     """
-    from .checkpoints.build import ensure_silence, load_network, load_text_encoder, load_vae
-    from .checkpoints.catalog import Kind, default_roots
-    from .checkpoints.dimensions import read_config
+    from .checkpoints.build import load_network, load_text_encoder, load_vae
+    from .checkpoints.catalog import Kind
+    from .checkpoints.configs import read_config
     from .checkpoints.find import find_checkpoint, find_part
+    from .checkpoints.installed import default_roots
+    from .checkpoints.silence import ensure_silence
 
     device = pick_device(device)
     precision = dtype if isinstance(dtype, Precision) else Precision.pick(device, dit=dtype)
@@ -156,7 +158,7 @@ def check_widths(network: AceStepModel, text_encoder: TextEncoder) -> None:
 
 def recommended(network: AceStepModel) -> VariantDefaults:
     """Return the sampling that the authors recommend for the variant of a model."""
-    from .checkpoints.catalog import VARIANTS
+    from .checkpoints.variants import VARIANTS
 
     variant = VARIANTS[network.config.model_version]
     return VariantDefaults(variant.steps, variant.shift, variant.guidance, variant.is_turbo)

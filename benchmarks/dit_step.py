@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import torch
 
-from acestep_core.checkpoints.keymaps import to_diffusers
+from acestep_core.checkpoints.diffusers_keys import to_diffusers
 from acestep_core.config import FRAME_RATE, ModelConfig
 from acestep_core.models.cpu.plugins import install_cpu_plugins
 from acestep_core.models.dit import DiT

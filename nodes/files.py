@@ -166,9 +166,10 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _kinds(folder: Path) -> set[Kind]:
     """Return the kinds of networks in a model folder, by its headers, which the core caches."""
-    from ..acestep_core.checkpoints.kinds import network_prefix, text_prefix, vae_prefix
-    from ..acestep_core.checkpoints.layouts import is_diffusers, open_planner
-    from ..acestep_core.checkpoints.reader import read_table
+    from ..acestep_core.checkpoints.contents import network_prefix, text_prefix, vae_prefix
+    from ..acestep_core.checkpoints.layouts import is_diffusers
+    from ..acestep_core.checkpoints.qwen3_layouts import open_planner
+    from ..acestep_core.checkpoints.reader import read_index
     from ..acestep_core.checkpoints.shards import weight_files
 
     if is_diffusers(folder):
@@ -176,7 +177,7 @@ def _kinds(folder: Path) -> set[Kind]:
     try:
         if not weight_files(folder):
             return set()
-        table = read_table(folder)
+        table = read_index(folder)
     except (CheckpointError, OSError):  # an unfinished download, or not readable
         return set()
     prefixes = {Kind.NETWORK: network_prefix, Kind.TEXT_ENCODER: text_prefix, Kind.VAE: vae_prefix}

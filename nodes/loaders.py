@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..acestep_core.checkpoints.catalog import VARIANTS, Kind
+from ..acestep_core.checkpoints.catalog import Kind
+from ..acestep_core.checkpoints.variants import VARIANTS
 from ..acestep_core.errors import AceStepError
 from .comfy_runtime.versions import advanced
 from .files import NANO_ENTRY, fingerprint, list_models, resolve_model, resolve_planner

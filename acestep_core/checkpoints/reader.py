@@ -1,28 +1,34 @@
-"""Safetensors files without a map of memory: headers first, then each tensor straight into the place where it stays.
+"""Read safetensors files: their headers once, their tensors as views of a memory map.
 
-A memory-mapped file counts towards the process while it is read, and a tensor that lives in the map changes when the
-file does. Here every byte is read into memory of its own, so a load costs its result and a small window.
+`safe_open` maps a file copy-on-write. A tensor that needs no cast stays in the map: the kernel reads its pages on first
+use and drops them when memory runs low, so a model larger than the free memory still loads. Writing to such a tensor
+copies a page and leaves the file alone.
+
+The limits of a map are those of ComfyUI's own loader. Replacing the file under a loaded model is safe, as every
+downloader does: the old contents stay until the model is gone. Overwriting the file in place changes the weights, and
+truncating it in place kills the process. Windows refuses both, and the replacement, while the model is loaded.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
 from .shards import weight_files
 
-# Values read at a time when a tensor changes dtype or device on its way. In main memory as many as torch converts
-# without waking its threads (tensors are read in parallel anyway), which also keeps them in the processor's cache.
-WINDOW = 1 << 15
-DEVICE_WINDOW = 1 << 22
-MAX_HEADER = 100_000_000  # of the safetensors format
+MAX_HEADER = 100_000_000  # bytes, of the safetensors format
+CACHED_HEADERS = 128
 
 DTYPES = {
     "F64": torch.float64,
@@ -44,8 +50,8 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Where one tensor lies: `size` bytes from `start` in `file`."""
+class TensorEntry:
+    """One tensor of a safetensors file: `size` bytes at offset `start`."""
 
     name: str
     file: Path
@@ -56,27 +62,24 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Table:
-    """What the headers of a file, or of a folder's shards, say. `path` is that file or folder."""
+class TensorIndex:
+    """The tensors of a file, or of all shards in a folder. `path` is that file or folder."""
 
     path: Path
-    entries: dict[str, Entry]
-    metadata: dict[str, str] = field(default_factory=dict)
+    entries: Mapping[str, TensorEntry]
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        entry = self.entries.get(name)
-        return None if entry is None else entry.shape
-
-    def under(self, prefix: str) -> Table:
-        """Only the tensors whose names start with `prefix`, without it."""
+    def below(self, prefix: str) -> TensorIndex:
+        """Return only the tensors whose names start with `prefix`, without the prefix."""
         inside = {name.removeprefix(prefix): entry for name, entry in self.entries.items() if name.startswith(prefix)}
         return replace(self, entries=inside)
 
 
-def read_table(path: Path) -> Table:
-    """The tensors of a safetensors file or of a folder with one (sharded or not). No tensor is read.
+def read_index(path: Path) -> TensorIndex:
+    """Read the headers of a safetensors file, or of the model in a folder (one file or shards). Reads no tensor.
 
-    Raises CheckpointError for anything else: nothing there, a truncated or foreign file, a missing shard.
+    A header stays cached until its file changes. Raises CheckpointError if the path does not exist, a shard is missing,
+    or a file is truncated or no safetensors file.
     """
     if path.is_file():
         return _read_header(path)
@@ -84,73 +87,77 @@ def read_table(path: Path) -> Table:
         raise CheckpointError(f"{path} does not exist")
     files = weight_files(path)
     if not files:
-        raise CheckpointError(_nothing_in(path))
-    tables = [_read_header(file) for file in files]
-    entries: dict[str, Entry] = {}
-    for table in tables:
-        twice = entries.keys() & table.entries.keys()
-        if twice:
-            raise CheckpointError(f"{path} has the tensor {min(twice)} in two files; remove the file that is not meant")
-        entries |= table.entries
-    return Table(path, entries, {key: value for table in tables for key, value in table.metadata.items()})
+        raise CheckpointError(_describe_folder(path))
+    headers = [_read_header(file) for file in files]
+    entries: dict[str, TensorEntry] = {}
+    for header in headers:
+        duplicates = entries.keys() & header.entries.keys()
+        if duplicates:
+            raise CheckpointError(f"{path} has the tensor {min(duplicates)} in two files; remove the wrong file")
+        entries |= header.entries
+    return TensorIndex(path, entries, {key: value for header in headers for key, value in header.metadata.items()})
 
 
-def _nothing_in(folder: Path) -> str:
-    present = sorted(item.name for item in folder.iterdir())
-    if not present:
-        return f"{folder} is empty; it should hold model.safetensors"
-    if "ace_step_transformer" in present:
-        return f"{folder} is ACE-Step 1.0, a different model; wanted is ACE-Step 1.5"
-    pickles = [name for name in present if name.endswith(_PICKLES) and name != "silence_latent.pt"]
+def _describe_folder(folder: Path) -> str:
+    """Say why a folder without weights is refused."""
+    names = sorted(item.name for item in folder.iterdir())
+    if not names:
+        return f"{folder} is empty; expected model.safetensors"
+    if "ace_step_transformer" in names:
+        return f"{folder} is ACE-Step 1.0, a different model; expected ACE-Step 1.5"
+    pickles = [name for name in names if name.endswith(_PICKLES) and name != "silence_latent.pt"]
     if pickles:
         return f"{folder} holds {pickles[0]}, a pickle, which could run code; only safetensors files are loaded"
-    return f"{folder} holds no model.safetensors (nor shards of one); it holds {', '.join(present[:5])}"
+    return f"{folder} holds no model.safetensors and no shards of one; it holds {', '.join(names[:5])}"
 
 
-def _read_header(path: Path) -> Table:
+def _read_header(path: Path) -> TensorIndex:
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            raw = file.read(length) if length <= MAX_HEADER else b""
+        status = path.stat()
+        return _parse_header(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+@lru_cache(CACHED_HEADERS)
+def _parse_header(path: Path, size: int, mtime_ns: int, inode: int) -> TensorIndex:
+    """Parse the header of a file. All arguments but the path and the size only identify the file's state."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        raw = file.read(length) if length <= MAX_HEADER else b""
     if not raw.startswith(b"{"):
-        raise CheckpointError(f"{path} is {_foreign(start)}")
+        raise CheckpointError(f"{path} is {_describe_start(start)}")
     if len(raw) < length:
         raise CheckpointError(_truncated(path, size, 8 + length))
     try:
         header = json.loads(raw)
         metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
         entries = {name: _entry(name, path, item, 8 + length) for name, item in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is corrupt: its safetensors header cannot be read ({error})") from error
     expected = max((entry.start + entry.size for entry in entries.values()), default=8 + length)
     if size < expected:
         raise CheckpointError(_truncated(path, size, expected))
-    return Table(path, entries, metadata)
+    return TensorIndex(path, entries, metadata)
 
 
-def _entry(name: str, path: Path, item: dict, base: int) -> Entry:
+def _entry(name: str, path: Path, item: dict[str, Any], base: int) -> TensorEntry:
     begin, end = item["data_offsets"]
     shape = tuple(int(length) for length in item["shape"])
     dtype = item["dtype"]
     known = DTYPES.get(dtype)
     if begin < 0 or (known is not None and prod(shape) * known.itemsize != end - begin):
         raise ValueError(f"{name}: {end - begin} bytes for shape {list(shape)} of {dtype}")
-    return Entry(name, path, dtype, shape, base + begin, end - begin)
+    return TensorEntry(name, path, dtype, shape, base + begin, end - begin)
 
 
 def _truncated(path: Path, size: int, expected: int) -> str:
-    return (
-        f"{path} is truncated: it has {size:,} bytes of at least {expected:,}; the download was probably cut off, "
-        "fetch it again"
-    )
+    return f"{path} is truncated: it has {size:,} bytes of at least {expected:,}; download it again"
 
 
-def _foreign(start: bytes) -> str:
-    """What a file is that is no safetensors file, by its first bytes."""
+def _describe_start(start: bytes) -> str:
+    """Name the format of a foreign file by its first bytes."""
     if not start:
         return "empty"
     if start.startswith(b"GGUF"):
@@ -158,60 +165,44 @@ def _foreign(start: bytes) -> str:
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         return "a pickle, which could run code; only safetensors files are loaded"
     if start.startswith(b"version "):
-        return "a Git LFS pointer, not the file itself; run `git lfs pull` or download it"
+        return "a Git LFS pointer, not the file itself; run `git lfs pull` or download the file"
     if start.lstrip().lower().startswith((b"<!doc", b"<html")):
-        return "a web page, not a model; the download went wrong"
+        return "a web page, not a model; download the file again"
     return "not a safetensors file, or its header is corrupt"
 
 
-def read(entry: Entry) -> torch.Tensor:
-    """The tensor as stored, in memory of its own."""
-    if entry.dtype not in DTYPES:
-        raise CheckpointError(f"{entry.name} in {entry.file} is stored as {entry.dtype}, which is not supported")
-    raw = torch.empty(entry.size, dtype=torch.uint8)
-    for _ in _stream(entry, raw):
-        pass
-    return raw.view(DTYPES[entry.dtype]).reshape(entry.shape)
+class TensorReader:
+    """Read tensors of any number of safetensors files, each mapped once. A context manager.
 
+    The tensors stay valid after it is closed.
+    """
 
-def read_to(entry: Entry, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """The tensor on `device` in `dtype`. Beside it only a window of the stored bytes is in memory."""
-    stored = DTYPES.get(entry.dtype)
-    if stored == dtype and device.type == "cpu":
-        return read(entry)
-    if stored is None:
-        raise CheckpointError(f"{entry.name} in {entry.file} is stored as {entry.dtype}, which is not supported")
-    result = torch.empty(prod(entry.shape), dtype=dtype, device=device)
-    done, window = 0, (WINDOW if device.type == "cpu" else DEVICE_WINDOW) * stored.itemsize
-    for piece in _stream(entry, torch.empty(min(window, entry.size), dtype=torch.uint8)):
-        values = piece.view(stored)
-        if device.type != "cpu":
-            values = values.to(dtype)  # here, because not every device has every dtype (fp8, float64)
-        result[done : done + len(values)].copy_(values)
-        done += len(values)
-    return result.reshape(entry.shape)
+    def __init__(self) -> None:
+        self._files: dict[Path, Any] = {}
+        self._stack = ExitStack()
 
+    def __enter__(self) -> TensorReader:
+        return self
 
-def _stream(entry: Entry, window: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Reads the bytes of `entry` into `window`, again and again, and yields the filled part each time."""
-    target = memoryview(window.numpy())
-    left = entry.size
-    try:
-        with entry.file.open("rb", buffering=0) as file:
-            file.seek(entry.start)
-            while left:
-                filled = _fill(file, target[: min(len(target), left)])
-                left -= filled
-                yield window[:filled]
-    except (OSError, EOFError) as error:
-        raise CheckpointError(f"{entry.file} cannot be read at tensor {entry.name}: {error}") from error
+    def __exit__(self, *_: object) -> None:
+        self._files.clear()
+        self._stack.close()
 
+    def read(self, entry: TensorEntry) -> torch.Tensor:
+        """Return the tensor as stored, a view of the memory map on the CPU. Raises CheckpointError."""
+        if entry.dtype not in DTYPES:
+            raise CheckpointError(f"{entry.file} stores {entry.name} as {entry.dtype}, which is not supported")
+        try:
+            if entry.file not in self._files:
+                opened = safe_open(entry.file, framework="pt", device="cpu")
+                self._files[entry.file] = self._stack.enter_context(opened)
+            tensor = self._files[entry.file].get_tensor(entry.name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{entry.file} cannot be read at tensor {entry.name}: {error}") from error
+        if tuple(tensor.shape) != entry.shape:
+            raise CheckpointError(f"{entry.file} changed while it was loaded: {entry.name} has another shape now")
+        return tensor
 
-def _fill(file, target: memoryview) -> int:
-    done = 0
-    while done < len(target):
-        count = file.readinto(target[done : done + (64 << 20)])  # one call reads at most 2 GiB
-        if not count:
-            raise EOFError("the file ends too early")
-        done += count
-    return done
+    def read_as(self, entry: TensorEntry, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Return the tensor in `dtype` on `device`; without a cast or a move it stays a view of the memory map."""
+        return self.read(entry).to(dtype).to(device)  # cast on the CPU: not every device has fp8 or float64

@@ -1,4 +1,4 @@
-"""Which files of a folder hold the weights of a model, by their names alone: nothing is opened but an index."""
+"""Find the weight files of a model folder by their names. Opens nothing but an index of shards."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _COUNT = re.compile(r"-of-(\d+)\.safetensors$")
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of one model in `folder`: one file, or the shards that its index or their names list.
+    """Return the safetensors files of the model in `folder`: one file, or its shards. Empty if there are none.
 
-    Empty where there is none. Raises CheckpointError where some of the shards are missing.
+    Raises CheckpointError if a shard is missing or the index of shards is unusable.
     """
     for name in _WEIGHT_NAMES:
         index = folder / f"{name}.index.json"
         if index.is_file():
-            return _indexed(index)
+            return _indexed_shards(index)
         if (folder / name).is_file():
             return [folder / name]
         shards = sorted(folder.glob(f"{name.removesuffix('.safetensors')}-*-of-*.safetensors"))
         if shards:
-            return _counted(shards)
+            return _counted_shards(shards)
     return []
 
 
-def _indexed(index: Path) -> list[Path]:
+def _indexed_shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index} is not a list of shards: {error}") from error
-    strange = [name for name in names if not isinstance(name, str) or PureWindowsPath(name).name != name]
-    if strange:
-        raise CheckpointError(f"{index} lists {strange[0]!r}; a shard is a file in the same folder")
+    outside = [name for name in names if not isinstance(name, str) or PureWindowsPath(name).name != name]
+    if outside:
+        raise CheckpointError(f"{index} lists {outside[0]!r}; a shard is a file in the same folder")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         some = ", ".join(missing[:3])
@@ -44,8 +44,8 @@ def _indexed(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _counted(shards: list[Path]) -> list[Path]:
-    """Without an index, the names tell how many there should be."""
+def _counted_shards(shards: list[Path]) -> list[Path]:
+    """Check that all shards are there: without an index, each name ends with their number."""
     count = _COUNT.search(shards[0].name)
     if count is not None and len(shards) < int(count[1]):
         missing = int(count[1]) - len(shards)

@@ -16,10 +16,10 @@ def list_models(arguments: Sequence[str], terminal: Terminal) -> None:
     parser.add_argument("--models-dir", metavar="DIR", help="folder of models")
     options = parser.parse_args(arguments)
 
-    from ..checkpoints.catalog import default_roots, presence
+    from ..checkpoints.installed import default_roots, list_releases
 
     roots = default_roots(options.models_dir)
-    for row in presence(roots):
+    for row in list_releases(roots):
         item = row.release
         amount = f"{item.size / 1e9:.1f} GB" if item.size >= 1e8 else f"{item.size / 1e6:.0f} MB"
         size = f"{'~' if item.approximate else ''}{amount}" if item.size else ""
@@ -40,8 +40,8 @@ def download_model(arguments: Sequence[str], terminal: Terminal) -> None:
     options = parser.parse_args(arguments)
 
     from ..callbacks import Callbacks
-    from ..checkpoints.catalog import default_roots
     from ..checkpoints.download import download
+    from ..checkpoints.installed import default_roots
 
     plan = download(
         options.name,

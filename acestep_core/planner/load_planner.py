@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from ..callbacks import Callbacks
-from ..checkpoints.build import LoadReport, fill, refusing, tokenizer_folder
-from ..checkpoints.catalog import default_roots
+from ..checkpoints.build import tokenizer_folder
 from ..checkpoints.find import find_planner
-from ..checkpoints.layouts import open_planner
+from ..checkpoints.installed import default_roots
+from ..checkpoints.qwen3_layouts import open_planner
+from ..checkpoints.weights import LoadReport, load_weights
 from ..models.cpu.plugins import install_cpu_plugins
 from ..models.layers import Ops
 from ..models.ops import quantized_ops
@@ -79,11 +80,11 @@ def load_planner_network(
     callbacks: Callbacks | None = None,
 ) -> tuple[PlannerNetwork, Vocabulary, LoadReport]:
     """Load the network and the vocabulary of a planner. See `load_planner` for parameters and errors."""
-    path = Path(path)
-    source = open_planner(path)
+    source = open_planner(Path(path))
     config = source.config
     text_tokenizer = Tokenizer.from_folder(tokenizer_folder(path, source, tokenizer))
     vocabulary = Vocabulary.of(text_tokenizer, config.audio_base, config.audio_codes)
-    with refusing(source):
-        network = PlannerNetwork(config, ops, "meta", dtype)
-    return network, vocabulary, fill(network, source, torch.device(device), dtype, callbacks or Callbacks())
+    network, report = load_weights(
+        lambda: PlannerNetwork(config, ops, "meta", dtype), source, device, dtype, callbacks
+    )
+    return network, vocabulary, report

@@ -12,8 +12,8 @@ import torch
 
 from ...acestep_core import pipeline
 from ...acestep_core.callbacks import Callbacks
-from ...acestep_core.checkpoints.build import ensure_silence, stable_audio_state
-from ...acestep_core.checkpoints.silence import ENCODED_FRAMES
+from ...acestep_core.checkpoints.silence import ENCODED_FRAMES, ensure_silence
+from ...acestep_core.checkpoints.stable_audio_keys import stable_audio_state
 from ...acestep_core.config import FRAME_RATE, HOP, LATENT_CHANNELS, SAMPLE_RATE
 from ...acestep_core.edit.edit import Edit
 from ...acestep_core.errors import RequestError

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from acestep_core.checkpoints import keymaps
+from acestep_core.checkpoints.diffusers_keys import to_diffusers
+from acestep_core.checkpoints.stable_audio_keys import to_stable_audio
 from acestep_core.models.model import AceStepModel
 
 State = dict[str, Tensor]
@@ -67,7 +68,7 @@ def diffusers(root: Path, model: AceStepModel) -> Path:
     encoder = {key.removeprefix("encoder_"): value for key, value in config.items() if key.startswith("encoder_")}
     states: dict[str, State] = {}
     for name, tensor in network_state(model).items():
-        component, theirs = keymaps.to_diffusers(name)
+        component, theirs = to_diffusers(name)
         states.setdefault(component, {})[theirs] = tensor
     states["condition_encoder"]["silence_latent"] = model.silence_latent
     for component, state in states.items():
@@ -119,6 +120,6 @@ def vae_state(vae: nn.Module, spelling: Spelling, stable_audio: bool) -> State:
     if not stable_audio:
         return state
     return {
-        keymaps.to_stable_audio(name, BLOCKS): tensor.flatten() if name.endswith(("alpha", "beta")) else tensor
+        to_stable_audio(name, BLOCKS): tensor.flatten() if name.endswith(("alpha", "beta")) else tensor
         for name, tensor in state.items()
     }

@@ -1,4 +1,4 @@
-"""Whatever lies where a model should: one clear sentence, before anything is loaded."""
+"""Files and folders that are no usable model are refused with CheckpointError before anything is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from acestep_core.callbacks import Callbacks
-from acestep_core.checkpoints import build as loading
+from acestep_core.checkpoints import build, weights
 from acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
 from acestep_core.errors import Cancelled, CheckpointError, RequestError
 from acestep_core.models.model import AceStepModel
@@ -54,29 +54,31 @@ def test_nothing_there(tmp_path, load):
     (tmp_path / "empty").mkdir()
     assert "is empty" in refused(load, tmp_path / "empty")
     (tmp_path / "empty" / "readme.txt").write_text("hello")
-    assert "holds no model.safetensors (nor shards of one); it holds readme.txt" in refused(load, tmp_path / "empty")
+    message = refused(load, tmp_path / "empty")
+    assert "no model.safetensors" in message and "readme.txt" in message
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "word"),
     [
-        (b"", "is empty"),
-        (b"GGUF\x03\x00\x00\x00" + bytes(64), "is a GGUF file"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer"),
-        (b"<!DOCTYPE html><html>Not found</html>", "is a web page"),
-        (pickle.dumps({"weight": Payload()}), "is a pickle"),
-        (b"PK\x03\x04" + bytes(64), "is a pickle"),
-        (struct.pack("<Q", 2**60) + b"{}", "not a safetensors file, or its header is corrupt"),
-        (struct.pack("<Q", 12) + b'{"a": [1, 2}', "is corrupt"),
-        (struct.pack("<Q", 12) + b'{"a": "text"', "is corrupt"),
+        (b"", "empty"),
+        (b"GGUF\x03\x00\x00\x00" + bytes(64), "GGUF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS"),
+        (b"<!DOCTYPE html><html>Not found</html>", "web page"),
+        (pickle.dumps({"weight": Payload()}), "pickle"),
+        (b"PK\x03\x04" + bytes(64), "pickle"),
+        (struct.pack("<Q", 2**60) + b"{}", "corrupt"),
+        (struct.pack("<Q", 12) + b'{"a": [1, 2}', "corrupt"),
+        (struct.pack("<Q", 12) + b'{"a": "text"', "corrupt"),
+        (struct.pack("<Q", 500_000) + b'{"a":' * 100_000, "corrupt"),
         (b"\x8fnoise\xff", "not a safetensors file"),
     ],
 )
-def test_foreign_file(tmp_path, content, sentence):
+def test_foreign_file(tmp_path, content, word):
     file = tmp_path / "model.safetensors"
     file.write_bytes(content)
     message = refused(load_network, file)
-    assert sentence in message and str(file) in message
+    assert word in message and str(file) in message
     assert not os.path.exists("ran-code")
 
 
@@ -85,10 +87,10 @@ def test_truncated(folder, kept):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:kept])
     message = refused(load_network, folder)
-    assert f"{file} is truncated" in message and "fetch it again" in message
+    assert str(file) in message and "truncated" in message
 
 
-def test_a_header_that_lies_about_sizes(folder):
+def test_a_header_with_wrong_sizes(folder):
     file = folder / "model.safetensors"
     header = {"decoder.norm_out.weight": {"dtype": "F32", "shape": [1000], "data_offsets": [0, 4]}}
     raw = json.dumps(header).encode()
@@ -96,41 +98,51 @@ def test_a_header_that_lies_about_sizes(folder):
     assert "4 bytes for shape [1000] of F32" in refused(load_network, folder)
 
 
-def test_a_file_that_shrinks_while_it_is_read(folder, monkeypatch):
-    from acestep_core.checkpoints import build as loading
+@pytest.mark.parametrize("length", [10, 5000], ids=["in the header", "in the tensors"])
+def test_a_file_that_is_truncated_after_its_check(folder, monkeypatch, length):
+    check, file = weights._check_fit, folder / "model.safetensors"
 
-    check = loading._check_fit
-    file = folder / "model.safetensors"
+    def cut(source, shapes):
+        check(source, shapes)
+        os.truncate(file, length)
 
-    def cut(source, wanted):
-        check(source, wanted)
-        os.truncate(file, file.stat().st_size // 2)
+    monkeypatch.setattr(weights, "_check_fit", cut)
+    assert str(file) in refused(load_network, folder)
 
-    monkeypatch.setattr(loading, "_check_fit", cut)
-    assert "the file ends too early" in refused(load_network, folder)
+
+def test_a_file_that_is_replaced_after_its_check(folder, monkeypatch):
+    check, file = weights._check_fit, folder / "model.safetensors"
+
+    def replace_file(source, shapes):
+        check(source, shapes)
+        state = {name: torch.zeros(3) for name in shapes}
+        layouts.save(folder / "other", state).replace(file)
+
+    monkeypatch.setattr(weights, "_check_fit", replace_file)
+    assert "changed" in refused(load_network, folder)
 
 
 def test_missing_shard(tmp_path, model):
     folder = layouts.original(tmp_path / "sharded", model, shards=3)
     (folder / "model-00002-of-00003.safetensors").unlink()
-    assert "lacks 1 of its 3 shards: model-00002-of-00003.safetensors" in refused(load_network, folder)
+    assert "shards: model-00002-of-00003.safetensors" in refused(load_network, folder)
     (folder / "model.safetensors.index.json").write_text("[]")
-    assert "is not a list of shards" in refused(load_network, folder)
+    assert "index.json" in refused(load_network, folder)
 
 
 @pytest.mark.parametrize("name", ["../other.safetensors", "/other.safetensors", "..\\other.safetensors", 5])
 def test_a_shard_outside_of_the_folder(tmp_path, name):
     index = json.dumps({"weight_map": {"weight": name}})
     (tmp_path / "model.safetensors.index.json").write_text(index)
-    assert "a shard is a file in the same folder" in refused(load_network, tmp_path)
+    assert "same folder" in refused(load_network, tmp_path)
 
 
 def test_only_a_pickle_of_weights(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "pytorch_model.bin")
-    assert "a pickle, which could run code" in refused(load_network, tmp_path)
+    assert "pickle" in refused(load_network, tmp_path)
 
 
-# --- other people's models --------------------------------------------------------------------------------------------
+# --- other models -----------------------------------------------------------------------------------------------------
 
 
 def other(tmp_path, *names: str):
@@ -145,13 +157,13 @@ def test_ace_step_1(tmp_path):
     assert "VAE of ACE-Step 1.0" in refused(load_vae, other(tmp_path, "vocoder.head.weight", "dcae.encoder.weight"))
     for part in ("ace_step_transformer", "music_dcae_f8c8", "music_vocoder", "umt5-base"):
         (tmp_path / "ACE-Step-v1-3.5B" / part).mkdir(parents=True)
-    assert "is ACE-Step 1.0, a different model" in refused(load_network, tmp_path / "ACE-Step-v1-3.5B")
+    assert "ACE-Step 1.0" in refused(load_network, tmp_path / "ACE-Step-v1-3.5B")
 
 
 def test_something_else(tmp_path):
     message = refused(load_network, other(tmp_path, "unet.a", "unet.b", "unet.c", "unet.d"))
-    assert "something else: its tensors are named unet.a, unet.b, unet.c" in message
-    assert "a LoRA" in refused(load_network, other(tmp_path, "decoder.layers.0.self_attn.q_proj.lora_A.weight"))
+    assert "unet.a, unet.b, unet.c" in message
+    assert "LoRA" in refused(load_network, other(tmp_path, "decoder.layers.0.self_attn.q_proj.lora_A.weight"))
     assert "without tensors" in refused(load_network, other(tmp_path))
 
 
@@ -160,31 +172,31 @@ def test_stable_audio_vae(tmp_path):
     for stable_audio in (False, True):
         state = layouts.vae_state(tiny.vae(config), layouts.pair, stable_audio)
         message = refused(load_vae, layouts.save(tmp_path / "vae.safetensors", state))
-        assert "2048 samples a frame (Stable Audio's, for 44.1 kHz); ACE-Step 1.5's has 1920" in message
+        assert "2048" in message and "Stable Audio" in message and "1920" in message
     whole = layouts.save(tmp_path / "model.safetensors", layouts.prefixed("pretransform.model.", state))
-    assert "is a Stable Audio checkpoint, a different model" in refused(load_vae, whole)
+    assert "Stable Audio checkpoint" in refused(load_vae, whole)
 
 
 def test_parts_in_the_wrong_place(tmp_path, folder, tiny_encoder, tiny_tokenizer_dir):
     vae = layouts.save(tmp_path / "vae.safetensors", tiny.vae().state_dict())
     text = layouts.save(tmp_path / "text.safetensors", tiny_encoder.module.state_dict())
-    assert "is a VAE; wanted here: an ACE-Step 1.5 diffusion model" in refused(load_network, vae)
-    assert "is a text encoder; wanted here: the ACE-Step 1.5 VAE" in refused(load_vae, text)
+    assert "is a VAE; expected an ACE-Step 1.5 diffusion model" in refused(load_network, vae)
+    assert "is a text encoder; expected the ACE-Step 1.5 VAE" in refused(load_vae, text)
     message = refused(load_text_encoder, folder, tokenizer=tiny_tokenizer_dir)
-    assert "is an ACE-Step 1.5 diffusion model; wanted here: the text encoder" in message
+    assert "is an ACE-Step 1.5 diffusion model; expected the text encoder" in message
 
 
-@pytest.mark.parametrize(("rows", "kind"), [(217204, "a planner LM"), (151936, "a plain Qwen3 model")])
+@pytest.mark.parametrize(("rows", "kind"), [(217204, "planner LM"), (151936, "plain Qwen3")])
 def test_planner_as_text_encoder(tmp_path, tiny_encoder, tiny_tokenizer_dir, rows, kind):
     state = {**tiny_encoder.module.state_dict(), "embed_tokens.weight": torch.zeros(rows, 2)}
     file = layouts.save(tmp_path / "qwen_1.7b.safetensors", layouts.prefixed("model.", state))
     message = refused(load_text_encoder, file, tokenizer=tiny_tokenizer_dir)
-    assert f"is {kind}: its vocabulary has {rows} rows" in message
+    assert kind in message and str(rows) in message
 
 
 @pytest.mark.parametrize("what", ["biases", "no norms", "more norms"])
 def test_another_models_text_encoder(tmp_path, tiny_encoder, tiny_tokenizer_dir, what):
-    """Qwen 2.5, Llama and Gemma have an embedding and layers, too."""
+    """Qwen 2.5, Llama and Gemma have an embedding and layers as well."""
     state = dict(tiny_encoder.module.state_dict())
     if what == "no norms":
         state = {name: value for name, value in state.items() if not name.endswith(("q_norm.weight", "k_norm.weight"))}
@@ -192,18 +204,18 @@ def test_another_models_text_encoder(tmp_path, tiny_encoder, tiny_tokenizer_dir,
         name = "self_attn.q_proj.bias" if what == "biases" else "pre_feedforward_layernorm.weight"
         state[f"layers.0.{name}"] = torch.zeros(2)
     file = layouts.save(tmp_path / "vl.safetensors", layouts.prefixed("model.", state))
-    assert "is another language model, with" in refused(load_text_encoder, file, tokenizer=tiny_tokenizer_dir)
+    assert "another language model" in refused(load_text_encoder, file, tokenizer=tiny_tokenizer_dir)
 
 
 def test_text_encoder_without_tokenizer(tmp_path, tiny_encoder):
     file = layouts.save(tmp_path / "text.safetensors", tiny_encoder.module.state_dict())
-    assert "holds no tokenizer; name a folder" in refused(load_text_encoder, file)
+    assert "tokenizer.json" in refused(load_text_encoder, file)
 
 
 def test_diffusers_folder_with_a_missing_part(tmp_path, model):
     folder = layouts.diffusers(tmp_path / "diffusers", model)
     for load, part in ((load_vae, "vae"), (load_text_encoder, "text_encoder")):
-        assert f"is a diffusers folder without its {part}" in refused(load, folder)
+        assert f"without its {part}" in refused(load, folder)
     assert "only the transformer of a diffusers folder" in refused(load_network, folder / "transformer")
     (folder / "condition_encoder").rename(tmp_path / "elsewhere")
     assert "without its condition_encoder" in refused(load_network, folder)
@@ -222,7 +234,7 @@ def test_missing_tensors(folder):
     names = [f"decoder.layers.{i}.mlp.up_proj.weight" for i in range(4)]
     rewrite(folder, lambda state: [state.pop(name) for name in names])
     message = refused(load_network, folder)
-    assert "lacks 4 of the" in message and message.endswith(f"{names[0]}; {names[1]}; {names[2]}; …")
+    assert "lacks 4 of the" in message and names[2] in message and names[3] not in message
 
 
 def test_fewer_layers_than_the_config_says(folder):
@@ -233,23 +245,32 @@ def test_fewer_layers_than_the_config_says(folder):
 def test_wrong_shapes(folder):
     rewrite(folder, lambda state: state.update({"decoder.proj_in.1.bias": torch.zeros(7)}))
     message = refused(load_network, folder)
-    assert "has 1 tensors of the wrong shape" in message and "decoder.proj_in.1.bias is [7], should be [48]" in message
+    assert "shape" in message and "decoder.proj_in.1.bias is [7], should be [48]" in message
 
 
 def test_half_a_weight_norm_pair(tmp_path):
     state = layouts.vae_state(tiny.vae(), layouts.pair, stable_audio=True)
     gain = state.pop("decoder.layers.0.weight_g")
     file = layouts.save(tmp_path / "vae.safetensors", state)
-    assert "half of a weight-norm pair: decoder.layers.0.weight_v" in refused(load_vae, file)
+    assert "decoder.layers.0.weight_v without" in refused(load_vae, file)
     state["decoder.layers.0.weight_g"] = gain
     state.pop("decoder.layers.0.weight_v")
-    assert "decoder.layers.0.weight_g without the tensor" in refused(load_vae, layouts.save(file, state))
+    assert "decoder.layers.0.weight_g without" in refused(load_vae, layouts.save(file, state))
 
 
 def test_unsupported_quantisation(folder):
     name = "decoder.layers.0.mlp.up_proj.weight"
     rewrite(folder, lambda state: state.update({name: state[name].to(torch.int8)}))
-    assert f"stores {name} as I8: a quantised format that is not supported" in refused(load_network, folder)
+    message = refused(load_network, folder)
+    assert name in message and "I8" in message
+
+
+def test_a_tensor_that_is_there_twice(folder):
+    state = layouts.network_state(tiny.model())
+    name = "decoder.layers.0.mlp.up_proj.weight"
+    layouts.save(folder / "model.safetensors", state | {name + "_v": state[name], name + "_g": state[name][:, :1]})
+    message = refused(load_network, folder)
+    assert "twice" in message and name in message
 
 
 @pytest.mark.parametrize(
@@ -271,7 +292,7 @@ def test_impossible_config(folder, setting, value):
     ],
 )
 def test_another_architecture_under_the_same_names(folder, setting, value):
-    """Its tensors would fit, and it would sound wrong."""
+    """Its tensors would fit, and the song would be wrong."""
     layouts.save_config(folder, {setting: value})
     assert f"config.json: {setting} is" in refused(load_network, folder)
 
@@ -287,7 +308,7 @@ def test_unreadable_config(folder):
     (folder / "config.json").write_text("{")
     assert "config.json cannot be read" in refused(load_network, folder)
     (folder / "config.json").write_text("[1]")
-    assert "should hold an object of settings" in refused(load_network, folder)
+    assert "list" in refused(load_network, folder)
 
 
 def test_config_of_a_network_that_cannot_be_built(folder):
@@ -296,7 +317,7 @@ def test_config_of_a_network_that_cannot_be_built(folder):
 
 
 def test_unknown_variant(folder):
-    with pytest.raises(RequestError, match="unknown variant 'fast'; known: turbo, "):
+    with pytest.raises(RequestError, match="variant 'fast'.*turbo"):
         load_network(folder, variant="fast")
 
 
@@ -304,18 +325,18 @@ def test_unknown_variant(folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "word"),
     [
         (Payload(), "could run code"),
-        ({"silence": torch.zeros(1, 64, 5)}, "should hold one tensor, it holds a dict"),
-        (torch.zeros(1, 32, 5), "should have the shape [1, frames, 64], it has [1, 32, 5]"),
-        (torch.zeros(1, 64, 0), "should have the shape"),
-        (torch.full((1, 64, 5), float("nan")), "NaN or infinity"),
+        ({"silence": torch.zeros(1, 64, 5)}, "dict"),
+        (torch.zeros(1, 32, 5), "[1, 32, 5]"),
+        (torch.zeros(1, 64, 0), "shape"),
+        (torch.full((1, 64, 5), float("nan")), "NaN"),
     ],
 )
-def test_bad_silence(folder, content, sentence):
+def test_bad_silence(folder, content, word):
     torch.save(content, folder / "silence_latent.pt")
-    assert sentence in refused(load_network, folder)
+    assert word in refused(load_network, folder)
     assert not os.path.exists("ran-code")
 
 
@@ -325,48 +346,52 @@ def test_truncated_silence(folder):
     assert f"{file} cannot be read" in refused(load_network, folder)
 
 
-# --- nothing stays ----------------------------------------------------------------------------------------------------
+# --- a failed load frees its network --------------------------------------------------------------------------------
 
 
-def test_a_failed_load_leaves_nothing(folder, monkeypatch):
-    made = []
-    build = AceStepModel.__init__
+def test_a_failed_load_frees_its_network(folder, monkeypatch):
+    networks = []
+    init = AceStepModel.__init__
 
     def remember(self, *args, **options):
-        build(self, *args, **options)
-        made.append(weakref.ref(self))
+        init(self, *args, **options)
+        networks.append(weakref.ref(self))
+
+    def started() -> bool:
+        return any(parameter.device.type == "cpu" for parameter in networks[0]().parameters())
 
     monkeypatch.setattr(AceStepModel, "__init__", remember)
-    half_read = Callbacks(cancelled=lambda: any(parameter.device.type == "cpu" for parameter in made[0]().parameters()))
-    with pytest.raises(Cancelled, match="during load"):
-        load_network(folder, callbacks=half_read)
+    with pytest.raises(Cancelled, match="load"):
+        load_network(folder, callbacks=Callbacks(cancelled=started))
     os.truncate(folder / "silence_latent.pt", 10)
     refused(load_network, folder)
     gc.collect()
-    assert len(made) == 1 and made[0]() is None
+    assert len(networks) == 1 and networks[0]() is None
 
 
 @pytest.mark.parametrize("part", ["VAE", "text encoder"])
-def test_a_failed_load_of_the_other_parts_leaves_nothing(part, tmp_path, monkeypatch, tiny_encoder, tiny_tokenizer_dir):
+def test_a_failed_load_of_the_other_parts_frees_them(part, tmp_path, monkeypatch, tiny_encoder, tiny_tokenizer_dir):
     if part == "VAE":
         state, load, options = layouts.vae_state(tiny.vae(), layouts.pair, stable_audio=True), load_vae, {}
-        module, name = loading, "OobleckVAE"
+        module, name = build, "OobleckVAE"
     else:
         state, load, options = tiny_encoder.module.state_dict(), load_text_encoder, {"tokenizer": tiny_tokenizer_dir}
         module, name = text_encoder, "build_qwen3"
-    build, made = getattr(module, name), []
+    construct, networks = getattr(module, name), []
 
     def remember(*args, **options):
-        network = build(*args, **options)
-        made.append(weakref.ref(network))
+        network = construct(*args, **options)
+        networks.append(weakref.ref(network))
         return network
+
+    def started() -> bool:
+        return any(weight.device.type == "cpu" for weight in networks[-1]().parameters())
 
     monkeypatch.setattr(module, name, remember)
     file = layouts.save(tmp_path / "part.safetensors", state)
-    half_read = Callbacks(cancelled=lambda: any(weight.device.type == "cpu" for weight in made[-1]().parameters()))
-    with pytest.raises(Cancelled, match=f"during load {part}"):
-        load(file, callbacks=half_read, **options)
+    with pytest.raises(Cancelled, match=f"load {part}"):
+        load(file, callbacks=Callbacks(cancelled=started), **options)
     os.truncate(file, file.stat().st_size - 10)
-    assert "is truncated" in refused(load, file, **options)
+    assert "truncated" in refused(load, file, **options)
     gc.collect()
-    assert len(made) == 1 and made[0]() is None
+    assert len(networks) == 1 and networks[0]() is None

@@ -1,23 +1,17 @@
-"""How tensors get from a file into a network: precision, memory of their own, progress, cancel."""
+"""Loading tensors into a network: precision, the memory map, progress, cancel."""
 
 from __future__ import annotations
 
-import gc
-import os
-import sys
-from dataclasses import replace
-from pathlib import Path
+import struct
 
 import pytest
 import torch
 from torch import nn
 
 from acestep_core.callbacks import Callbacks
-from acestep_core.checkpoints import build as loading
 from acestep_core.checkpoints import reader
 from acestep_core.checkpoints.build import load_network, load_vae
 from acestep_core.errors import Cancelled, CheckpointError
-from acestep_core.models.model import AceStepModel
 from tests.support import layouts, tiny
 
 WEIGHT = "decoder.layers.1.mlp.down_proj.weight"
@@ -53,49 +47,44 @@ def test_every_tensor_is_the_stored_value_cast(tmp_path, model, stored, dtype):
     assert report.size == sum(tensor.numel() for tensor in state.values()) * stored.itemsize
 
 
-def test_a_tensor_longer_than_the_window(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "WINDOW", 50)
-    values = torch.randn(77, 9)
-    entry = reader.read_table(layouts.save(tmp_path / "a.safetensors", {"a": values})).entries["a"]
-    got = reader.read_to(entry, torch.bfloat16, torch.device("cpu"))
-    assert torch.equal(got, values.to(torch.bfloat16))
-
-
 def test_a_tensor_for_another_device(tmp_path):
-    """The meta device stands in for one: it takes the same way, in pieces."""
-    entry = reader.read_table(layouts.save(tmp_path / "a.safetensors", {"a": torch.ones(7, 3)})).entries["a"]
-    got = reader.read_to(entry, torch.float16, torch.device("meta"))
-    assert (got.shape, got.dtype, got.device.type) == ((7, 3), torch.float16, "meta")
+    """The meta device stands in for a GPU."""
+    entry = reader.read_index(layouts.save(tmp_path / "a.safetensors", {"a": torch.ones(7, 3)})).entries["a"]
+    with reader.TensorReader() as tensors:
+        tensor = tensors.read_as(entry, torch.float16, torch.device("meta"))
+    assert (tensor.shape, tensor.dtype, tensor.device.type) == ((7, 3), torch.float16, "meta")
 
 
-def test_the_file_may_change_after_the_load(folder, model):
+def test_weights_stay_in_the_map_and_writing_to_them_leaves_the_file_alone(folder):
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    loaded, _ = load_network(folder)
+    entries = reader.read_index(folder).entries
+    assert len({weight.data_ptr() - entries[name].start for name, weight in loaded.named_parameters()}) == 1
+    with torch.no_grad():
+        for weight in loaded.parameters():
+            weight.zero_()
+    assert file.read_bytes() == content
+
+
+def test_the_file_may_be_replaced_after_the_load(folder, model):
     loaded, _ = load_network(folder)
     file = folder / "model.safetensors"
-    size = file.stat().st_size
-    with file.open("r+b") as stream:
-        stream.write(bytes(size))
+    layouts.save(folder / "new", {name: torch.zeros_like(value) for name, value in model.state_dict().items()})
+    (folder / "new").replace(file)
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    assert not any(weight.any() for weight in load_network(folder)[0].parameters())
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_load_costs_its_result_and_little_more(tmp_path, folder):
-    """Read as a whole before it is cast, this file would cost three times its result."""
-    load_network(folder)  # what a first load imports is not its cost
-    large = AceStepModel(replace(tiny.STANDARD, intermediate_size=40_000), dtype=torch.float32)
-    size = sum(parameter.numel() for parameter in large.parameters()) * torch.bfloat16.itemsize
-    file = layouts.save(tmp_path / "turbo.safetensors", large.state_dict())
-    del large
-    gc.collect()
-    start, seen = resident_bytes(), []
-    loaded, report = load_network(
-        file, dtype=torch.bfloat16, callbacks=Callbacks(progress=lambda _: seen.append(resident_bytes()))
-    )
-    assert report.size == 2 * size > 80e6 and loaded.decoder.dtype == torch.bfloat16
-    assert max(seen) - start < 1.6 * size
+def test_a_file_whose_tensors_are_not_aligned(tmp_path, model):
+    """Old writers did not pad the header, so tensors may start at any address."""
+    file = layouts.save(tmp_path / "turbo.safetensors", model.state_dict())
+    content = file.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = content[8 : 8 + length].rstrip() + b" " * 3
+    file.write_bytes(struct.pack("<Q", len(header)) + header + content[8 + length :])
+    loaded, _ = load_network(file)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
 
 
 def test_the_result_can_be_trained_even_when_a_host_loads_in_inference_mode(folder):
@@ -147,8 +136,8 @@ def test_fp8_scales_are_applied(tmp_path, model, suffix, shape):
     }
     file = layouts.save(tmp_path / "turbo.safetensors", layouts.prefixed("model.diffusion_model.", state))
     loaded, report = load_network(file)
-    wanted = stored.float() * (scale if scale.numel() == 1 else scale.reshape(-1, 1))
-    assert torch.equal(loaded.state_dict()[WEIGHT], wanted)
+    expected = stored.float() * (scale if scale.numel() == 1 else scale.reshape(-1, 1))
+    assert torch.equal(loaded.state_dict()[WEIGHT], expected)
     assert report.unexpected == ()
     assert sorted(name.rsplit(".", 1)[-1] for name in report.dropped) == ["comfy_quant", "input_scale", "scaled_fp8"]
 
@@ -156,7 +145,7 @@ def test_fp8_scales_are_applied(tmp_path, model, suffix, shape):
 def test_fp8_scales_by_blocks_are_refused(tmp_path, model):
     state = model.state_dict()
     state |= {WEIGHT: state[WEIGHT].to(FP8), WEIGHT + "_scale": torch.ones(4, 4)}
-    with pytest.raises(CheckpointError, match="only one scale for the tensor or one for each row"):
+    with pytest.raises(CheckpointError, match="one scale"):
         load_network(layouts.save(tmp_path / "turbo.safetensors", state))
 
 
@@ -172,42 +161,42 @@ def test_report(tmp_path, model, caplog):
     assert (report.matched, report.unexpected, len(report.dropped)) == (count, ("decoder.extra",), 3)
     assert str(report).startswith(f"diffusion model sft: {count} tensors, 1 unexpected, 3 dropped, 0.00 GB in ")
     assert str(report).endswith("single file, cpu, bfloat16")
-    assert str(report) in caplog.text and "holds 1 tensors that nothing uses: decoder.extra" in caplog.text
+    assert str(report) in caplog.text and "1 unused tensors: decoder.extra" in caplog.text
 
 
-def test_a_guessed_variant_is_said(tmp_path, model, caplog):
+def test_a_guessed_variant_is_a_warning(tmp_path, model, caplog):
     load_network(layouts.save(tmp_path / "mystery.safetensors", model.state_dict()))
-    assert "does not say which variant it is; taken for turbo" in caplog.text
+    assert "variant" in caplog.text and "turbo" in caplog.text
     (tmp_path / "acestep-v15-sft").mkdir()
     file = layouts.save(tmp_path / "acestep-v15-sft" / "model.safetensors", model.state_dict())
-    warned = []
-    _, report = load_network(file, callbacks=Callbacks(warning=warned.append))
-    assert (report.variant.name, warned) == ("sft", [])
+    warnings = []
+    _, report = load_network(file, callbacks=Callbacks(warning=warnings.append))
+    assert (report.variant.name, warnings) == ("sft", [])
     load_network(
-        layouts.save(tmp_path / "mystery.safetensors", model.state_dict()), callbacks=Callbacks(warning=warned.append)
+        layouts.save(tmp_path / "mystery.safetensors", model.state_dict()), callbacks=Callbacks(warning=warnings.append)
     )
-    assert len(warned) == 1
+    assert len(warnings) == 1
 
 
 def test_progress_counts_the_bytes(folder):
-    seen = []
-    _, report = load_network(folder, callbacks=Callbacks(progress=seen.append))
-    steps = [progress.step for progress in seen]
-    assert {progress.stage for progress in seen} == {"load diffusion model"}
-    assert {progress.total for progress in seen} == {report.size}
+    reports = []
+    _, report = load_network(folder, callbacks=Callbacks(progress=reports.append))
+    steps = [progress.step for progress in reports]
+    assert {progress.stage for progress in reports} == {"load diffusion model"}
+    assert {progress.total for progress in reports} == {report.size}
     assert steps[0] == 0 and steps[-1] == report.size and steps == sorted(steps)
-    assert len(seen) == report.matched + 1
+    assert len(reports) == report.matched + 1
 
 
 def test_cancel_stops_within_a_tensor(folder):
-    seen = []
-    callbacks = Callbacks(progress=seen.append, cancelled=lambda: len(seen) > 5)
-    with pytest.raises(Cancelled, match="stopped by the user during load"):
+    reports = []
+    callbacks = Callbacks(progress=reports.append, cancelled=lambda: len(reports) > 5)
+    with pytest.raises(Cancelled, match="load"):
         load_network(folder, callbacks=callbacks)
-    assert len(seen) == 6
+    assert len(reports) == 6
 
 
-def test_an_error_of_a_hook_ends_the_load(folder):
+def test_an_error_of_a_callback_ends_the_load(folder):
     def interrupt(progress):
         raise InterruptedError("by the host")
 
@@ -216,14 +205,13 @@ def test_an_error_of_a_hook_ends_the_load(folder):
 
 
 def test_names_and_shapes_are_checked_before_anything_is_read(folder, monkeypatch):
-    read = []
-    monkeypatch.setattr(loading, "read_to", lambda entry, *_: read.append(entry))
+    monkeypatch.setattr(reader, "safe_open", None)  # would fail if it were called
+    (folder / "silence_latent.pt").unlink()
     state = layouts.network_state(tiny.model())
     state.pop("decoder.norm_out.weight")
     layouts.save(folder / "model.safetensors", state)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="lacks"):
         load_network(folder)
-    assert read == []
 
 
 def test_vae_in_half_precision_is_folded_in_float32(tmp_path):
@@ -232,5 +220,5 @@ def test_vae_in_half_precision_is_folded_in_float32(tmp_path):
     loaded, _ = load_vae(layouts.save(tmp_path / "vae.safetensors", state), dtype=torch.float16)
     name = "decoder.block.1.conv_t1.weight"
     gain, direction = (state[f"decoder.layers.2.layers.1.weight_{part}"].float() for part in "gv")
-    wanted = layouts.fused(name, gain, direction)[name].half()
-    assert torch.equal(loaded.state_dict()[name], wanted)
+    expected = layouts.fused(name, gain, direction)[name].half()
+    assert torch.equal(loaded.state_dict()[name], expected)

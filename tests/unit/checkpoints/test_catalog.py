@@ -1,4 +1,4 @@
-"""The catalog agrees with itself and with the sizes of the networks; presence tells what is on disk."""
+"""The catalog, the variants, and which releases are installed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from acestep_core.checkpoints import catalog
-from acestep_core.checkpoints.catalog import (
-    NANO,
-    RELEASES,
-    VARIANTS,
-    Family,
-    Kind,
-    default_roots,
-    pick_variant,
-    variant_named,
-)
+from acestep_core.checkpoints.catalog import NANO, RELEASES, Kind, find_release
+from acestep_core.checkpoints.installed import default_roots, list_releases
+from acestep_core.checkpoints.variants import VARIANTS, Family, pick_variant, variant_from_name
 from acestep_core.errors import RequestError
 from tests.support import manifest
 
@@ -41,8 +33,8 @@ def test_every_release_makes_a_song_or_is_a_part():
         needs = {RELEASES[name].kind for name in item.needs}
         alone = item.repo is None or item.kind is not Kind.NETWORK or "diffusers" in item.name
         reads = item.variant is not None or item.kind is Kind.PLANNER
-        words = {Kind.TOKENIZER} if item.is_file and reads else set()  # single files hold none
-        assert needs == (set() if alone else {Kind.VAE, Kind.TEXT_ENCODER}) | words
+        tokenizer = {Kind.TOKENIZER} if item.is_file and reads else set()  # single files hold none
+        assert needs == (set() if alone else {Kind.VAE, Kind.TEXT_ENCODER}) | tokenizer
         assert item.kind not in (Kind.NETWORK, Kind.ALL_IN_ONE) or item.variant is not None or item.repo is None
 
 
@@ -61,11 +53,11 @@ def test_sizes_are_those_of_the_networks():
     sizes = {"turbo": manifest.network(manifest.TWO_B), "xl-sft": manifest.network(manifest.XL), "vae": manifest.vae()}
     for name, names in sizes.items():
         assert RELEASES[name].approximate
-        kept_as_float32 = name == "xl-sft"
-        assert RELEASES[name].size == pytest.approx((1 + kept_as_float32) * bfloat16(names), rel=0.01)
+        stored_as_float32 = name == "xl-sft"
+        assert RELEASES[name].size == pytest.approx((1 + stored_as_float32) * bfloat16(names), rel=0.01)
 
 
-def test_nothing_but_data_is_ever_fetched():
+def test_only_data_is_downloaded():
     endings = (".safetensors", ".json", ".txt", ".jinja", ".pt", "/*")
     assert all(pattern.endswith(endings) for item in RELEASES.values() for pattern in item.files)
 
@@ -89,12 +81,12 @@ def test_nothing_but_data_is_ever_fetched():
         ("model.safetensors", None),
     ],
 )
-def test_variant_named(name, variant):
-    named = variant_named(name)
+def test_variant_from_name(name, variant):
+    named = variant_from_name(name)
     assert (named and named.name) == variant
 
 
-def test_what_a_checkpoint_states_beats_its_name():
+def test_a_stated_family_wins_over_the_name():
     assert pick_variant(Family.SFT, "turbo", False) == (VARIANTS["sft"], False)
     assert pick_variant(None, "xl_turbo", False) == (VARIANTS["turbo"], False)
     assert pick_variant(None, "model", True) == (VARIANTS["xl-turbo"], True)
@@ -106,17 +98,17 @@ def test_a_merged_model_keeps_its_guidance_and_is_a_guess():
     assert pick_variant(Family.TURBO, "merge_sft_turbo", False) == (VARIANTS["turbo"], False)
 
 
-def test_presence(tmp_path):
+def test_installed_releases(tmp_path):
     (tmp_path / "acestep-v15-sft").mkdir()
     (tmp_path / "acestep-v15-sft" / "model.safetensors").touch()
     (tmp_path / "acestep" / "vae").mkdir(parents=True)
     (tmp_path / "acestep" / "vae" / "diffusion_pytorch_model.safetensors").touch()
-    (tmp_path / "acestep-v15-base").mkdir()  # begun, never finished
+    (tmp_path / "acestep-v15-base").mkdir()  # an interrupted download
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "ace_1.5_vae.safetensors").touch()
     (tmp_path / "Qwen3-Embedding-0.6B").mkdir()
     (tmp_path / "Qwen3-Embedding-0.6B" / "tokenizer.json").touch()
-    rows = {row.release.name: row for row in catalog.presence([tmp_path])}
+    rows = {row.release.name: row for row in list_releases([tmp_path])}
     assert rows.keys() == RELEASES.keys()
     assert rows["sft"].found == tmp_path / "acestep-v15-sft"
     assert rows["comfy-vae"].found == tmp_path / "vae" / "ace_1.5_vae.safetensors"
@@ -126,33 +118,33 @@ def test_presence(tmp_path):
     assert rows["nano"].searched == (NANO,)
 
 
-def is_here(root: Path, name: str) -> bool:
-    return next(row for row in catalog.presence([root]) if row.release.name == name).found is not None
+def is_installed(root: Path, name: str) -> bool:
+    return next(row for row in list_releases([root]) if row.release.name == name).found is not None
 
 
-def test_half_a_download_is_not_there(tmp_path):
+def test_half_a_download_is_not_installed(tmp_path):
     folder = tmp_path / "acestep-v15-xl-base"
     folder.mkdir()
     first, second = (folder / f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
     first.touch()
-    assert not is_here(tmp_path, "xl-base")
+    assert not is_installed(tmp_path, "xl-base")
     index = {"weight_map": {"a": first.name, "b": second.name}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert not is_here(tmp_path, "xl-base")
+    assert not is_installed(tmp_path, "xl-base")
     second.touch()
-    assert is_here(tmp_path, "xl-base")
+    assert is_installed(tmp_path, "xl-base")
 
 
-def test_half_a_diffusers_folder_is_not_there(tmp_path):
+def test_half_a_diffusers_folder_is_not_installed(tmp_path):
     folder = tmp_path / "acestep-v15-xl-turbo-diffusers"
     for part in ("transformer", "vae", "tokenizer"):
         (folder / part).mkdir(parents=True)
     parts = {part: ["diffusers", "Any"] for part in ("transformer", "vae", "tokenizer", "scheduler")}
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "X", "_parts": [None, None], **parts}))
     (folder / "transformer" / "diffusion_pytorch_model.safetensors").touch()
-    assert not is_here(tmp_path, "xl-turbo-diffusers")
+    assert not is_installed(tmp_path, "xl-turbo-diffusers")
     (folder / "vae" / "diffusion_pytorch_model.safetensors").touch()
-    assert is_here(tmp_path, "xl-turbo-diffusers")
+    assert is_installed(tmp_path, "xl-turbo-diffusers")
 
 
 def test_where_a_release_comes_from():
@@ -173,5 +165,5 @@ def test_default_roots(tmp_path, monkeypatch):
 
 
 def test_unknown_release():
-    with pytest.raises(RequestError, match="unknown model 'huge'; known: nano, turbo"):
-        catalog.release("huge")
+    with pytest.raises(RequestError, match="'huge'.*turbo"):
+        find_release("huge")

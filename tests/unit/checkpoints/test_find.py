@@ -1,5 +1,4 @@
-"""A name or a path becomes the parts of a model, wherever they lie; what is missing is named with where it was looked
-for."""
+"""Finding the parts of a model by a name or a path, and the errors for missing parts."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ def bundle(tmp_path, model, vae, tiny_encoder, tiny_tokenizer_dir):
 
 @pytest.fixture
 def comfy(tmp_path, model, vae, tiny_encoder, tiny_tokenizer_dir):
-    """ComfyUI's folder of models, with other people's files in it."""
+    """ComfyUI's folder of models, with files of other models in it."""
     root = tmp_path / "models"
     layouts.comfy_split(root / "diffusion_models" / "acestep_v1.5_turbo.safetensors", model)
     layouts.save(root / "diffusion_models" / "a_flux.safetensors", {"double_blocks.0.x": tiny.draw(2)})
@@ -100,7 +99,7 @@ def test_several_variants_in_a_bundle(bundle):
     shutil.copytree(bundle / "acestep-v15-turbo", bundle / "acestep-v15-sft")
     check_bundle(find_checkpoint(bundle), bundle, "acestep-v15-turbo")
     (bundle / "acestep-v15-turbo").rename(bundle / "acestep-v15-base")
-    with pytest.raises(CheckpointError, match="holds several models; choose one of acestep-v15-base, acestep-v15-sft"):
+    with pytest.raises(CheckpointError, match="several models.*acestep-v15-base, acestep-v15-sft"):
         find_checkpoint(bundle)
 
 
@@ -109,16 +108,16 @@ def test_diffusers_folder(tmp_path, model, vae, tiny_encoder, tiny_tokenizer_dir
     put_vae(folder / "vae", vae)
     put_text(folder / "text_encoder", tiny_encoder, None)
     put_tokenizer(folder / "tokenizer", tiny_tokenizer_dir)
-    for asked, roots in ((folder, []), ("xl-turbo", [tmp_path]), ("xl-turbo-diffusers", [tmp_path])):
-        found = find_checkpoint(asked, roots)
+    for name, roots in ((folder, []), ("xl-turbo", [tmp_path]), ("xl-turbo-diffusers", [tmp_path])):
+        found = find_checkpoint(name, roots)
         assert found.network == found.vae == found.text_encoder == folder
         assert (found.tokenizer, found.layout) == (folder / "tokenizer", Layout.DIFFUSERS)
 
 
 def test_comfyui_files(comfy):
     network = comfy / "diffusion_models" / "acestep_v1.5_turbo.safetensors"
-    for asked in ("turbo", "comfy-turbo", comfy, network, network.name):
-        found = find_checkpoint(asked, [comfy])
+    for name in ("turbo", "comfy-turbo", comfy, network, network.name):
+        found = find_checkpoint(name, [comfy])
         assert (found.network, found.layout) == (network, Layout.COMFY_SPLIT)
         assert found.vae == comfy / "vae" / "ace_1.5_vae.safetensors"
         assert found.text_encoder == comfy / "text_encoders" / "qwen_0.6b_ace15.safetensors"
@@ -129,12 +128,12 @@ def test_comfyui_files_by_other_names_in_sub_folders(comfy):
     network.parent.mkdir()
     (comfy / "diffusion_models" / "acestep_v1.5_turbo.safetensors").rename(network)
     vae = (comfy / "vae" / "ace_1.5_vae.safetensors").rename(comfy / "vae" / "z.safetensors")
-    for asked in (comfy, network):
-        found = find_checkpoint(asked)
+    for name in (comfy, network):
+        found = find_checkpoint(name)
         assert (found.network, found.vae, found.variant.name) == (network, vae, "sft")
 
 
-def test_text_encoders_of_other_models_are_passed_over(comfy, tiny_encoder):
+def test_text_encoders_of_other_models_are_skipped(comfy, tiny_encoder):
     own = comfy / "text_encoders" / "qwen_0.6b_ace15.safetensors"
     other = {**tiny_encoder.module.state_dict(), "layers.0.self_attn.q_proj.bias": torch.zeros(2)}
     layouts.save(own.with_name("a_qwen_2.5_vl_7b.safetensors"), layouts.prefixed("model.", other))
@@ -143,7 +142,7 @@ def test_text_encoders_of_other_models_are_passed_over(comfy, tiny_encoder):
 
 
 def test_tokenizer_beside_a_single_file(comfy, tiny_tokenizer_dir):
-    with pytest.raises(CheckpointError, match="no tokenizer found .*`acestep download tokenizer` fetches it"):
+    with pytest.raises(CheckpointError, match="no tokenizer .*`acestep download tokenizer`"):
         find_checkpoint("turbo", [comfy]).path_of(Kind.TOKENIZER)
     folder = put_tokenizer(comfy / "acestep" / "Qwen3-Embedding-0.6B", tiny_tokenizer_dir)
     assert find_checkpoint("turbo", [comfy]).tokenizer == folder
@@ -152,13 +151,13 @@ def test_tokenizer_beside_a_single_file(comfy, tiny_tokenizer_dir):
 def test_all_in_one(tmp_path, model, vae, tiny_encoder):
     file = tmp_path / "checkpoints" / "ace_step_1.5_turbo_aio.safetensors"
     layouts.all_in_one(file, model, vae, tiny_encoder.module)
-    for asked, roots in (("comfy-turbo-aio", [tmp_path]), ("turbo", [tmp_path]), (tmp_path, []), (file, [])):
-        found = find_checkpoint(asked, roots)
+    for name, roots in (("comfy-turbo-aio", [tmp_path]), ("turbo", [tmp_path]), (tmp_path, []), (file, [])):
+        found = find_checkpoint(name, roots)
         assert found.network == found.vae == found.text_encoder == file
         assert found.layout is Layout.COMFY_ALL_IN_ONE and found.tokenizer is None
 
 
-def test_missing_parts_say_where_they_were_looked_for(bundle, tmp_path):
+def test_the_error_for_a_missing_part_lists_the_searched_folders(bundle, tmp_path):
     shutil.rmtree(bundle / "vae")
     (bundle / "Qwen3-Embedding-0.6B" / "model.safetensors").unlink()
     found = find_checkpoint(bundle / "acestep-v15-turbo", [tmp_path / "root"])
@@ -166,32 +165,32 @@ def test_missing_parts_say_where_they_were_looked_for(bundle, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         found.path_of(Kind.VAE)
     message = str(caught.value)
-    assert message.startswith(f"no VAE found for {bundle / 'acestep-v15-turbo'}; looked in ")
+    assert message.startswith(f"no VAE found for {bundle / 'acestep-v15-turbo'}")
     for place in (bundle / "vae", tmp_path / "root" / "vae", tmp_path / "root" / "acestep" / "vae"):
         assert str(place) in message
-    assert message.endswith("`acestep download vae` fetches it")
-    with pytest.raises(CheckpointError, match="no text encoder found .*`acestep download text-encoder` fetches it"):
+    assert "`acestep download vae`" in message
+    with pytest.raises(CheckpointError, match="no text encoder .*`acestep download text-encoder`"):
         found.path_of(Kind.TEXT_ENCODER)
     assert found.path_of(Kind.NETWORK) == bundle / "acestep-v15-turbo"
-    assert found.path_of(Kind.TOKENIZER) == bundle / "Qwen3-Embedding-0.6B"  # for a text encoder named by hand
+    assert found.path_of(Kind.TOKENIZER) == bundle / "Qwen3-Embedding-0.6B"  # for a text encoder that the user chooses
 
 
-def test_a_broken_part_says_what_is_wrong_with_it(bundle, comfy):
+def test_the_error_for_a_broken_part(bundle, comfy):
     file = bundle / "vae" / "diffusion_pytorch_model.safetensors"
     os.truncate(file, file.stat().st_size - 100)
     with pytest.raises(CheckpointError) as caught:
         find_checkpoint("turbo", [bundle]).path_of(Kind.VAE)
-    assert f"cannot be used: {file} is truncated" in str(caught.value)
+    assert f"{file} is truncated" in str(caught.value)
     folder = bundle / "Qwen3-Embedding-0.6B"
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
-    with pytest.raises(CheckpointError, match="text encoder .* cannot be used: .* lacks 1 of its 2 shards"):
+    with pytest.raises(CheckpointError, match="text encoder .*lacks 1 of its 2 shards"):
         find_checkpoint("turbo", [bundle]).path_of(Kind.TEXT_ENCODER)
 
     file = comfy / "vae" / "ace_1.5_vae.safetensors"
     os.truncate(file, 40)
-    with pytest.raises(CheckpointError, match="VAE .* cannot be used: .*ace_1.5_vae.safetensors is truncated"):
+    with pytest.raises(CheckpointError, match="VAE .*ace_1.5_vae.safetensors is truncated"):
         find_checkpoint("turbo", [comfy]).path_of(Kind.VAE)
-    file.unlink()  # other people's whole files are no reason
+    file.unlink()  # complete files of other models are no reason
     with pytest.raises(CheckpointError, match="no VAE found for"):
         find_checkpoint("turbo", [comfy]).path_of(Kind.VAE)
 
@@ -200,13 +199,13 @@ def test_nothing_by_that_name(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         find_checkpoint("sft", [tmp_path])
     message = str(caught.value)
-    assert message.startswith("sft is not on this machine; looked for ")
+    assert message.startswith("sft is not installed")
     assert str(tmp_path / "acestep-v15-sft") in message
     assert str(tmp_path / "diffusion_models" / "acestep_v1.5_sft.safetensors") in message
-    assert message.endswith("`acestep download sft` fetches it")
-    with pytest.raises(CheckpointError, match="no model 'gizmo'; looked for .*known names: nano, turbo"):
+    assert "`acestep download sft`" in message
+    with pytest.raises(CheckpointError, match="'gizmo'.*nano, turbo"):
         find_checkpoint("gizmo", [tmp_path])
-    with pytest.raises(CheckpointError, match="lm-4b is a planner LM; name a diffusion model: nano, turbo"):
+    with pytest.raises(CheckpointError, match="lm-4b is a planner LM.*nano, turbo"):
         find_checkpoint("lm-4b", [tmp_path])
 
 
@@ -218,7 +217,7 @@ def test_folders_that_hold_no_model(tmp_path):
         find_checkpoint(tmp_path)
 
 
-def test_a_model_that_is_not_one_says_what_it_is(tmp_path):
+def test_the_error_names_another_model(tmp_path):
     file = layouts.save(tmp_path / "ace.safetensors", {"genre_embedder.weight": tiny.draw(2)})
     with pytest.raises(CheckpointError, match="ACE-Step 1.0 checkpoint"):
         find_checkpoint(file)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from acestep_core.checkpoints import keymaps
-from acestep_core.checkpoints.keymaps import (
-    Role,
-    from_diffusers,
-    from_stable_audio,
-    role_of,
-    to_diffusers,
-    to_stable_audio,
-)
+from acestep_core.checkpoints.contents import NETWORK_MARKER, VAE_MARKERS
+from acestep_core.checkpoints.diffusers_keys import DIFFUSERS_MARKERS, from_diffusers, to_diffusers
+from acestep_core.checkpoints.layouts import Role, tensor_role
+from acestep_core.checkpoints.stable_audio_keys import from_stable_audio, to_stable_audio
 from tests.support import manifest
 
 
@@ -107,7 +102,7 @@ def test_stable_audio_names_of_every_tensor():
     ],
 )
 def test_roles(name, target, role):
-    assert role_of(name) == (target, role)
+    assert tensor_role(name) == (target, role)
 
 
 @pytest.mark.parametrize(
@@ -126,17 +121,17 @@ def test_roles(name, target, role):
     ],
 )
 def test_known_and_not_needed(name):
-    assert role_of(name)[1] is Role.DROPPED
+    assert tensor_role(name)[1] is Role.DROPPED
 
 
 def test_no_tensor_of_a_network_is_dropped():
     for name in manifest.network(manifest.XL) | manifest.vae():
-        assert role_of(name) == (name, Role.VALUE)
+        assert tensor_role(name) == (name, Role.VALUE)
 
 
 def test_markers_are_names_of_the_network():
     names = manifest.network(manifest.TWO_B)
-    assert keymaps.NETWORK_MARKER in names
-    for component, marker in keymaps.DIFFUSERS_MARKERS.items():
+    assert NETWORK_MARKER in names
+    for component, marker in DIFFUSERS_MARKERS.items():
         assert from_diffusers(component, marker) in names
-    assert {from_stable_audio(marker, 5) for marker in keymaps.VAE_MARKERS} <= set(manifest.vae())
+    assert {from_stable_audio(marker, 5) for marker in VAE_MARKERS} <= set(manifest.vae())

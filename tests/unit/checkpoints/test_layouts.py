@@ -8,18 +8,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core.checkpoints.build import fold_weight_norm, load_network, load_text_encoder, load_vae
-from acestep_core.checkpoints.layouts import Layout, open_network
+from acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
+from acestep_core.checkpoints.layouts import Layout
+from acestep_core.checkpoints.network_layouts import open_network
+from acestep_core.checkpoints.weights import fold_weight_norm
 from acestep_core.text.encoder import TextEncoder
 from tests.support import layouts, tiny, tiny_text
 
 tiny_tokenizer_dir, tiny_encoder = tiny_text.tiny_tokenizer_dir, tiny_text.tiny_encoder
 
 
-def same(got: torch.nn.Module, wanted: dict[str, torch.Tensor]) -> None:
-    state = got.state_dict()
-    assert state.keys() == wanted.keys()
-    different = [name for name, tensor in state.items() if not torch.equal(tensor, wanted[name])]
+def assert_same(network: torch.nn.Module, expected: dict[str, torch.Tensor]) -> None:
+    state = network.state_dict()
+    assert state.keys() == expected.keys()
+    different = [name for name, tensor in state.items() if not torch.equal(tensor, expected[name])]
     assert not different
 
 
@@ -45,7 +47,7 @@ NETWORK_LAYOUTS = {
 def test_network(tmp_path, model, layout):
     write, kind = NETWORK_LAYOUTS[layout]
     loaded, report = load_network(write(tmp_path / "acestep-v15-turbo", model))
-    same(loaded, model.state_dict())
+    assert_same(loaded, model.state_dict())
     assert (report.layout, report.matched, report.unexpected) == (kind, len(model.state_dict()), ())
     assert len(report.dropped) == 3  # the caches of layouts.network_state
     if layout == "split":  # which carries neither settings nor silence
@@ -55,10 +57,10 @@ def test_network(tmp_path, model, layout):
         assert replace(loaded.config, model_version="", is_turbo=True) == replace(model.config, model_version="")
 
 
-def test_sizes_are_read_off_a_single_file(tmp_path, model):
+def test_sizes_come_from_the_shapes_of_a_single_file(tmp_path, model):
     loaded, _ = load_network(layouts.comfy_split(tmp_path / "acestep_turbo.safetensors", model))
-    unsaid = {"sliding_window": model.config.sliding_window, "timbre_fix_frame": model.config.timbre_fix_frame}
-    assert replace(loaded.config, model_version="", **unsaid) == replace(model.config, model_version="")
+    unstated = {"sliding_window": model.config.sliding_window, "timbre_fix_frame": model.config.timbre_fix_frame}
+    assert replace(loaded.config, model_version="", **unstated) == replace(model.config, model_version="")
 
 
 def test_a_diffusers_folder_that_diffusers_wrote(tmp_path, model):
@@ -70,7 +72,7 @@ def test_a_diffusers_folder_that_diffusers_wrote(tmp_path, model):
     diffusers_maps.detokenizer(model).save_pretrained(tmp_path / "audio_token_detokenizer")
     assert len(list((tmp_path / "transformer").glob("*.safetensors"))) > 1
     loaded, report = load_network(tmp_path)
-    same(loaded, model.state_dict())
+    assert_same(loaded, model.state_dict())
     assert report.dropped == report.unexpected == ()
     assert torch.equal(loaded.silence_latent, model.silence_latent)
     assert loaded.config.sliding_window == model.config.sliding_window
@@ -85,27 +87,27 @@ def test_a_diffusers_folder_may_lack_the_audio_tokenizer(tmp_path, model):
     loaded, report = load_network(tmp_path)
     assert report.without == ("tokenizer", "detokenizer")
     assert loaded.tokenizer is None and loaded.detokenizer is None
-    same(loaded.decoder, model.decoder.state_dict())
+    assert_same(loaded.decoder, model.decoder.state_dict())
 
 
 @pytest.mark.parametrize("stable_audio", [False, True], ids=["diffusers names", "stable-audio names"])
 @pytest.mark.parametrize("spelling", [layouts.pair, layouts.parametrized, layouts.fused])
 def test_vae(tmp_path, vae, spelling, stable_audio):
-    wanted = layouts.vae_state(vae, layouts.fused, stable_audio=False)
+    expected = layouts.vae_state(vae, layouts.fused, stable_audio=False)
     file = layouts.save(tmp_path / "vae.safetensors", layouts.vae_state(vae, spelling, stable_audio))
     loaded, report = load_vae(file)
-    same(loaded, wanted)
-    assert (loaded.config, report.matched) == (vae.config, len(wanted))
+    assert_same(loaded, expected)
+    assert (loaded.config, report.matched) == (vae.config, len(expected))
 
 
 def test_vae_folder(tmp_path, vae):
     file = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
     layouts.save(file, layouts.vae_state(vae, layouts.pair, stable_audio=False))
     (tmp_path / "vae" / "config.json").write_text(json.dumps({"sampling_rate": 48000}))
-    wanted = layouts.vae_state(vae, layouts.fused, stable_audio=False)
+    expected = layouts.vae_state(vae, layouts.fused, stable_audio=False)
     for path in (tmp_path / "vae", file):
         loaded, report = load_vae(path)
-        same(loaded, wanted)
+        assert_same(loaded, expected)
         assert report.layout is Layout.ORIGINAL
 
 
@@ -123,15 +125,15 @@ def test_folding_is_torchs_weight_norm():
 def test_all_in_one(tmp_path, model, vae, tiny_encoder, tiny_tokenizer_dir):
     file = layouts.all_in_one(tmp_path / "aio_sft.safetensors", model, vae, tiny_encoder.module)
     network, report = load_network(file)
-    same(network, model.state_dict())
+    assert_same(network, model.state_dict())
     assert report.layout is Layout.COMFY_ALL_IN_ONE and report.unexpected == ()
-    same(load_vae(file)[0], layouts.vae_state(vae, layouts.fused, stable_audio=False))
+    assert_same(load_vae(file)[0], layouts.vae_state(vae, layouts.fused, stable_audio=False))
     text_encoder, _ = load_text_encoder(file, tokenizer=tiny_tokenizer_dir)
-    same(text_encoder.module, tiny_encoder.module.state_dict())
+    assert_same(text_encoder.module, tiny_encoder.module.state_dict())
 
 
 @pytest.mark.parametrize("prefix", ["", "model."])
-def test_text_encoder_runs_as_before(tmp_path, tiny_encoder: TextEncoder, tiny_tokenizer_dir, prefix):
+def test_text_encoder_gives_the_same_states(tmp_path, tiny_encoder: TextEncoder, tiny_tokenizer_dir, prefix):
     from acestep_core.song.song import Song
 
     state = layouts.prefixed(prefix, tiny_encoder.module.state_dict())
@@ -139,17 +141,17 @@ def test_text_encoder_runs_as_before(tmp_path, tiny_encoder: TextEncoder, tiny_t
     loaded, report = load_text_encoder(file, tokenizer=tiny_tokenizer_dir)
     assert report.matched == len(state)
     song = Song(caption="slow piano", lyrics="[Verse]\nriver")
-    got, wanted = loaded.encode(song), tiny_encoder.encode(song)
-    assert torch.equal(got.caption, wanted.caption) and torch.equal(got.lyrics, wanted.lyrics)
+    got, expected = loaded.encode(song), tiny_encoder.encode(song)
+    assert torch.equal(got.caption, expected.caption) and torch.equal(got.lyrics, expected.lyrics)
 
 
-def test_text_encoder_folder_brings_its_tokenizer(tmp_path, tiny_encoder, tiny_tokenizer_dir):
+def test_text_encoder_folder_has_its_tokenizer(tmp_path, tiny_encoder, tiny_tokenizer_dir):
     layouts.save(tmp_path / "model.safetensors", tiny_encoder.module.state_dict())
     for file in tiny_tokenizer_dir.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "config.json").write_text(json.dumps({"rope_parameters": {"rope_theta": 500.0}, "vocab_size": 420}))
     loaded, _ = load_text_encoder(tmp_path)
-    same(loaded.module, tiny_encoder.module.state_dict())
+    assert_same(loaded.module, tiny_encoder.module.state_dict())
     expected = 1 / 500.0 ** (torch.arange(0, 16, 2) / 16)
     torch.testing.assert_close(loaded.module.rotary_emb.inv_freq, expected)
 

@@ -12,7 +12,8 @@ import torch
 
 from acestep_core.checkpoints import catalog, find
 from acestep_core.checkpoints.find import find_planner
-from acestep_core.checkpoints.layouts import Layout, open_planner, open_text_encoder
+from acestep_core.checkpoints.layouts import Layout
+from acestep_core.checkpoints.qwen3_layouts import open_planner, open_text_encoder
 from acestep_core.config import PLANNER_VOCAB_SIZE, PlannerConfig
 from acestep_core.errors import CheckpointError, RequestError
 from acestep_core.models.layers import weight_and_bias

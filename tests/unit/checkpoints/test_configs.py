@@ -1,6 +1,6 @@
 import pytest
 
-from acestep_core.checkpoints.dimensions import network_config
+from acestep_core.checkpoints.configs import network_config
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""Configs of the networks: from a config file where there is one, from the shapes of the tensors for the rest."""
+"""Read a network's config from config.json, and what it leaves out from the shapes of the tensors."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,34 +13,31 @@ from ..config import PLANNER_VOCAB_SIZE, ModelConfig, PlannerConfig, TextEncoder
 from ..errors import CheckpointError
 
 Shapes = Mapping[str, tuple[int, ...]]
-Config = TypeVar("Config", ModelConfig, VAEConfig, TextEncoderConfig, PlannerConfig)
+NetworkConfig = TypeVar("NetworkConfig", ModelConfig, VAEConfig, TextEncoderConfig, PlannerConfig)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a folder, or nothing where there is none. Raises CheckpointError when it cannot be read."""
+    """Read `config.json` of a folder; empty if there is none. Raises CheckpointError if the file is unreadable."""
     path = folder / "config.json"
     if not path.is_file():
         return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} should hold an object of settings, it holds {type(config).__name__}")
-    return config | _rope(config)
-
-
-def _rope(config: dict[str, Any]) -> dict[str, Any]:
-    """Since version 5 transformers writes rope_theta inside rope_parameters."""
-    inner = config.get("rope_parameters")
-    return {"rope_theta": inner["rope_theta"]} if isinstance(inner, dict) and "rope_theta" in inner else {}
+    rope = config.get("rope_parameters")  # transformers writes rope_theta inside since version 5
+    return config | ({"rope_theta": rope["rope_theta"]} if isinstance(rope, dict) and "rope_theta" in rope else {})
 
 
 _ENCODER_KEYS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
 
 
-def merge_diffusers_configs(transformer: dict, condition_encoder: dict, audio_tokenizer: dict) -> dict[str, Any]:
-    """One config with the original's keys from those of three diffusers folders."""
+def merge_diffusers_configs(
+    transformer: dict[str, Any], condition_encoder: dict[str, Any], audio_tokenizer: dict[str, Any]
+) -> dict[str, Any]:
+    """Merge the configs of three diffusers folders into one with the original's keys."""
     encoder = {f"encoder_{key}": condition_encoder[key] for key in _ENCODER_KEYS if key in condition_encoder}
     rest = {key: value for key, value in condition_encoder.items() if key not in _ENCODER_KEYS}
     tokenizer_keys = ("pool_window_size", "fsq_dim", "fsq_input_levels", "num_attention_pooler_hidden_layers")
@@ -48,18 +45,19 @@ def merge_diffusers_configs(transformer: dict, condition_encoder: dict, audio_to
     return rest | tokenizer | transformer | encoder
 
 
-# Levels of the audio codes by their number, which is all that weights show: nano's. Others are the released ones.
+# FSQ levels by their number, which is all that the weights show. nano has four; others are the released ones.
 LEVELS = {4: (8, 8, 8, 5)}
 
 
-def network_config(shapes: Shapes, stated: Mapping[str, Any]) -> ModelConfig:
-    """Dimensions of the diffusion model with its encoders. `shapes` by original names; `stated` wins over them.
+def network_config(shapes: Shapes, config: Mapping[str, Any]) -> ModelConfig:
+    """Return the config of the diffusion model with its encoders.
 
-    What neither says (sliding window, RoPE base) is as released.
+    shapes: by original tensor names. config: the settings of config.json, which win over the shapes. Values in neither
+    (sliding window, RoPE base) are the released ones. Raises CheckpointError for another architecture.
     """
-    _check_architecture(stated)
+    _check_architecture(config)
     decoder, lyric = "decoder.layers.0.self_attn", "encoder.lyric_encoder.layers.0"
-    found = _Found(shapes)
+    found = _ShapeReader(shapes)
     head = found.size("decoder.layers.0.self_attn.q_norm.weight", 0)
     found.add("head_dim", head)
     found.add("hidden_size", found.size("decoder.layers.0.self_attn_norm.weight", 0))
@@ -81,11 +79,11 @@ def network_config(shapes: Shapes, stated: Mapping[str, Any]) -> ModelConfig:
     found.add("audio_acoustic_hidden_dim", found.size("tokenizer.audio_acoustic_proj.weight", 1))
     found.add("pool_window_size", found.size("detokenizer.special_tokens", 1))
     found.add("fsq_dim", found.size("tokenizer.quantizer.project_in.weight", 1))
-    found.add("fsq_input_levels", LEVELS.get(found.size("tokenizer.quantizer.project_in.weight", 0)))
-    return _make(ModelConfig, found.values, stated)
+    found.add("fsq_input_levels", LEVELS.get(found.size("tokenizer.quantizer.project_in.weight", 0) or 0))
+    return _build_config(ModelConfig, found.values, config)
 
 
-# What the networks here are built as. A config that says otherwise may have tensors of the very same shapes.
+# The networks here have these settings. Other settings may give tensors of the same shapes, and wrong results.
 _FIXED = {
     "use_sliding_window": True,
     "rope_scaling": None,
@@ -96,18 +94,18 @@ _FIXED = {
 _LAYER_TYPES = ("sliding_attention", "full_attention")  # of even and of odd layers
 
 
-def _check_architecture(stated: Mapping[str, Any]) -> None:
-    layers = stated.get("layer_types")
+def _check_architecture(config: Mapping[str, Any]) -> None:
+    layers = config.get("layer_types")
     alternating = None if not isinstance(layers, list) else [_LAYER_TYPES[i % 2] for i in range(len(layers))]
     for key, value in {**_FIXED, "layer_types": alternating}.items():
-        given = stated.get(key)
+        given = config.get(key)
         if given is not None and given != value:
-            raise CheckpointError(f"config.json: {key} is {given!r}, which no ACE-Step 1.5 model has; wanted {value!r}")
+            raise CheckpointError(f"config.json: {key} is {given!r}; every ACE-Step 1.5 model has {value!r}")
 
 
-def vae_config(shapes: Shapes, stated: Mapping[str, Any]) -> VAEConfig:
-    """Dimensions of an Oobleck autoencoder. `shapes` by original names; `stated` wins over them."""
-    found = _Found(shapes)
+def vae_config(shapes: Shapes, config: Mapping[str, Any]) -> VAEConfig:
+    """Return the config of an Oobleck VAE; arguments as for `network_config`."""
+    found = _ShapeReader(shapes)
     width = found.size("encoder.conv1.weight", 0)
     found.add("encoder_hidden_size", width)
     found.add("audio_channels", found.size("encoder.conv1.weight", 1))
@@ -116,26 +114,28 @@ def vae_config(shapes: Shapes, stated: Mapping[str, Any]) -> VAEConfig:
     strided = [f"encoder.block.{n}.conv1.weight" for n in range(found.count("encoder.block") or 0)]
     found.add_each("channel_multiples", (_ratio(found.size(name, 0), width) for name in strided))
     found.add_each("downsampling_ratios", (_ratio(found.size(name, 2), 2) for name in strided))
-    return _make(VAEConfig, found.values, stated)
+    return _build_config(VAEConfig, found.values, config)
 
 
-def text_encoder_config(shapes: Shapes, stated: Mapping[str, Any]) -> TextEncoderConfig:
-    """Dimensions of a Qwen3 model. `shapes` without the `model.` prefix; `stated` wins over them."""
-    return _make(TextEncoderConfig, _qwen3(shapes).values, stated)
+def text_encoder_config(shapes: Shapes, config: Mapping[str, Any]) -> TextEncoderConfig:
+    """Return the config of the text encoder; arguments as for `network_config`."""
+    return _build_config(TextEncoderConfig, _qwen3(shapes).values, config)
 
 
-def planner_config(shapes: Shapes, stated: Mapping[str, Any]) -> PlannerConfig:
-    """As `text_encoder_config`, of a planner. Its audio codes are the released ones', or the stated number of rows at
-    the end."""
+def planner_config(shapes: Shapes, config: Mapping[str, Any]) -> PlannerConfig:
+    """Return the config of a planner; arguments as for `network_config`.
+
+    The audio codes are the released planners', or the last `audio_codes` rows if config.json states that number.
+    """
     found = _qwen3(shapes)
     rows = found.values.get("vocab_size", 0)
-    if rows != PLANNER_VOCAB_SIZE and isinstance(stated.get("audio_codes"), int):
-        found.add("audio_base", rows - stated["audio_codes"])
-    return _make(PlannerConfig, found.values, stated)
+    if rows != PLANNER_VOCAB_SIZE and isinstance(config.get("audio_codes"), int):
+        found.add("audio_base", rows - config["audio_codes"])
+    return _build_config(PlannerConfig, found.values, config)
 
 
-def _qwen3(shapes: Shapes) -> _Found:
-    found = _Found(shapes)
+def _qwen3(shapes: Shapes) -> _ShapeReader:
+    found = _ShapeReader(shapes)
     head = found.size("layers.0.self_attn.q_norm.weight", 0)
     found.add("vocab_size", found.size("embed_tokens.weight", 0))
     found.add("hidden_size", found.size("embed_tokens.weight", 1))
@@ -147,8 +147,8 @@ def _qwen3(shapes: Shapes) -> _Found:
     return found
 
 
-class _Found:
-    """Settings read off shapes; what cannot be read is left out."""
+class _ShapeReader:
+    """Collect settings from tensor shapes; a setting without its tensor stays out of `values`."""
 
     def __init__(self, shapes: Shapes):
         self._shapes = shapes
@@ -168,7 +168,7 @@ class _Found:
         return shape[axis] if len(shape) > axis else None
 
     def count(self, prefix: str) -> int | None:
-        """How many numbered children there are: the highest number plus one."""
+        """Return the number of numbered children: the highest number plus one."""
         pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
         numbers = [int(match[1]) for name in self._shapes if (match := pattern.match(name))]
         return max(numbers) + 1 if numbers else None
@@ -178,21 +178,21 @@ def _ratio(value: int | None, unit: int | None) -> int | None:
     return value // unit if value and unit else None
 
 
-def _make(kind: Callable[..., Config], found: Mapping[str, Any], stated: Mapping[str, Any]) -> Config:
+def _build_config(kind: type[NetworkConfig], found: Mapping[str, Any], config: Mapping[str, Any]) -> NetworkConfig:
     values = dict(found)
     for setting in fields(kind):
-        given = stated.get(setting.name)
+        given = config.get(setting.name)
         if given is not None and setting.default is not MISSING:
-            values[setting.name] = _like(setting.default, given, setting.name)
+            values[setting.name] = _as_type_of(setting.default, given, setting.name)
     return kind(**values)
 
 
-def _like(default: Any, given: Any, name: str) -> Any:
-    """`given` as the type of `default`. Raises CheckpointError when it is no such thing."""
+def _as_type_of(default: Any, given: Any, name: str) -> Any:
+    """Convert `given` to the type of `default`. Raises CheckpointError if that is impossible."""
     try:
         if isinstance(default, tuple):
             return tuple(int(value) for value in given)
-        if isinstance(default, bool):  # a single file's metadata holds words
+        if isinstance(default, bool):  # a single file's metadata holds strings
             return str(given).lower() in ("true", "1")
         if isinstance(default, str):
             return str(given)
@@ -200,6 +200,6 @@ def _like(default: Any, given: Any, name: str) -> Any:
         if value <= 0 or value != given:
             raise ValueError
         return value
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         kind = "a list of whole numbers" if isinstance(default, tuple) else f"a positive {type(default).__name__}"
         raise CheckpointError(f"config.json: {name} should be {kind}, it is {given!r}") from None

@@ -1,0 +1,187 @@
+"""Load stored weights into a network that was built on the meta device.
+
+Names and shapes are compared before the first tensor is read, so a checkpoint that does not fit costs neither time nor
+memory. Each tensor goes straight to its device and dtype: the peak of memory is the result plus one tensor.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from ..callbacks import Callbacks
+from ..errors import CheckpointError
+from ..models.ops import QuantizedLinear
+from .catalog import Kind
+from .layouts import CheckpointSource, Layout, StoredWeight
+from .network_layouts import NetworkSource
+from .reader import TensorEntry, TensorReader
+from .variants import Variant
+
+log = logging.getLogger("acestep")
+
+Network = TypeVar("Network", bound=nn.Module)
+
+_LISTED = 3  # names in an error
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """The outcome of a load. Names are the file's.
+
+    matched: number of loaded parameters. unexpected: stored tensors that no parameter matches. dropped: stored tensors
+    that are known and not needed. without: optional children that the checkpoint lacks. size: bytes in the file.
+    """
+
+    kind: Kind
+    path: Path
+    layout: Layout
+    matched: int
+    unexpected: tuple[str, ...]
+    dropped: tuple[str, ...]
+    without: tuple[str, ...]
+    size: int
+    seconds: float
+    device: torch.device
+    dtype: torch.dtype
+    variant: Variant | None = None
+
+    def __str__(self) -> str:
+        name = self.kind.value if self.variant is None else f"{self.kind.value} {self.variant.name}"
+        extras = (("unexpected", self.unexpected), ("dropped", self.dropped), ("without", self.without))
+        counts = ", ".join([f"{self.matched} tensors", *(f"{len(names)} {what}" for what, names in extras if names)])
+        dtype = str(self.dtype).removeprefix("torch.")
+        amount = f"{self.size / 1e9:.2f} GB in {self.seconds:.1f} s"
+        return f"{name}: {counts}, {amount}, {self.layout.value}, {self.device}, {dtype}"
+
+
+def load_weights(
+    build: Callable[[], Network],
+    source: CheckpointSource[Any],
+    device: torch.device | str,
+    dtype: torch.dtype,
+    callbacks: Callbacks | None = None,
+) -> tuple[Network, LoadReport]:
+    """Build a network and load the weights of `source` into it.
+
+    build: returns the network on the meta device, with parameters of `dtype`. Raises CheckpointError if the network
+    cannot be built, a tensor is missing, or a shape is wrong.
+    """
+    try:
+        network = build()
+    except (ValueError, RuntimeError, TypeError, ZeroDivisionError, AssertionError) as error:
+        raise CheckpointError(f"{source.path} describes a network that cannot be built: {error}") from error
+    started, device, callbacks = time.perf_counter(), torch.device(device), callbacks or Callbacks()
+    shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    _check_fit(source, shapes)
+    weights = {name: source.weights[name] for name in shapes}
+    total, done = sum(map(_stored_bytes, weights.values())), 0
+    stage = f"load {source.kind.value}"
+    callbacks.check(stage)
+    callbacks.report(stage, 0, total)
+    # In file order, for spinning disks. A host may call this in inference mode, which would mark the weights for ever.
+    with TensorReader() as reader, torch.inference_mode(False), torch.no_grad():
+        for name, weight in sorted(weights.items(), key=lambda item: (str(item[1].value.file), item[1].value.start)):
+            _set_parameter(network, name, _read_weight(reader, weight, dtype, device).reshape(shapes[name]))
+            done += _stored_bytes(weight)
+            callbacks.report(stage, done, total)
+            callbacks.check(stage)
+    network.eval()
+    diffusion = source if isinstance(source, NetworkSource) else None
+    report = LoadReport(
+        kind=source.kind,
+        path=source.path,
+        layout=source.layout,
+        matched=len(shapes),
+        unexpected=tuple(weight.value.name for name, weight in source.weights.items() if name not in shapes),
+        dropped=source.dropped,
+        without=diffusion.without if diffusion else (),
+        size=total,
+        seconds=time.perf_counter() - started,
+        device=device,
+        dtype=dtype,
+        variant=diffusion.variant if diffusion else None,
+    )
+    log.info("%s", report)
+    if report.unexpected:
+        log.warning("%s holds %d unused tensors: %s", source.path, len(report.unexpected), _listed(report.unexpected))
+    return network, report
+
+
+def _stored_bytes(weight: StoredWeight) -> int:
+    return sum(entry.size for entry in weight.entries)
+
+
+def _check_fit(source: CheckpointSource[Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    missing = [name for name in shapes if name not in source.weights]
+    if missing:
+        count = f"{len(missing)} of the {len(shapes)} tensors"
+        raise CheckpointError(f"{source.path} lacks {count} of the {source.kind.value}: {_listed(missing)}")
+    misshapen = [
+        f"{name} is {list(shape)}, should be {list(shapes[name])}"
+        for name, weight in source.weights.items()
+        if name in shapes and not _fits(name, shape := weight.value.shape, shapes[name])
+    ]
+    if misshapen:
+        count = f"{len(misshapen)} tensors of the wrong shape"
+        raise CheckpointError(f"{source.path} has {count} for this {source.kind.value}: {_listed(misshapen)}")
+
+
+def _fits(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Compare shapes. The VAE's snakes are `[1, C, 1]` in diffusers and `[C]` in stable-audio-tools."""
+    if name.endswith((".alpha", ".beta")):
+        return max(shape, default=1) == max(expected) and torch.Size(shape).numel() == torch.Size(expected).numel()
+    return shape == expected
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "; ".join(names[:_LISTED]) + ("; …" if len(names) > _LISTED else "")
+
+
+def _set_parameter(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    parent, _, leaf = name.rpartition(".")
+    layer = network.get_submodule(parent)
+    if leaf == "weight" and isinstance(layer, QuantizedLinear):
+        layer.store(tensor)
+    else:
+        setattr(layer, leaf, nn.Parameter(tensor, requires_grad=False))
+
+
+def _read_weight(reader: TensorReader, weight: StoredWeight, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if weight.gain is None and weight.scale is None:
+        return reader.read_as(weight.value, dtype, device)
+    value = reader.read(weight.value).to(torch.float32)
+    if weight.gain is not None:
+        value = fold_weight_norm(value, _read_factor(reader, weight.gain, value))
+    if weight.scale is not None:
+        value = value * _read_factor(reader, weight.scale, value)
+    return value.to(device=device, dtype=dtype)
+
+
+def fold_weight_norm(direction: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    """Return `gain · direction / ‖direction‖`, with the norm over all dimensions but the first.
+
+    The first dimension is the output channel of a convolution and the input channel of a transposed one.
+    """
+    norm = torch.linalg.vector_norm(direction, dim=tuple(range(1, direction.dim())), keepdim=True)
+    return direction * (gain / norm)
+
+
+def _read_factor(reader: TensorReader, entry: TensorEntry, value: torch.Tensor) -> torch.Tensor:
+    """Read one factor for the whole tensor, or one for each slice of dimension 0, in a shape that broadcasts."""
+    factor = reader.read(entry).to(torch.float32)
+    if factor.numel() == 1:
+        return factor.reshape(())
+    if factor.numel() == value.shape[0]:
+        return factor.reshape(-1, *[1] * (value.dim() - 1))
+    raise CheckpointError(
+        f"{entry.file}: {entry.name} has shape {list(factor.shape)} for a tensor of {list(value.shape)}; "
+        "only one scale for the tensor or one for each row is supported"
+    )
