@@ -1,7 +1,7 @@
 """Run mypy over `acestep_core` and `nodes`.
 
-The nodes import the core relatively, so mypy must see the checkout as one package. Its folder may have any name, which
-mypy refuses; a link with a valid name stands in for it.
+The nodes import the core relatively, so mypy must see the checkout as one package. If the folder's name is not a valid
+package name, mypy refuses the folder. A link with a valid name avoids this.
 
 Usage: python tools/check_types.py
 """

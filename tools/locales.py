@@ -1,8 +1,8 @@
-"""Writes locales/<language>/*.json, where ComfyUI looks for the texts of our nodes, from the nodes' own schemas.
+"""Write locales/<language>/*.json, the texts of our nodes for ComfyUI, from the nodes' schemas.
 
-English is what the schemas say. Another language is tools/translations/<language>.json: every English text and its
-translation, so a changed tooltip is a missing translation, not an old one. With --check nothing is written: it tells
-what is missing or out of date and ends with 1 if anything is.
+English comes from the schemas. tools/translations/<language>.json maps every English text to its translation, so a
+changed tooltip has no translation rather than an old one. --check writes nothing: it prints what is missing or out of
+date, and exits with 1 if anything is.
 
 Usage: COMFYUI_PATH=/path/to/ComfyUI python tools/locales.py [--check]
 """
@@ -16,17 +16,18 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
 LOCALES = REPO / "locales"
 TRANSLATIONS = REPO / "tools" / "translations"
-PACKAGE = "acestep_pack"  # any name: ComfyUI does not care about it either
+PACKAGE = "acestep_pack"  # any name works, as in ComfyUI
 
 
 def find_nodes() -> list[type]:
-    """Our node classes, asked for as ComfyUI does. Needs COMFYUI_PATH."""
+    """Return our node classes, as ComfyUI gets them. Needs COMFYUI_PATH."""
     if "COMFYUI_PATH" not in os.environ:
-        raise SystemExit("Set COMFYUI_PATH to a ComfyUI folder: the schemas are made of its classes.")
+        raise SystemExit("COMFYUI_PATH: not set. Set it to a ComfyUI folder, whose classes the schemas use.")
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
     sys.argv = [sys.argv[0], "--cpu"]  # ComfyUI reads the command line when it is imported
     import comfy.options
@@ -36,64 +37,64 @@ def find_nodes() -> list[type]:
     pack = sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pack)
 
-    async def ask() -> list[type]:
+    async def list_nodes() -> list[type]:
         return await (await pack.comfy_entrypoint()).get_node_list()
 
-    return asyncio.run(ask())
+    return asyncio.run(list_nodes())
 
 
-def node_texts(schema: object, say: Callable[[str], str]) -> dict[str, object]:
-    """What the frontend can translate of one node, in the frontend's own form."""
+def node_texts(schema: Any, translate: Callable[[str], str]) -> dict[str, object]:
+    """Return the translated texts of one node, in the frontend's format."""
 
     def slot(label: str, tooltip: str | None) -> dict[str, str]:
-        return {"name": say(label), **({"tooltip": say(tooltip)} if tooltip else {})}
+        return {"name": translate(label), **({"tooltip": translate(tooltip)} if tooltip else {})}
 
     inputs = {entry.id: slot(entry.display_name or entry.id, entry.tooltip) for entry in schema.inputs}
     if any(getattr(entry, "control_after_generate", False) for entry in schema.inputs):
         inputs["control_after_generate"] = slot("control after generate", None)  # the frontend's own widget
     return {
-        "display_name": say(schema.display_name),
-        "description": say(schema.description),
+        "display_name": translate(schema.display_name),
+        "description": translate(schema.description),
         "inputs": inputs,
         "outputs": {str(index): slot(entry.display_name, entry.tooltip) for index, entry in enumerate(schema.outputs)},
     }
 
 
-def build(schemas: list, say: Callable[[str], str]) -> dict[str, str]:
-    """The files of a language, by their names."""
+def build(schemas: list, translate: Callable[[str], str]) -> dict[str, str]:
+    """Return the files of a language, by name."""
     texts = {
-        "main.json": {"nodeCategories": {stage: say(stage) for stage in stages(schemas)}},
-        "nodeDefs.json": {schema.node_id: node_texts(schema, say) for schema in schemas},
+        "main.json": {"nodeCategories": {stage: translate(stage) for stage in stages(schemas)}},
+        "nodeDefs.json": {schema.node_id: node_texts(schema, translate) for schema in schemas},
     }
     return {name: json.dumps(content, ensure_ascii=False, indent=2) + "\n" for name, content in texts.items()}
 
 
 def stages(schemas: list) -> list[str]:
-    """The folders of the node library that our nodes lie in, below the pack's own."""
+    """Return the subfolders of our nodes in the node library."""
     return sorted({schema.category.rpartition("/")[2] for schema in schemas})
 
 
 class Translator:
-    """Looks texts up in a translation file and keeps account of what is missing and what nobody asks for."""
+    """A translation file that records which texts are used."""
 
     def __init__(self, path: Path):
         self.known: dict[str, str] = json.loads(path.read_text("utf-8"))
-        self.asked: dict[str, None] = {}
+        self.used: dict[str, None] = {}
 
     def __call__(self, text: str) -> str:
-        self.asked[text] = None
+        self.used[text] = None
         return self.known.get(text, text)
 
     def complaints(self) -> list[str]:
-        missing = [f"no translation of: {text}" for text in self.asked if text not in self.known]
-        return missing + [f"nothing says any more: {text}" for text in self.known if text not in self.asked]
+        missing = [f"no translation of: {text}" for text in self.used if text not in self.known]
+        return missing + [f"unused translation: {text}" for text in self.known if text not in self.used]
 
 
 def main(check: bool) -> int:
     languages = {path.stem: Translator(path) for path in sorted(TRANSLATIONS.glob("*.json"))}
     schemas = [node.define_schema() for node in find_nodes()]
     files = {"en": build(schemas, str), **{name: build(schemas, translate) for name, translate in languages.items()}}
-    complaints = [f"{name}: {said}" for name, translate in languages.items() for said in translate.complaints()]
+    complaints = [f"{name}: {line}" for name, translate in languages.items() for line in translate.complaints()]
     contents = {LOCALES / language / name: text for language, texts in files.items() for name, text in texts.items()}
     for path, content in contents.items():
         if check:

@@ -1,4 +1,4 @@
-"""Takes a square picture of every workflow in ComfyUI's own frontend: workflows/<name>.jpg, for the template browser.
+"""Draw a square thumbnail of every workflow in ComfyUI's own frontend: workflows/<name>.jpg, for the template browser.
 
 Usage: COMFYUI_PATH=/path/to/ComfyUI python -m tools.thumbnails
 """
@@ -16,9 +16,9 @@ from tests.browser.frontend import SETTLE, Frontend, launch
 from tests.host.server import REPO, ComfyServer
 
 WINDOW = {"width": 1400, "height": 1100}
-LEFT, TOP, SIDE = 400, 200, 512  # pixels: a part of the canvas that no menu covers
+LEFT, TOP, SIDE = 400, 200, 512  # pixels of the canvas without menus
 MARGIN = 30
-# What sets a workflow apart from the others: its nodes of these types, or with these titles.
+# The nodes, by type or title, that distinguish a workflow from the others.
 SHOWN = {
     "audio_codes": ("AS15_AudioCodes", "PreviewAny", "AS15_SaveCodes"),
     "batch_of_seeds": ("LatentFromBatch", "PreviewAudio"),
@@ -31,7 +31,7 @@ SHOWN = {
     "one_line_to_song": ("AS15_Write",),
     "planned_song": ("AS15_Plan",),
     "repaint": ("AS15_Repaint",),
-    "retake": ("Its retake",),
+    "retake": ("Retake",),
     "stems": ("AS15_Stems",),
     "text_to_music": ("AS15_Song",),
     "text_to_music_base": ("AS15_Sample",),
@@ -53,7 +53,7 @@ ZOOM = """([shown, left, top, side, margin]) => {
 
 
 def picture(tab: Frontend, workflow: Path) -> Image.Image:
-    """A square around what sets the workflow apart: on a card, whole graphs are too small to see and look alike."""
+    """Return a square around the distinguishing nodes. A whole graph is too small on a card."""
     tab.open()
     tab.drop_file(workflow)
     x, y = tab.page.evaluate(ZOOM, [SHOWN[workflow.stem], LEFT, TOP, SIDE, MARGIN])

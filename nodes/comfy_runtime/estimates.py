@@ -1,4 +1,4 @@
-"""Memory estimates for ComfyUI: the bytes that a task needs besides the weights.
+"""Memory estimates for ComfyUI: the bytes that a task needs in addition to the weights.
 
 ComfyUI frees that much before the task starts. Too low runs out of memory; too high moves weights off the GPU.
 """

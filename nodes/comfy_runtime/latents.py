@@ -59,6 +59,6 @@ def _has_source(edit: Edit, latents: torch.Tensor) -> bool:
         return False
     generated = edit.generated_mask().float()[:, None]
     window = 2 * edit.crossfade_frames + 1
-    kept = torch.nn.functional.max_pool1d(generated, window, 1, edit.crossfade_frames)[:, 0, :, None] == 0
+    outside = torch.nn.functional.max_pool1d(generated, window, 1, edit.crossfade_frames)[:, 0, :, None] == 0
     same = latents.cpu().float() == edit.source
-    return bool((same | ~kept).all())
+    return bool((same | ~outside).all())

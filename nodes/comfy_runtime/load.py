@@ -9,8 +9,8 @@ import comfy.model_base
 
 from ...acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
 from ...acestep_core.checkpoints.catalog import Kind
-from ...acestep_core.checkpoints.dimensions import read_config
-from ...acestep_core.checkpoints.layouts import open_network
+from ...acestep_core.checkpoints.configs import read_config
+from ...acestep_core.checkpoints.network_layouts import open_network
 from ...acestep_core.load import check_widths, prompt_style, recommended
 from ...acestep_core.planner.load_planner import load_planner_network
 from .model import wrap_network
@@ -36,7 +36,7 @@ def load_model_sockets(parts: Checkpoint, dtype: str, variant: str | None) -> tu
     has_tokenizer = parts.tokenizer is not None or text_encoder.is_dir()
     devices, vae_compute = storage_devices(), vae_dtype()
     with node_callbacks() as callbacks:
-        network, report = load_network(
+        network, _ = load_network(
             parts.network,
             device=devices.network,
             dtype=compute,
@@ -64,7 +64,7 @@ def load_model_sockets(parts: Checkpoint, dtype: str, variant: str | None) -> tu
         if network.silence_latent is None:
             song_vae.encode_silence(network, callbacks)
     show_notes(read_config(parts.network).get("acestep_note", ""))
-    model = wrap_network(network, recommended(report.variant), storage, compute)
+    model = wrap_network(network, recommended(network), storage, compute)
     return model, PlacedTextEncoder(encoder, prompt_style(network)), song_vae
 
 

@@ -160,7 +160,7 @@ class AceStep15(model_class()):  # type: ignore[misc]
         }
 
     def memory_required(self, input_shape: Sequence[int], cond_shapes: Mapping[str, Any] | None = None) -> int:
-        """Return the bytes, besides the weights, for sampling an input [rows, 64, frames]."""
+        """Return the bytes, in addition to the weights, for sampling an input [rows, 64, frames]."""
         conditions, timbres, codes = ((cond_shapes or {}).get(name, ()) for name in ("song", "timbre", "codes"))
         return sampling_bytes(
             self.diffusion_model.config,

@@ -1,4 +1,4 @@
-"""What other nodes add to a MODEL: the parts that our network follows, and the names of the others."""
+"""Patches of other nodes on a MODEL: those that our network follows, and the names of the others."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import torch
 
 @dataclass(frozen=True)
 class StorageDevices:
-    """Where unused networks are kept."""
+    """The devices of unused networks."""
 
     network: torch.device
     text_encoder: torch.device

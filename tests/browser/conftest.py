@@ -1,4 +1,4 @@
-"""One ComfyUI server and one browser for the session; every test gets a fresh tab on a blank canvas."""
+"""One ComfyUI server and one browser for the session, and a new tab per test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, sync_playwright
 from ..host.server import REPO, ComfyServer
 from .frontend import WINDOW, Frontend, launch
 
-PACK_FOLDER = "songs_of_mine"  # ComfyUI serves no help from a folder with a space, the frontend asks none with a dot
+# ComfyUI serves no help pages from a folder with a space, and the frontend requests none with a dot.
+PACK_FOLDER = "songs_of_mine"
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +32,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def tab(server: ComfyServer, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Frontend]:
-    """A tab that keeps a last picture of itself, and whose page must have run without an error."""
+    """A tab whose page must have no errors. Its last screenshot is saved."""
     context = browser.new_context(viewport=WINDOW)
     frontend = Frontend(context.new_page(), server)
     yield frontend

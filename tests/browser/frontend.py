@@ -1,4 +1,4 @@
-"""ComfyUI's own frontend in a real Chromium, used with mouse and keyboard; scripts in the page only read and locate."""
+"""ComfyUI's own frontend in Chromium, used with mouse and keyboard. Scripts in the page only read and locate."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 WINDOW = {"width": 1600, "height": 900}
-PATIENCE = 120_000  # milliseconds that a step may take on a slow machine
-SETTLE = 500  # milliseconds until the canvas is drawn anew
-TITLE = re.compile(r"\[\d+%\]\[(\d+)%\] (.*)")  # "[14%][50%] Sample Song": of the graph, of the node that runs
+TIMEOUT = 120_000  # milliseconds for a step on a slow machine
+SETTLE = 500  # milliseconds until the canvas is redrawn
+TITLE = re.compile(
+    r"\[\d+%\]\[(\d+)%\] (.*)"
+)  # "[14%][50%] Sample Song": progress of the graph and of the running node
 
 LEAF = ".node-lib-node-container"
 NODES_2 = "Comfy.VueNodes.Enabled"
-OLD_LIBRARY = "Comfy.NodeLibrary.NewDesign"  # later frontends have another, unless told otherwise
+OLD_LIBRARY = "Comfy.NodeLibrary.NewDesign"  # later frontends have another by default
 
 READ_NODES = """() => app.graph.nodes.map(node => ({
     id: node.id, type: node.type, title: node.getTitle(), box: [...node.getBounding()],
@@ -107,7 +109,7 @@ def launch(playwright: Playwright) -> Browser:
 
 @dataclass
 class Node:
-    """What the canvas shows of a node; boxes are (x, y, width, height) on the canvas, title bar included."""
+    """A node on the canvas. Boxes are (x, y, width, height), with the title bar."""
 
     id: int
     type: str
@@ -126,7 +128,7 @@ class Node:
 
 @dataclass
 class Text:
-    """An area of text on the canvas that can be read and not be written, and the height that all of it takes."""
+    """A read-only text area on the canvas, and the height that its whole text needs."""
 
     text: str
     height: float
@@ -139,13 +141,13 @@ class Frontend:
     def __init__(self, page: Page, server: ComfyServer):
         self.page, self.server = page, server
         self.errors: list[str] = []
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     # -- around the canvas --------------------------------------------------------------------------------------------
 
     def open(self, language: str = "en", *, nodes_2: bool = False) -> None:
-        """A blank canvas, with what greets a new user already answered."""
+        """Open a blank canvas, without the dialogs for new users."""
         answers = {"Comfy.TutorialCompleted": True, "Comfy.Locale": language, OLD_LIBRARY: False, NODES_2: nodes_2}
         self.server.request("/settings", answers)
         self.page.goto(f"http://127.0.0.1:{self.server.port}/")
@@ -161,7 +163,7 @@ class Frontend:
         self.page.mouse.move(WINDOW["width"] / 2, WINDOW["height"] / 2)  # off the tab, whose tooltip hides others
 
     def back_to(self, workflow: str) -> None:
-        """The tab of a workflow that is open."""
+        """Select the tab of an open workflow."""
         self.page.locator(".workflow-tabs .p-togglebutton", has_text=workflow).click()
         self.page.wait_for_function("app.graph.nodes.length > 0")
 
@@ -172,7 +174,7 @@ class Frontend:
         return path
 
     def library(self, words: str) -> Locator:
-        """The nodes that the node library's search finds for these words, once they are there and lie still."""
+        """Return the nodes that the node library finds for these words, once the list no longer moves."""
         search = self.page.locator(".side-bar-panel input[type=text]")
         if not search.count():
             self.page.locator(".node-library-tab-button").click()
@@ -184,20 +186,20 @@ class Frontend:
         self.page.locator(".side-bar-button-selected").click()
 
     def open_help(self, node: Node) -> Locator:
-        """Selects a node, presses the info button above it and returns the help page in the sidebar."""
+        """Select a node, press its info button and return the help page in the sidebar."""
         self.page.mouse.click(*self.page.evaluate(TITLE_BAR, node.id))
         self.page.get_by_test_id("info-button").click()
         return self.page.locator(".node-help-content")
 
     def open_templates(self, folder: str) -> None:
-        """The template browser, at the page of a pack."""
+        """Open the template browser at the page of a pack."""
         self.page.locator(".templates-tab-button").click()
         self.page.get_by_role("dialog").get_by_text(folder, exact=True).click()
 
     def template_card(self, name: str) -> Locator:
-        """A template's card, once its picture has been drawn."""
+        """Return a template's card, once its thumbnail is drawn."""
         card = self.page.get_by_test_id(f"template-workflow-{name}")
-        card.scroll_into_view_if_needed()  # it is drawn when it is seen
+        card.scroll_into_view_if_needed()  # cards are drawn when they are visible
         picture = card.locator("img").first.element_handle()
         self.page.wait_for_function("picture => picture.complete && picture.naturalWidth > 0", arg=picture)
         return card
@@ -208,7 +210,7 @@ class Frontend:
         return [Node(**node) for node in self.page.evaluate(READ_NODES)]
 
     def read_text(self, words: str) -> Text:
-        """The one area of text with these words, once it is there."""
+        """Wait for the only text area with these words and return it."""
         there = "words => [...document.querySelectorAll('textarea[readonly]')].some(area => area.value.includes(words))"
         self.page.wait_for_function(there, arg=words)
         self.page.wait_for_timeout(SETTLE)
@@ -216,7 +218,7 @@ class Frontend:
         return Text(**found)
 
     def drop_file(self, path: Path) -> None:
-        """What happens when a file is dragged from the desktop onto the canvas."""
+        """Drag a file from the desktop onto the canvas."""
         content = base64.b64encode(path.read_bytes()).decode()
         self.page.evaluate(DROP, [path.name, content, WINDOW["width"] / 2, WINDOW["height"] / 2])
         self.page.wait_for_function("app.graph.nodes.length > 0")
@@ -227,7 +229,7 @@ class Frontend:
         self.page.wait_for_timeout(SETTLE)
 
     def zoom(self, scale: float) -> None:
-        """Turns the mouse wheel over the canvas until it is at most at that scale."""
+        """Turn the mouse wheel over the canvas down to that scale."""
         self.page.mouse.move(WINDOW["width"] / 2, WINDOW["height"] / 2)
         while self.page.evaluate("app.canvas.ds.scale") > scale:
             self.page.mouse.wheel(0, 100)
@@ -243,7 +245,7 @@ class Frontend:
         mouse.up()
 
     def add_node(self, label: str, x: float, y: float) -> Node:
-        """Drags a node from the library so that its title bar comes to (x, y)."""
+        """Drag a node from the library, with its title bar to (x, y)."""
         known = {node.id for node in self.nodes()}
         named = re.compile(rf"^\s*{re.escape(label)}\s*$")
         leaf = self.library(label).filter(has=self.page.get_by_text(named)).first
@@ -255,7 +257,7 @@ class Frontend:
         return added
 
     def connect(self, source: Node, output: str, target: Node, socket: str) -> None:
-        """Drags a link from an output to an input, both by name."""
+        """Drag a link from an output to an input, by name."""
         self.drag(
             self.page.evaluate(LOCATE, [source.id, True, output]),
             self.page.evaluate(LOCATE, [target.id, False, socket]),
@@ -275,15 +277,15 @@ class Frontend:
     def press_run(self) -> None:
         self.page.evaluate(WATCH_TITLE)
         run = self.page.get_by_role("button", name="Run", exact=True)
-        self.page.get_by_test_id("queue-button").or_(run).first.click()  # later there are two of that name
+        self.page.get_by_test_id("queue-button").or_(run).first.click()  # later frontends have two buttons of that name
 
-    def progress_seen(self) -> list[tuple[int, str]]:
-        """(percent, node) of the titles that the tab has had since Run was pressed."""
+    def progress_titles(self) -> list[tuple[int, str]]:
+        """Return (percent, node) of the tab's titles since Run was pressed."""
         titles = map(TITLE.match, self.page.evaluate("seenTitles"))
         return [(int(title[1]), title[2]) for title in titles if title]
 
     def song(self) -> bytes:
-        """Waits until the audio player on the canvas has decoded its song; returns the file that it plays."""
+        """Wait until the audio player on the canvas has loaded its file, and return the file."""
         player = self.page.locator("audio[src]").first
         player.wait_for()
         self.page.wait_for_function(

@@ -1,4 +1,4 @@
-"""What a user does in ComfyUI's own frontend: drop a workflow, build one by hand, press Run, listen."""
+"""ComfyUI's own frontend: drop a workflow, build one by hand, press Run, and play the song."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS = 3
 
 def assert_tidy(nodes: list[Node]) -> None:
     assert not [node.type for node in nodes if node.missing or node.red]
-    assert not [(a.title, b.title) for a, b in combinations(nodes, 2) if a.overlaps(b)], "nodes lie on each other"
+    assert not [(a.title, b.title) for a, b in combinations(nodes, 2) if a.overlaps(b)], "nodes overlap"
 
 
 def node_of(tab: Frontend, node_type: str) -> Node:
@@ -35,26 +35,26 @@ def assert_song(file: bytes) -> None:
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_dropped_workflow_is_whole(tab: Frontend, workflow: Path) -> None:
+def test_a_dropped_workflow_is_complete(tab: Frontend, workflow: Path) -> None:
     tab.open()
     tab.drop_file(workflow)
     nodes = tab.nodes()
     assert len(nodes) == len(json.loads(workflow.read_text("utf-8"))["nodes"])
     assert_tidy(nodes)
     cramped = [n.title for n in nodes if n.size[0] < n.smallest[0] or n.size[1] < n.smallest[1]]
-    assert not cramped, "these nodes are too small for what is on them"
+    assert not cramped, "these nodes are too small for their widgets"
     assert not tab.page.get_by_role("dialog").count()
     tab.screenshot(f"dropped_{workflow.stem}")
     tab.fit_view()
 
 
-def test_a_missing_node_would_be_seen(tab: Frontend, tmp_path: Path) -> None:
+def test_a_missing_node_is_found(tab: Frontend, tmp_path: Path) -> None:
     broken = tmp_path / "broken.json"
-    broken.write_text(TEXT_TO_MUSIC.read_text("utf-8").replace("AS15_Encode", "AS15_Nobody"), "utf-8")
+    broken.write_text(TEXT_TO_MUSIC.read_text("utf-8").replace("AS15_Encode", "AS15_Missing"), "utf-8")
     tab.open()
     tab.drop_file(broken)
     (missing,) = [node for node in tab.nodes() if node.missing]
-    assert missing.type == "AS15_Nobody"
+    assert missing.type == "AS15_Missing"
     assert missing.red
     tab.page.get_by_text(missing.type).first.wait_for()  # in a dialog, or in a message
 
@@ -68,7 +68,7 @@ def test_run_shows_progress_and_a_player_with_the_song(tab: Frontend) -> None:
     file = tab.song()
     assert_song(file)
     assert_tidy(tab.nodes())
-    assert any(node == "AS15_Sample" and 0 < percent < 100 for percent, node in tab.progress_seen())
+    assert any(node == "AS15_Sample" and 0 < percent < 100 for percent, node in tab.progress_titles())
 
 
 def test_a_graph_is_built_by_hand_and_runs(tab: Frontend) -> None:
@@ -97,7 +97,7 @@ def test_a_graph_is_built_by_hand_and_runs(tab: Frontend) -> None:
     assert_song(tab.song())
 
 
-def test_our_nodes_have_the_colour_of_their_stage_and_no_other_has(tab: Frontend, tmp_path: Path) -> None:
+def test_only_our_nodes_have_the_colour_of_their_stage(tab: Frontend, tmp_path: Path) -> None:
     tab.open()
     colours: dict[str, set[str | None]] = {}
     for name, category, colour in tab.page.evaluate(LOOK_OF_TYPES):
@@ -116,6 +116,8 @@ def test_our_nodes_have_the_colour_of_their_stage_and_no_other_has(tab: Frontend
     tab.drop_file(chosen)
     look = {name: (shown, saved) for name, shown, saved in tab.page.evaluate(LOOK_OF_NODES)}
     shown, saved = look["AS15_Decode"]
-    assert saved == "#123456" and shown.startswith("hsla(210,"), "what a user has chosen stays"
+    assert saved == "#123456" and shown.startswith("hsla(210,"), "the user's colour must stay"
     assert len({look[name][0] for name in ("AS15_Song", "AS15_Sample", "SaveAudio")}) == 3
-    assert look["AS15_Song"][1] is look["AS15_Sample"][1] is look["SaveAudio"][1] is None, "nothing of ours is saved"
+    assert look["AS15_Song"][1] is look["AS15_Sample"][1] is look["SaveAudio"][1] is None, (
+        "our colours must not be saved"
+    )

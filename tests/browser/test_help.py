@@ -1,4 +1,4 @@
-"""Help and templates, where a user looks for them."""
+"""Help pages and workflow templates in the frontend."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_info_button_opens_our_page(tab: Frontend, language: str, words: str
 
 def test_templates_have_a_picture_and_open(tab: Frontend) -> None:
     tab.open()
-    pictures: dict[str, int] = {}  # a card without one shows a picture of the frontend's own, so ask the network
+    pictures: dict[str, int] = {}  # a card without a picture shows the frontend's own, so check the requests
     tab.page.on("response", lambda response: pictures.update({response.url.rsplit("/", 1)[1]: response.status}))
     tab.open_templates(PACK_FOLDER)
     for workflow in WORKFLOWS:

@@ -1,4 +1,4 @@
-"""What nodes have to say, read on the canvas: their results and the notes of a run, in both looks of the frontend."""
+"""Results and notes on the canvas, in both renderers of the frontend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .test_canvas import node_of
 
 LINES = [f"line {number} of the song" for number in range(40)]
 SONG = ["a rainy song", "[Verse]\n" + "\n".join(LINES), "auto", 60, 0, "auto", "auto"]
-# Type, values, and where each of its first inputs comes from: index of the node, of its output, name of the input.
+# Type, widget values, and the links of the first inputs: index of the node, index of its output, name of the input.
 SHOWN = [
     ("AS15_Song", SONG, []),
     ("AS15_ShowSong", [], [(0, 0, "song")]),
@@ -32,12 +32,12 @@ OUTPUTS = {
     "AS15_Encode": ["CONDITIONING"],
     "PrimitiveString": ["STRING"],
 }
-# Earlier frontends lose the outputs of a run that ends before the answer to its request is there, as these may.
+# Earlier frontends lose the outputs of a run that ends before the response to its request.
 KEEP_OUTPUTS = """{
   const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;
   tracker.nodeOutputs = structuredClone(app.nodeOutputs);
 }"""
-both_looks = pytest.mark.parametrize("nodes_2", [False, True], ids=["canvas", "nodes_2"])
+both_renderers = pytest.mark.parametrize("nodes_2", [False, True], ids=["canvas", "nodes_2"])
 
 
 def drop(tab: Frontend, graph: list[tuple], folder: Path) -> None:
@@ -54,7 +54,7 @@ def drop(tab: Frontend, graph: list[tuple], folder: Path) -> None:
             {"id": place + 1, "type": node_type, "pos": [x, y], "size": [400, 100], "order": place, "mode": 0,
              "flags": {}, "properties": {}, "inputs": inputs, "outputs": outputs, "widgets_values": values}
         )  # fmt: skip
-    for node in nodes:  # those further on are known only now
+    for node in nodes:  # after all links are known
         for slot, output in enumerate(node["outputs"]):
             output["links"] = [link[0] for link in links if link[1:3] == [node["id"], slot]]
     file = folder / "dropped.json"
@@ -63,8 +63,8 @@ def drop(tab: Frontend, graph: list[tuple], folder: Path) -> None:
     tab.fit_view()
 
 
-@both_looks
-def test_a_result_is_read_on_its_node_and_kept_nowhere(tab: Frontend, tmp_path: Path, nodes_2: bool) -> None:
+@both_renderers
+def test_a_result_is_shown_on_its_node_and_not_saved(tab: Frontend, tmp_path: Path, nodes_2: bool) -> None:
     tab.open(nodes_2=nodes_2)
     drop(tab, SHOWN, tmp_path)
     saved, queued = tab.page.evaluate(SAVED_VALUES), tab.page.evaluate(QUEUED_INPUTS)
@@ -72,15 +72,15 @@ def test_a_result_is_read_on_its_node_and_kept_nowhere(tab: Frontend, tmp_path: 
     tab.press_run()
     shown = tab.read_text(LINES[-1])
     assert shown.text.startswith("a rainy song\n\n60 s\n\n[Verse]\nline 0")
-    assert shown.height >= 250, "some twenty lines, the others by scrolling"
+    assert shown.height >= 250, "about twenty lines, the others by scrolling"
     path = tab.read_text("codes/shown_")
     assert path.height >= path.needed
     now = tab.page.evaluate(SAVED_VALUES)
     assert {name: now[name] or [] for name in now} == {name: saved[name] or [] for name in saved}
-    assert tab.page.evaluate(QUEUED_INPUTS) == queued, "a result would depend on what is shown"
+    assert tab.page.evaluate(QUEUED_INPUTS) == queued, "shown text must not be an input"
 
 
-def test_a_result_takes_the_place_of_the_one_before_and_comes_back(tab: Frontend, tmp_path: Path) -> None:
+def test_a_result_replaces_the_previous_one_and_is_restored(tab: Frontend, tmp_path: Path) -> None:
     tab.open()
     drop(tab, SHOWN, tmp_path)
     tab.press_run()
@@ -96,12 +96,12 @@ def test_a_result_takes_the_place_of_the_one_before_and_comes_back(tab: Frontend
     assert tab.read_text("30 s") == shown
 
 
-@both_looks
-def test_notes_are_read_to_their_ends(tab: Frontend, tmp_path: Path, nodes_2: bool) -> None:
+@both_renderers
+def test_notes_are_shown_completely(tab: Frontend, tmp_path: Path, nodes_2: bool) -> None:
     tab.open(nodes_2=nodes_2)
     drop(tab, NOTED, tmp_path)
-    tab.server.unload_models(forget=True)  # a node whose result is kept from a run before has nothing to note
+    tab.server.unload_models(forget=True)  # a cached node has no notes
     tab.press_run()
-    for words in ("not how ACE-Step sounds", "shorten them or make two songs"):
+    for words in ("not how ACE-Step sounds", "make two songs"):
         note = tab.read_text(words)
         assert note.height >= note.needed, f"cut: {note.text}"

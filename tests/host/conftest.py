@@ -1,4 +1,4 @@
-"""One ComfyUI server for the whole session, with this repository installed under a folder name nobody expects."""
+"""One ComfyUI server for the session, with this repository installed under an unusual folder name."""
 
 from __future__ import annotations
 

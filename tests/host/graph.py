@@ -1,4 +1,4 @@
-"""Workflow files (the frontend's own format) turned into what POST /prompt takes, as the frontend does on Run."""
+"""Convert workflow files (the frontend's format) to the body of POST /prompt, and change such prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOTES = {"Note", "MarkdownNote"}
 MUTED, BYPASSED = 2, 4
-SEED_NAMES = {"seed", "noise_seed"}  # the frontend adds its "control after generate" widget to these by name, too
+SEED_NAMES = {"seed", "noise_seed"}  # by name, the frontend adds its "control after generate" widget
 
 
 def load_workflow(path: Path) -> dict:
@@ -16,7 +16,7 @@ def load_workflow(path: Path) -> dict:
 
 
 def inputs_of(info: dict) -> list[tuple[str, str | list, dict]]:
-    """(name, type, options) of a node's inputs in the order of its sockets and widgets."""
+    """Return (name, type, options) of a node's inputs in the order of its sockets and widgets."""
     found = []
     for group in ("required", "optional"):
         for name in info["input_order"].get(group, []):
@@ -30,7 +30,7 @@ def is_widget(kind: str | list, options: dict) -> bool:
 
 
 def widget_names(info: dict) -> list[str | None]:
-    """One entry for each value in `widgets_values`; None stands for a widget that only the frontend knows."""
+    """Return a name for each value in `widgets_values`. None is a widget of the frontend alone."""
     names: list[str | None] = []
     for name, kind, options in inputs_of(info):
         if not is_widget(kind, options):
@@ -42,7 +42,7 @@ def widget_names(info: dict) -> list[str | None]:
 
 
 def to_prompt(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
-    """The API-format prompt of a workflow. Muted nodes and notes are left out."""
+    """Return the API-format prompt of a workflow, without muted nodes and notes."""
     links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
@@ -60,38 +60,37 @@ def to_prompt(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
 
 
 def find(prompt: dict[str, dict], class_type: str) -> str:
-    """The id of the only node of that class."""
+    """Return the id of the only node of that class."""
     (node_id,) = [key for key, node in prompt.items() if node["class_type"] == class_type]
     return node_id
 
 
 def with_inputs(prompt: dict[str, dict], class_type: str, **inputs: object) -> dict[str, dict]:
-    """A copy of the prompt with inputs of its only node of that class changed."""
+    """Return a copy of the prompt with other inputs for its only node of that class."""
     return with_node(prompt, find(prompt, class_type), **inputs)
 
 
 def with_node(prompt: dict[str, dict], node_id: str, **inputs: object) -> dict[str, dict]:
-    """A copy of the prompt with inputs of one node changed."""
+    """Return a copy of the prompt with other inputs for one node."""
     node = prompt[node_id]
     return {**prompt, node_id: {**node, "inputs": {**node["inputs"], **inputs}}}
 
 
 def without(prompt: dict[str, dict], node_id: str, passed: str | None = None) -> dict[str, dict]:
-    """A copy of the prompt without a node: where its output went, nothing is connected, or what its input `passed`
-    was."""
-    left = {}
+    """Return a copy of the prompt without a node. The link of its input `passed` replaces its outputs, if any."""
+    remaining = {}
     for key, node in prompt.items():
         inputs = {
             name: prompt[node_id]["inputs"].get(passed) if is_link(value) and value[0] == node_id else value
             for name, value in node["inputs"].items()
         }
-        left[key] = {**node, "inputs": {name: value for name, value in inputs.items() if value is not None}}
-    del left[node_id]
-    return left
+        remaining[key] = {**node, "inputs": {name: value for name, value in inputs.items() if value is not None}}
+    del remaining[node_id]
+    return remaining
 
 
 def upstream(prompt: dict[str, dict], node_id: str, class_type: str) -> str:
-    """The id of the nearest node of that class that a node depends on."""
+    """Return the id of the nearest node of that class that a node depends on."""
     reached = [node_id]
     for key in reached:
         if key != node_id and prompt[key]["class_type"] == class_type:
@@ -105,7 +104,7 @@ def is_link(value: object) -> bool:
 
 
 def with_all(prompt: dict[str, dict], class_type: str, **inputs: object) -> dict[str, dict]:
-    """A copy of the prompt with inputs of all its nodes of that class changed."""
+    """Return a copy of the prompt with other inputs for all nodes of that class."""
     return {
         key: {**node, "inputs": {**node["inputs"], **inputs}} if node["class_type"] == class_type else node
         for key, node in prompt.items()

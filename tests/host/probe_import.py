@@ -1,4 +1,4 @@
-"""Run in a process of its own: loads packs the way ComfyUI does and prints, as JSON, what each of them did.
+"""Load packs as ComfyUI does and print the effects of each as JSON. Runs in its own process.
 
 Usage: python probe_import.py COMFYUI PACK...
 """
@@ -36,14 +36,14 @@ def audit(event: str, arguments: tuple) -> None:
 
 
 def globals_now() -> dict[str, object]:
-    """Everything of ComfyUI and torch that a pack could replace: names of modules, and members of their classes."""
+    """Return everything in ComfyUI and torch that a pack could replace: module names and class members."""
     found: dict[str, object] = {}
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] not in WATCHED or not isinstance(module, types.ModuleType):
             continue
         for key, value in list(vars(module).items()):
             if isinstance(value, types.ModuleType):
-                continue  # a submodule that somebody imported
+                continue  # an imported submodule
             found[f"{name}.{key}"] = value
             if inspect.isclass(value) and value.__module__ == name:
                 found.update((f"{name}.{key}.{member}", what) for member, what in vars(value).items())
@@ -77,11 +77,11 @@ def folders_now() -> dict[str, tuple]:
 
 
 def load(pack: str) -> dict[str, object]:
-    """Loads a pack as ComfyUI does and tells what that changed."""
+    """Load a pack as ComfyUI does and return the changes."""
     global events
     import nodes
 
-    # ComfyUI itself has some of these in memory; forgotten here, an import by the pack shows.
+    # Some are in memory because of ComfyUI itself. Removed here, an import by the pack is visible.
     for name in [name for name in sys.modules if name.split(".")[0] in HEAVY]:
         del sys.modules[name]
     modules, node_ids, folders = set(sys.modules), set(nodes.NODE_CLASS_MAPPINGS), folders_now()
@@ -113,7 +113,7 @@ def main(comfyui: str, *packs: str) -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    import nodes  # noqa: F401  ComfyUI with its core nodes, as it is when it turns to custom nodes
+    import nodes  # noqa: F401  ComfyUI with its core nodes, as before custom nodes
 
     warnings.simplefilter("ignore")
     sys.addaudithook(audit)

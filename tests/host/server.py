@@ -1,6 +1,6 @@
-"""A real ComfyUI server in a subprocess, spoken to over HTTP like any client does.
+"""A real ComfyUI server in a subprocess, used over HTTP.
 
-Another version is tested by pointing `COMFYUI_PATH` at it; see `tests.support.comfyui`.
+`COMFYUI_PATH` selects another version; see `tests.support.comfyui`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ COLOUR, LEVEL = re.compile(r"\x1b\[[0-9;]*m"), re.compile(r"^\[[A-Z]+\] ", re.MU
 
 
 class ComfyError(AssertionError):
-    """The server did not do what a test relies on; the message ends with the tail of its log."""
+    """The server failed. The message ends with the tail of its log."""
 
 
 class PromptRejected(Exception):
-    """POST /prompt answered with an error. `node_errors` maps node id to its list of error details."""
+    """POST /prompt returned an error. `node_errors` maps node ids to lists of error details."""
 
     def __init__(self, body: dict):
         self.body = body
@@ -46,7 +46,7 @@ def free_port() -> int:
 
 @dataclass
 class Run:
-    """One finished prompt: `messages` are the server's status messages, `outputs` the UI outputs by node id."""
+    """One finished prompt, with the server's status messages and the UI outputs by node id."""
 
     prompt_id: str
     completed: bool
@@ -58,12 +58,12 @@ class Run:
 
     @property
     def cached(self) -> set[str]:
-        """Ids of the nodes that were served from the cache."""
+        """The ids of the cached nodes."""
         return set((self.message("execution_cached") or {}).get("nodes", []))
 
     @property
     def error(self) -> str | None:
-        """What the user reads on the red node, or None."""
+        """The error text on the node, or None."""
         data = self.message("execution_error")
         return data["exception_message"].strip() if data else None
 
@@ -73,7 +73,7 @@ class Run:
 
 @dataclass
 class ComfyServer:
-    """Owns a base directory (models, input, output, temp, custom_nodes) and the process that serves it."""
+    """A base directory (models, input, output, temp, custom_nodes) and the server process for it."""
 
     base: Path
     args: tuple[str, ...] = ()
@@ -86,10 +86,10 @@ class ComfyServer:
             (self.base / name).mkdir(parents=True, exist_ok=True)
         self.log_path = self.base / "server.log"
 
-    # -- life ---------------------------------------------------------------------------------------------------------
+    # -- process ------------------------------------------------------------------------------------------------------
 
     def install(self, source: Path, name: str) -> Path:
-        """Puts a pack into custom_nodes under any folder name, as a link where the system allows one."""
+        """Link a pack into custom_nodes under any folder name. If the system allows no link, copy it."""
         target = self.base / "custom_nodes" / name
         try:
             target.symlink_to(source, target_is_directory=True)
@@ -135,9 +135,9 @@ class ComfyServer:
 
     @property
     def log(self) -> str:
-        """What it has said, without the levels that later versions put before each line, in colours."""
-        said = self.log_path.read_text("utf-8", errors="replace") if self.log_path.exists() else ""
-        return LEVEL.sub("", COLOUR.sub("", said))
+        """The server's log, without the coloured levels of later versions."""
+        text = self.log_path.read_text("utf-8", errors="replace") if self.log_path.exists() else ""
+        return LEVEL.sub("", COLOUR.sub("", text))
 
     def log_tail(self, lines: int = 40) -> str:
         return "\n--- server log ---\n" + "\n".join(self.log.splitlines()[-lines:])
@@ -158,7 +158,7 @@ class ComfyServer:
         return self.get("/object_info")
 
     def queue(self, prompt: dict[str, dict], **extra: object) -> str:
-        """Posts an API-format prompt; returns its id or raises PromptRejected."""
+        """Post an API-format prompt and return its id. Raises PromptRejected."""
         try:
             return json.loads(self.request("/prompt", {"prompt": prompt, **extra}))["prompt_id"]
         except urllib.error.HTTPError as error:
@@ -178,18 +178,18 @@ class ComfyServer:
         raise ComfyError(f"The prompt was not done after {timeout:.0f} s.{self.log_tail()}")
 
     def run(self, prompt: dict[str, dict], timeout: float = 300.0) -> Run:
-        """Queues a prompt and waits until it has succeeded, failed or been interrupted."""
+        """Queue a prompt and wait until it succeeded, failed or was interrupted."""
         return self.wait(self.queue(prompt), timeout)
 
     def play(self, prompt: dict[str, dict], timeout: float = 300.0) -> Run:
-        """As `run`, but the prompt has to succeed."""
+        """Run a prompt that must succeed."""
         run = self.run(prompt, timeout)
         if not run.completed:
             raise ComfyError(f"The prompt failed: {run.error or run.messages}{self.log_tail()}")
         return run
 
     def fetch(self, file: dict) -> bytes:
-        """The bytes of a file that an output node reported."""
+        """Return the bytes of a file that an output node reported."""
         query = urllib.parse.urlencode({k: file[k] for k in ("filename", "subfolder", "type")})
         return self.request(f"/view?{query}")
 
@@ -197,5 +197,5 @@ class ComfyServer:
         self.request("/interrupt", {})
 
     def unload_models(self, *, forget: bool = False) -> None:
-        """The "Unload models" button; `forget` also drops the cached results."""
+        """Press "Unload models". `forget` also drops the cached results."""
         self.request("/free", {"unload_models": True, "free_memory": forget})

@@ -1,4 +1,4 @@
-"""What cannot be done is said in one sentence, on the node or before the run, and the queue goes on."""
+"""Bad input gives one sentence, on the node or before the run, and the queue continues."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def prompt(server: ComfyServer) -> dict:
 
 
 @pytest.fixture(autouse=True)
-def the_queue_goes_on(server: ComfyServer, prompt: dict) -> Iterator[None]:
+def queue_continues(server: ComfyServer, prompt: dict) -> Iterator[None]:
     yield
     server.play(prompt)
 
 
 def rejection(server: ComfyServer, prompt: dict, class_type: str) -> str:
-    """What the node's red frame says before anything runs."""
+    """Return the error of a node before the run."""
     with pytest.raises(PromptRejected) as caught:
         server.queue(prompt)
     details = caught.value.node_errors[find(prompt, class_type)]
@@ -37,12 +37,11 @@ def rejection(server: ComfyServer, prompt: dict, class_type: str) -> str:
 @pytest.mark.parametrize("duration", [0, -3, 601])
 def test_duration_out_of_range(server: ComfyServer, prompt: dict, duration: float) -> None:
     sentence = rejection(server, with_inputs(prompt, "AS15_Song", duration=duration), "AS15_Song")
-    assert "duration is above 0 and at most 600 seconds, got" in sentence
-    assert str(duration) in sentence
+    assert "duration" in sentence and "600" in sentence and str(duration) in sentence
 
 
-def test_duration_that_is_no_number(server: ComfyServer, prompt: dict) -> None:
-    assert "got nan" in rejection(server, with_inputs(prompt, "AS15_Song", duration="nan"), "AS15_Song")
+def test_duration_that_is_not_a_number(server: ComfyServer, prompt: dict) -> None:
+    assert "nan" in rejection(server, with_inputs(prompt, "AS15_Song", duration="nan"), "AS15_Song")
 
 
 @pytest.mark.parametrize(
@@ -51,17 +50,17 @@ def test_duration_that_is_no_number(server: ComfyServer, prompt: dict) -> None:
      "C:/x", "loras/x.safetensors", "", "acestep/", "acestep"],
 )  # fmt: skip
 @pytest.mark.parametrize("widget", ["model", "text_encoder", "vae"])
-def test_nothing_outside_the_model_folders(server: ComfyServer, prompt: dict, widget: str, path: str) -> None:
+def test_paths_outside_the_model_folders(server: ComfyServer, prompt: dict, widget: str, path: str) -> None:
     sentence = rejection(server, with_inputs(prompt, "AS15_LoadModel", **{widget: path}), "AS15_LoadModel")
-    assert "choose one from" in sentence
+    assert "model folders" in sentence
 
 
-def test_a_model_that_is_gone(server: ComfyServer, prompt: dict) -> None:
+def test_a_missing_model(server: ComfyServer, prompt: dict) -> None:
     sentence = rejection(server, with_inputs(prompt, "AS15_LoadModel", model="acestep/gone"), "AS15_LoadModel")
-    assert "'gone' is not there; looked in" in sentence
+    assert "'gone'" in sentence and "acestep" in sentence
 
 
-def test_a_part_that_is_missing(server: ComfyServer, prompt: dict) -> None:
+def test_a_missing_text_encoder(server: ComfyServer, prompt: dict) -> None:
     alone = server.base / "models" / "diffusion_models" / "alone.safetensors"
     save(alone, state_of(NANO / "acestep-v15-nano"))
     lonely = with_inputs(prompt, "AS15_LoadModel", model="diffusion_models/alone.safetensors")
@@ -69,41 +68,41 @@ def test_a_part_that_is_missing(server: ComfyServer, prompt: dict) -> None:
         sentence = rejection(server, lonely, "AS15_LoadModel")
     finally:
         alone.unlink()
-    assert "put qwen_0.6b_ace15.safetensors into models/text_encoders" in sentence
+    assert "qwen_0.6b_ace15.safetensors" in sentence and "models/text_encoders" in sentence
 
 
-def test_a_file_of_another_model(server: ComfyServer, prompt: dict) -> None:
+def test_a_truncated_file(server: ComfyServer, prompt: dict) -> None:
     broken = server.base / "models" / "vae" / "broken.safetensors"
     broken.parent.mkdir(exist_ok=True)
     broken.write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     error = server.run(with_inputs(prompt, "AS15_LoadModel", vae="vae/broken.safetensors")).error
     broken.unlink()
-    assert "broken.safetensors is truncated" in error
+    assert "broken.safetensors" in error and "truncated" in error
     assert "\n" not in error
 
 
 @pytest.mark.parametrize(
-    ("node", "change", "says"),
+    ("node", "change", "word"),
     [
-        ("AS15_Song", {"bpm": 7}, "BPM must be a whole number from 30 to 300"),
-        ("AS15_Song", {"language": "Klingon"}, "unknown language 'Klingon'"),
+        ("AS15_Song", {"bpm": 7}, "300"),
+        ("AS15_Song", {"language": "Klingon"}, "'Klingon'"),
         ("AS15_Song", {"key": "H dur"}, "key"),
-        ("AS15_Song", {"time_signature": "5/4"}, "unknown time signature '5/4'"),
-        ("AS15_Sample", {"solver": "magic"}, "unknown solver 'magic'"),
-        ("AS15_Sample", {"guidance_method": "magic"}, "unknown guidance method 'magic'"),
-        ("AS15_LoadModel", {"variant": "magic"}, "unknown variant 'magic'"),
-        ("AS15_LoadModel", {"dtype": "magic"}, "unknown dtype 'magic'"),
+        ("AS15_Song", {"time_signature": "5/4"}, "'5/4'"),
+        ("AS15_Sample", {"solver": "magic"}, "solver"),
+        ("AS15_Sample", {"guidance_method": "magic"}, "guidance method"),
+        ("AS15_LoadModel", {"variant": "magic"}, "variant"),
+        ("AS15_LoadModel", {"dtype": "magic"}, "dtype"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_bad_values(server: ComfyServer, prompt: dict, node: str, change: dict, says: str) -> None:
-    """Later versions of ComfyUI refuse what is not in a list by themselves, before the run."""
+def test_bad_values(server: ComfyServer, prompt: dict, node: str, change: dict, word: str) -> None:
+    """Later versions of ComfyUI refuse values outside of a list themselves, before the run."""
     try:
         sentence = server.run(with_inputs(prompt, node, **change)).error
     except PromptRejected as rejected:
         sentence = rejected.node_errors[find(prompt, node)][0]
-        says = str(next(iter(change.values())))
-    assert says in sentence
+        word = str(next(iter(change.values())))
+    assert word in sentence
 
 
 def test_silent_audio(server: ComfyServer, prompt: dict) -> None:
@@ -113,7 +112,8 @@ def test_silent_audio(server: ComfyServer, prompt: dict) -> None:
         "3": {"class_type": "AS15_EncodeAudio", "inputs": {"vae": ["1", 2], "audio": ["2", 0]}},
         "4": {"class_type": "SaveLatent", "inputs": {"samples": ["3", 0], "filename_prefix": "latents/x"}},
     }
-    assert server.run(graph).error == "the audio is silent: its peak is below −80 dBFS"
+    error = server.run(graph).error
+    assert "silent" in error and "\n" not in error
 
 
 def test_latents_of_an_image(server: ComfyServer, prompt: dict) -> None:
@@ -123,4 +123,4 @@ def test_latents_of_an_image(server: ComfyServer, prompt: dict) -> None:
         "3": {"class_type": "AS15_Decode", "inputs": {"vae": ["1", 2], "latent": ["2", 0], "normalize": True}},
         "4": {"class_type": "PreviewAudio", "inputs": {"audio": ["3", 0]}},
     }
-    assert server.run(graph).error.startswith("this latent is not a song")
+    assert server.run(graph).error.startswith("latent")

@@ -1,4 +1,4 @@
-"""Audio codes as files: saved in the output folder, offered in the input folder, and the same structure again."""
+"""Audio codes in files: saved to the output folder, loaded from the input folder."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from .server import REPO, ComfyServer, PromptRejected
 
 @pytest.fixture(scope="module")
 def prompt(server: ComfyServer) -> dict:
-    """The shipped workflow in a hurry."""
+    """The shipped workflow, with a short song and few steps."""
     shipped = to_prompt(load_workflow(REPO / "workflows" / "audio_codes.json"), server.object_info())
     return with_all(with_all(shipped, "AS15_Song", duration=6.0), "AS15_Sample", steps=2, seed=90)
 
 
-def test_saved_codes_come_back(server: ComfyServer, prompt: dict) -> None:
+def test_saved_codes_load_again(server: ComfyServer, prompt: dict) -> None:
     run = server.play(with_inputs(prompt, "AS15_SaveCodes", filename_prefix="codes/kept"))
     ((saved,),) = [output["codes"] for output in run.outputs.values() if "codes" in output]
     assert saved["subfolder"] == "codes" and saved["filename"].startswith("kept_")
     content = server.fetch(saved)
     (song,) = json.loads(content)["songs"]
     assert song["codes"].count("<|audio_code_") == 30
-    words, _ = prompt[find(prompt, "AS15_SaveCodes")]["inputs"]["song"]
-    assert song["caption"] == prompt[words]["inputs"]["caption"] and song["duration"] == 6
+    song_node, _ = prompt[find(prompt, "AS15_SaveCodes")]["inputs"]["song"]
+    assert song["caption"] == prompt[song_node]["inputs"]["caption"] and song["duration"] == 6
 
     (server.base / "input" / "mine.json").write_bytes(content)
-    offered = server.object_info()["AS15_LoadCodes"]["input"]["required"]["file"]
-    assert "mine.json" in (offered[0] if isinstance(offered[0], list) else offered[1]["options"])
+    options = server.object_info()["AS15_LoadCodes"]["input"]["required"]["file"]
+    assert "mine.json" in (options[0] if isinstance(options[0], list) else options[1]["options"])
     load = {"class_type": "AS15_LoadCodes", "inputs": {"file": "mine.json"}}
     view = {"class_type": "PreviewAny", "inputs": {"source": ["load", 0]}}
     shown = server.play({"load": load, "view": view}).outputs["view"]["text"]
@@ -39,24 +39,24 @@ def test_saved_codes_come_back(server: ComfyServer, prompt: dict) -> None:
 @pytest.mark.parametrize(
     "file", ["../secret.json", "/etc/passwd", "gone.json", "mine.safetensors", "", "a\0.json", "a" * 999]
 )
-def test_nothing_outside_of_the_input_folder(server: ComfyServer, file: str) -> None:
+def test_files_outside_of_the_input_folder(server: ComfyServer, file: str) -> None:
     (server.base / "secret.json").write_text("{}")
     load = {"class_type": "AS15_LoadCodes", "inputs": {"file": file}}
     view = {"class_type": "PreviewAny", "inputs": {"source": ["load", 0]}}
     with pytest.raises(PromptRejected) as caught:
         server.queue({"load": load, "view": view})
-    assert "there is no file of audio codes" in caught.value.node_errors["load"][0]
+    assert "input folder" in caught.value.node_errors["load"][0]
 
 
 @pytest.mark.parametrize("prefix", ["../song", "/etc/song", "codes/../../song", "a\0b"])
-def test_nothing_is_saved_outside_of_the_output_folder(server: ComfyServer, prefix: str) -> None:
-    words = {"class_type": "PrimitiveString", "inputs": {"value": "1, 2, 3"}}
-    save = {"class_type": "AS15_SaveCodes", "inputs": {"codes": ["words", 0], "filename_prefix": prefix}}
-    said = server.run({"words": words, "save": save}).error
-    assert said.startswith(f"filename_prefix {prefix!r} is no name inside ComfyUI's output folder") and "\n" not in said
+def test_prefixes_outside_of_the_output_folder(server: ComfyServer, prefix: str) -> None:
+    text = {"class_type": "PrimitiveString", "inputs": {"value": "1, 2, 3"}}
+    save = {"class_type": "AS15_SaveCodes", "inputs": {"codes": ["text", 0], "filename_prefix": prefix}}
+    error = server.run({"text": text, "save": save}).error
+    assert error.startswith("filename_prefix") and "\n" not in error
 
 
-def test_a_file_of_something_else(server: ComfyServer) -> None:
+def test_a_file_without_codes(server: ComfyServer) -> None:
     (server.base / "input" / "words.txt").write_text("la la la")
     load = {"class_type": "AS15_LoadCodes", "inputs": {"file": "words.txt"}}
     view = {"class_type": "PreviewAny", "inputs": {"source": ["load", 0]}}

@@ -52,20 +52,20 @@ def test_a_page_gives_a_typical_value_for_every_widget(server: ComfyServer, lang
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_page_leads_to_an_example_that_has_the_node(server: ComfyServer, language: str) -> None:
+def test_a_page_names_an_example_with_its_node(server: ComfyServer, language: str) -> None:
     workflows = {path.stem: path.read_text("utf-8") for path in (REPO / "workflows").glob("*.json")}
     for node, page in read_pages(language, our_nodes(server)).items():
         having = {name for name, text in workflows.items() if f'"{node}"' in text}
         (*_, last) = page.splitlines()
-        said = set(re.findall(r"`(\w+)`", last)) if EXAMPLES.match(last) else set()
-        assert said <= having, f"{node}: its example does not have it"
-        assert said or not having, f"{node}: name an example, one of {having}"
+        named = set(re.findall(r"`(\w+)`", last)) if EXAMPLES.match(last) else set()
+        assert named <= having, f"{node}: its example does not have it"
+        assert named or not having, f"{node}: name an example, one of {having}"
 
 
 def test_no_page_is_left_over(server: ComfyServer) -> None:
     nodes = our_nodes(server)
-    wanted = {Path(form.format(node=node)) for form in LANGUAGES.values() for node in nodes}
-    assert {path.relative_to(DOCS) for path in DOCS.rglob("*.md")} == wanted
+    expected = {Path(form.format(node=node)) for form in LANGUAGES.values() for node in nodes}
+    assert {path.relative_to(DOCS) for path in DOCS.rglob("*.md")} == expected
 
 
 def test_locales_are_complete_and_up_to_date() -> None:

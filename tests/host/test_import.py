@@ -1,4 +1,4 @@
-"""What loading the pack costs and touches, seen from a process that does what ComfyUI does at start."""
+"""The cost and side effects of importing the pack, in a process that starts as ComfyUI does."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NODE_CLASS_MAPPINGS = {}
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """What loading an empty pack, ours, and one without manners did, by those names."""
+    """The effects of importing an empty pack, ours, and one with side effects."""
     folder = tmp_path_factory.mktemp("import")
     packs = {"empty": folder / "empty_pack", "ours": REPO, "rude": folder / "rude_pack"}
     for name, code in (("empty", EMPTY), ("rude", RUDE)):
@@ -58,7 +58,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     return found
 
 
-def test_the_probe_sees_what_a_rude_pack_does(loaded: dict) -> None:
+def test_the_probe_finds_side_effects(loaded: dict) -> None:
     rude = loaded["rude"]
     assert "transformers" in rude["heavy"]
     assert any("rude.txt" in event for event in rude["events"])
@@ -67,13 +67,13 @@ def test_the_probe_sees_what_a_rude_pack_does(loaded: dict) -> None:
     assert rude["folders_changed"] == ["loras"]
 
 
-def test_only_our_own_modules_come_in(loaded: dict) -> None:
-    """Counted, not timed: what a module costs varies, how many there are does not."""
+def test_imports_only_our_own_modules(loaded: dict) -> None:
+    """Modules are counted, because their times vary."""
     package = str(REPO).replace(".", "_x_")  # the name ComfyUI gives it
     others = [name for name in loaded["ours"]["modules"] if name != package and not name.startswith(package + ".")]
     assert len(others) < len(loaded["ours"]["modules"])
     assert not loaded["ours"]["heavy"]
-    assert len(others) <= 20, f"the pack brings in {dict(Counter(name.split('.')[0] for name in others))}"
+    assert len(others) <= 20, f"the pack imports {dict(Counter(name.split('.')[0] for name in others))}"
 
 
 def test_writes_connects_and_starts_nothing(loaded: dict) -> None:

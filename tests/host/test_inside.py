@@ -1,4 +1,4 @@
-"""Model management, seen from inside: the checks of `inside/`, each a test of its own."""
+"""The checks of `inside/`, which import ComfyUI and the pack in one process, each as a test."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
-    """What became of the checks of the modules that tests are selected of."""
-    asked = {item.callspec.params["check"].split(".")[0] for item in request.session.items if item.path == HERE}
+    """The results of the checks of all modules with selected tests."""
+    modules = {item.callspec.params["check"].split(".")[0] for item in request.session.items if item.path == HERE}
     folder = tmp_path_factory.mktemp("inside")
     models = folder / "models"
     write_tiny_planner(models / "acestep-5Hz-lm-tiny")
     write_qwen3(models / "text-encoder", rows=151_669)
     write_qwen3(models / "odd", rows=1000)
     process = subprocess.run(
-        [sys.executable, "-B", str(INSIDE / "run.py"), str(find_comfyui()), str(REPO), *sorted(asked)],
+        [sys.executable, "-B", str(INSIDE / "run.py"), str(find_comfyui()), str(REPO), *sorted(modules)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": ""},
         capture_output=True,

@@ -1,6 +1,6 @@
-"""The two ways a user gets the pack: ComfyUI-Manager clones the repository, or the registry's archive is unpacked.
+"""Installation by ComfyUI-Manager (a clone) and from the registry's archive.
 
-Nothing here reaches the network: the repository is a local clone, and every connection is sent to a closed port.
+The repository is a local clone, and every connection goes to a closed port.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OWN_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user", ".gi
 
 
 def call(command: list[str | Path], folder: Path, **environment: str) -> str:
-    """Runs a command without network; returns what it printed, which is also the message when it fails."""
+    """Run a command without network and return its output, which is also the message of a failure."""
     done = subprocess.run(
         list(map(str, command)),
         cwd=folder,
@@ -44,7 +44,7 @@ def call(command: list[str | Path], folder: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git repository with what is in the working tree now, committed or not."""
+    """A git repository with the files of the working tree, committed or not."""
     copy = tmp_path_factory.mktemp("source") / "acestep-nodes"
     for name in call(["git", "ls-files", "-co", "--exclude-standard", "-z"], REPO).split("\0"):
         if name and (REPO / name).is_file():
@@ -58,7 +58,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def comfyui(tmp_path: Path) -> Path:
-    """A clean ComfyUI of its own: no custom nodes, no models, no user."""
+    """A clean copy of ComfyUI: no custom nodes, no models, no user."""
     folder = tmp_path / "ComfyUI"
     original = find_comfyui()
     keep_out = shutil.ignore_patterns(*OWN_FOLDERS)
@@ -76,14 +76,14 @@ def serve(comfyui: Path) -> Iterator[ComfyServer]:
     server.stop()
 
 
-def assert_at_home(server: ComfyServer, folder: str) -> None:
-    """The pack in custom_nodes/<folder> brings its nodes, translations and workflows, and makes a song."""
+def assert_installed(server: ComfyServer, folder: str) -> None:
+    """The pack in custom_nodes/<folder> has its nodes, translations and workflows, and generates a song."""
     info = server.object_info()
     ours = {name: node for name, node in info.items() if name.startswith("AS15_")}
     assert ours
     assert {node["python_module"] for node in ours.values()} == {f"custom_nodes.{folder}"}
     failed = [line for line in server.log.splitlines() if "IMPORT FAILED" in line]
-    assert not [line for line in failed if line.endswith(folder)]  # of ComfyUI's own some may lack what they need
+    assert not [line for line in failed if line.endswith(folder)]  # some of ComfyUI's own may fail
 
     assert "text_to_music" in server.get("/workflow_templates")[folder]
     assert server.get("/i18n")["zh"]["nodeDefs"].keys() == ours.keys()
@@ -94,17 +94,17 @@ def assert_at_home(server: ComfyServer, folder: str) -> None:
 
 
 def test_comfyui_manager_installs_a_clone(source: Path, comfyui: Path, serve: ComfyServer) -> None:
-    # Manager knows a git URL by its host, which a local path has not; requirements.txt is installed, too.
-    said = call(
+    # Manager recognises a git URL by its host. It installs requirements.txt as well.
+    output = call(
         [sys.executable, "-m", "cm_cli", "install", f"file://localhost{source.as_posix()}"]
         + ["--mode", "local", "--exit-on-fail"],
         comfyui,
         COMFYUI_PATH=str(comfyui),
     )
-    assert "[INSTALLED]" in said
+    assert "[INSTALLED]" in output
     assert (comfyui / "custom_nodes" / source.name / ".git").is_dir()
     with serve:
-        assert_at_home(serve, source.name)
+        assert_installed(serve, source.name)
         page = (source / "web" / "docs" / "AS15_Sample.md").read_bytes()
         assert serve.request(f"/extensions/{source.name}/docs/AS15_Sample.md") == page
 
@@ -118,4 +118,4 @@ def test_the_registry_archive_works_in_any_folder(source: Path, comfyui: Path, s
         archive.extractall(comfyui / "custom_nodes" / "songs (of mine)")
     (source / "node.zip").unlink()
     with serve:
-        assert_at_home(serve, "songs (of mine)")  # all but its help: ComfyUI serves none from a folder with a space
+        assert_installed(serve, "songs (of mine)")  # without help pages: ComfyUI serves none from a folder with a space

@@ -1,4 +1,4 @@
-"""Stop means stop, within a step or a tile, and the next song is none the worse for it."""
+"""An interrupt stops within a step or a tile, and the next song works."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_interrupt(server: ComfyServer, node: str, change: dict, sign: str) -> N
     while sign not in server.log[logged:]:
         time.sleep(0.05)
     time.sleep(0.3)
-    asked = time.monotonic()
+    interrupted = time.monotonic()
     server.interrupt()
     run = server.wait(prompt_id, timeout=60)
     assert run.message("execution_interrupted")
-    assert time.monotonic() - asked < 15
+    assert time.monotonic() - interrupted < 15
     server.play(short)

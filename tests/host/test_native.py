@@ -19,7 +19,7 @@ MODEL, SONG, CONDITIONING, VAE = ["1", 0], ["2", 0], ["3", 0], ["1", 2]  # as th
 
 
 class Graph:
-    """A prompt that grows: `add` returns the first output of the new node."""
+    """A prompt under construction. `add` returns the first output of the new node."""
 
     def __init__(self, nodes: dict[str, dict]):
         self.nodes = dict(nodes)
@@ -30,26 +30,26 @@ class Graph:
         return [node_id, 0]
 
     def sample(self, model: list = MODEL, **changes: object) -> list:
-        """Our sampler."""
+        """Add Sample Song."""
         usual = {"seed": SEED, "batch_size": 1, "steps": 8, "guidance": 0.0, "shift": 0.0, "solver": "euler"}
         inputs = {"model": model, "conditioning": CONDITIONING, "guidance_method": "cfg", **usual, **changes}
         return self.add("AS15_Sample", **inputs)
 
     def ksampler(self, model: list = MODEL, **changes: object) -> list:
-        """ComfyUI's."""
+        """Add KSampler."""
         usual = {"seed": SEED, "steps": 8, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-        inputs = {"model": model, "positive": CONDITIONING, "negative": self.nothing(), "latent_image": self.empty()}
+        inputs = {"model": model, "positive": CONDITIONING, "negative": self.negative(), "latent_image": self.empty()}
         return self.add("KSampler", **{**inputs, **usual, **changes})
 
-    def nothing(self) -> list:
+    def negative(self) -> list:
         return self.add("ConditioningZeroOut", conditioning=CONDITIONING)
 
     def empty(self) -> list:
         return self.add("AS15_EmptyLatent", song=SONG, batch_size=1)
 
     def latents(self, server: ComfyServer, *samples: list) -> list[torch.Tensor]:
-        """Runs the graph and reads what it saved, [B, 64, T] for each of `samples`."""
-        name = f"latents/{uuid4().hex}"  # what comes from the cache is not listed
+        """Run the graph and return the saved latents [B, 64, T] of each of `samples`."""
+        name = f"latents/{uuid4().hex}"  # cached outputs are not listed
         saved = [self.add("SaveLatent", samples=s, filename_prefix=name)[0] for s in samples]
         run = server.play(self.nodes)
         return [load(server.fetch(run.outputs[node_id]["latents"][0]))["latent_tensor"] for node_id in saved]
@@ -68,14 +68,14 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return (a - b).abs().max().item()
 
 
-def test_ksampler_makes_the_same_song(server: ComfyServer, song: dict) -> None:
+def test_ksampler_equals_sample_song(server: ComfyServer, song: dict) -> None:
     graph = Graph(song)
     ours, theirs = graph.latents(server, graph.sample(), graph.ksampler())
     assert ours.shape == (1, 64, FRAMES)
     assert difference(ours, theirs) <= 1e-4
 
 
-def test_with_guidance_too(server: ComfyServer, song: dict) -> None:
+def test_ksampler_equals_sample_song_with_guidance(server: ComfyServer, song: dict) -> None:
     graph = Graph(with_inputs(song, "AS15_LoadModel", variant="base"))
     ours, theirs, unguided = graph.latents(
         server, graph.sample(guidance=4.0), graph.ksampler(cfg=4.0), graph.ksampler(cfg=1.0)
@@ -110,7 +110,7 @@ def test_shift_of_a_model_sampling_node(server: ComfyServer, song: dict, node: s
 
 
 def test_batch_of_ksampler(server: ComfyServer, song: dict) -> None:
-    """Its second item comes from the same generator, not from seed + 1; the first one is ours."""
+    """KSampler draws its second item from the same generator, not from seed + 1. The first equals ours."""
     graph = Graph(song)
     pair = graph.add("RepeatLatentBatch", samples=graph.empty(), amount=2)
     ours, theirs = graph.latents(server, graph.sample(), graph.ksampler(latent_image=pair))
@@ -118,7 +118,7 @@ def test_batch_of_ksampler(server: ComfyServer, song: dict) -> None:
     assert difference(ours, theirs[:1]) <= 1e-4
 
 
-def test_two_conditionings_at_once(server: ComfyServer, song: dict) -> None:
+def test_combined_conditionings(server: ComfyServer, song: dict) -> None:
     graph = Graph(song)
     other = graph.add("AS15_Song", **{**song["2"]["inputs"], "caption": "a slow waltz"})
     encoded = graph.add("AS15_Encode", text_encoder=["1", 1], song=other)
@@ -127,7 +127,7 @@ def test_two_conditionings_at_once(server: ComfyServer, song: dict) -> None:
     first, second, mixed = graph.latents(server, *(graph.ksampler(steps=2, positive=p) for p in positives))
     assert difference(first, mixed) > 1e-3
     assert difference(second, mixed) > 1e-3
-    assert "can mix them" in server.run({**graph.nodes, **sampling_of(both)}).error
+    assert "KSampler mixes them" in server.run({**graph.nodes, **sampling_of(both)}).error
 
 
 def sampling_of(conditioning: list) -> dict[str, dict]:
@@ -166,7 +166,7 @@ def test_lora_under_the_original_names(server: ComfyServer, song: dict) -> None:
 
 
 def layer_shape(name: str = "q_proj") -> tuple[int, int]:
-    """(inputs, outputs) of a matrix of nano."""
+    """Return (inputs, outputs) of a matrix of nano."""
     config = json.loads((REPO / "acestep_core/nano/acestep-v15-nano/config.json").read_text())
     if name == "down_proj":
         return config["intermediate_size"], config["hidden_size"]
@@ -174,7 +174,7 @@ def layer_shape(name: str = "q_proj") -> tuple[int, int]:
 
 
 def test_core_vae_nodes(server: ComfyServer, song: dict) -> None:
-    """They assume 44.1 kHz: the samples are ours, the rate they write beside them is not."""
+    """ComfyUI's nodes assume 44.1 kHz. The samples equal ours, their rate does not."""
     graph = Graph(song)
     latent = graph.sample(steps=2)
     theirs = graph.add("VAEDecodeAudio", vae=VAE, samples=latent)
@@ -186,40 +186,40 @@ def test_core_vae_nodes(server: ComfyServer, song: dict) -> None:
 
 
 def test_latents_survive_a_file(server: ComfyServer, song: dict) -> None:
-    """Of ComfyUI's own nodes, which keep the numbers and nothing that we have put beside them."""
+    """ComfyUI's nodes save the numbers, but no edits."""
     graph = Graph(song)
-    made = graph.sample(steps=2)
-    saved, _ = graph.add("SaveLatent", samples=made, filename_prefix=f"latents/{uuid4().hex}")
+    latent = graph.sample(steps=2)
+    saved, _ = graph.add("SaveLatent", samples=latent, filename_prefix=f"latents/{uuid4().hex}")
     (file,) = server.play(graph.nodes).outputs[saved]["latents"]
     (server.base / "input" / "kept.latent").write_bytes(server.fetch(file))
     loaded = graph.add("LoadLatent", latent="kept.latent")
-    sounds = [graph.add("AS15_Decode", vae=VAE, latent=latent, normalize=False) for latent in (made, loaded)]
-    heard = [graph.add("AS15_EncodeAudio", vae=VAE, audio=sound) for sound in sounds]
-    before, after, heard_before, heard_after = graph.latents(server, made, loaded, *heard)
+    sounds = [graph.add("AS15_Decode", vae=VAE, latent=latent, normalize=False) for latent in (latent, loaded)]
+    encoded = [graph.add("AS15_EncodeAudio", vae=VAE, audio=sound) for sound in sounds]
+    before, after, audio_before, audio_after = graph.latents(server, latent, loaded, *encoded)
     assert before.std() > 0.1 and difference(before, after) == 0
-    assert difference(heard_before, heard_after) == 0
+    assert difference(audio_before, audio_after) == 0
 
 
 def test_unload_models_frees_everything(server: ComfyServer, song: dict) -> None:
-    """Each network is brought to its device once, stays there from song to song, and leaves it with the button."""
+    """Each network is loaded once, stays loaded from song to song, and is unloaded by the button."""
 
     def play(seed: int) -> tuple[torch.Tensor, list[str]]:
         graph, logged = Graph(with_inputs(song, "AS15_Song", caption=f"take {seed}")), len(server.log)
         latent = graph.sample(steps=2, seed=seed)
         sound = graph.add("AS15_Decode", vae=VAE, latent=latent, normalize=False)
-        (heard,) = graph.latents(server, graph.add("AS15_EncodeAudio", vae=VAE, audio=sound))
-        return heard, sorted(re.findall(r"Requested to load (\w+)", server.log[logged:]))
+        (encoded,) = graph.latents(server, graph.add("AS15_EncodeAudio", vae=VAE, audio=sound))
+        return encoded, sorted(re.findall(r"Requested to load (\w+)", server.log[logged:]))
 
     def unload() -> None:
         server.unload_models(forget=True)
-        idle = Graph({})  # the server may begin a prompt before it looks at the button
+        idle = Graph({})  # the server may start a prompt before it unloads
         idle.latents(server, idle.add("EmptyLatentAudio", seconds=1.0, batch_size=1))
 
     unload()
-    first, brought = play(1)
-    assert len(brought) == 3 and "AceStep15" in brought
+    first, loads = play(1)
+    assert len(loads) == 3 and "AceStep15" in loads
     assert play(2)[1] == []
     unload()
-    again, brought_again = play(1)
-    assert brought_again == brought
+    again, loads_again = play(1)
+    assert loads_again == loads
     assert difference(first, again) == 0

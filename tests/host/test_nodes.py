@@ -1,4 +1,4 @@
-"""The pack in a real server: it loads without a word, and its nodes explain themselves."""
+"""The pack in a real server: it loads silently, and its schemas are complete."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ NODES = {
 }
 
 
-def test_loads_without_a_word(server: ComfyServer) -> None:
-    """At the most talkative log level, nothing is said between the pack's turn and the next line of ComfyUI itself."""
+def test_loads_silently(server: ComfyServer) -> None:
+    """At the lowest log level, the pack logs nothing while ComfyUI imports it."""
     lines = [line for line in server.log.splitlines() if line]
     start = next(i for i, line in enumerate(lines) if line.startswith("Trying to load") and line.endswith(PACK_FOLDER))
     assert lines[start + 1].startswith(("Trying to load custom node", "Import times for custom nodes"))
@@ -67,10 +67,10 @@ def test_every_input_and_output_has_a_tooltip(server: ComfyServer) -> None:
 def test_no_node_has_more_than_a_dozen_widgets(server: ComfyServer) -> None:
     info = server.object_info()
     own = {name: [widget for widget in widget_names(info[name]) if widget] for name in NODES}
-    assert all(len(widgets) <= 12 for widgets in own.values())  # beside the frontend's, for what happens to a seed
+    assert all(len(widgets) <= 12 for widgets in own.values())  # without the frontend's own for a seed
 
 
-def test_nano_is_always_offered(server: ComfyServer) -> None:
+def test_nano_is_always_listed(server: ComfyServer) -> None:
     options = server.object_info()["AS15_LoadModel"]["input"]["required"]
     assert "nano" in options["model"][1]["options"]
     assert options["text_encoder"][1]["options"][0] == options["vae"][1]["options"][0] == "auto"

@@ -1,4 +1,4 @@
-"""The planner in the real server: plans are kept, a stop is prompt, and what cannot be done is said in one sentence."""
+"""The planner in the real server: plans are cached, interrupts are quick, and bad input gives one sentence."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import pytest
 
 from .graph import find, load_workflow, with_inputs
 from .server import REPO, ComfyServer, PromptRejected
-from .test_workflows import hurried
+from .test_workflows import quick_prompt
 
 
 @pytest.fixture(scope="module")
 def prompt(server: ComfyServer) -> dict:
-    return hurried(server, "planned_song", seed=200)
+    return quick_prompt(server, "planned_song", seed=200)
 
 
 def text_of(server: ComfyServer, prompt: dict) -> str:
-    """What Show Song shows."""
+    """Return the text of Show Song."""
     return server.play(prompt).outputs[find(prompt, "AS15_ShowSong")]["text"][0]
 
 
-def test_a_plan_is_kept_until_its_song_or_seed_changes(server: ComfyServer, prompt: dict) -> None:
+def test_a_plan_is_cached_until_its_song_or_seed_changes(server: ComfyServer, prompt: dict) -> None:
     plan, load = find(prompt, "AS15_Plan"), find(prompt, "AS15_LoadPlanner")
     server.play(prompt)
     other_take = with_inputs(prompt, "AS15_Sample", seed=201)
@@ -34,40 +34,40 @@ def test_a_plan_is_kept_until_its_song_or_seed_changes(server: ComfyServer, prom
         assert load in cached and plan not in cached
 
 
-def test_show_song_shows_what_was_planned(server: ComfyServer, prompt: dict) -> None:
-    asked = with_inputs(prompt, "AS15_Song", caption="slow waltz", bpm=93, key="D minor")
-    shown = text_of(server, with_inputs(asked, "AS15_Plan", write_codes=False, rewrite_caption=False))
+def test_show_song_shows_the_plan(server: ComfyServer, prompt: dict) -> None:
+    request = with_inputs(prompt, "AS15_Song", caption="slow waltz", bpm=93, key="D minor")
+    shown = text_of(server, with_inputs(request, "AS15_Plan", generate_codes=False, rewrite_caption=False))
     assert shown.startswith("slow waltz\n\n93 BPM · D minor · ")
     assert shown.split("\n\n")[1].endswith(" · English · 6 s")
 
 
-def test_songs_that_are_planned_one_by_one_are_played_one_by_one(server: ComfyServer, prompt: dict) -> None:
-    """What follows runs for each, so that they may differ in all that a plan says, their length included."""
+def test_later_nodes_run_once_per_take_with_metadata_per_take(server: ComfyServer, prompt: dict) -> None:
+    """Takes may differ in all metadata, their duration included."""
     free = with_inputs(prompt, "AS15_Song", lyrics="", language="auto")
-    each = with_inputs(free, "AS15_Plan", plan_each=True, batch_size=2, seed=205)
+    each = with_inputs(free, "AS15_Plan", metadata_per_take=True, batch_size=2, seed=205)
     run = server.play(each)
     shown = run.outputs[find(prompt, "AS15_ShowSong")]["text"]
     assert len(shown) == len(set(shown)) == 2
     (saved,) = [output["audio"] for output in run.outputs.values() if "audio" in output]
     assert len(saved) == 2
-    together = server.play(with_inputs(each, "AS15_Plan", plan_each=False))
-    assert together.outputs[find(prompt, "AS15_ShowSong")]["text"] == shown[:1]
+    shared = server.play(with_inputs(each, "AS15_Plan", metadata_per_take=False))
+    assert shared.outputs[find(prompt, "AS15_ShowSong")]["text"] == shown[:1]
 
 
-def test_an_older_graph_knows_nothing_of_newer_widgets(server: ComfyServer, prompt: dict) -> None:
+def test_an_older_graph_works_without_newer_widgets(server: ComfyServer, prompt: dict) -> None:
     older = with_inputs(prompt, "AS15_Plan", seed=206)
     plan = older[find(older, "AS15_Plan")]["inputs"]
-    for name in ("top_p", "plan_each"):
+    for name in ("top_p", "metadata_per_take"):
         del plan[name]
-    newer = with_inputs(prompt, "AS15_Plan", seed=206, top_p=0.9, plan_each=False)
+    newer = with_inputs(prompt, "AS15_Plan", seed=206, top_p=0.9, metadata_per_take=False)
     assert text_of(server, older) == text_of(server, newer)
 
 
-def test_stop_ends_a_plan(server: ComfyServer, prompt: dict) -> None:
+def test_an_interrupt_stops_a_plan(server: ComfyServer, prompt: dict) -> None:
     long = with_inputs(with_inputs(prompt, "AS15_Song", duration=120.0), "AS15_Plan", seed=203, batch_size=4)
     logged = len(server.log)
     prompt_id = server.queue(long)
-    while "tokens of text" not in server.log[logged:]:  # its facts are there, its codes under way
+    while "tokens of text" not in server.log[logged:]:  # the metadata is complete, the codes are being generated
         time.sleep(0.05)
     server.interrupt()
     assert server.wait(prompt_id, timeout=60).message("execution_interrupted")
@@ -77,15 +77,15 @@ def test_stop_ends_a_plan(server: ComfyServer, prompt: dict) -> None:
 
 def test_a_prompt_beyond_the_context(server: ComfyServer, prompt: dict) -> None:
     error = server.run(with_inputs(prompt, "AS15_Song", lyrics="la la la\n" * 4000)).error
-    assert error.startswith("the planner's context holds") and "\n" not in error
+    assert "context" in error and "\n" not in error
 
 
-def test_codes_that_are_none(server: ComfyServer, prompt: dict) -> None:
+def test_text_that_is_not_codes(server: ComfyServer, prompt: dict) -> None:
     error = server.run(with_inputs(prompt, "AS15_Encode", codes="la la la")).error
-    assert error.startswith("audio codes: cannot parse 'la la la'")
+    assert "'la la la'" in error
 
 
-def test_a_text_encoder_is_no_planner(server: ComfyServer, prompt: dict) -> None:
+def test_a_text_encoder_is_not_a_planner(server: ComfyServer, prompt: dict) -> None:
     single = server.base / "models" / "text_encoders" / "qwen_0.6b_ace15.safetensors"
     single.parent.mkdir(exist_ok=True)
     single.write_bytes((REPO / "acestep_core/nano/Qwen3-Embedding-0.6B/model.safetensors").read_bytes())
@@ -95,12 +95,12 @@ def test_a_text_encoder_is_no_planner(server: ComfyServer, prompt: dict) -> None
     finally:
         single.unlink()
     (sentence,) = refusal.value.node_errors[find(prompt, "AS15_LoadPlanner")]
-    assert "its vocabulary has" in sentence and "a planner LM has 217204" in sentence
+    assert "vocabulary" in sentence and "217204" in sentence
 
 
-def test_the_workflows_ask_for_nano(server: ComfyServer) -> None:
-    """Its planner comes with this pack, so it is the first on offer and always there."""
-    offered = server.object_info()["AS15_LoadPlanner"]["input"]["required"]["planner"][1]["options"]
+def test_the_workflows_use_nano(server: ComfyServer) -> None:
+    """Nano's planner is part of this pack, so it is the first entry and always there."""
+    options = server.object_info()["AS15_LoadPlanner"]["input"]["required"]["planner"][1]["options"]
     workflow = load_workflow(REPO / "workflows" / "planned_song.json")
-    (asked,) = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "AS15_LoadPlanner"]
-    assert asked == offered[0] == "nano"
+    (chosen,) = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "AS15_LoadPlanner"]
+    assert chosen == options[0] == "nano"

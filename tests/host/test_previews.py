@@ -1,4 +1,4 @@
-"""What a node shows while it runs, as a browser hears of it: bars, pictures and texts over the websocket."""
+"""Progress bars, previews and notes of running nodes, as sent over the websocket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PICTURE = 1  # kind of binary message
 
 
 def messages_of(server: ComfyServer, prompt: dict[str, dict]) -> list[dict | bytes]:
-    """What the server says of one run."""
+    """Run a prompt and return the websocket messages of the run."""
 
     async def listen() -> list[dict | bytes]:
         found: list[dict | bytes] = []
@@ -43,13 +43,13 @@ def messages_of(server: ComfyServer, prompt: dict[str, dict]) -> list[dict | byt
 
 
 def notes(messages: list[dict | bytes]) -> list[tuple[str, str]]:
-    """(id of a node, text) of what one run had to say on nodes."""
-    said = (each["data"] for each in messages if isinstance(each, dict) and each["type"] == "acestep.notes")
-    return [(each["node"], each["text"]) for each in said]
+    """Return (node id, text) of the notes of one run."""
+    data = (each["data"] for each in messages if isinstance(each, dict) and each["type"] == "acestep.notes")
+    return [(each["node"], each["text"]) for each in data]
 
 
-def heard(server: ComfyServer, prompt: dict[str, dict]) -> list[tuple[int, bytes]]:
-    """The binary messages of one run: kind and content."""
+def binary_messages(server: ComfyServer, prompt: dict[str, dict]) -> list[tuple[int, bytes]]:
+    """Run a prompt and return kind and content of its binary messages."""
     binary = [message for message in messages_of(server, prompt) if isinstance(message, bytes)]
     return [(struct.unpack(">I", message[:4])[0], message[4:]) for message in binary]
 
@@ -61,10 +61,10 @@ def pictures(messages: list[tuple[int, bytes]]) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     ("workflow", "sampler"), [("text_to_music", "AS15_Sample"), ("native_ksampler", "KSampler")], ids=lambda name: name
 )
-def test_the_song_takes_shape(server: ComfyServer, workflow: str, sampler: str) -> None:
+def test_every_step_sends_a_preview(server: ComfyServer, workflow: str, sampler: str) -> None:
     prompt = to_prompt(load_workflow(REPO / "workflows" / f"{workflow}.json"), server.object_info())
     prompt = with_inputs(prompt, "AS15_Song", duration=6.0, caption="a preview")
-    shown = pictures(heard(server, with_inputs(prompt, sampler, steps=5, seed=51)))
+    shown = pictures(binary_messages(server, with_inputs(prompt, sampler, steps=5, seed=51)))
     assert len(shown) == 5
     assert all(picture.shape == (192, 512, 3) for picture in shown)
     assert all(picture.std() > 10 for picture in shown)
@@ -72,22 +72,25 @@ def test_the_song_takes_shape(server: ComfyServer, workflow: str, sampler: str) 
 
 
 def test_every_phase_moves_the_bar_of_its_node(server: ComfyServer) -> None:
-    """Loading, reading words, sampling, decoding, hearing sound, and hearing codes: also of more than a minute."""
+    """Loading, text encoding, sampling, decoding, audio encoding, and audio codes of more than a minute."""
     prompt = to_prompt(load_workflow(REPO / "workflows" / "audio_codes.json"), server.object_info())
     prompt = with_all(with_all(prompt, "AS15_Song", duration=61.0), "AS15_Sample", steps=2, seed=61)
-    prompt = with_inputs(prompt, "AS15_LoadModel", variant="turbo")  # nobody else's: nothing comes from the cache
+    prompt = with_inputs(prompt, "AS15_LoadModel", variant="turbo")  # used by no other test, so nothing is cached
     decode, load = find(prompt, "AS15_Decode"), find(prompt, "AS15_LoadModel")
-    prompt["hear"] = {"class_type": "AS15_EncodeAudio", "inputs": {"vae": [load, 2], "audio": [decode, 0]}}
-    prompt["keep"] = {"class_type": "SaveLatent", "inputs": {"samples": ["hear", 0], "filename_prefix": "latents/bar"}}
+    prompt["encode"] = {"class_type": "AS15_EncodeAudio", "inputs": {"vae": [load, 2], "audio": [decode, 0]}}
+    prompt["save"] = {
+        "class_type": "SaveLatent",
+        "inputs": {"samples": ["encode", 0], "filename_prefix": "latents/bar"},
+    }
     bars: dict[str, list[tuple[int, int]]] = {}
     for message in messages_of(server, prompt):
         if isinstance(message, dict) and message["type"] == "progress":
             data = message["data"]
             bars.setdefault(data["node"], []).append((data["value"], data["max"]))
     steps = {}
-    for node, seen in bars.items():
-        assert seen[-1][0] == seen[-1][1], f"the bar of {prompt[node]['class_type']} stops at {seen[-1]}"
-        steps.setdefault(prompt[node]["class_type"], []).append(seen[-1][1])
+    for node, values in bars.items():
+        assert values[-1][0] == values[-1][1], f"the bar of {prompt[node]['class_type']} stops at {values[-1]}"
+        steps.setdefault(prompt[node]["class_type"], []).append(values[-1][1])
     assert min(steps.pop("AS15_LoadModel")) > 1
     assert steps == {
         "AS15_Encode": [1, 1],
@@ -98,7 +101,7 @@ def test_every_phase_moves_the_bar_of_its_node(server: ComfyServer) -> None:
     }
 
 
-def test_a_note_stands_on_the_node_that_made_it(server: ComfyServer) -> None:
+def test_a_note_is_sent_for_its_node(server: ComfyServer) -> None:
     prompt = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
     prompt = with_inputs(with_inputs(prompt, "AS15_Song", duration=1.0), "AS15_Sample", steps=1)
     server.play(prompt)
@@ -106,7 +109,7 @@ def test_a_note_stands_on_the_node_that_made_it(server: ComfyServer) -> None:
     assert any("a miniature" in text for _, text in messages), messages
 
 
-def test_where_lyrics_are_cut_stands_on_the_node(server: ComfyServer) -> None:
+def test_cut_lyrics_are_noted(server: ComfyServer) -> None:
     prompt = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
     prompt = with_inputs(prompt, "AS15_Song", duration=1.0, lyrics="[Verse]\n" + "zxqv jkwp\n" * 1500)
     texts = [text for _, text in notes(messages_of(server, prompt))]

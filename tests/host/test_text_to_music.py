@@ -1,4 +1,4 @@
-"""The shipped workflow, posted as it is: a song comes out, once for each seed."""
+"""The shipped text-to-music workflow: seeds, batches, and the effect of every widget."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .graph import find, load_workflow, to_prompt, with_inputs
 from .server import REPO, ComfyServer
 
 WORKFLOW = REPO / "workflows" / "text_to_music.json"
-SHORT = 2.0  # seconds; sampled at the 5.12 s that a model needs at least
+SHORT = 2.0  # seconds; sampled at 5.12 s, the least that a model supports
 
 
 def listen(server: ComfyServer, file: dict) -> tuple[np.ndarray, int]:
@@ -28,17 +28,17 @@ def shipped(server: ComfyServer) -> dict:
 
 @pytest.fixture(scope="module")
 def prompt(shipped: dict) -> dict:
-    """The shipped workflow with a song of a few seconds, sampled in a hurry."""
+    """The shipped workflow, with a short song and few steps."""
     return with_inputs(with_inputs(shipped, "AS15_Song", duration=SHORT), "AS15_Sample", steps=2)
 
 
 @pytest.fixture(scope="module")
 def usual(server: ComfyServer, prompt: dict) -> np.ndarray:
-    """What that prompt sounds like. Saved under a name of its own: what comes from the cache is not listed."""
+    """The audio of that prompt. It has its own file name, because cached outputs are not listed."""
     return listen(server, server.play(with_inputs(prompt, "SaveAudio", filename_prefix="usual")).files()[0])[0]
 
 
-def test_the_shipped_workflow_makes_a_song(server: ComfyServer, shipped: dict) -> None:
+def test_the_shipped_workflow_works(server: ComfyServer, shipped: dict) -> None:
     (file,) = server.play(shipped).files()
     samples, rate = listen(server, file)
     assert file["type"] == "output"
@@ -49,12 +49,12 @@ def test_the_shipped_workflow_makes_a_song(server: ComfyServer, shipped: dict) -
     assert np.abs(samples[:, 0] - samples[:, 1]).max() > 1e-3
 
 
-def test_the_same_seed_is_served_from_the_cache(server: ComfyServer, prompt: dict) -> None:
+def test_the_same_seed_is_cached(server: ComfyServer, prompt: dict) -> None:
     server.play(prompt)
     assert server.play(prompt).cached == set(prompt)
 
 
-def test_another_seed_is_another_song_of_the_same_model(server: ComfyServer, prompt: dict, usual: np.ndarray) -> None:
+def test_another_seed_gives_another_take(server: ComfyServer, prompt: dict, usual: np.ndarray) -> None:
     server.play(prompt)
     run = server.play(with_inputs(prompt, "AS15_Sample", seed=9))
     assert find(prompt, "AS15_Encode") in run.cached
@@ -63,12 +63,12 @@ def test_another_seed_is_another_song_of_the_same_model(server: ComfyServer, pro
     assert np.abs(other - usual).max() > 0.1
 
 
-def test_a_batch_is_what_its_seeds_give_one_by_one(server: ComfyServer, prompt: dict, usual: np.ndarray) -> None:
+def test_a_batch_equals_its_seeds_alone(server: ComfyServer, prompt: dict, usual: np.ndarray) -> None:
     seed = prompt[find(prompt, "AS15_Sample")]["inputs"]["seed"]
     files = server.play(with_inputs(prompt, "AS15_Sample", seed=seed - 1, batch_size=2)).files()
     assert len(files) == 2
-    together, _ = listen(server, files[1])
-    assert np.abs(together - usual).max() < 1e-3
+    batched, _ = listen(server, files[1])
+    assert np.abs(batched - usual).max() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,9 @@ def test_a_batch_is_what_its_seeds_give_one_by_one(server: ComfyServer, prompt: 
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
-def test_every_widget_is_heard(server: ComfyServer, prompt: dict, usual: np.ndarray, node: str, change: dict) -> None:
+def test_every_widget_changes_the_song(
+    server: ComfyServer, prompt: dict, usual: np.ndarray, node: str, change: dict
+) -> None:
     changed, _ = listen(server, server.play(with_inputs(prompt, node, **change)).files()[0])
     assert np.abs(changed - usual).max() > 1e-4
 

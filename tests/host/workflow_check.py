@@ -1,4 +1,4 @@
-"""What is wrong with a workflow file, judged by the schemas of a running server (/object_info)."""
+"""Check a workflow file against the schemas of a running server (/object_info)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from .graph import NOTES, inputs_of, is_widget, widget_names
 
 AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize"}
 ABSOLUTE_PATH = re.compile(r"""(?:^|[\s"'`(])(?:~?/|[A-Za-z]:[\\/]|\\\\)\w""")
-WIDEST, TALLEST = 1680, 900  # pixels: what a full-HD window shows beside its menus
-READABLE = 0.6  # the scale below which the canvas leaves texts out
+WIDEST, TALLEST = 1680, 900  # pixels of the canvas in a full-HD window
+READABLE = 0.6  # the canvas draws no text below this scale
 TITLE = 30  # pixels of a node's title bar, above its position
-FOOTER = 40  # pixels: what Nodes 2.0 adds below a node with advanced widgets, and some to tell it from the next
+FOOTER = 40  # pixels that Nodes 2.0 adds below a node with advanced widgets, with a gap
 
 Slots = list[tuple[str, str]]  # name and type
 
 
 def problems(workflow: dict, object_info: dict[str, dict]) -> list[str]:
-    """One sentence for each thing that the frontend or the server would stumble over; empty for a sound file."""
+    """Return a sentence for each mistake that the frontend or the server would report."""
     return list(_problems(workflow, object_info))
 
 
@@ -47,11 +47,11 @@ def _name(node: dict) -> str:
 
 def _sockets(node: dict, info: dict) -> Iterator[str]:
     known = inputs_of(info)
-    wanted = [(name, kind) for name, kind, options in known if not is_widget(kind, options)]
+    expected = [(name, kind) for name, kind, options in known if not is_widget(kind, options)]
     widgets = {name: kind for name, kind, options in known if is_widget(kind, options)}
     given = [slot for slot in node["inputs"] if "widget" not in slot]
-    if _slots(given) != wanted:
-        yield f"{_name(node)} has the inputs {_slots(given)}, its schema {wanted}"
+    if _slots(given) != expected:
+        yield f"{_name(node)} has the inputs {_slots(given)}, its schema {expected}"
     for slot in node["inputs"]:
         if "widget" in slot and (slot["widget"]["name"] != slot["name"] or widgets.get(slot["name"]) != slot["type"]):
             yield f"{_name(node)} has no widget {slot['name']} of the type {slot['type']} that can be connected"
@@ -80,7 +80,7 @@ def _widgets(node: dict, info: dict) -> Iterator[str]:
         else:
             fits = _fits(value, *kinds[name])
         if not fits:
-            yield f"{_name(node)}: {value!r} is nothing for {name or 'control after generate'}"
+            yield f"{_name(node)}: {value!r} is not allowed for {name or 'control after generate'}"
 
 
 def _fits(value: object, kind: str | list, options: dict) -> bool:
@@ -94,7 +94,7 @@ def _fits(value: object, kind: str | list, options: dict) -> bool:
 
 
 def _links(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
-    """The table of links, and what the nodes and reroutes say of them, tell the same story."""
+    """The table of links must agree with the nodes and the reroutes."""
     table: dict[int, list] = {link[0]: link for link in workflow["links"]}
     if len(table) != len(workflow["links"]):
         yield "two links have the same id"
@@ -123,10 +123,10 @@ def _links(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
 
 
 def _layout(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
-    led_round = {bent["id"] for bent in workflow["extra"].get("linkExtensions", [])}  # by reroutes, to a further row
+    rerouted = {bent["id"] for bent in workflow["extra"].get("linkExtensions", [])}  # may run back to another row
     for link, source, _, target, *_ in workflow["links"]:
         backwards = nodes[source]["pos"][0] + nodes[source]["size"][0] > nodes[target]["pos"][0]
-        if backwards and link not in led_round:
+        if backwards and link not in rerouted:
             yield f"the link from {_name(nodes[source])} to {_name(nodes[target])} runs backwards"
     boxes = [_box(node) for node in nodes.values()] + [group["bounding"] for group in workflow["groups"]]
     width, height = (
@@ -151,7 +151,7 @@ def _layout(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
 
 
 def _box(node: dict) -> list[float]:
-    """Left, top, width and height, with the title bar."""
+    """Return left, top, width and height, with the title bar."""
     return [node["pos"][0], node["pos"][1] - TITLE, node["size"][0], node["size"][1] + TITLE]
 
 

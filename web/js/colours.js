@@ -1,4 +1,4 @@
-// A colour for the title of each of our nodes, one of ComfyUI's own, by the stage of the song's way that it serves.
+// Colour the titles of our nodes by category, with ComfyUI's own colours.
 import { app } from "../../../scripts/app.js";
 
 const COLOURS = {
@@ -15,7 +15,7 @@ app.registerExtension({
     beforeRegisterNodeDef(nodeType, nodeData) {
         if (!nodeData.name.startsWith("AS15_")) return;
         const stage = nodeData.category.split("/").at(-1);
-        // Of the type, not of a node: what a user chooses goes before it, and no workflow keeps it.
+        // Set on the type: a colour that the user chooses on a node wins, and workflows do not save ours.
         nodeType.color = LGraphCanvas.node_colors[COLOURS[stage]].bgcolor;
     },
 });

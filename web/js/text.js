@@ -1,34 +1,34 @@
-// Text to be read, below the widgets of our nodes: what a node shows as its result, and the notes of its run.
+// Show text below the widgets of our nodes: results, and the notes of a run.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
 const OURS = "AS15_";
-const TALLEST = 300; // pixels that text makes a node grow for: what is longer scrolls
-const NARROWEST = 270; // of a node that gets its first text
+const TALLEST = 300; // pixels of text that a node grows for; longer text scrolls
+const NARROWEST = 270; // least width of a node with text
 
 function show(node, name, text) {
     const widget = node.widgets?.find(widget => widget.name === name) ?? addWidget(node, name);
     widget.value = text;
     if (LiteGraph.vueNodesMode) {
-        requestAnimationFrame(() => requestAnimationFrame(() => growDrawn(node, text))); // when it is drawn
+        requestAnimationFrame(() => requestAnimationFrame(() => growDrawn(node, text))); // after the node is drawn
         return;
     }
     const needed = heightOf(text, widget.element, node.size[0] - 2 * widget.margin) + 2 * widget.margin;
     widget.options.getMinHeight = () => needed;
     const [width, height] = node.size;
-    node.setSize([width, Math.max(height, node.computeSize()[1])]); // never less than a user has made it
+    node.setSize([width, Math.max(height, node.computeSize()[1])]); // never smaller than the user's size
     node.setDirtyCanvas(true, true);
 }
 
 function addWidget(node, name) {
     const { widget } = app.widgets.STRING(node, name, ["STRING", { multiline: true }], app);
     widget.element.readOnly = widget.options.read_only = true;
-    widget.serialize = widget.options.serialize = false; // kept in no workflow, and nothing that a result depends on
+    widget.serialize = widget.options.serialize = false; // neither saved in workflows nor sent as an input
     node.setSize([Math.max(node.size[0], NARROWEST), node.size[1]]);
     return widget;
 }
 
-// Of a copy, as a new area is not drawn yet.
+// Measure a copy, because a new area is not drawn yet.
 function heightOf(text, area, width) {
     const copy = area.cloneNode();
     copy.value = text;
@@ -39,7 +39,7 @@ function heightOf(text, area, width) {
     return height;
 }
 
-// Nodes 2.0 draws an area of its own, in other letters, and a node that grows with what is in it.
+// Nodes 2.0 draws its own text area in another font. The node grows with it.
 function growDrawn(node, text) {
     const areas = document.querySelectorAll(`[data-node-id="${node.id}"] textarea`);
     const area = [...areas].find(area => area.value === text);
@@ -52,14 +52,14 @@ function isOurs(node) {
     return node?.comfyClass?.startsWith(OURS);
 }
 
-// "7:3" is the third node of the subgraph that is the seventh.
+// "7:3" is node 3 in the subgraph of node 7.
 function find(id) {
     let graph = app.graph, node;
     for (const part of String(id).split(":")) {
         node = graph?.getNodeById(part);
         graph = node?.subgraph;
     }
-    return isOurs(node) ? node : undefined; // another workflow may be open than the one that runs
+    return isOurs(node) ? node : undefined; // another workflow may be open than the running one
 }
 
 app.registerExtension({
@@ -71,7 +71,7 @@ app.registerExtension({
         });
         api.addEventListener("executing", ({ detail }) => {
             const notes = detail && find(detail)?.widgets?.find(widget => widget.name === "notes");
-            if (notes) notes.value = ""; // those of the run before
+            if (notes) notes.value = ""; // clear the notes of the previous run
         });
     },
     beforeRegisterNodeDef(nodeType, nodeData) {
@@ -82,7 +82,7 @@ app.registerExtension({
             if (output.text) show(this, "text", output.text.join("\n\n"));
         };
     },
-    onNodeOutputsUpdated() { // of a workflow that comes back: from another tab, or with what it made in the history
+    onNodeOutputsUpdated() { // after a workflow is opened again, from another tab or from the history
         setTimeout(() => {
             for (const node of app.graph.nodes) {
                 const text = isOurs(node) && app.nodeOutputs[node.id]?.text;

@@ -1,4 +1,4 @@
-"""TorchCompileModel: the network is compiled, once, and every step runs what came out."""
+"""TorchCompileModel: the network is compiled once, and every step runs the compiled one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .world import World, difference, network_of
 
 
 class Backend:
-    """Compiles nothing, counts everything."""
+    """A backend that runs the graph as it is, and counts graphs and calls."""
 
     def __init__(self) -> None:
         self.graphs = self.calls = 0
@@ -26,7 +26,7 @@ class Backend:
 
 
 def compiled(model, backend):
-    """What the node does."""
+    """Compile the MODEL as the node does."""
     clone = model.clone()
     set_torch_compile_wrapper(model=clone, backend=backend)
     return clone
@@ -43,7 +43,7 @@ def check_every_step_runs_the_compiled_network(world: World) -> None:
         assert not counters["graph_break"], dict(counters["graph_break"])
         assert backend.graphs == 1, work
         assert backend.calls == 4, work
-        work(model, steps=3)  # another song: its keys and values are others, the graph is the same
+        work(model, steps=3)  # another song has other keys and values, but the same graph
         assert (backend.graphs, backend.calls) == (1, 7), work
         assert type(network_of(world.model)).__name__ == "AceStepModel"
     with_guidance = Backend()

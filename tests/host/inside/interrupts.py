@@ -1,4 +1,4 @@
-"""The Stop button, pressed at the worst moments."""
+"""Interrupts at any point of the work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import comfy.model_management as mm
 import comfy.utils
 import torch
-from pack_under_test.acestep_core.checkpoints.silence import encoded_silence
+from pack_under_test.acestep_core.checkpoints.silence import encode_silence
 from pack_under_test.acestep_core.models.dit import Prepared
 from pack_under_test.acestep_core.models.model import AceStepModel
 from pack_under_test.acestep_core.models.oobleck import OobleckVAE
@@ -20,7 +20,7 @@ from .world import World, counted, difference, network_of
 
 
 def interrupted(work: Callable[[], object]) -> bool:
-    """Whether the work ended as ComfyUI's interrupt, and left the flag cleared for the next."""
+    """Return True if the work raised ComfyUI's interrupt. The flag must be clear then."""
     try:
         work()
     except mm.InterruptProcessingException:
@@ -34,7 +34,7 @@ def stop_at(number: int) -> Callable[[int], None]:
 
 
 def stop_when_shown(value: int) -> None:
-    """Stop is pressed as the bar reaches that value."""
+    """Interrupt when the progress bar reaches that value."""
 
     def hook(now, total, preview, node_id=None) -> None:
         if now >= value:
@@ -59,19 +59,19 @@ def check_while_loading(world: World) -> None:
     assert difference(world.sample(model, steps=2), world.sample(steps=2)) == 0
 
 
-def check_while_silence_is_heard(world: World) -> None:
+def check_while_silence_is_encoded(world: World) -> None:
     vae = world.vae.first_stage_model
-    own = encoded_silence(vae, vae.device, torch.float32)[:, :8]
-    with world.without_silence() as hear, counted(world.vae.first_stage_model.encoder) as calls:
+    own = encode_silence(vae, vae.device, torch.float32)[:, :8]
+    with world.without_silence() as encode_silence, counted(world.vae.first_stage_model.encoder) as calls:
         mm.interrupt_current_processing()
-        assert interrupted(hear)
+        assert interrupted(encode_silence)
         assert calls[0] == 0
-        hear()
+        encode_silence()
         assert difference(network_of(world.model).silence_latent[:, :8], own) < 0.1
 
 
 def check_while_encoding(world: World) -> None:
-    """One pass over the words is a step: it is finished, the song goes no further."""
+    """The text encoder runs in one step, which an interrupt before it prevents."""
     mm.interrupt_current_processing()
     module = world.text_encoder.model.text_encoder.module
     with counted(module) as calls:
@@ -133,16 +133,16 @@ def check_while_decoding(world: World) -> None:
     assert difference(world.decode(samples), whole) == 0
 
 
-def check_while_encoding_sound(world: World) -> None:
+def check_while_encoding_audio(world: World) -> None:
     sound = torch.randn(1, 2, 600 * 1920, generator=torch.Generator().manual_seed(0)) * 0.1
     with counted(world.vae.first_stage_model.encoder, stop_at(1)) as calls:
         assert interrupted(lambda: world.encode_audio(sound))
     assert calls[0] == 1
 
 
-def check_while_hearing_codes(world: World) -> None:
-    latent = {"samples": torch.randn(1, 64, 2000, generator=torch.Generator().manual_seed(0))}  # 80 s: heard in two
-    task = CoverNode.execute(strength=1.0, keep_sound=0.0, latent=latent).args[0]
+def check_while_extracting_codes(world: World) -> None:
+    latent = {"samples": torch.randn(1, 64, 2000, generator=torch.Generator().manual_seed(0))}  # 80 s, in two chunks
+    task = CoverNode.execute(strength=1.0, noise_strength=0.0, latent=latent).args[0]
     usual, world.conditioning = world.conditioning, world.encode(task)
     network = network_of(world.model)
     try:

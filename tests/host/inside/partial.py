@@ -1,4 +1,4 @@
-"""Networks that are only partly on their device, or kept in fewer bits."""
+"""Networks that are partly loaded, or stored in fewer bits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADAPTED = tuple(
 
 
 def weights_of_an_adapter(model) -> dict[str, torch.Tensor]:
-    """Of an attention that looks at the song, one that looks at the words, an MLP and a convolution."""
+    """Return LoRA weights of a self-attention, a cross-attention, an MLP and a convolution."""
     generator = torch.Generator().manual_seed(0)
     weights = {}
     for name in ADAPTED:
@@ -29,14 +29,14 @@ def weights_of_an_adapter(model) -> dict[str, torch.Tensor]:
 
 
 def with_lora(model):
-    """A clone of the MODEL with that adapter, as core's loader makes it."""
+    """Return a clone of the MODEL with that LoRA, from ComfyUI's loader."""
     patched, _ = comfy.sd.load_lora_for_models(model, None, weights_of_an_adapter(model), 1.0, 0)
     assert len(patched.patches) == len(ADAPTED)
     return patched
 
 
 def keep_partly(model, share: float = 0.4):
-    """The same MODEL for a GPU that has room for that share of its weights only."""
+    """Limit the MODEL to a GPU that has room for that share of its weights."""
     whole, room = model.partially_load, model.model_size() * share
 
     def partially_load(device, extra_memory=0, force_patch_weights=False):
@@ -66,7 +66,7 @@ def check_partial_loading_with_a_lora(world: World) -> None:
     assert difference(world.sample(model), plain) == 0
 
 
-def check_fp8_storage_sounds_alike(world: World) -> None:
+def check_fp8_storage_is_close_to_float32(world: World) -> None:
     exact = world.sample()
     model, _, _ = world.load("fp8_e4m3fn")
     stored = {weight.dtype for name, weight in network_of(model).named_parameters() if "q_proj" in name}

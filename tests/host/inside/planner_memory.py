@@ -1,4 +1,4 @@
-"""What the planner takes of the memory, and what ComfyUI is told of it."""
+"""The planner's memory, and its estimates for ComfyUI."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from functools import partial
 import comfy.model_management as mm
 import torch
 from pack_under_test.acestep_core.models.layers import weight_and_bias
-from pack_under_test.acestep_core.models.ops import StoredLinear
+from pack_under_test.acestep_core.models.ops import QuantizedLinear
 from pack_under_test.acestep_core.song.codes import parse_codes
 
-from .estimates import memory_asked_for, peak
+from .estimates import peak, required_memory
 from .partial import keep_partly
 from .planner import CODES, codes, load, planner, write
 from .world import World, shown
 
-STORED = {"fp8_e4m3fn": (torch.float8_e4m3fn, 0.03), "int8": (torch.int8, 0.01)}  # and how far weights are off
+STORAGE = {"fp8_e4m3fn": (torch.float8_e4m3fn, 0.03), "int8": (torch.int8, 0.01)}  # with the largest error of a weight
 
 
-def check_one_byte_a_value_keeps_the_layers_small_and_near(world: World) -> None:
+def check_quantised_layers_are_small_and_close(world: World) -> None:
     exact = planner()
-    for dtype, (kind, most) in STORED.items():
+    for dtype, (kind, most) in STORAGE.items():
         placed = load(dtype)
         kept = {name: weight.dtype for name, weight in placed.network.named_parameters()}
         assert {kind for name, kind in kept.items() if "_proj" in name} == {kind}
@@ -35,24 +35,24 @@ def check_one_byte_a_value_keeps_the_layers_small_and_near(world: World) -> None
         assert not any(parameter.is_inference() for parameter in placed.network.parameters())
 
 
-def check_one_byte_a_value_may_be_partly_elsewhere(world: World) -> None:
-    """Weights that ComfyUI has no room for are fetched for each use, and write the same."""
-    for dtype in STORED:
+def check_quantised_layers_may_be_partly_loaded(world: World) -> None:
+    """Weights without room on the device are copied for each use, with the same result."""
+    for dtype in STORAGE:
         placed = load(dtype)
         written = codes(placed=placed)
         mm.unload_all_models()
         whole, table = placed.patcher.model_size(), placed.network.embed_tokens.weight.nbytes
-        keep_partly(placed.patcher, (table + (whole - table) / 2) / whole)  # the table, then, is fetched, too
+        keep_partly(placed.patcher, (table + (whole - table) / 2) / whole)  # the embedding table is then copied as well
         assert codes(placed=placed) == written
         assert 0 < placed.patcher.loaded_size() < placed.patcher.model_size()
-        fetched = [module for module in placed.network.layers.modules() if hasattr(module, "prev_comfy_cast_weights")]
-        assert fetched and all(isinstance(module, StoredLinear) for module in fetched)
+        copied = [module for module in placed.network.layers.modules() if hasattr(module, "prev_comfy_cast_weights")]
+        assert copied and all(isinstance(module, QuantizedLinear) for module in copied)
 
 
-def check_comfyui_is_told_what_restoring_a_matrix_takes(world: World) -> None:
+def check_the_estimate_includes_one_dequantised_matrix(world: World) -> None:
     placed = load("int8")
     codes(placed=placed)
-    with memory_asked_for() as asked:
+    with required_memory() as asked:
         taken = peak(lambda: codes(placed=placed))
         codes()
     stored, exact = asked
@@ -60,21 +60,21 @@ def check_comfyui_is_told_what_restoring_a_matrix_takes(world: World) -> None:
     assert stored - exact == config.hidden_size * config.intermediate_size * 4 and taken <= stored
 
 
-def check_a_planner_that_does_not_fit_writes_the_same_and_says_why_it_is_slow(world: World) -> None:
+def check_a_partly_loaded_planner_gives_the_same_and_a_note(world: World) -> None:
     placed = load()
-    placed.patcher.offload_device = torch.device("meta")  # any other than where it runs, as with a GPU
+    placed.patcher.offload_device = torch.device("meta")  # another device than it runs on, as with a GPU
     keep_partly(placed.patcher, 0.8)
     with shown() as texts:
         written = codes(placed=placed)
     placed.patcher.offload_device = torch.device("cpu")
     assert 0 < placed.patcher.loaded_size() < placed.patcher.model_size()
     assert written == codes()
-    assert any("the rest is fetched for every token, which is slow" in text for text in texts)
+    assert any("slow" in text for text in texts)
 
 
-def check_comfyui_is_told_what_a_plan_takes(world: World) -> None:
+def check_the_estimates_of_a_plan_are_sufficient(world: World) -> None:
     codes()
-    with memory_asked_for() as asked:
+    with required_memory() as asked:
         taken = [peak(partial(codes, **change)) for change in ({}, {"batch_size": 4}, {"best_of": 2})]
         taken.append(peak(write))
     one, four, best, scored, text = asked

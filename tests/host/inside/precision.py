@@ -1,4 +1,4 @@
-"""What the model is kept and computed in, on hardware with bfloat16 and without."""
+"""Storage and compute dtypes, on hardware with and without bfloat16."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import comfy.model_management as mm
 import torch
 from pack_under_test.acestep_core.models.oobleck import OobleckVAE
-from pack_under_test.nodes.comfy_runtime import comfy_ops, network_dtypes, precision
+from pack_under_test.nodes.comfy_runtime import precision
+from pack_under_test.nodes.comfy_runtime.ops import comfy_ops
+from pack_under_test.nodes.comfy_runtime.precision import network_dtypes
 
 from .odd_inputs import refusal
 from .world import World, difference, network_of, similarity
@@ -27,7 +29,7 @@ def hardware(bfloat16: bool) -> Iterator[None]:
         precision.has_bfloat16 = usual
 
 
-def check_bfloat16_is_computed_in_where_the_hardware_has_it(world: World) -> None:
+def check_bfloat16_is_the_compute_dtype_if_the_hardware_has_it(world: World) -> None:
     for has, compute in ((True, BF16), (False, F32)):
         with hardware(has):
             assert network_dtypes("bfloat16", MANY) == (BF16, compute)
@@ -35,8 +37,8 @@ def check_bfloat16_is_computed_in_where_the_hardware_has_it(world: World) -> Non
             assert network_dtypes("fp8_e4m3fn", MANY) == (FP8, F32)
 
 
-def check_what_would_not_fit_in_float32_is_kept_in_bfloat16(world: World) -> None:
-    """On an older card of 8 GB, by what ComfyUI says of it."""
+def check_a_model_too_large_for_float32_is_stored_in_bfloat16(world: World) -> None:
+    """As ComfyUI decides on an older GPU of 8 GB."""
     usual, mm.should_use_bf16 = (
         mm.should_use_bf16,
         lambda device=None, model_params=0, manual_cast=False, **_: manual_cast and 4 * model_params > 6e9,
@@ -48,16 +50,16 @@ def check_what_would_not_fit_in_float32_is_kept_in_bfloat16(world: World) -> Non
         mm.should_use_bf16 = usual
 
 
-def check_fp8_is_refused_where_it_cannot_be_restored(world: World) -> None:
+def check_fp8_is_refused_on_devices_without_it(world: World) -> None:
     usual, mm.supports_cast = mm.supports_cast, lambda device, dtype: dtype != FP8
     try:
-        assert "cannot restore weights kept in fp8: choose auto" in refusal(lambda: network_dtypes("fp8_e4m3fn", MANY))
+        assert "does not support fp8" in refusal(lambda: network_dtypes("fp8_e4m3fn", MANY))
         assert network_dtypes("float32", MANY) == (F32, F32)
     finally:
         mm.supports_cast = usual
 
 
-def check_force_fp32_stands(world: World) -> None:
+def check_force_fp32_wins(world: World) -> None:
     usual, mm.FORCE_FP32 = mm.FORCE_FP32, True
     try:
         with hardware(bfloat16=True):
@@ -66,7 +68,7 @@ def check_force_fp32_stands(world: World) -> None:
         mm.FORCE_FP32 = usual
 
 
-def check_a_song_in_bfloat16_sounds_alike(world: World) -> None:
+def check_a_song_in_bfloat16_is_close_to_float32(world: World) -> None:
     ours, theirs = world.sample(), world.ksample()
     for has, compute in ((True, BF16), (False, F32)):
         with hardware(has):
@@ -75,22 +77,22 @@ def check_a_song_in_bfloat16_sounds_alike(world: World) -> None:
         assert {parameter.dtype for parameter in network.decoder.layers.parameters()} == {BF16} or not has
         assert network.decoder.layers[0].mlp.up_proj.weight.dtype == BF16
         assert network.decoder.dtype == network.encoder.dtype == model.model.get_dtype() == compute
-        for made, exact in ((world.sample(model), ours), (world.ksample(model), theirs)):
-            assert similarity(made, exact) > 0.97
-            assert not has or difference(made, exact) > 0
+        for song, exact in ((world.sample(model), ours), (world.ksample(model), theirs)):
+            assert similarity(song, exact) > 0.97
+            assert not has or difference(song, exact) > 0
 
 
-def check_the_vae_is_in_float16_where_comfyui_has_it(world: World) -> None:
+def check_the_vae_is_in_float16_if_comfyui_supports_it(world: World) -> None:
     usual = mm.should_use_fp16, mm.should_use_bf16
     try:
-        for half, brain, chosen in ((True, True, torch.float16), (False, True, BF16), (False, False, F32)):
-            mm.should_use_fp16, mm.should_use_bf16 = (lambda *_, has=has, **__: has for has in (half, brain))
-            assert precision.vae_dtype() == chosen
+        for half, bfloat16, dtype in ((True, True, torch.float16), (False, True, BF16), (False, False, F32)):
+            mm.should_use_fp16, mm.should_use_bf16 = (lambda *_, has=has, **__: has for has in (half, bfloat16))
+            assert precision.vae_dtype() == dtype
     finally:
         mm.should_use_fp16, mm.should_use_bf16 = usual
 
 
-def check_what_goes_beyond_float16_is_done_again_in_comfyuis_layers(world: World) -> None:
+def check_overflows_of_float16_are_recomputed_in_comfyuis_layers(world: World) -> None:
     _, _, vae = world.load()
     exact = vae.first_stage_model
     latents = torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(0))

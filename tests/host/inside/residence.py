@@ -1,4 +1,4 @@
-"""What is left when the work is done: nothing."""
+"""Nothing stays in memory after the work."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from contextlib import contextmanager
 
 import comfy.model_management as mm
 from pack_under_test.acestep_core.models.dit import DiT, Prepared
-from pack_under_test.nodes.comfy_runtime.model import SongCondition
+from pack_under_test.nodes.comfy_runtime.conds import SongCond
 
 from .world import World, network_of
 
 
 @contextmanager
-def remembered(owner: type, name: str) -> Iterator[list[weakref.ref]]:
-    """Weak references to everything that a method returned, or that was constructed."""
-    original, seen = getattr(owner, name), []
+def weak_references(owner: type, name: str) -> Iterator[list[weakref.ref]]:
+    """Collect weak references to the results of a method, or to constructed objects."""
+    original, references = getattr(owner, name), []
 
     def method(self, *arguments, **named):
         result = original(self, *arguments, **named)
-        seen.append(weakref.ref(self if result is None else result))
+        references.append(weakref.ref(self if result is None else result))
         return result
 
     setattr(owner, name, method)
     try:
-        yield seen
+        yield references
     finally:
         setattr(owner, name, original)
 
 
-def check_nothing_of_a_song_outlives_its_sampling(world: World) -> None:
-    with remembered(DiT, "prepare") as prepared, remembered(SongCondition, "__init__") as conditions:
-        kept = [world.sample(steps=2), world.ksample(steps=2), world.ksample(steps=2, cfg=3.0)]
+def check_no_state_outlives_its_sampling(world: World) -> None:
+    with weak_references(DiT, "prepare") as prepared, weak_references(SongCond, "__init__") as conditions:
+        results = [world.sample(steps=2), world.ksample(steps=2), world.ksample(steps=2, cfg=3.0)]
         assert len(prepared) >= 4 and len(conditions) >= 3
         gc.collect()
         assert not [one for one in (*prepared, *conditions) if one() is not None]
     assert not [one for one in gc.get_objects() if type(one) is Prepared]
-    assert kept
+    assert results
 
 
 def check_unload_models_frees_everything(world: World) -> None:
-    """What POST /free does: the networks leave their device, and go with their last socket."""
+    """POST /free: the networks leave their device, and are freed with their last socket."""
     parts = world.load()
     model, text_encoder, vae = parts
     patchers = [model, text_encoder.model.placement.patcher, vae.patcher]

@@ -1,4 +1,4 @@
-"""Imports ComfyUI and the pack, runs every `check_…` of some modules, and prints what became of them as JSON.
+"""Import ComfyUI and the pack, run every `check_…` of some modules, and print the results as JSON.
 
 Usage: python run.py COMFYUI REPO MODULE...
 
@@ -30,7 +30,7 @@ def load_package(name: str, folder: Path) -> ModuleType:
 
 
 def outcome(check, world) -> str | None:
-    """What went wrong, or None."""
+    """Return the traceback of a failed check, or None."""
     try:
         with world.clean():
             check(world)

@@ -1,4 +1,4 @@
-"""The VAE in tiles: asked for, or for want of memory."""
+"""The VAE in tiles: by choice, or because memory runs out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pack_under_test.acestep_core.errors import RequestError
 from .world import World, difference, shown
 
 FRAMES = 700
-# Of latents of several units in float32: with AVX2 a convolution's sums depend a little on the size of the tile.
+# In float32 with AVX2, the sums of a convolution depend slightly on the tile size.
 ROUNDING = 3e-5
 
 
 class SmallGpu:
-    """Has no room for more than so many frames at once."""
+    """A VAE that runs out of memory above that many frames at once."""
 
     def __init__(self, world: World, frames: int):
         self.network, self.frames, self.sizes = world.vae.first_stage_model, frames, []
@@ -43,18 +43,18 @@ def sound() -> torch.Tensor:
     return torch.randn(1, 2, FRAMES * 1920, generator=torch.Generator().manual_seed(0)) * 0.1
 
 
-def check_out_of_memory_goes_on_in_smaller_tiles(world: World) -> None:
-    whole, heard = world.decode(latents()), world.encode_audio(sound())
+def check_out_of_memory_continues_in_smaller_tiles(world: World) -> None:
+    whole, encoded = world.decode(latents()), world.encode_audio(sound())
     with SmallGpu(world, 130) as gpu:
         assert difference(world.decode(latents()), whole) <= 1e-5
         assert gpu.sizes[0] > 300 and gpu.sizes[-1] <= 130, gpu.sizes
-        assert difference(world.encode_audio(sound()), heard) <= ROUNDING
-    said = [line for line in world.log.lines if "not enough memory" in line]
-    assert len(said) == 4 and "5.12 s" in said[-1], said
+        assert difference(world.encode_audio(sound()), encoded) <= ROUNDING
+    notes = [line for line in world.log.lines if "out of memory" in line]
+    assert len(notes) == 4 and "5.12 s" in notes[-1], notes
     assert world.vae.patcher.model.network is world.vae.first_stage_model
 
 
-def check_what_later_versions_count_as_out_of_memory_does(world: World) -> None:
+def check_later_kinds_of_out_of_memory_count(world: World) -> None:
     class Other(RuntimeError):
         pass
 
@@ -73,7 +73,7 @@ def check_what_later_versions_count_as_out_of_memory_does(world: World) -> None:
         except Other:
             pass
         else:
-            raise AssertionError("another error was taken for a lack of memory")
+            raise AssertionError("another error counted as out of memory")
     finally:
         if usual is None:
             del mm.is_oom
@@ -81,27 +81,27 @@ def check_what_later_versions_count_as_out_of_memory_does(world: World) -> None:
             mm.is_oom = usual
 
 
-def check_the_note_stands_on_the_node(world: World) -> None:
+def check_smaller_tiles_are_noted(world: World) -> None:
     with SmallGpu(world, 300), shown() as texts:
         world.decode(latents())
     (text,) = texts
     assert "10.24 s" in text
 
 
-def check_no_room_at_all_is_one_sentence(world: World) -> None:
-    with SmallGpu(world, 10), world.without_silence() as hear:
-        for work in (lambda: world.decode(latents()), lambda: world.encode_audio(sound()), hear):
+def check_no_room_at_all_raises_one_sentence(world: World) -> None:
+    with SmallGpu(world, 10), world.without_silence() as encode_silence:
+        for work in (lambda: world.decode(latents()), lambda: world.encode_audio(sound()), encode_silence):
             try:
                 work()
             except RequestError as error:
-                assert "not enough memory" in str(error) and "--cpu-vae" in str(error)
+                assert "out of memory" in str(error) and "--cpu-vae" in str(error)
                 assert error.__context__ is None
             else:
-                raise AssertionError("it should not have worked")
+                raise AssertionError("no RequestError")
 
 
-def check_tiles_that_a_node_asks_for(world: World) -> None:
-    """The signatures that ComfyUI's tiled nodes use: tiles in latent frames, or in samples."""
+def check_tiles_of_comfyuis_tiled_nodes(world: World) -> None:
+    """Tiles are in latent frames for decoding, in samples for encoding."""
     decoded, encoded = world.vae.decode(latents()), world.vae.encode(sound().movedim(1, -1))
     with SmallGpu(world, 1000) as gpu:
         tiled = world.vae.decode_tiled(latents(), tile_y=100, overlap=5)

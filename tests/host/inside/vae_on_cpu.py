@@ -1,4 +1,4 @@
-"""The VAE's fast way on a processor, in ComfyUI's layers: nano's is too narrow for it."""
+"""The fast VAE on a CPU, in ComfyUI's layers. Nano's VAE is too narrow for it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import torch
 from comfy.ldm.audio.autoencoder import AudioOobleckVAE
 from pack_under_test.acestep_core.checkpoints.build import load_vae
 from pack_under_test.acestep_core.config import VAEConfig
-from pack_under_test.acestep_core.models.cpu import fast_oobleck as oobleck_cpu
+from pack_under_test.acestep_core.models.cpu import fast_oobleck
 from pack_under_test.acestep_core.models.oobleck import OobleckVAE
-from pack_under_test.nodes.comfy_runtime import SongVAE, comfy_ops
+from pack_under_test.nodes.comfy_runtime.ops import comfy_ops
+from pack_under_test.nodes.comfy_runtime.vae import SongVAE
 from safetensors.torch import save_file
 
 from .world import World, difference
 
-WIDE = VAEConfig(oobleck_cpu.MIN_WIDTH, oobleck_cpu.MIN_WIDTH, channel_multiples=(1, 1, 1, 1, 1))
+WIDE = VAEConfig(fast_oobleck.MIN_WIDTH, fast_oobleck.MIN_WIDTH, channel_multiples=(1, 1, 1, 1, 1))
 FRAMES = 12
 LIMIT = 3e-5  # -90 dB, of the largest value
 
@@ -37,8 +38,8 @@ def wide_vae() -> SongVAE:
     return SongVAE(network)
 
 
-def check_a_saved_vae_is_comfyuis_and_ours(world: World) -> None:
-    """As VAESave writes it. ComfyUI's network is made as wide as nano's; its loader only knows the released size."""
+def check_a_saved_vae_loads_in_comfyui_and_here(world: World) -> None:
+    """The state dict of VAESave. ComfyUI's network gets nano's width; its loader only knows the released one."""
     state = world.vae.get_sd()
     config, latents = (
         world.vae.first_stage_model.config,
@@ -52,28 +53,28 @@ def check_a_saved_vae_is_comfyuis_and_ours(world: World) -> None:
     ours, _ = load_vae(file)
     file.unlink()
     with torch.no_grad():
-        wanted = world.vae.first_stage_model.decode(latents.movedim(1, -1))
-        assert difference(theirs.decode(latents), wanted) < LIMIT
-        assert difference(ours.decode(latents.movedim(1, -1)), wanted) < LIMIT
+        expected = world.vae.first_stage_model.decode(latents.movedim(1, -1))
+        assert difference(theirs.decode(latents), expected) < LIMIT
+        assert difference(ours.decode(latents.movedim(1, -1)), expected) < LIMIT
 
 
 @contextmanager
-def verdicts(allowed: bool) -> Iterator[list[tuple[object, bool]]]:
-    """Which networks were asked about, and what was said; the plain layers run unless it is `allowed`."""
-    usual, said = oobleck_cpu.applies, []
+def fast_path(allowed: bool) -> Iterator[list[tuple[object, bool]]]:
+    """Collect (network, applies). If not `allowed`, the plain layers run."""
+    usual, answers = fast_oobleck.applies, []
 
     def applies(network, x):
-        said.append((network, usual(network, x)))
-        return allowed and said[-1][1]
+        answers.append((network, usual(network, x)))
+        return allowed and answers[-1][1]
 
-    oobleck_cpu.applies = applies
+    fast_oobleck.applies = applies
     try:
-        yield said
+        yield answers
     finally:
-        oobleck_cpu.applies = usual
+        fast_oobleck.applies = usual
 
 
-def check_the_fast_way_is_taken_and_gives_the_same(world: World) -> None:
+def check_the_fast_path_runs_and_gives_the_same(world: World) -> None:
     vae = wide_vae()
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(1, 64, FRAMES, generator=generator)
@@ -83,9 +84,9 @@ def check_the_fast_way_is_taken_and_gives_the_same(world: World) -> None:
         (network.decoder, lambda: vae.decode(latents)),
         (network.encoder, lambda: vae.encode(sound.movedim(1, -1))),
     ):
-        with verdicts(allowed=True) as said:
+        with fast_path(allowed=True) as answers:
             fast = work()
-        assert said == [(part, True)], said
-        with verdicts(allowed=False):
+        assert answers == [(part, True)], answers
+        with fast_path(allowed=False):
             plain = work()
         assert 0 < difference(fast, plain) <= LIMIT * plain.abs().max().item(), difference(fast, plain)

@@ -1,4 +1,4 @@
-"""Nano, loaded as the nodes load it, and what one can do with it."""
+"""Nano, loaded and run through the nodes, and helpers for the checks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ import torch
 from pack_under_test.acestep_core import pipeline
 from pack_under_test.acestep_core.sampling.settings import SamplingSettings
 from pack_under_test.acestep_core.song.song import Metadata, Song
-from pack_under_test.nodes import conditioning as our_conditioning
-from pack_under_test.nodes import files, loading
+from pack_under_test.nodes import files
 from pack_under_test.nodes.audio import DecodeNode, EncodeAudioNode
+from pack_under_test.nodes.comfy_runtime import conditioning as our_conditioning
+from pack_under_test.nodes.comfy_runtime.load import load_model_sockets
+from pack_under_test.nodes.comfy_runtime.model import model_for_sampling
+from pack_under_test.nodes.comfy_runtime.progress import node_callbacks
 from pack_under_test.nodes.encode import EncodeNode
 from pack_under_test.nodes.sample import SampleNode
 
@@ -51,7 +54,7 @@ class World:
 
     @contextmanager
     def clean(self) -> Iterator[None]:
-        """Nothing loaded, nothing interrupted and nobody listening, before a check and after it."""
+        """Unload models, clear the interrupt and the log, before and after a check."""
         self._reset()
         try:
             yield
@@ -65,21 +68,21 @@ class World:
         gc.collect()
         self.log.lines.clear()
 
-    # The nodes, with what the shipped workflow has.
+    # The nodes, with the values of the shipped workflow.
 
     def load(self, dtype: str = "float32", variant: str | None = None):
-        """A model, its text encoder and its VAE, nobody else's."""
-        return loading.load_parts(files.resolve(files.EMBEDDED, "auto", "auto"), dtype, variant)
+        """Load another MODEL, text encoder and VAE."""
+        return load_model_sockets(files.resolve_model(files.NANO_ENTRY, "auto", "auto"), dtype, variant)
 
     def encode(self, task: object = None, **changes: object) -> our_conditioning.Conditioning:
         return EncodeNode.execute(self.text_encoder, replace(self.song, **changes), task).args[0]
 
     def sample(self, model=None, *, steps: int = 4, batch: int = 1, **changes) -> torch.Tensor:
-        """Latents [B, 64, T] of our sampler."""
+        """Return latents [B, 64, T] of Sample Song."""
         return self.sample_latent(model, steps=steps, batch=batch, **changes)["samples"]
 
     def sample_latent(self, model=None, *, steps: int = 4, batch: int = 1, **changes) -> dict:
-        """The LATENT of our sampler."""
+        """Return the LATENT of Sample Song."""
         usual = {"guidance": 0.0, "shift": 0.0, "solver": "euler", "guidance_method": "cfg"}
         inputs = {**usual, **{"conditioning": self.conditioning, "seed": SEED, "batch_size": batch, "steps": steps}}
         return SampleNode.execute(model or self.model, **{**inputs, **changes}).args[0]
@@ -87,7 +90,7 @@ class World:
     def ksample(
         self, model=None, *, steps: int = 4, cfg: float = 1.0, callback=None, latent=None, conditioning=None
     ) -> torch.Tensor:
-        """Latents [1, 64, T] of ComfyUI's, by the function that its KSampler node calls."""
+        """Return latents [1, 64, T] of the function that KSampler calls."""
         conditioning = conditioning or self.conditioning
         empty = torch.zeros(1, 64, FRAMES) if latent is None else latent
         noise = comfy.sample.prepare_noise(empty, SEED)
@@ -119,32 +122,28 @@ class World:
 
     @contextmanager
     def without_silence(self) -> Iterator[Callable[[], None]]:
-        """While the model has no silence, as one that comes in a single file; what is given lets it hear some."""
-        from pack_under_test.nodes.comfy_runtime import watched
-
+        """Yield a function that encodes the silence latent again, as for a single file without one."""
         network = network_of(self.model)
 
-        def hear() -> None:
+        def encode_silence() -> None:
             network.silence_latent = None
-            with watched() as callbacks:
-                self.vae.hear_silence(network, callbacks)
+            with node_callbacks() as callbacks:
+                self.vae.encode_silence(network, callbacks)
 
         own = network.silence_latent
         try:
-            yield hear
+            yield encode_silence
         finally:
             network.silence_latent = own
 
     def placed(self, model, songs: int, frames: int, settings: SamplingSettings | None = None) -> pipeline.Model:
-        from pack_under_test.nodes.comfy_runtime import placed_network
-
         text = self.text()
         rows = our_conditioning.condition_rows(text.caption, text.lyrics)
-        return placed_network(model, settings or SamplingSettings(), songs, frames, rows)
+        return model_for_sampling(model, settings or SamplingSettings(), songs, frames, rows)
 
     def text(self):
         caption, data = self.conditioning[0]
-        return our_conditioning.text_condition(caption, data[our_conditioning.LYRICS], caption.shape[-1])
+        return our_conditioning.text_condition(caption, data[our_conditioning.LYRICS_KEY], caption.shape[-1])
 
 
 _prompts = count(1)
@@ -152,7 +151,7 @@ _prompts = count(1)
 
 @contextmanager
 def shown() -> Iterator[list[str]]:
-    """What is written on the running node meanwhile."""
+    """Run as a node of a prompt, and collect the texts that are sent for that node."""
     from comfy_execution.utils import CurrentNodeContext
 
     texts: list[str] = []
@@ -170,13 +169,20 @@ def shown() -> Iterator[list[str]]:
         del sys.modules["server"]
 
 
+def notes_of(work: Callable[[], object]) -> list[str]:
+    """Return the lines that the running node shows in the end."""
+    with shown() as texts:
+        work()
+    return texts[-1].splitlines() if texts else []
+
+
 def network_of(model) -> torch.nn.Module:
     return model.model.diffusion_model
 
 
 @contextmanager
 def counted(module: torch.nn.Module, before: Callable[[int], None] | None = None) -> Iterator[list[int]]:
-    """How often `module` was called; `before` is told the number of each call, from 1 on, before it is done."""
+    """Count the calls of `module`. `before` gets the number of each call, from 1 on, before the call."""
     calls = [0]
 
     def hook(*_: object) -> None:
