@@ -74,9 +74,9 @@ def test_parts_and_variant_can_be_chosen(folder):
 
 
 def test_a_missing_part_names_the_searched_paths(folder):
-    with pytest.raises(CheckpointError, match="no .*nowhere; looked for"):
+    with pytest.raises(CheckpointError, match="no .*nowhere"):
         load_model(folder, device="cpu", vae=folder / "nowhere", models_dir=str(folder))
-    with pytest.raises(CheckpointError, match="no scragvae; looked for .*scragvae"):
+    with pytest.raises(CheckpointError, match="no scragvae.*models"):
         load_model(folder, device="cpu", vae="scragvae", models_dir=str(folder))
 
 
@@ -104,7 +104,7 @@ def single_files(tmp_path, folder):
 
 def test_load_single_files_with_a_separate_tokenizer(single_files, folder, monkeypatch):
     choice = {"device": "cpu", "dtype": "float32", "models_dir": str(single_files)}
-    with monkeypatch.context() as nothing, pytest.raises(CheckpointError, match="`acestep download tokenizer` fetches"):
+    with monkeypatch.context() as nothing, pytest.raises(CheckpointError, match="acestep download tokenizer"):
         nothing.setattr(loading, "load_network", None)  # fails before the weights are read
         load_model("comfy-turbo", **choice)
     words = single_files / "Qwen3-Embedding-0.6B"
