@@ -16,14 +16,14 @@ def check_output_path(path: str | Path) -> Path:
     path = Path(path)
     try:
         if path.is_dir():
-            raise RequestError(f"cannot write {path}: it is a folder")
+            raise RequestError(f"{path} cannot be written: it is a folder")
         if not path.parent.is_dir():
-            raise RequestError(f"cannot write {path}: the folder {path.parent} does not exist")
+            raise RequestError(f"{path} cannot be written: the folder {path.parent} does not exist")
         trial = _hidden_sibling(path, "attempt")  # only an attempt shows permissions on every system
         trial.touch()
         trial.unlink()
     except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
+        raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
 
 
@@ -50,9 +50,9 @@ def read_text(path: str | Path, role: str) -> str:
         content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
         return content.decode("utf-8-sig")
     except OSError as error:
-        raise RequestError(f"the {role} {path} cannot be read: {error.strerror or error}") from error
+        raise RequestError(f"{role} {path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise RequestError(f"the {role} {path} cannot be read as UTF-8 text: {error}") from error
+        raise RequestError(f"{role} {path} cannot be read as UTF-8 text: {error}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -62,4 +62,4 @@ def write_text(path: str | Path, text: str) -> None:
         with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
+        raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -33,7 +33,7 @@ class Recipe:
         chose. `to_dict` shortens a path to its last part.
     normalize: True if the peak was brought to −1 dBFS.
     codes: audio codes of the song.
-    unrecorded: inputs that a recipe cannot store, in words. Without them the song is another one.
+    unrecorded: phrases that name the inputs a recipe cannot store. Without these inputs, the song differs.
     """
 
     song: Song
@@ -91,10 +91,10 @@ class Recipe:
 
 
 def _listed(values: Mapping[str, Any], name: str, *also: type) -> Any:
-    """Return a value that is a list, or of another allowed type. Raises RequestError."""
+    """Return the value of `name`: a list, one of the types `also`, or None. Raises RequestError for any other."""
     given = values.get(name)
     if given is not None and not isinstance(given, (list, tuple, *also)):
-        raise RequestError(f"{name} is a list of numbers, got {given!r}")
+        raise RequestError(f"{name} must be a list of numbers, got {given!r}")
     return given
 
 

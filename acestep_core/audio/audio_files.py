@@ -56,7 +56,7 @@ def check_audio_path(path: str | Path) -> Path:
     """Return the path if an audio file can be written there, else raise RequestError. The suffix selects the format."""
     path = check_output_path(path)
     if path.suffix.lower() not in FORMATS:
-        raise RequestError(f"cannot write {path.name!r}: the name must end in {', '.join(FORMATS)}")
+        raise RequestError(f"{path} cannot be written: the name must end in {', '.join(FORMATS)}")
     return path
 
 
@@ -65,15 +65,15 @@ def write_audio(
 ) -> None:
     """Write `[channels, samples]` or `[1, channels, samples]`, −1…1, in the format of the suffix.
 
-    The file is written atomically and replaces an older one. `settings` (any JSON value) goes into the comment tag, for
-    `read_settings`. Raises RequestError.
+    The file is written atomically and replaces an older one. `settings` (JSON values by name) go into the comment tag,
+    for `read_settings`. Raises RequestError.
     """
     import soundfile
 
     if waveform.ndim not in (2, 3) or (waveform.ndim == 3 and len(waveform) != 1):
         raise RequestError(
-            f"waveform must be one song, [channels, samples], got a tensor of shape {list(waveform.shape)}: write a "
-            "batch one by one"
+            f"waveform must be one song, [channels, samples], got a tensor of shape {list(waveform.shape)}; write the "
+            "items of a batch one by one"
         )
     path = check_audio_path(path)
     container, encoding, compression = FORMATS[path.suffix.lower()]
@@ -97,7 +97,7 @@ def write_audio(
             if settings is not None and container == "WAV":
                 _append_wav_comment(partial, comment)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise RequestError(f"cannot write {path}: {error}") from error
+        raise RequestError(f"{path} cannot be written: {error}") from error
 
 
 def read_settings(path: str | Path) -> dict:

@@ -20,14 +20,14 @@ def check_waveform(waveform: torch.Tensor, sample_rate: float) -> None:
     if waveform.ndim != 3 or waveform.shape[1] == 0:
         raise RequestError(f"audio must be [batch, channels, samples], got a tensor of shape {list(waveform.shape)}")
     if waveform.shape[0] == 0 or waveform.shape[2] == 0:
-        raise RequestError("the audio is empty: it has no samples")
+        raise RequestError("audio is empty: it has no samples")
     if not isinstance(sample_rate, (int, float)) or not math.isfinite(sample_rate) or sample_rate <= 0:
-        raise RequestError(f"the sample rate must be a positive number of Hz, got {sample_rate!r}")
+        raise RequestError(f"sample rate must be a positive number of Hz, got {sample_rate!r}")
     if not is_finite(waveform):
-        raise RequestError("the audio contains NaN or infinite samples")
+        raise RequestError("audio contains NaN or infinite samples; all must be finite")
     silent = (_peak(to_stereo(waveform)).flatten() < SILENCE_PEAK).nonzero().flatten().tolist()
     if silent:
-        item = "the audio" if len(waveform) == 1 else f"item {silent[0]} of the audio batch"
+        item = "audio" if len(waveform) == 1 else f"audio: item {silent[0]} of the batch"
         raise RequestError("; ".join([f"{item} is silent: its peak is below −80 dBFS", *dropped_channels(waveform)]))
 
 
@@ -39,7 +39,7 @@ def dropped_channels(waveform: torch.Tensor) -> list[str]:
 
 
 def to_stereo(waveform: torch.Tensor) -> torch.Tensor:
-    """Return two channels: double a mono one, drop all after the second."""
+    """Return two channels: duplicate a mono channel, drop every channel after the second."""
     if waveform.shape[1] == 1:
         return waveform.expand(-1, 2, -1)
     return waveform[:, :2]

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = COMMANDS.get(arguments[0] if arguments else "", make_songs)
     terminal = Terminal(sys.stderr)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # consoles without every letter
+        sys.stdout.reconfigure(errors="replace")  # for consoles that cannot show every character
     try:
         command(arguments if command is make_songs else arguments[1:], terminal)
         return 0
@@ -57,6 +57,6 @@ def _out_of_memory(error: Exception, of_songs: bool) -> str:
     shorter, offload = (", a shorter --duration", "--offload or --stream") if of_songs else ("", "--offload")
     reason = str(error).splitlines()[0] if str(error) else "no memory left"
     return (
-        f"out of memory; try --storage int8{shorter}, smaller --batch or --dtype bfloat16, on a GPU also {offload} "
+        f"out of memory; try --storage int8{shorter}, a smaller --batch or --dtype bfloat16, on a GPU also {offload} "
         f"({reason})"
     )

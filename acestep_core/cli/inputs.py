@@ -21,7 +21,7 @@ log = logging.getLogger("acestep")
 
 Options = Mapping[str, Any]
 
-# Settings of a file that do not apply to another variant, or to another model.
+# If the options choose another variant or another model, these settings of a file do not apply.
 VARIANT_SETTINGS = ("steps", "shift", "guidance_scale", "timesteps")
 MODEL_SETTINGS = (*VARIANT_SETTINGS, "variant", "vae", "text_encoder")
 
@@ -51,7 +51,10 @@ def read_recipes(options: Options) -> list[Recipe]:
     if options.get("codes") is not None:
         saved = load_codes(options["codes"])
         if len(sources) not in (1, len(saved)):
-            raise RequestError(f"{options['codes']} has codes for {len(saved)} songs, but --from has {len(sources)}")
+            raise RequestError(
+                f"--codes: {options['codes']} has codes for {len(saved)} songs, but --from has {len(sources)}; "
+                f"allowed are 1 and {len(saved)}"
+            )
         sources = sources * len(saved) if len(sources) == 1 else sources
         # The codes set the duration.
         sources = [
@@ -88,7 +91,7 @@ def _check_standard_input(options: Options) -> None:
     """Raise RequestError if two options read standard input."""
     names = [f"--{name}" for name in ("from", "codes", "lyrics") if options.get(name) == "-"]
     if len(names) > 1:
-        raise RequestError(f"{' and '.join(names)} cannot both be read from standard input")
+        raise RequestError(f"{' and '.join(names)}: only one of them can read standard input")
 
 
 def _check_text(path: str, songs: Sequence[Song], empty: bool) -> None:
@@ -109,7 +112,7 @@ def _settings_of(path: str) -> list[dict[str, Any]]:
 
 
 def _recipe(options: Options, values: dict[str, Any]) -> Recipe:
-    """Return the recipe of a file's values with the options in place of some."""
+    """Return the recipe of a file's values, overridden by the options."""
     from ..recipe import Recipe
     from ..sampling.settings import TURBO
 
@@ -136,7 +139,7 @@ def _check_duration(recipe: Recipe) -> None:
     duration, available = recipe.song.metadata.duration, seconds_of(recipe.codes)
     if recipe.codes and duration is not None and duration > available + 0.5 / CODE_RATE:
         raise RequestError(
-            f"the audio codes last {available:g} seconds, the duration is {duration:g}: plan the song again with "
+            f"duration: {duration:g} seconds, but the audio codes last only {available:g}; plan the song again with "
             "`acestep plan --from FILE --duration`, or drop the codes with --no-codes"
         )
 

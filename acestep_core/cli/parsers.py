@@ -32,15 +32,15 @@ def song_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"acestep {__version__}")
 
     song = _song_options(parser, "up to 600; default 30")
-    song.add_argument(
-        "--codes", metavar="FILE", help="audio codes of this song file; --from uses those of its own file"
-    )
+    song.add_argument("--codes", metavar="FILE", help="song file with the audio codes; default: the codes of --from")
     song.add_argument(
         "--no-codes", dest="codes", action="store_const", const=None, help="ignore the audio codes of --from"
     )
 
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", metavar="FILE", help=".flac, .wav, .ogg or .mp3; default song-N.flac, next N")
+    output.add_argument(
+        "-o", "--output", metavar="FILE", help=".flac, .wav, .ogg or .mp3; default: the next free song-N.flac"
+    )
     output.add_argument("--seed", type=int, help="random seed; default random")
     output.add_argument("--batch", type=int, metavar="N", help="number of takes, with seeds counting up")
     output.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="peak at -1 dBFS (default)")
@@ -61,7 +61,7 @@ def song_parser() -> argparse.ArgumentParser:
     model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default nano")
     model.add_argument("--vae", metavar="NAME|PATH", help="another VAE")
     model.add_argument("--text-encoder", metavar="NAME|PATH", help="another text encoder")
-    model.add_argument("--variant", metavar="NAME", help="turbo, sft or base, if the files of the model do not say")
+    model.add_argument("--variant", metavar="NAME", help="turbo, sft or base, if the model's files do not contain it")
     _device_options(model)
     model.add_argument("--text-encoder-dtype", metavar="DTYPE", help="default: --dtype")
     model.add_argument("--vae-dtype", metavar="DTYPE", help="default: float16 on a GPU with bfloat16, else float32")
@@ -125,7 +125,7 @@ def _planner_parser(name: str, description: str) -> argparse.ArgumentParser:
     _device_options(planner)
     planner.add_argument("--storage", metavar="KIND", help="int8 or fp8 halves the memory of the weights; default none")
     sampling = parser.add_argument_group("token sampling")
-    sampling.add_argument("--temperature", type=float, help="0 takes the likeliest; default 0.85, for listen 0.3")
+    sampling.add_argument("--temperature", type=float, help="0 takes the likeliest token; default 0.85, for listen 0.3")
     sampling.add_argument("--top-p", type=float, metavar="P", help="nucleus sampling; default 0.9 for plan, else 1")
     return parser
 

@@ -52,12 +52,12 @@ def plan_song(arguments: Sequence[str], terminal: Terminal) -> None:
 def _plan(
     planner: Planner, saved: SavedSong, seeds: Sequence[int], options: Options, callbacks: Callbacks
 ) -> list[SavedSong]:
-    """Plan one song as many times as --batch says."""
+    """Plan one song with each of the seeds. With --best-of, return the --batch best plans."""
     from ..planner.planning import CODING, PLANNING, ignored_options, plan, plan_codes
     from ..planner.scoring import best_codes
 
     no_codes, rewrite = options.get("no_codes", False), not options.get("no_rewrite")
-    of_codes = [name for name in ("best_of", "guidance", "negative_prompt") if name in options]
+    codes_options = [name for name in ("best_of", "guidance", "negative_prompt") if name in options]
     coding = _sampling(CODING, options, "guidance")
     negative_prompt = options.get("negative_prompt", "")
     for sentence in ignored_options(
@@ -65,7 +65,7 @@ def _plan(
         rewrite_caption=rewrite,
         negative_prompt=negative_prompt,
         guidance=coding.guidance,
-        without_codes=[f"--{name.replace('_', '-')}" for name in of_codes] if no_codes else [],
+        without_codes=[f"--{name.replace('_', '-')}" for name in codes_options] if no_codes else [],
     ):
         callbacks.warn(sentence)
     per_take = no_codes or options.get("metadata_per_take")  # without codes, only metadata can differ

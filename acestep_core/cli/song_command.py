@@ -68,17 +68,20 @@ def _make_songs(options: Options, terminal: Terminal) -> None:
 
 
 def _write(path: Path, result: Result, item: int, terminal: Terminal) -> Path:
-    """Write one song and return its path: the next free name if `path` cannot be replaced, as with a file in use."""
+    """Write one song and return its path.
+
+    If `path` cannot be replaced, such as a file in use, the song takes the next free name.
+    """
     from ..audio import write_audio
 
-    song = (result.waveform[item], result.sample_rate, result.recipe(item).to_dict())
+    content = (result.waveform[item], result.sample_rate, result.recipe(item).to_dict())
     try:
-        write_audio(path, *song)
+        write_audio(path, *content)
         return path
     except RequestError as error:
         names = (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in count(2))
         other = next(name for name in names if not name.exists())
-        write_audio(other, *song)
+        write_audio(other, *content)
         terminal.line(f"{error}; the song is in {other}")
         return other
 
@@ -115,7 +118,7 @@ def output_paths(output: str | None, count: int) -> list[Path]:
     """
     if output is not None:
         path = Path(output)
-        if count == 1 or not path.name:  # a folder such as "." is refused unchanged
+        if count == 1 or not path.name:  # check_audio_path refuses a folder such as "."
             return [path]
         return [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
     used = [re.fullmatch(r"song-(\d+)", path.stem) for path in Path().glob("song-*.*")]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..callbacks import Progress
 
-BYTES = 10_000  # a total from here on counts bytes, not steps
+BYTES = 10_000  # a total of this size or more counts bytes, not steps
 
 
 class Terminal:

@@ -72,7 +72,7 @@ def check_codes(codes: Sequence[int], count: int = CODE_COUNT) -> Codes:
             )
     if len(codes) > MAX_CODES:
         raise RequestError(
-            f"a song has at most {MAX_CODES} audio codes ({MAX_SECONDS} s, {CODE_RATE} per second), got {len(codes)}"
+            f"audio codes: at most {MAX_CODES} for one song ({MAX_SECONDS} s, {CODE_RATE} per second), got {len(codes)}"
         )
     return tuple(codes)
 

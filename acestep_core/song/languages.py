@@ -65,7 +65,7 @@ LANGUAGES: dict[str, str] = {
 
 _CODE_OF_NAME = {name.lower(): code for code, name in LANGUAGES.items()}
 
-# Country codes and other names of a language. They are not accepted, only suggested in the error.
+# Country codes and other names, which are refused. The error suggests the code of the language.
 _ALIASES: dict[str, str] = {
     "cn": "zh", "mandarin": "zh", "hk": "yue", "jp": "ja", "kr": "ko", "gr": "el", "cz": "cs", "dk": "da", "se": "sv",
     "ua": "uk", "br": "pt", "in": "hi", "ir": "fa", "farsi": "fa", "iw": "he", "il": "he", "nb": "no", "nn": "no",
@@ -80,7 +80,7 @@ def language_code(text: str) -> str:
         return name
     if name in _CODE_OF_NAME:
         return _CODE_OF_NAME[name]
-    raise RequestError(f"unknown language {text!r}{_suggestion(name)}; allowed are {', '.join(LANGUAGES)}")
+    raise RequestError(f"language: unknown language {text!r}{_suggestion(name)}; allowed are {', '.join(LANGUAGES)}")
 
 
 def _suggestion(name: str) -> str:

@@ -1,7 +1,7 @@
 """Song and Metadata: the user's request, validated and normalised when an object is created.
 
 `None` in Metadata means "auto". Both classes are frozen; `dataclasses.replace` makes a changed copy and validates it
-again. Equal requests compare equal, because the key "c♯ min" is stored as "C# minor".
+again. Spelling does not affect equality: the keys "c♯ min" and "C# minor" are equal.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def _check_key(value: object) -> str:
     match = _KEY.fullmatch(" ".join(value.split())) if isinstance(value, str) else None
     if match is None:
         raise RequestError(
-            f"unknown key {value!r}; allowed are a note A–G, optionally # or b, and major or minor, such as 'C# minor'"
+            f"key: unknown key {value!r}; allowed are a note A–G, optionally # or b, and major or minor, such as "
+            "'C# minor'"
         )
     note, accidental, mode = match.groups()
     # "M" is major and "m" minor; longer words differ in their second letter.
@@ -145,7 +146,8 @@ def _check_time_signature(value: object) -> str:
     text = "".join(str(value).split()) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     if text not in TIME_SIGNATURES:
         raise RequestError(
-            f"unknown time signature {value!r}; allowed are 2, 3, 4 and 6 (also written 2/4, 3/4, 4/4, 6/8)"
+            f"time_signature: unknown time signature {value!r}; allowed are 2, 3, 4 and 6 (also written 2/4, 3/4, 4/4, "
+            "6/8)"
         )
     return TIME_SIGNATURES[text]
 

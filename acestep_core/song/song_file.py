@@ -1,8 +1,8 @@
 """Song files: songs, their audio codes and the planner's seed and score, as JSON that every command and node reads.
 
-One song is one object. Its fields are `caption`, `lyrics`, those of Metadata, `genres`, `codes`, `seed` and `score`;
-each may be missing. A file holds one song, several as `{"songs": [...]}`, or plain text with the codes of one song per
-line.
+One song is one object. Its fields are `caption`, `lyrics`, the fields of Metadata, `genres`, `codes`, `seed` and
+`score`; each may be missing. A file holds one song, or several as `{"songs": [...]}`. A plain text file holds the codes
+of one song per line.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class SavedSong:
 
     song: `Song("")` if the file has only codes.
     genres: a few words of style from the planner.
-    seed: of the planner.
-    score: of the codes, if they were selected by score.
+    seed: seed of the planner.
+    score: score of the codes, if the planner selected them by score.
     """
 
     song: Song = field(default_factory=lambda: Song(""))

@@ -18,8 +18,8 @@ from .prompts import END_OF_TEXT, Prompt
 if TYPE_CHECKING:
     import tokenizers
 
-# Qwen's pieces before merging: contractions, words with one leading sign or space, single digits, runs of signs, line
-# ends, spaces.
+# Qwen's pieces before merging: contractions, words with one leading symbol or space, single digits, runs of symbols,
+# line ends, spaces.
 SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -64,9 +64,9 @@ class Tokenizer:
         elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
             bpe, control_ids = _from_vocab_and_merges(folder)
         else:
-            raise CheckpointError(f"no tokenizer in {folder}: it needs tokenizer.json, or vocab.json and merges.txt")
+            raise CheckpointError(f"{folder} has no tokenizer; it needs tokenizer.json, or vocab.json and merges.txt")
         if END_OF_TEXT not in control_ids:
-            raise CheckpointError(f"the tokenizer in {folder} has no {END_OF_TEXT} token; it is not Qwen's")
+            raise CheckpointError(f"{folder}: the tokenizer has no {END_OF_TEXT} token, so it is not Qwen's")
         return cls(bpe, control_ids)
 
     @property
@@ -111,7 +111,10 @@ class Tokenizer:
 
 
 def _bytes_of_letters() -> dict[str, int]:
-    """Return the byte of each letter of byte-level BPE: visible Latin-1 letters, then the ones after Latin-1."""
+    """Return the byte of each character of byte-level BPE.
+
+    A visible Latin-1 character stands for its own byte. Characters from U+0100 on stand for the other bytes.
+    """
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
@@ -121,7 +124,7 @@ def _read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def _from_tokenizer_json(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, int]]:
@@ -134,8 +137,8 @@ def _from_tokenizer_json(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, in
             raise CheckpointError(f"{path} is a {model['type']} tokenizer; ACE-Step 1.5 uses Qwen's byte-level BPE")
         control_ids = {token["content"]: token["id"] for token in content["added_tokens"]}
         merges: Any = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        # Pass the vocabulary to the model directly: another way through JSON takes seconds. Without added tokens and
-        # post-processor the tokenizer knows text only.
+        # Pass the vocabulary to the model directly: writing it as JSON and reading it again takes seconds. Without
+        # added tokens and post-processor, the tokenizer has no control tokens.
         bpe = tokenizers.Tokenizer.from_str(
             json.dumps(
                 content
@@ -166,8 +169,8 @@ def _from_vocab_and_merges(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str
             control_ids |= {token["content"]: int(i) for i, token in tokens.items()}
     except CheckpointError:
         raise
-    except Exception as error:  # as above
-        raise CheckpointError(f"the tokenizer in {folder} is not usable: {error!r}") from error
+    except Exception as error:  # as in _from_tokenizer_json
+        raise CheckpointError(f"{folder}: the tokenizer is not usable: {error!r}") from error
     bpe.normalizer = tokenizers.normalizers.NFC()
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
         [

@@ -68,8 +68,8 @@ def test_unrecorded_inputs_give_a_warning(acestep):
 @pytest.mark.parametrize(
     ("arguments", "keywords"),
     [
-        (["--from", "plan.json", "--duration", "60"], "codes last 1 seconds, the duration is 60"),
-        (["--from", "long.json"], "codes last 0.4 seconds, the duration is 5"),
+        (["--from", "plan.json", "--duration", "60"], "duration: 60 seconds, but the audio codes last only 1;"),
+        (["--from", "long.json"], "duration: 5 seconds, but the audio codes last only 0.4;"),
         (["--from", "tempo.json"], "tempo.json: unknown field 'tempo'"),
         (["x", "--codes", "bare.json"], "bare.json has no audio codes"),
         (["--from", "two.json", "--codes", "three.txt"], "three.txt has codes for 3 songs"),

@@ -125,7 +125,7 @@ def test_a_song_that_cannot_be_written_does_not_stop_the_others(acestep, monkeyp
 
     def refuse(path, waveform, sample_rate, settings):
         if settings["seed"] == 5:
-            raise RequestError(f"cannot write {path}: no space left")
+            raise RequestError(f"{path} cannot be written: no space left")
         write(path, waveform, sample_rate, settings)
 
     monkeypatch.setattr(audio, "write_audio", refuse)

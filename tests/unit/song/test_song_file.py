@@ -99,7 +99,7 @@ def test_the_codebook_size_limits_codes(tmp_path):
 def test_inaccessible_files_are_refused_by_name(tmp_path):
     with pytest.raises(RequestError, match="song file .*none.json"):
         load_songs(tmp_path / "none.json")
-    with pytest.raises(RequestError, match="cannot write .*a.json"):
+    with pytest.raises(RequestError, match="a.json cannot be written"):
         save_songs(tmp_path / "nowhere" / "a.json", [FULL])
     with pytest.raises(RequestError, match="File name too long"):
         save_songs(tmp_path / f"{'long' * 62}.json", [FULL])

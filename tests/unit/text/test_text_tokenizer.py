@@ -220,7 +220,7 @@ def test_merges_may_be_strings_as_in_older_files(tiny_tokenizer_dir, tmp_path):
     [
         ({}, "no tokenizer"),
         ({"vocab.json": "{}"}, "no tokenizer"),
-        ({"tokenizer.json": "{"}, "cannot read .*tokenizer.json"),
+        ({"tokenizer.json": "{"}, "tokenizer.json cannot be read"),
         ({"tokenizer.json": "[]"}, "not a usable"),
         ({"tokenizer.json": '{"model": {"type": "Unigram"}}'}, "Unigram"),
         (
@@ -228,7 +228,7 @@ def test_merges_may_be_strings_as_in_older_files(tiny_tokenizer_dir, tmp_path):
             "not a usable",
         ),
         ({"vocab.json": "{", "merges.txt": ""}, "not usable"),
-        ({"vocab.json": "{}", "merges.txt": "", "tokenizer_config.json": "{"}, "cannot read .*tokenizer_config.json"),
+        ({"vocab.json": "{}", "merges.txt": "", "tokenizer_config.json": "{"}, "tokenizer_config.json cannot be read"),
     ],
 )
 def test_invalid_folders(tmp_path, files, message):
