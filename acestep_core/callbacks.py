@@ -18,7 +18,7 @@ log = logging.getLogger("acestep")
 
 @dataclass(frozen=True)
 class Progress:
-    """One progress report: `step` of `total` is done in `stage` ("load VAE", "encode", "sample", "decode", …).
+    """One progress report: `step` of `total` steps are done in `stage` ("load VAE", "encode", "sample", "decode", …).
 
     estimate: the current clean estimate while sampling, latents `[batch, frames, 64]`, float32; else None.
     tokens: tokens generated so far by the planner, summed over the batch; else None.
@@ -64,7 +64,7 @@ class Callbacks:
 class TokenRate:
     """Measure tokens per second from progress reports.
 
-    The prompt is read before the first report of an answer, so that time does not count.
+    The rate starts at the first report of an answer, so the time for the prompt does not count.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,7 @@
-"""Generate two takes of each of two songs at once, and print the seed of every file."""
+"""Generate two takes of each of two songs at once, and print the seed of every file.
+
+Usage: python batch.py SECONDS FOLDER
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Generate a song, then regenerate its second half with another caption."""
+"""Generate a song, then regenerate its second half with another caption.
+
+Usage: python edit.py SECONDS FILE
+"""
 
 from __future__ import annotations
 

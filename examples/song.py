@@ -1,4 +1,7 @@
-"""Generate a song from a caption and save it with its settings."""
+"""Generate a song from a caption and save it with its settings.
+
+Usage: python song.py SECONDS FILE
+"""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ def restore_source(
 ) -> torch.Tensor:
     """Scale generated audio `[B, 2, N]` to the level of its source `[1 or B, 2, N]`, then `splice` both.
 
-    The levels are compared outside of the regions (in seconds), where both have the same music. The generated audio
-    is kept from clipping. The source keeps its level, even above full scale.
+    The levels are compared outside of the regions (in seconds), where both have the same music. The scaled audio never
+    clips. The source keeps its level, even above full scale.
     """
     length = min(generated.shape[-1], source.shape[-1])
     spans = [(samples_of(start), samples_of(end)) for start, end in regions]
@@ -33,8 +33,8 @@ def restore_source(
 def _gain(generated: torch.Tensor, source: torch.Tensor, outside: torch.Tensor) -> torch.Tensor:
     """Return the gain `[B, 1, 1]` that brings `generated` to the level of the source.
 
-    Only windows that lie `outside` of the regions and are loud in both count. If none is, the gain is 1: a silent or
-    faded surrounding does not show the level of the music.
+    Only windows `outside` of the regions count, and only if both waveforms are loud in them. If no window counts, the
+    gain is 1: silent or faded surroundings do not show the level of the music.
     """
     whole = outside[: len(outside) // WINDOW * WINDOW].view(-1, WINDOW).all(dim=1)
     power, target = (_power(waveform)[:, whole] for waveform in (generated, source))

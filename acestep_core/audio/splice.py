@@ -32,8 +32,8 @@ def splice(
 def soft_mask(length: int, spans: Sequence[tuple[int, int]], ramp: int) -> torch.Tensor:
     """Return a mask `[length]`: 1 within the spans (start, end), 0 outside, with ramps of `ramp` steps between.
 
-    A ramp holds neither 0 nor 1: one of 3 steps is 0.25, 0.5, 0.75. At the ends of the song a ramp has fewer steps.
-    Where two ramps overlap the higher value counts.
+    A ramp holds neither 0 nor 1: with 3 steps it is 0.25, 0.5, 0.75. At the ends of the song a ramp has fewer steps.
+    If two ramps overlap, the higher value counts.
     """
     mask = torch.zeros(length)
     for start, end in spans:

@@ -152,11 +152,11 @@ def _end_of_text(prompt: Prompt, truncation: Truncation) -> str:
 def build_qwen3(
     config: TextEncoderConfig, device: torch.device | str = "meta", dtype: torch.dtype = torch.float32
 ) -> Qwen3Model:
-    """Build a Qwen3Model for inference, with buffers but uninitialised weights.
+    """Build a Qwen3Model for inference, with uninitialised weights.
 
-    On the meta device nothing is allocated: assign the weights, then call `materialise_buffers`. `dtype` is that of the
-    weights; rotary frequencies stay float32, so do not cast the whole module later. Raises AceStepError if transformers
-    has no Qwen3.
+    On the meta device nothing is allocated: assign the weights, then call `materialise_buffers`. On any other device
+    the buffers are ready. `dtype` applies to weights only. Rotary frequencies stay float32, so do not cast the whole
+    module later. Raises AceStepError if transformers has no Qwen3.
     """
     try:
         from transformers import Qwen3Config, Qwen3Model
@@ -180,9 +180,9 @@ def build_qwen3(
 
 
 def materialise_buffers(model: Qwen3Model, device: torch.device | str) -> None:
-    """Compute the rotary frequencies of a Qwen3Model from the meta device: float32, on `device`.
+    """Compute the rotary frequencies of a Qwen3Model that was built on the meta device, in float32 on `device`.
 
-    No checkpoint holds these buffers, and every transformers version computes them in another place.
+    No checkpoint holds these buffers, and versions of transformers compute them in different places.
     """
     config = model.config
     # transformers 5 stores the base in a dict, 4 in an attribute.

@@ -16,7 +16,7 @@ from ..song.song import Song
 END_OF_TEXT = "<|endoftext|>"
 
 NOT_GIVEN = "N/A"
-DEFAULT_SECONDS = 30  # the duration in the prompt of a song without one
+DEFAULT_SECONDS = 30  # the prompt's duration if the song has none
 
 CAPTION_TOKENS = 256
 LYRIC_TOKENS = 2048
@@ -71,9 +71,9 @@ def caption_prompt(
 ) -> Prompt:
     """Return the prompt of instruction, caption and metadata.
 
-    whole_caption: caption of the whole song, where the song's own caption describes one stem.
+    whole_caption: caption of the whole song, if the caption of `song` describes one stem.
     explicit_mask: True if the mask sets the region, False if the model chooses.
-    Only a style with `stem_caption` uses the last two.
+    Only a style with `stem_caption` uses `whole_caption` and `explicit_mask`.
     """
     before = after = ""
     if style.stem_caption:
@@ -113,7 +113,7 @@ def metadata_lines(song: Song) -> str:
 def caption_of(text: str) -> str:
     """Return the caption inside a complete formatted prompt, or any other text unchanged.
 
-    Like the original, this avoids formatting a prompt twice that was copied from a dataset or log.
+    A prompt that the user copied from a dataset or log is thus not formatted twice, as in the original.
     """
     if "# Instruction" not in text or "# Caption\n" not in text:
         return text
