@@ -35,16 +35,16 @@ def within(graph: Graph) -> dict[str, set[str]]:
     return {name: {target for target in targets if target in graph} - {name} for name, targets in graph.items()}
 
 
-def by_room(graph: Graph) -> dict[str, set[str]]:
-    """Merge the modules of each folder directly below the package. A file beside these folders is its own room."""
-    rooms: dict[str, set[str]] = {}
+def by_part(graph: Graph) -> dict[str, set[str]]:
+    """Merge the modules of each folder directly below the package. A file beside these folders stands alone."""
+    parts: dict[str, set[str]] = {}
     for name, targets in within(graph).items():
-        rooms.setdefault(_room(name), set()).update(_room(target) for target in targets)
-    return within(rooms)
+        parts.setdefault(_part(name), set()).update(_part(target) for target in targets)
+    return within(parts)
 
 
 def find_cycle(graph: Graph) -> str:
-    """Return one circle as text, or an empty string."""
+    """Return one cycle as text, or an empty string."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -56,7 +56,7 @@ def _name(path: Path) -> str:
     return ".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__")
 
 
-def _room(name: str) -> str:
+def _part(name: str) -> str:
     return ".".join(name.split(".")[:2])
 
 

@@ -1,12 +1,12 @@
-"""Imports follow the order of ARCHITECTURE.md and have no circles."""
+"""Imports follow the order of ARCHITECTURE.md and have no cycles."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.imports import by_room, find_cycle, imports, modules, within
+from tests.support.imports import by_part, find_cycle, imports, modules, within
 
-# Rooms of the core from the bottom. A room may import rooms of its own level and of the levels above its line.
+# Packages and modules of the core, the lowest level first. Each may import from its own level and from lower levels.
 LEVELS = [
     "__init__ errors config files callbacks",
     "song models audio",
@@ -17,29 +17,29 @@ LEVELS = [
     "cli",
     "__main__",
 ]
-LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.split()}
+LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 COMFYUI = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "execution", "folder_paths", "nodes", "server"}
 PACKAGES = ["acestep_core", "nodes", "benchmarks", "training", "tools"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_import_circle_between_files(package):
+def test_no_import_cycle_between_files(package):
     assert not find_cycle(within(imports(package)))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_import_circle_between_rooms(package):
-    assert not find_cycle(by_room(imports(package)))
+def test_no_import_cycle_between_packages(package):
+    assert not find_cycle(by_part(imports(package)))
 
 
 def test_the_core_imports_downwards():
-    room = {name: name.split(".")[1] if "." in name else "__init__" for name in modules("acestep_core")}
-    assert set(room.values()) == set(LEVEL)
+    part = {name: name.split(".")[1] if "." in name else "__init__" for name in modules("acestep_core")}
+    assert set(part.values()) == set(LEVEL)
     upward = [
         f"{name} → {target}"
         for name, targets in within(imports("acestep_core")).items()
         for target in targets
-        if LEVEL[room[target]] > LEVEL[room[name]]
+        if LEVEL[part[target]] > LEVEL[part[name]]
     ]
     assert not upward
 
