@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
     from .sampling.settings import SamplingSettings
     from .song.song import Metadata, Song
 
-__version__ = "0.1.0"
+    __version__: str
 
 _NAMES = {
     "audio": "read_audio read_settings write_audio",
@@ -49,9 +49,24 @@ __all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _read_version()
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def _read_version() -> str:
+    """Return the version in pyproject.toml, its one place. ComfyUI runs this package uninstalled, beside that file."""
+    import re
+    from importlib import metadata
+    from pathlib import Path
+
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    if not project.is_file():
+        return metadata.version("acestep-nodes")
+    match = re.search(r'^version = "(.+)"$', project.read_text("utf-8"), re.MULTILINE)
+    return match[1] if match else "unknown"
 
 
 def __dir__() -> list[str]:

@@ -51,8 +51,21 @@ def test_the_command_and_the_licence_are_installed(source):
     assert "LICENSE" in (info / "SOURCES.txt").read_text().splitlines()
 
 
-def test_the_version_is_that_of_pyproject():
-    """The Comfy registry reads pyproject.toml without running it."""
-    assert (
-        re.search(r'^version = "(.+)"$', (REPO / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[1] == __version__
+def test_the_version_has_one_place():
+    """pyproject.toml, which the Comfy registry reads without running it."""
+    version = re.search(r'^version = "(.+)"$', (REPO / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[1]
+    assert version == __version__
+    others = [path for path in (REPO / "acestep_core").rglob("*.py") if f'"{version}"' in path.read_text("utf-8")]
+    assert not others
+
+
+def test_an_installed_package_knows_its_version(source):
+    code = "import acestep_core; print(acestep_core.__file__, acestep_core.__version__)"
+    (source / "built" / "acestep_nodes-9.8.7.dist-info").mkdir()
+    (source / "built" / "acestep_nodes-9.8.7.dist-info" / "METADATA").write_text(
+        "Name: acestep-nodes\nVersion: 9.8.7\n"
     )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=source / "built", capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(source / "built" / "acestep_core" / "__init__.py"), "9.8.7"]
