@@ -1,12 +1,11 @@
-"""Loading a file of 1 GB: time and peak memory against the usual ways, each in a fresh process.
+"""Load a checkpoint of 1 GB: time and memory against safetensors' `load_file`, each in a fresh process.
 
-    python -m benchmarks.loading --gigabytes 1 --runs 3
-    python -m benchmarks.loading --cold            from the disk: the page cache has lost the file before each run
-    python -m benchmarks.loading --song            only the time from a path to the first song, cached and cold
+    python -m benchmarks.loading                   file cached and cold, to bfloat16 and float32
+    python -m benchmarks.loading --song            time from a path to the first song instead
 
-Peak memory is counted twice: what belongs to the process alone, and with the pages of the mapped file, which a system
-counts as the process's too (and kills it for) while they are mapped. Cold needs a temporary folder (TMPDIR) that is on
-a disk, not in memory.
+"Cold" drops the file from the page cache before each run. It needs a temporary folder (TMPDIR) on a disk. The memory
+limit of each run is the mapped file, the part of the result outside the map, and one tensor. A process that exceeds its
+limit fails, as it would be killed on a full machine. Linux only.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import resource
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -31,9 +31,9 @@ from acestep_core.checkpoints.catalog import NANO
 from acestep_core.config import ModelConfig
 from acestep_core.models.model import AceStepModel
 
-from .common import in_child, megabytes, table
+from .common import in_child, log_progress, table
 
-# The 2B network with fewer, equally large layers; the number of its transformer layers makes the size.
+# The 2B network with fewer layers of the same size. The number of its transformer layers sets the size of the file.
 SMALL = replace(
     ModelConfig(),
     num_lyric_encoder_hidden_layers=1,
@@ -45,7 +45,7 @@ NANO_TEXT, NANO_VAE = NANO / "Qwen3-Embedding-0.6B", NANO / "vae"
 
 
 def write_checkpoint(folder: Path, gigabytes: float) -> None:
-    """A bfloat16 checkpoint in the original layout, of about that size, that reads what nano's text encoder gives."""
+    """Write a random bfloat16 checkpoint of about that size in the original layout, for nano's text encoder."""
     from safetensors.torch import save_file
 
     small = replace(SMALL, text_hidden_dim=json.loads((NANO_TEXT / "config.json").read_text())["hidden_size"])
@@ -75,7 +75,7 @@ def _empty(folder: Path, dtype: torch.dtype) -> AceStepModel:
 
 
 def copied(folder: Path, dtype: torch.dtype) -> nn.Module:
-    """Room for the weights, the file mapped into a dict, and a copy."""
+    """Allocate the weights and copy the mapped file into them."""
     from safetensors.torch import load_file
 
     model = _empty(folder, dtype).to_empty(device="cpu")
@@ -84,8 +84,7 @@ def copied(folder: Path, dtype: torch.dtype) -> nn.Module:
 
 
 def assigned(folder: Path, dtype: torch.dtype) -> nn.Module:
-    """The file mapped into a dict, which becomes the weights, and a cast. Without a cast they stay in the mapped file:
-    no copy, but a file that changes changes them too."""
+    """Use the mapped file as the weights, and cast them."""
     from safetensors.torch import load_file
 
     model = _empty(folder, dtype)
@@ -95,68 +94,50 @@ def assigned(folder: Path, dtype: torch.dtype) -> nn.Module:
 
 CANDIDATES: dict[str, Callable[[Path, torch.dtype], nn.Module]] = {
     "ours": ours,
-    "load_file, copied": copied,
-    "load_file, assigned": assigned,
+    "load_file(), assign=True": assigned,
+    "load_file(), copied": copied,
 }
 
 
-class Peaks:
-    """Samples the growth of private and of all resident memory. Linux only."""
-
-    def __enter__(self) -> Peaks:
-        self.private, self.resident, self._stop = 0, 0, threading.Event()
-        self._base = self._now()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    @staticmethod
-    def _now() -> tuple[int, int]:
-        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
-        return (resident - shared) * 4096, resident * 4096
-
-    def _sample(self) -> None:
-        private, resident = self._now()
-        self.private = max(self.private, private - self._base[0])
-        self.resident = max(self.resident, resident - self._base[1])
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.002):
-            self._sample()
-
-    def __exit__(self, *_: object) -> None:
-        self._sample()
-        self._stop.set()
-        self._thread.join()
-
-
 def measure(name: str, folder: Path, dtype: torch.dtype) -> dict[str, float]:
-    """Loads once; the weights are summed after the clock has stopped, to page in what was only mapped."""
-    torch.empty(1, device="meta").normal_()  # torch's imports for the meta device are not loading
-    with Peaks() as peaks:
-        started = time.perf_counter()
-        model = CANDIDATES[name](folder, dtype)
-        seconds = time.perf_counter() - started
-        with torch.no_grad():
-            touched = sum(float(parameter.view(-1)[::512].float().sum()) for parameter in model.parameters())
-        complete = time.perf_counter() - started
+    """Load once. `complete` includes a read of every page, as a mapped page is read on its first use."""
+    torch.empty(1, device="meta").normal_()  # torch's imports for the meta device are not part of loading
+    started = time.perf_counter()
+    model = CANDIDATES[name](folder, dtype)
+    seconds = time.perf_counter() - started
+    with torch.no_grad():
+        touched = sum(float(parameter.view(-1)[::512].float().sum()) for parameter in model.parameters())
+    complete = time.perf_counter() - started
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return {"seconds": seconds, "complete": complete, "private": peaks.private, "resident": peaks.resident,
-            "size": size, "touched": touched}  # fmt: skip
+    return {"seconds": seconds, "complete": complete, "size": size, "touched": touched}
+
+
+def fits(name: str, folder: Path, dtype: torch.dtype) -> bool:
+    """Return True if a load stays within the mapped file, the result outside the map, and one tensor."""
+    shapes = [parameter.numel() for parameter in _empty(folder, dtype).parameters()]
+    result = 0 if dtype == torch.bfloat16 else sum(shapes) * dtype.itemsize
+    room = (folder / "model.safetensors").stat().st_size + result + max(shapes) * dtype.itemsize
+    used = 1024 * int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (round(used + 1.05 * room), resource.RLIM_INFINITY))
+    try:
+        CANDIDATES[name](folder, dtype)
+        return True
+    except (RuntimeError, MemoryError):
+        return False
 
 
 def forget(path: Path) -> None:
-    """Drops a file from the page cache. Linux only."""
+    """Drop a file from the page cache. Linux only."""
     file = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(file)  # what is not on the disk yet would stay
+        os.fsync(file)  # unwritten pages would stay
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(file)
 
 
 def first_song(folder: Path, seconds: int) -> dict[str, float]:
-    """From a path to a song, with nano's text encoder and autoencoder. The imports on the way count too."""
+    """Time a song from the path of its checkpoint, imports included, with nano's text encoder and VAE."""
     started = time.perf_counter()
     model = load_model(folder, text_encoder=NANO_TEXT, vae=NANO_VAE)
     loaded = time.perf_counter() - started
@@ -164,72 +145,86 @@ def first_song(folder: Path, seconds: int) -> dict[str, float]:
     return {"loaded": loaded, "complete": time.perf_counter() - started}
 
 
+def _median(runs: list[dict[str, float]]) -> dict[str, float]:
+    return sorted(runs, key=lambda run: run["complete"])[len(runs) // 2]
+
+
 def first_songs(folder: Path, runs: int) -> str:
-    """With the file cached and cold, in turn; medians."""
-    file, results = folder / "model.safetensors", {"cached": [], "cold": []}
-    for _ in range(runs):
-        for way, found in results.items():
-            if way == "cold":
+    """Return the table of first songs, with the file cached and cold in turn."""
+    file = folder / "model.safetensors"
+    results: dict[str, list[dict[str, float]]] = {"cached": [], "cold": []}
+    for number in range(runs):
+        for state, found in results.items():
+            log_progress(f"song {number + 1} of {runs}, file {state}")
+            if state == "cold":
                 forget(file)
             found.append(in_child(__spec__.name, "--song", "--folder", str(folder)))
-    medians = {way: sorted(found, key=lambda r: r["complete"])[runs // 2] for way, found in results.items()}
+    medians = {state: _median(found) for state, found in results.items()}
     return table(
         f"The first song, {SONG_SECONDS} s, with a network of {file.stat().st_size / 1e9:.2f} GB",
         ["file", "first song", "load_model returns"],
-        [[way, f"{r['complete']:.2f} s", f"{r['loaded']:.2f} s"] for way, r in medians.items()],
+        [[state, f"{run['complete']:.2f} s", f"{run['loaded']:.2f} s"] for state, run in medians.items()],
     )
 
 
-def compare(folder: Path, dtype: str, runs: int, cold: bool) -> str:
-    """All candidates in turn, the median of each by time until the weights are usable."""
+def compare(folder: Path, dtype: str, runs: int) -> str:
+    """Return the table of all ways to load into `dtype`, medians of alternating runs."""
     file = folder / "model.safetensors"
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in CANDIDATES}
-    for _ in range(runs):
-        for name in CANDIDATES:
-            if cold:
-                forget(file)
-            results[name].append(in_child(__spec__.name, "--one", name, "--folder", str(folder), "--dtype", dtype))
-    medians = {name: sorted(found, key=lambda r: r["complete"])[runs // 2] for name, found in results.items()}
-    mine = medians["ours"]
-    rows = [
-        [name, f"{r['complete'] / mine['complete']:.2f}×", f"{r['resident'] / mine['resident']:.2f}×",
-         f"{r['resident'] / r['size']:.2f}", f"{r['private'] / r['size']:.2f}",
-         f"{r['complete']:.2f} s", f"{r['seconds']:.2f} s", megabytes(r["resident"]), megabytes(r["private"])]
-        for name, r in medians.items()
-    ]  # fmt: skip
-    state = "cold" if cold else "cached"
+    results: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for state in ("cached", "cold"):
+        for number in range(runs):
+            for name in CANDIDATES:
+                log_progress(f"{dtype}, file {state}, run {number + 1} of {runs}: {name}")
+                if state == "cold":
+                    forget(file)
+                run = in_child(__spec__.name, "--one", name, "--folder", str(folder), "--dtype", dtype)
+                results.setdefault((name, state), []).append(run)
+    rows = []
+    for name in CANDIDATES:
+        log_progress(f"{dtype}, memory limit: {name}")
+        # A fixed threshold, or malloc keeps freed memory and the limit does not hold.
+        limited = in_child(__spec__.name, "--limit", name, "--folder", str(folder), "--dtype", dtype,
+                           MALLOC_MMAP_THRESHOLD_="65536")  # fmt: skip
+        row = [name]
+        for state in ("cached", "cold"):
+            run, reference = _median(results[name, state]), _median(results["ours", state])
+            row += [f"{run['complete'] / reference['complete']:.2f}×", f"{run['complete']:.2f} s"]
+        rows.append([*row, f"{_median(results[name, 'cached'])['seconds']:.2f} s", "yes" if limited["fits"] else "no"])
     return table(
-        f"Loading {file.stat().st_size / 1e9:.2f} GB of bfloat16 as {dtype} (result {mine['size'] / 1e9:.2f} GB), "
-        f"file {state}",
-        ["way", "time / ours", "peak / ours", "peak / result", "private peak / result", "until usable", "call returns",
-         "peak", "private peak"], rows,
-    )  # fmt: skip
+        f"Loading {file.stat().st_size / 1e9:.2f} GB of bfloat16 as {dtype}",
+        ["way", "cached", "until usable", "cold", "until usable", "call returns (cached)", "within the memory limit"],
+        rows,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gigabytes", type=float, default=1.0)
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the checkpoint")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="one precision only")
-    parser.add_argument("--cold", action="store_true", help="with the file on the disk alone")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="only this dtype")
     parser.add_argument("--song", action="store_true", help="only the time to the first song")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--limit", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(measure(args.one, args.folder, getattr(torch, args.dtype))))
+        return
+    if args.limit:
+        print(json.dumps({"fits": fits(args.limit, args.folder, getattr(torch, args.dtype))}))
         return
     if args.folder:
         print(json.dumps(first_song(args.folder, SONG_SECONDS)))
         return
     folder = Path(tempfile.mkdtemp(prefix="acestep-loading-"))
     try:
+        log_progress(f"Writing a checkpoint of {args.gigabytes:g} GB")
         write_checkpoint(folder, args.gigabytes)
         if args.song:
             print(first_songs(folder, args.runs))
             return
         for dtype in (args.dtype,) if args.dtype else ("bfloat16", "float32"):
-            print(compare(folder, dtype, args.runs, args.cold))
+            print(compare(folder, dtype, args.runs))
     finally:
         shutil.rmtree(folder)
 
