@@ -97,7 +97,7 @@ class LoadCodesNode(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=list_code_files(),
+                    options=code_file_entries(),
                     tooltip="File with audio codes, from Save Audio Codes or `acestep plan`. A text file with one "
                     "line of codes per song works as well.",
                 )
@@ -140,7 +140,7 @@ class LoadCodesNode(io.ComfyNode):
         return io.NodeOutput(format_code_lines(item.codes for item in songs), songs[0].timed_song)
 
 
-def list_code_files() -> list[str]:
+def code_file_entries() -> list[str]:
     """Return the text and JSON files of the input folder and its folder `codes`."""
     root = Path(folder_paths.get_input_directory())
     files = [path for pattern in ("*", "codes/*") for path in root.glob(pattern) if path.suffix in SUFFIXES]

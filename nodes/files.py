@@ -43,7 +43,7 @@ def register_model_folder() -> None:
     folder_paths.add_model_folder_path(MODELS, os.path.join(folder_paths.models_dir, MODELS))
 
 
-def list_models(kind: Kind) -> list[str]:
+def model_entries(kind: Kind) -> list[str]:
     """Return dropdown entries `category/name`: model folders first, then single files, ACE-Step's own names first."""
     folders = [f"{MODELS}/{name}" for name in sorted(_model_folders(kind))]
     files = [
@@ -79,7 +79,7 @@ def resolve_model(network: str, text_encoder: str, vae: str) -> Checkpoint:
 
 
 def resolve_planner(choice: str) -> tuple[Path, Path | None]:
-    """Return the path of a planner entry and, for a single file, the folder of its tokenizer if there is one.
+    """Return the path of a planner entry and, for a single file, the folder of its tokenizer or None.
 
     Raises RequestError or CheckpointError.
     """

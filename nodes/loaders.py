@@ -8,7 +8,7 @@ from ..acestep_core.checkpoints.catalog import Kind
 from ..acestep_core.checkpoints.variants import VARIANTS
 from ..acestep_core.errors import AceStepError
 from .comfy_runtime.versions import advanced
-from .files import NANO_ENTRY, fingerprint, list_models, resolve_model, resolve_planner
+from .files import NANO_ENTRY, fingerprint, model_entries, resolve_model, resolve_planner
 from .sockets import AUTO, LOADERS, PlannerSocket, TextEncoderSocket
 
 MODEL_DTYPES = ["bfloat16", "float32", "fp8_e4m3fn"]
@@ -26,21 +26,21 @@ class LoadModelNode(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=list_models(Kind.NETWORK),
+                    options=model_entries(Kind.NETWORK),
                     default=NANO_ENTRY,
                     tooltip="The diffusion model. nano is a tiny built-in demo; turbo needs 8 steps, base and sft "
                     "about 50. Model folders belong in models/acestep, single files in models/diffusion_models.",
                 ),
                 io.Combo.Input(
                     "text_encoder",
-                    options=list_models(Kind.TEXT_ENCODER),
+                    options=model_entries(Kind.TEXT_ENCODER),
                     default=AUTO,
                     tooltip="Text encoder for caption and lyrics, Qwen3-Embedding-0.6B in released models. auto uses "
                     "the model's own.",
                 ),
                 io.Combo.Input(
                     "vae",
-                    options=list_models(Kind.VAE),
+                    options=model_entries(Kind.VAE),
                     default=AUTO,
                     tooltip="VAE that converts between audio and latents. auto uses the model's own.",
                 ),
@@ -104,7 +104,7 @@ class LoadPlannerNode(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "planner",
-                    options=list_models(Kind.PLANNER),
+                    options=model_entries(Kind.PLANNER),
                     tooltip="Planner (5 Hz LM). Larger planners give richer melodies and lyrics; 1.7B is typical. "
                     "Folders (acestep-5Hz-lm-…) belong in models/acestep, single files in models/text_encoders.",
                 ),

@@ -182,7 +182,8 @@ class SampleNode(io.ComfyNode):
         results, edits, start = [], [], 0
         with node_callbacks(inner.latent_format) as callbacks:
             for group, count in zip(groups, counts, strict=True):
-                own = slice(start, start := start + count)
+                own = slice(start, start + count)
+                start += count
                 retake = (retake_seeds[own], retake_variance) if retake_variance else None
                 latents, edit = sample_group(model, group, batch_size, seconds, seeds[own], settings, retake, callbacks)
                 results.append(latents)

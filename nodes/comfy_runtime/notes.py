@@ -69,7 +69,7 @@ def conditioning_notes(conditioning: Conditioning) -> list[str]:
     """Notes on the keys that Sample Song does not follow."""
     keys = {key for _, data in conditioning for key in data}
     names = ", ".join(sorted(keys & KSAMPLER_KEYS))
-    foreign = [note for _, data in conditioning for note in foreign_key_notes(data)]
+    foreign = dict.fromkeys(note for _, data in conditioning for note in foreign_key_notes(data))
     return [*_applying((names, f"Sample Song does not follow {names} of its conditioning; KSampler does")), *foreign]
 
 

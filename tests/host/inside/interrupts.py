@@ -62,11 +62,11 @@ def check_while_loading(world: World) -> None:
 def check_while_silence_is_encoded(world: World) -> None:
     vae = world.vae.first_stage_model
     own = encode_silence(vae, vae.device, torch.float32)[:, :8]
-    with world.without_silence() as encode_silence, counted(world.vae.first_stage_model.encoder) as calls:
+    with world.without_silence() as encode_again, counted(world.vae.first_stage_model.encoder) as calls:
         mm.interrupt_current_processing()
-        assert interrupted(encode_silence)
+        assert interrupted(encode_again)
         assert calls[0] == 0
-        encode_silence()
+        encode_again()
         assert difference(network_of(world.model).silence_latent[:, :8], own) < 0.1
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pack_under_test.acestep_core.checkpoints import reader
+from pack_under_test.nodes.loaders import LoadModelNode
+
 from .edits import CoverNode, task
 from .residence import weak_references
 from .world import World, counted, network_of
@@ -29,3 +32,12 @@ def check_text_and_source_are_encoded_once(world: World) -> None:
             assert len(prepared) == conditions
     finally:
         world.conditioning = usual
+
+
+def check_each_header_is_parsed_once_per_queue(world: World) -> None:
+    chosen = ("nano", "auto", "auto")
+    reader._parse_header.cache_clear()
+    assert LoadModelNode.validate_inputs(*chosen) is True
+    LoadModelNode.fingerprint_inputs(*chosen, "auto", "auto")
+    LoadModelNode.execute(*chosen, "auto", "auto")
+    assert reader._parse_header.cache_info().misses == 3  # network, text encoder, VAE

@@ -239,9 +239,9 @@ def check_show_song_shows_the_song_and_passes_it_on(world: World) -> None:
 
 
 def check_the_list_has_planners_and_no_text_encoders(world: World) -> None:
-    assert NAME in files.list_models(Kind.PLANNER) and NAME not in files.list_models(Kind.TEXT_ENCODER)
-    assert NAME not in files.list_models(Kind.NETWORK)
-    assert not [name for name in files.list_models(Kind.PLANNER) if "Qwen3-Embedding" in name]
+    assert NAME in files.model_entries(Kind.PLANNER) and NAME not in files.model_entries(Kind.TEXT_ENCODER)
+    assert NAME not in files.model_entries(Kind.NETWORK)
+    assert not [name for name in files.model_entries(Kind.PLANNER) if "Qwen3-Embedding" in name]
 
 
 def check_an_unreadable_folder_is_skipped(world: World) -> None:
@@ -255,7 +255,7 @@ def check_an_unreadable_folder_is_skipped(world: World) -> None:
     closed.mkdir()
     Path.iterdir = iterdir
     try:
-        assert NAME in files.list_models(Kind.PLANNER)
+        assert NAME in files.model_entries(Kind.PLANNER)
     finally:
         Path.iterdir = usual
         closed.rmdir()
