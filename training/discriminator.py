@@ -46,7 +46,7 @@ class Discriminator(nn.Module):
 
 
 class Adversary(nn.Module):
-    """All discriminators and their optimiser."""
+    """The discriminators and their optimiser."""
 
     def __init__(self, rate: float = 3e-4, sizes: tuple[int, ...] = SIZES, width: int = 32):
         super().__init__()

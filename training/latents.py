@@ -70,7 +70,7 @@ def encode_piece(encode: Callable[[Tensor], Tensor], wave: Tensor) -> Tensor:
 
 
 class LatentPool:
-    """All encoded pieces in memory by length: `by_frames[frames]` lists (seed, latents `[frames, 64]`)."""
+    """The encoded pieces in memory by length: `by_frames[frames]` lists (seed, latents `[frames, 64]`)."""
 
     def __init__(self, folder: Path):
         self.by_frames: dict[int, list[tuple[int, np.ndarray]]] = {}

@@ -17,7 +17,7 @@ from .regions import Regions, check_region
 from .source import check_latents, check_source_waveform
 from .tasks import COVER, TEXT2MUSIC, Region, SourceContext, Task, find_task, instruction, untrained_warning
 
-# How far the model may change the kept parts, from 0 (not at all) to 1 (freely). None: `mode_strength` decides.
+# Freedom to change the kept parts, from 0 (none) to 1 (full). None: `mode_strength` decides.
 MODES: dict[str, float | None] = {"conservative": 0.0, "balanced": None, "aggressive": 1.0}
 CROSSFADE_FRAMES, CROSSFADE_SECONDS = 25, 0.05  # at freedom 0. Both shrink with freedom, as in the original.
 AUTO_MASK = 2.0  # the trained third mask value: the model decides what to generate
@@ -79,7 +79,7 @@ class Edit:
         for name in ("strength", "blend", "noise_strength", "mode_strength"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
-                raise RequestError(f"{name} is a number from 0 to 1, got {value!r}")
+                raise RequestError(f"{name} must be a number from 0 to 1, got {value!r}")
         if self.blend and self.strength < 1:
             raise RequestError("strength and blend both weaken the source: set one of them, not both")
         if self.mode not in MODES:
@@ -130,7 +130,7 @@ class Edit:
         several = {name: count for name, count in counts.items() if count > 1}
         if len(set(several.values())) > 1:
             given = " and ".join(f"{count} {name}" for name, count in several.items())
-            raise RequestError(f"an edit has one of each for all songs, or one for each song, got {given}")
+            raise RequestError(f"edit: give one of each for all songs or one per song, got {given}")
         if counts["waveforms"] not in (0, counts["sources"]):
             raise RequestError(
                 f"waveform: one for each source or none, got {counts['waveforms']} for {counts['sources']}"
@@ -194,7 +194,7 @@ class Edit:
 
     @property
     def freedom(self) -> float:
-        """How far the model may change the parts outside of the regions, 0–1."""
+        """Freedom of the model to change the parts outside of the regions, 0–1."""
         fixed = MODES[self.mode]
         return self.mode_strength if fixed is None else fixed
 
@@ -238,7 +238,7 @@ class Edit:
         if self.is_partial and (self.strength < 1 or self.blend):
             notes.append("strength and blend are ignored: without the source, the kept part would be lost")
         if self.source_context is not SourceContext.CODES and self.noise_strength:
-            notes.append(f"noise_strength is ignored: {self.task} starts from pure noise, only a cover need not")
+            notes.append(f"noise_strength is ignored: {self.task} starts from pure noise, only a cover uses it")
         if self.codes and self.source is not None:
             sound = " and the starting sound" if self.noise_strength else ""
             notes.append(f"the source gives only the length{sound}: the cover follows the audio codes")

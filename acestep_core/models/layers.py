@@ -107,9 +107,9 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
 class Band:
     """The blocks and masks of windowed attention: a first block, `blocks` equal middle blocks, and the rest.
 
-    A block of `window` queries sees its own keys and `window` more on each side. The first block has no keys on its
-    left, the rest none on its right. All masks are thus slices of one small mask, and nothing needs padding.
-    Masks are additive, in the compute dtype, with one copy of the rows per query group.
+    A block of `window` queries attends to its own keys and `window` more on each side. The first block has no keys on
+    its left, the rest none on its right. All masks are thus slices of one small mask, and nothing needs padding. Masks
+    are additive, in the compute dtype, with one copy of the rows per query group.
     """
 
     window: int
@@ -144,8 +144,8 @@ def attend(
     """Return the attention of q [B, K, G, P, D] to k, v [B, K, S, D], in q's shape.
 
     The query groups are folded into the query length. Keys and values are thus never repeated, and every backend of
-    scaled_dot_product_attention qualifies. `mask` broadcasts to [B, K, G * P, S]. `attention` replaces torch's where
-    there is no mask.
+    scaled_dot_product_attention qualifies. `mask` broadcasts to [B, K, G * P, S]. Without a mask, `attention` replaces
+    torch's.
     """
     if attention is not None and mask is None:
         return attention(q.flatten(2, 3), k, v).view(q.shape)
@@ -154,15 +154,12 @@ def attend(
 
 
 def materialises_scores(device: torch.device) -> bool:
-    """True if SDPA may materialise the full attention matrix on this device.
-
-    That is so on MPS, on XPU, and on ROCm without flash attention.
-    """
+    """True if SDPA may materialise the full attention matrix on this device (MPS, XPU, some ROCm)."""
     return device.type in ("mps", "xpu") or (device.type == "cuda" and torch.version.hip is not None)
 
 
 def _chunked_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
-    """Attention of q [B, K, P, D], for so many queries at a time that at most MAX_SCORES scores are in memory.
+    """Compute the attention of q [B, K, P, D] in chunks of queries, with at most MAX_SCORES scores in memory.
 
     More than 4 GiB of scores end a process on Metal without an error (pytorch#149261), and exceed the largest
     allocation on Intel GPUs.
@@ -189,7 +186,7 @@ def attend_banded(q: Tensor, k: Tensor, v: Tensor, band: Band) -> Tensor:
 
 
 def _attend_blocks(q: Tensor, k: Tensor, v: Tensor, band: Band) -> Tensor:
-    """All middle blocks in one call: the block axis joins the batch, and keys are overlapping views."""
+    """Compute all middle blocks in one call: the block axis joins the batch, and keys are overlapping views."""
     w, n = band.window, band.blocks
     batch, heads = k.shape[:2]
     blocks = q[..., w : w * (n + 1), :].unflatten(3, (n, w)).transpose(2, 3).flatten(0, 1)

@@ -52,7 +52,7 @@ class SampleRequest:
 
     def __post_init__(self) -> None:
         if not isinstance(self.seeds, Sequence) or not self.seeds:
-            raise RequestError(f"seeds are a list of whole numbers, one for each song, got {self.seeds!r}")
+            raise RequestError(f"seeds must be a list of whole numbers, one for each song, got {self.seeds!r}")
         for name, item in (("edit", self.edit), ("morph", self.morph)):
             if item is not None:
                 check_items(name, item.items, len(self.seeds))
@@ -78,14 +78,14 @@ class SampleRequest:
         """Raise RequestError unless the encoded texts fit the batch and the edit."""
         if len(conditions) not in (1, len(self.seeds)):
             raise RequestError(
-                f"got {len(conditions)} conditions for {len(self.seeds)} seeds; give one for all or one for each"
+                f"conditions: got {len(conditions)} for {len(self.seeds)} seeds; give one for all or one for each"
             )
         if self.edit is not None and self.edit.drops_source and any(each.text_only is None for each in conditions):
             raise RequestError("conditions: strength below 1 and blend need texts encoded with the edit's task")
 
     @property
     def retake_variance(self) -> float:
-        """How far the noise turns to that of `retake_seeds`, 0–1."""
+        """Variance of the retake, from 0 (the noise of `seeds`) to 1 (the noise of `retake_seeds`)."""
         return 0.0 if self.retake is None else self.retake[1]
 
     @property
@@ -95,9 +95,9 @@ class SampleRequest:
 
 
 def check_items(name: str, items: int, songs: int) -> None:
-    """Raise RequestError unless an input of so many items fits a batch of so many songs."""
+    """Raise RequestError unless an input has one item for all songs of the batch, or one per song."""
     if items not in (1, songs):
-        raise RequestError(f"the {name} is for {items} songs, the batch has {songs}: one for all or one for each")
+        raise RequestError(f"{name} is for {items} songs, the batch has {songs}; give one for all or one for each")
 
 
 def source_frames(edit: Edit | None, morph: Morph | None) -> int:
@@ -110,7 +110,7 @@ def source_frames(edit: Edit | None, morph: Morph | None) -> int:
 def frames_of(seconds: float) -> int:
     """Return the latent frames of a duration, at least 1. Raises RequestError for a duration out of range."""
     if not isinstance(seconds, Real) or not math.isfinite(seconds) or not 0 < seconds <= MAX_SECONDS:
-        raise RequestError(f"the duration must be above 0 and at most {MAX_SECONDS} seconds, got {seconds!r}")
+        raise RequestError(f"duration must be above 0 and at most {MAX_SECONDS} seconds, got {seconds!r}")
     return max(1, round(FRAME_RATE * seconds))
 
 
@@ -133,21 +133,21 @@ def _check_retake(retake: object, songs: int) -> None:
     if retake is None:
         return
     if not isinstance(retake, Sequence) or len(retake) != 2:
-        raise RequestError(f"a retake is its seed and its variance, such as (5, 0.2), got {retake!r}")
+        raise RequestError(f"retake must be a seed and a variance, such as (5, 0.2), got {retake!r}")
     seed, variance = retake
     batch_seeds(seed, songs)
     if not isinstance(variance, Real) or not 0 <= float(variance) <= 1:
-        raise RequestError(f"the variance of a retake is 0 (the same take) to 1 (another one), got {variance!r}")
+        raise RequestError(f"variance of a retake must be from 0 (the same take) to 1 (another take), got {variance!r}")
 
 
 def _check_timbre(timbre: Sequence[Tensor] | None, channels: int) -> None:
     if isinstance(timbre, Tensor):
-        raise RequestError("timbre references are a list of latents, one for each recording, got a tensor")
+        raise RequestError("timbre must be a list of latents, one for each recording, got a tensor")
     for latents in timbre or ():
         if not isinstance(latents, Tensor) or latents.ndim != 3 or 0 in latents.shape or latents.shape[2] != channels:
             given = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-            raise RequestError(f"a timbre reference must be latents [1, frames, {channels}], got {given}")
+            raise RequestError(f"timbre: a reference must be latents [1, frames, {channels}], got {given}")
         if len(latents) != 1:
-            raise RequestError(f"a timbre reference is one recording, got a batch of {len(latents)}: split it")
+            raise RequestError(f"timbre: a reference must be one recording, got a batch of {len(latents)}; split it")
         if not torch.isfinite(latents).all() or not latents.count_nonzero():
-            raise RequestError("a timbre reference is empty, or holds NaN or infinity")
+            raise RequestError("timbre: a reference is empty, or contains NaN or infinity; encode the recording again")
