@@ -1,1 +1,1 @@
-"""Checkpoints: recognising, finding, loading and downloading them."""
+"""Recognise, find, load and download checkpoints."""

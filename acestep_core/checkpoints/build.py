@@ -37,9 +37,11 @@ def load_network(
 ) -> tuple[AceStepModel, LoadReport]:
     """Load the diffusion model with its encoders from an original or diffusers folder, or a ComfyUI file.
 
-    variant: a name in VARIANTS that overrides what the checkpoint says; the model's config carries it as
-    `model_version`. ops, encoder_ops: as for AceStepModel. The `silence_latent` is float32 on `device`, or None if the
-    checkpoint has none: call `ensure_silence`. Raises CheckpointError, or RequestError for an unknown variant.
+    variant: a name in VARIANTS, instead of the checkpoint's variant. The name becomes `model_version` in the config.
+    ops, encoder_ops: as for AceStepModel.
+
+    If the checkpoint has no silence latent, `silence_latent` is None: call `ensure_silence`. Otherwise it is float32 on
+    `device`. Raises CheckpointError, or RequestError for an unknown variant.
     """
     source, callbacks = open_network(Path(path), variant), callbacks or Callbacks()
     if source.guessed:
@@ -72,8 +74,10 @@ def load_vae(
     ops: Ops = nn,
     callbacks: Callbacks | None = None,
 ) -> tuple[OobleckVAE, LoadReport]:
-    """Load the VAE from its folder, a diffusers folder, a file in diffusers' or stable-audio-tools' names, or an
-    all-in-one file. Weight norm is folded into the weights. Raises CheckpointError.
+    """Load the VAE from its folder, a diffusers folder, a single file, or an all-in-one file.
+
+    The tensor names are those of diffusers or stable-audio-tools. Weight norm is folded into the weights. Raises
+    CheckpointError.
     """
     source = open_vae(Path(path))
     return load_weights(lambda: OobleckVAE(source.config, ops, "meta", dtype), source, device, dtype, callbacks)
@@ -102,10 +106,10 @@ def load_text_encoder(
 
 
 def tokenizer_folder(path: str | Path, source: CheckpointSource[Any], tokenizer: str | Path | None) -> Path:
-    """Return the folder of the tokenizer of a text encoder or planner that was opened from `path`.
+    """Return the tokenizer folder of a text encoder or planner that was opened from `path`.
 
-    tokenizer: a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`. A single file needs it, as it
-    holds no tokenizer. Raises CheckpointError if it is missing.
+    tokenizer: a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`. Required for a single file,
+    which holds no tokenizer. Raises CheckpointError if a required folder is not given.
     """
     if tokenizer is not None:
         return Path(tokenizer)

@@ -1,6 +1,6 @@
 """The catalog of released files: the repository, the place on disk, and the size of each.
 
-Approximate sizes are computed from the parameter counts. A download asks the repository for the exact ones.
+Approximate sizes are computed from the parameter counts. A download reads the exact sizes from the repository.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NANO_PLANNER = NANO / "acestep-5Hz-lm-nano"
 
 
 class Kind(Enum):
-    """Which part of a model a file is."""
+    """The part of a model that a file holds."""
 
     NETWORK = "diffusion model"
     VAE = "VAE"
@@ -32,10 +32,13 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Release:
-    """A model or a part of one that has a name.
+    """A named model, or a named part of a model.
 
-    repo: None if it comes with this package. files: patterns in the repository. target: its place below a models root,
-    a folder with the same files or one file. size: bytes. needs: other releases without which it makes no song.
+    repo: None for a release that comes with this package.
+    files: patterns in the repository.
+    target: the path below a models root, of a folder with these files or of one file.
+    size: bytes.
+    needs: names of the other releases that a song needs.
     """
 
     name: str
@@ -77,7 +80,7 @@ def _inside(folder: str, files: Sequence[str]) -> tuple[str, ...]:
 
 
 def _original(name: str) -> Release:
-    """Return a variant's release in the original layout: turbo is in the main repository, each other one in its own."""
+    """Return a variant's release in the original layout. Only turbo is in the main repository."""
     variant = VARIANTS[name]
     folder = f"acestep-v15-{name}"
     in_main = name == "turbo"
@@ -112,7 +115,7 @@ RELEASES = {
         Release("text-encoder", Kind.TEXT_ENCODER, MAIN_REPO, _inside("Qwen3-Embedding-0.6B", _LM_FILES),
                 "Qwen3-Embedding-0.6B", 1_208_000_000, True, "with its tokenizer, every variant needs it"),
         Release("tokenizer", Kind.TOKENIZER, MAIN_REPO, _inside("Qwen3-Embedding-0.6B", _TOKENIZER_FILES),
-                "Qwen3-Embedding-0.6B", 16_000_000, True, "of text-encoder alone; ComfyUI's files hold none"),
+                "Qwen3-Embedding-0.6B", 16_000_000, True, "the tokenizer of text-encoder; ComfyUI's files hold none"),
         Release("scragvae", Kind.VAE, "scragnog/Ace-Step-1.5-ScragVAE", _VAE_FILES, "scragvae", 337_000_000, True,
                 "a VAE retrained by the community, in place of vae"),
         Release("lm-0.6b", Kind.PLANNER, "ACE-Step/acestep-5Hz-lm-0.6B", _LM_FILES, "acestep-5Hz-lm-0.6B",

@@ -1,4 +1,4 @@
-"""Read a network's config from config.json, and what it leaves out from the shapes of the tensors."""
+"""Read a network's config from config.json, and missing settings from the shapes of the tensors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"{path} should hold an object of settings, it holds {type(config).__name__}")
+        raise CheckpointError(f"{path} should hold a JSON object, it holds {type(config).__name__}")
     rope = config.get("rope_parameters")  # transformers writes rope_theta inside since version 5
     return config | ({"rope_theta": rope["rope_theta"]} if isinstance(rope, dict) and "rope_theta" in rope else {})
 
@@ -45,15 +45,18 @@ def merge_diffusers_configs(
     return rest | tokenizer | transformer | encoder
 
 
-# FSQ levels by their number, which is all that the weights show. nano has four; others are the released ones.
+# FSQ levels by their number: the weights show only the number. nano has four. Other numbers get the released levels.
 LEVELS = {4: (8, 8, 8, 5)}
 
 
 def network_config(shapes: Shapes, config: Mapping[str, Any]) -> ModelConfig:
     """Return the config of the diffusion model with its encoders.
 
-    shapes: by original tensor names. config: the settings of config.json, which win over the shapes. Values in neither
-    (sliding window, RoPE base) are the released ones. Raises CheckpointError for another architecture.
+    shapes: by original tensor names.
+    config: the settings of config.json, which override the shapes.
+
+    Values in neither (sliding window, RoPE base) are the released ones. Raises CheckpointError for another
+    architecture.
     """
     _check_architecture(config)
     decoder, lyric = "decoder.layers.0.self_attn", "encoder.lyric_encoder.layers.0"

@@ -58,7 +58,7 @@ def _prefix(index: TensorIndex, prefixes: Iterable[str], markers: Iterable[str])
 
 
 def describe_contents(index: TensorIndex) -> str:
-    """Name what a file holds, for an error that refuses it."""
+    """Describe the contents of a file, for the error that refuses the file."""
     names = index.entries.keys()
     if any(name.endswith("genre_embedder.weight") for name in names):
         return "an ACE-Step 1.0 checkpoint, a different model"

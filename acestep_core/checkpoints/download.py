@@ -1,7 +1,7 @@
-"""Download released files from the Hugging Face Hub. Nothing else in this package uses the network.
+"""Download released files from the Hugging Face Hub. Nothing else in this package accesses the internet.
 
 Files are read in blocks through `HfFileSystem` into a part beside the target, so an interrupted download continues.
-`hf_hub_download` cannot: recent versions delete an interrupted file and start again from zero.
+`hf_hub_download` cannot continue: recent versions delete an interrupted file and start again from zero.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class DownloadError(AceStepError):
 class RemoteFile:
     """One file to download: `name` in `repo` at `revision` becomes `path`.
 
-    version: identifies the contents. sha256: hash of the contents; None for small files, of which the Hub has none.
+    version: identifies the contents.
+    sha256: hash of the contents. None for small files, for which the Hub stores no hash.
     """
 
     repo: str
@@ -74,7 +75,7 @@ class DownloadPlan:
 
     @property
     def size(self) -> int:
-        """Bytes to download, without those of incomplete files."""
+        """Bytes to download, without the bytes already in incomplete files."""
         return sum(file.size - file.downloaded for file in self.files)
 
     def __str__(self) -> str:
@@ -166,7 +167,7 @@ def _target(release: Release, name: str) -> PurePosixPath:
     if release.is_file:
         return target
     inside = PurePosixPath(name)
-    anywhere = PureWindowsPath(name)  # knows both kinds of slash
+    anywhere = PureWindowsPath(name)  # splits at both kinds of slash
     if anywhere.drive or anywhere.root or ".." in anywhere.parts:
         raise DownloadError(f"{release.repo} has a file with an unsafe name: {name}")
     return inside if inside.is_relative_to(target) else target / inside
@@ -226,7 +227,7 @@ def _free_space(root: Path) -> int:
 
 @contextmanager
 def _as_download_error(repo: str) -> Iterator[None]:
-    """Turn any error into a DownloadError: huggingface_hub raises those of several libraries."""
+    """Turn any error into a DownloadError: huggingface_hub raises errors of several libraries."""
     try:
         yield
     except AceStepError:

@@ -27,8 +27,11 @@ _SAME_PLANNER = {"lm-1.7b": ("comfy-lm-1.7b", "comfy-turbo-aio"), "lm-4b": ("com
 class Checkpoint:
     """The paths of one model's parts.
 
-    A part is None if none was found in `searched`; `broken` is then the error of an unusable one, if any. tokenizer: a
-    folder. All parts may be one file or folder: each loader picks its own tensors.
+    vae, text_encoder, tokenizer: None if not found. The tokenizer is a folder.
+    searched: the folders that were searched for each part.
+    broken: the error of an unusable file, by the part that was not found.
+
+    All parts may be one file or folder: each loader picks its own tensors.
     """
 
     name: str
@@ -50,10 +53,10 @@ class Checkpoint:
             Kind.TOKENIZER: self.tokenizer,
         }[kind]
         if path is None and kind in self.broken:
-            raise CheckpointError(f"the {kind.value} for {self.network} cannot be used: {self.broken[kind]}")
+            raise CheckpointError(f"{kind.value} for {self.network} cannot be used: {self.broken[kind]}")
         if path is None:
             raise CheckpointError(
-                f"no {kind.value} found for {self.network}; searched {_listed(self.searched[kind])}; "
+                f"{kind.value}: none found for {self.network}; searched {_listed(self.searched[kind])}; "
                 f"`acestep download {_DOWNLOAD[kind]}` downloads it"
             )
         return path
@@ -94,11 +97,13 @@ def find_part(kind: Kind, name_or_path: str | Path, roots: Sequence[Path] = ()) 
     candidates = _candidates(path, roots, folders) if release is None else release_paths(release, roots)
     found = _first_existing(candidates)
     if found is None:
-        raise CheckpointError(f"no {name_or_path}; searched {_listed(candidates)}; `acestep models` lists known names")
+        raise CheckpointError(
+            f"{kind.value}: no {name_or_path} found; searched {_listed(candidates)}; `acestep models` lists known names"
+        )
     search = PartSearch([found])
     inside = search.find(kind, found)
     if inside is None and kind in search.broken:
-        raise CheckpointError(f"the {kind.value} of {found} cannot be used: {search.broken[kind]}")
+        raise CheckpointError(f"{kind.value} of {found} cannot be used: {search.broken[kind]}")
     return inside or found
 
 
@@ -123,7 +128,7 @@ def find_planner(name_or_path: str | Path, search_roots: Sequence[str | Path] = 
         raise CheckpointError(f"{name} is a {release.kind.value}; expected a planner LM: nano, {known}")
     found = _first_existing(candidates)
     if found is None:
-        raise CheckpointError(f"no planner LM {name!r}; searched {_listed(candidates)}{_download_hint(release)}")
+        raise CheckpointError(f"planner LM {name!r} not found; searched {_listed(candidates)}{_download_hint(release)}")
     path = open_planner(found).path
     if path.is_dir():
         return path, None
@@ -154,7 +159,7 @@ def _find_path(path: Path, roots: Sequence[Path]) -> Path:
     found = _first_existing(candidates)
     if found is None:
         names = ", ".join(name for name, item in RELEASES.items() if item.kind is not Kind.PLANNER)
-        raise CheckpointError(f"no model {str(path)!r}; searched {_listed(candidates)}; known names: {names}")
+        raise CheckpointError(f"model {str(path)!r} not found; searched {_listed(candidates)}; known names: {names}")
     return _network_in(found)
 
 
@@ -173,7 +178,7 @@ def _download_hint(release: Release | None) -> str:
 
 
 def _network_in(path: Path) -> Path:
-    """Return the diffusion model at `path`: itself, or in a folder of models the only one or turbo."""
+    """Return `path` if it is a model. In a folder of models, return turbo or the only diffusion model."""
     if path.is_file() or is_diffusers(path) or weight_files(path):
         return path
     below = [folder for folder in sorted(path.iterdir()) if folder.is_dir()]
@@ -182,7 +187,7 @@ def _network_in(path: Path) -> Path:
         known = (path / item.target for item in RELEASES.values() if item.is_file and item.variant)
         networks = [file for file in known if file.is_file()][:1] or list(_comfy_networks(path))
     if not networks:
-        read_index(path)  # raises the error that says what the folder holds instead
+        read_index(path)  # raises an error that describes the folder
     turbo = [network for network in networks if network.name == RELEASES["turbo"].target]
     if len(networks) > 1 and not turbo:
         names = ", ".join(str(network.relative_to(path)) for network in networks)

@@ -73,8 +73,8 @@ def has_tokenizer(folder: Path) -> bool:
 def default_roots(models_dir: str | None = None) -> tuple[Path, ...]:
     """Return the folders to search for models: `models_dir` alone, else the user's data and `models/acestep` here.
 
-    Downloads go into the first. `models/acestep` comes first if the current folder has a `models` folder, as ComfyUI's
-    has; else the user's data does, which is found from every folder.
+    Downloads go into the first folder. If the current folder has a `models` folder, like ComfyUI's, `models/acestep`
+    comes first. Otherwise the user's data comes first, because it is found from every folder.
     """
     if models_dir:
         return (Path(models_dir).expanduser(),)

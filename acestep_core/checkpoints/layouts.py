@@ -1,7 +1,7 @@
 """The common form of every checkpoint layout: which stored tensors make each tensor of a network.
 
-Layouts differ in names alone. Each is opened by its own module as a `CheckpointSource`, from headers and config files
-only; the loader knows no layout.
+Layouts differ only in names. The module of each network opens its layouts as a `CheckpointSource`, from headers and
+config files only. The loader knows no layout.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .shards import weight_files
 
 
 class Layout(Enum):
-    """How a network's tensors are packed into files."""
+    """The packing of a network's tensors into files."""
 
     ORIGINAL = "original folder"
     DIFFUSERS = "diffusers folder"
@@ -73,9 +73,12 @@ def open_index(
 ) -> tuple[Path, TensorIndex, str, dict[str, Any]]:
     """Find a network's files, its tensors and its settings.
 
-    component: the network's folder in a diffusers folder. find_prefix: returns the prefix of the network's tensors.
+    component: the network's folder in a diffusers folder.
+    find_prefix: returns the prefix of the network's tensors.
+    expected: the network's name, for the error.
+
     Return the path (the model folder, if `path` is a file in one), the index, the prefix and the content of
-    config.json. Raises CheckpointError that names `expected` if the network is not there.
+    config.json. Raises CheckpointError if the network is not there.
     """
     if component and is_diffusers(path):
         if not (path / component).is_dir():
@@ -109,7 +112,7 @@ def weight_shapes(weights: Mapping[str, StoredWeight]) -> Shapes:
 
 
 class Role(Enum):
-    """What a stored tensor contributes to a parameter."""
+    """The contribution of a stored tensor to a parameter."""
 
     VALUE = "value"  # the tensor itself; with a GAIN beside it, the direction of a weight-norm pair
     GAIN = "gain"  # weight-norm magnitude, one number per slice of dimension 0

@@ -33,8 +33,9 @@ _OTHER_PARTS = ("vae.", "first_stage_model.", "text_encoders.", "model_ema.")
 class NetworkSource(CheckpointSource[ModelConfig]):
     """The diffusion model on disk.
 
-    guessed: the variant is a guess. silence: the stored silence latent, a tensor or a .pt file. without: children that
-    the checkpoint lacks (the audio tokenizer is optional in a diffusers folder).
+    guessed: the variant is a guess.
+    silence: the stored silence latent, a tensor or a .pt file.
+    without: children that the checkpoint lacks. A diffusers folder may lack the audio tokenizer and detokenizer.
     """
 
     variant: Variant = VARIANTS["turbo"]
@@ -46,7 +47,7 @@ class NetworkSource(CheckpointSource[ModelConfig]):
 def open_network(path: Path, variant: str | None = None) -> NetworkSource:
     """Open the diffusion model at `path`: an original or diffusers folder, a ComfyUI file, or an all-in-one file.
 
-    variant: overrides what the checkpoint says. Raises CheckpointError, or RequestError for an unknown variant.
+    variant: overrides the checkpoint's variant. Raises CheckpointError, or RequestError for an unknown variant.
     """
     if variant is not None and variant not in VARIANTS:
         raise RequestError(f"variant {variant!r} is unknown; known: {', '.join(VARIANTS)}")
@@ -109,7 +110,7 @@ def _network(
 
 def _variant_hint(path: Path) -> str:
     """Return the names in the path that may contain the variant's name."""
-    snapshot = path.parents[1].name if path.parent.name == "snapshots" else ""  # of the hub's own cache
+    snapshot = path.parents[1].name if path.parent.name == "snapshots" else ""  # of the Hub's cache
     name = f"{path.name} {snapshot}"
     if path.is_file() and variant_from_name(name) is None:  # model.safetensors in a folder named after the variant
         return path.absolute().parent.name

@@ -31,8 +31,8 @@ _PREFIX = {Kind.VAE: vae_prefix, Kind.TEXT_ENCODER: text_prefix}
 class PartSearch:
     """Search for the parts of a model below `bases`.
 
-    searched: the folders that were searched for each part. broken: the error of the first file that is a part of that
-    kind and unusable.
+    searched: the folders that were searched for each part.
+    broken: the error of the first unusable file of each part.
     """
 
     def __init__(self, bases: Iterable[Path]):
@@ -59,7 +59,7 @@ class PartSearch:
         return None
 
     def find_tokenizer(self, text_encoder: Path | None) -> Path | None:
-        """Return the tokenizer's folder. It is searched even without a text encoder, as a chosen one needs it too."""
+        """Return the tokenizer's folder. Also search without a text encoder: one that the user chooses needs it."""
         own: list[Path] = []
         if text_encoder is not None:
             own = [text_encoder, text_encoder / "tokenizer"] if text_encoder.is_dir() else [text_encoder.parent]

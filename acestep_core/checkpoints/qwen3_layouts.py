@@ -13,7 +13,7 @@ from .contents import PLANNER_PREFIXES, planner_prefix, text_prefix, vocabulary_
 from .layouts import CheckpointSource, collect_weights, layout_of, open_index, weight_shapes
 
 TEXT_ENCODER_ROWS = 151_669  # vocabulary of Qwen3-Embedding-0.6B
-PLAIN_QWEN_ROWS = 151_936  # vocabulary of every Qwen3 that is not the embedding model
+PLAIN_QWEN_ROWS = 151_936  # vocabulary of the other Qwen3 models
 QWEN3_LAYER = {
     f"{name}.weight"
     for name in (

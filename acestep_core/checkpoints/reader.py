@@ -174,7 +174,7 @@ def _describe_start(start: bytes) -> str:
 class TensorReader:
     """Read tensors of any number of safetensors files, each mapped once. A context manager.
 
-    The tensors stay valid after it is closed.
+    Tensors stay valid after the reader is closed.
     """
 
     def __init__(self) -> None:
@@ -191,7 +191,9 @@ class TensorReader:
     def read(self, entry: TensorEntry) -> torch.Tensor:
         """Return the tensor as stored, a view of the memory map on the CPU. Raises CheckpointError."""
         if entry.dtype not in DTYPES:
-            raise CheckpointError(f"{entry.file} stores {entry.name} as {entry.dtype}, which is not supported")
+            raise CheckpointError(
+                f"{entry.file} stores {entry.name} as {entry.dtype}, an unsupported format; use bf16, fp16, fp32 or fp8"
+            )
         try:
             if entry.file not in self._files:
                 opened = safe_open(entry.file, framework="pt", device="cpu")

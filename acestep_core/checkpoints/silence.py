@@ -1,6 +1,6 @@
-"""The latents of digital silence, which stand for "no source" and "no reference". Zeros do not: they make drones.
+"""The latents of digital silence, which stand for "no source" and "no reference". Zeros instead make drones.
 
-They come from the checkpoint, or the VAE encodes them.
+The latents come from the checkpoint, or the VAE encodes silence.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def stored_silence(source: TensorEntry | Path, channels: int = LATENT_CHANNELS) 
         raise CheckpointError(f"{where} should have the shape [1, frames, {channels}], it has {list(tensor.shape)}")
     tensor = tensor.to(torch.float32).contiguous()
     if not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"{where} holds NaN or infinity")
+        raise CheckpointError(f"{where} holds NaN or infinity; download the file again")
     return tensor
 
 
@@ -69,8 +69,9 @@ def _unpickle(path: Path) -> object:
 
 
 def encode_silence(vae: WaveformEncoder, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Encode silence with the VAE (its mean). Return float32 `[1, 9, 64]` on the CPU: the first 8 frames and an
-    interior one, which stands for every later frame.
+    """Encode silence with the VAE and return the mean, float32 `[1, 9, 64]` on the CPU.
+
+    The latents are the first 8 frames and an interior one, which stands for every later frame.
 
     device, dtype: of the VAE. Raises NonFiniteError.
     """

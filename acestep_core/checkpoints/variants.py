@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Family(Enum):
-    """How a diffusion model was trained, which decides how it is sampled."""
+    """The training method of a diffusion model, which decides its sampling."""
 
     TURBO = "turbo"
     SFT = "sft"
@@ -79,8 +79,11 @@ def _plain_variant(family: Family, xl: bool) -> Variant:
 def pick_variant(stated: Family | None, name: str, xl: bool) -> tuple[Variant, bool]:
     """Return a checkpoint's variant, and True if it is a guess.
 
-    stated: the family in the checkpoint's config or metadata. name: decides what the family leaves open. The variant is
-    a guess if nothing states a family (turbo, the most common, is assumed) or the name is a merged model's.
+    stated: the family in the checkpoint's config or metadata.
+    name: a file or folder name. It decides what `stated` leaves open.
+
+    The variant is a guess if nothing states a family (turbo, the most common, is assumed) or the name is a merged
+    model's.
     """
     named = variant_from_name(name)
     family = stated or (named.family if named else None)

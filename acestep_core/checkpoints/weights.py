@@ -34,10 +34,13 @@ _LISTED = 3  # names in an error
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The outcome of a load. Names are the file's.
+    """The outcome of a load. Tensor names are those in the file.
 
-    matched: number of loaded parameters. unexpected: stored tensors that no parameter matches. dropped: stored tensors
-    that are known and not needed. without: optional children that the checkpoint lacks. size: bytes in the file.
+    matched: number of loaded parameters.
+    unexpected: stored tensors that no parameter matches.
+    dropped: stored tensors that are known and not needed.
+    without: optional children that the checkpoint lacks.
+    size: bytes in the file.
     """
 
     kind: Kind
@@ -86,7 +89,7 @@ def load_weights(
     stage = f"load {source.kind.value}"
     callbacks.check(stage)
     callbacks.report(stage, 0, total)
-    # In file order, for spinning disks. A host may call this in inference mode, which would mark the weights for ever.
+    # In file order, for spinning disks. Weights loaded in a host's inference mode would remain inference tensors.
     with TensorReader() as reader, torch.inference_mode(False), torch.no_grad():
         for name, weight in sorted(weights.items(), key=lambda item: (str(item[1].value.file), item[1].value.start)):
             _set_parameter(network, name, _read_weight(reader, weight, dtype, device).reshape(shapes[name]))

@@ -32,7 +32,7 @@ def one_per_seed(given: object, seeds: Sequence[int], name: str) -> list[Any]:
 
 
 def parse_answer(vocabulary: Vocabulary, ids: Sequence[int]) -> Answer:
-    """Split an answer at the control token. Text that looks like the control token stays text."""
+    """Split an answer at its `</think>` token. Text that only spells `</think>` stays text."""
     end = ids.index(vocabulary.think_end) if vocabulary.think_end in ids else len(ids)
     rest = list(ids[end + 1 :])
     if vocabulary.turn_end in rest:
@@ -42,6 +42,6 @@ def parse_answer(vocabulary: Vocabulary, ids: Sequence[int]) -> Answer:
 
 
 def fill_gaps(song: Song, block: Block) -> Song:
-    """Return the song with the planner's caption, if there is one, and with its metadata in the gaps."""
+    """Replace the song's caption with the planner's, if the block has one, and fill the gaps in its metadata."""
     caption = str(block.get("caption", "")) or song.caption
     return replace(song, caption=caption, metadata=merge_metadata(song.metadata, block_metadata(block)))

@@ -18,7 +18,7 @@ SLOT_MULTIPLE = 256
 def round_up_slots(length: int, capacity: int) -> int:
     """Round the length of the KV cache up to a multiple of 256, so that few shapes occur.
 
-    An accelerator pays for each shape: a CUDA graph to capture, or a plan of cuDNN's attention, up to half a second.
+    A new shape takes up to half a second: a CUDA graph is captured, or cuDNN plans its attention.
     """
     return min(-(-length // SLOT_MULTIPLE) * SLOT_MULTIPLE, capacity)
 

@@ -60,10 +60,10 @@ class CodeLoop:
         self._tokens.copy_((chosen + self._base).repeat(len(self._tokens) // len(chosen)))
         self._index += 1
 
-    def check_last_report(self) -> None:
-        """Raise NonFiniteError if logits were not finite before the last report, without waiting for the device.
+    def poll_finite(self) -> None:
+        """Raise NonFiniteError if earlier logits were not finite. Does not wait for the device.
 
-        The report requested now arrives later.
+        A later call reads the copy that starts here.
         """
         self._finite_copy.copy_(self._finite, non_blocking=True)
         self._run.require_finite(bool(self._finite_on_host))
@@ -96,7 +96,7 @@ def decode_codes(run: DecodeRun, rows: Sequence[CodeRow]) -> list[list[int]]:
             pace()
             run.report(i + 1, count, sum(min(each, i + 1) for each in counts))
             if i % CHECK_EVERY == 0:
-                loop.check_last_report()
+                loop.poll_finite()
     loop.require_finite()
     base = run.vocabulary.audio_base
     answers = [[base + code for code in codes[:n]] for codes, n in zip(loop.codes.tolist(), counts, strict=True)]

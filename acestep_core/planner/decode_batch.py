@@ -52,7 +52,7 @@ class TextRow:
 class DecodeRun:
     """The settings of one decoding run.
 
-    stage: its name in progress reports and in the log.
+    stage: the run's name in progress reports and in the log.
     guided: the negative prompts are decoded as well, as additional rows.
     """
 
@@ -74,12 +74,12 @@ class DecodeRun:
     def require_finite(self, finite: bool) -> None:
         if not finite:
             raise NonFiniteError(
-                f"planner: NaN or infinity in {self.network.dtype}; use bfloat16 or float32. If that is no help, the "
-                "file may be damaged: download it again"
+                f"planner: NaN or infinity in {self.network.dtype}; use bfloat16 or float32. If the error "
+                "remains, download the file again"
             )
 
     def log_speed(self, kind: str, tokens: int, rows: int, prefill: float, seconds: float) -> None:
-        """Log the speed of a finished run. Times are in seconds; `prefill` is that of the prompts."""
+        """Log the speed of a finished run: `prefill` seconds for the prompts, `seconds` for the new tokens."""
         speed = f"{seconds:.2f} s, {tokens / max(seconds, 1e-9):.1f} tokens/s, after {prefill:.2f} s for the prompts"
         dtype = str(self.network.dtype).removeprefix("torch.")
         log.info(
@@ -88,7 +88,7 @@ class DecodeRun:
 
 
 def prompt_length(row: CodeRow | TextRow) -> int:
-    """Return the number of tokens of the longer one of a row's two prompts."""
+    """Return the number of tokens of a row's longer prompt."""
     return max(len(row.prompt), len(row.negative_prompt or ()))
 
 
@@ -113,7 +113,7 @@ class DecodeBatch:
         self.hidden = self._prefill(prompts)
 
     def _prefill(self, prompts: list[list[int]]) -> Tensor:
-        """Compute each distinct prompt once, alone and thus without padding, and copy its cache to its other rows."""
+        """Compute each distinct prompt once, without padding, and copy its cache to the other rows with that prompt."""
         distinct = list(dict.fromkeys(map(tuple, prompts)))
         hidden = torch.cat([self._prefill_row(row, list(prompt)) for row, prompt in enumerate(distinct)])
         sources = [distinct.index(tuple(prompt)) for prompt in prompts]
@@ -142,7 +142,7 @@ class DecodeBatch:
         return length if self._run.device.type == "cpu" else round_up_slots(length, self.cache.capacity)
 
     def append(self, tokens: list[list[int]]) -> None:
-        """Append its own tokens to each row. The hidden state of a row without new tokens is meaningless."""
+        """Append `tokens[i]` to row i. The hidden state of a row without new tokens is meaningless."""
         device, longest = self._run.device, max(map(len, tokens))
         length = max(self.lengths) + longest
         self.cache.reserve(length)

@@ -45,9 +45,9 @@ Script = Generator["list[int] | TokenChoice", Any, None]  # receives the token o
 
 
 class Grammar:
-    """The reasoning block of a planner's answer, and whether lyrics follow. One grammar serves any number of rows.
+    """The reasoning block of a planner's answer, optionally followed by lyrics. One grammar serves any number of rows.
 
-    fixed: values by field that are already decided. They are written as given, and the model chooses the rest.
+    fixed: decided values, by field. They are written as given, and the model chooses the rest.
     skip: fields left out.
     then_lyrics: free text follows the block, until the end of the turn.
 
@@ -93,7 +93,9 @@ class Grammar:
         """Return the tokens of ` value` and the newline, as they are spelled after the field's name."""
         head, ids = self._names[name], self._vocabulary.encode(f"{name}: {value}\n")
         if ids[: len(head)] != head:
-            raise CheckpointError(f"tokenizer: {name}: merges with its value; the planner needs Qwen's tokenizer")
+            raise CheckpointError(
+                f"tokenizer: `{name}:` merges with the value after it; the planner needs Qwen's tokenizer"
+            )
         return ids[len(head) :]
 
     def _tree(self, name: str) -> Tree:
@@ -146,7 +148,7 @@ class Grammar:
 
 
 def _walk(tree: Tree, greedy: bool) -> Script:
-    """Yield the way from the root to a leaf. A node with one child is forced."""
+    """Yield the path from the root to a leaf. A node with one child is forced."""
     while tree:
         if len(tree) == 1:
             token = next(iter(tree))

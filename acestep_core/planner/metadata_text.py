@@ -65,7 +65,8 @@ def song_block(song: Song) -> dict[str, str | int]:
 def metadata_block(metadata: Metadata, sung: bool = True) -> dict[str, str | int]:
     """Return the block of the metadata that is set. The language is included if the song is `sung`.
 
-    The duration is in whole seconds and at least the shortest one in training: codes of shorter songs are cut off.
+    The duration is in whole seconds and at least the shortest in training. `plan_codes` cuts the codes of
+    shorter songs.
     """
     block: dict[str, str | int] = {}
     if metadata.bpm is not None:
@@ -128,7 +129,7 @@ def _unquoted(text: str) -> str | None:
     """Return a quoted scalar as YAML reads it, or None if the quotes are not closed properly."""
     try:
         (value,) = yaml.load(text, Loader=yaml.BaseLoader).values()
-    # ValueError, OverflowError: a \\U beyond Unicode; AttributeError: not a mapping.
+    # ValueError, OverflowError: a \U beyond Unicode; AttributeError: not a mapping.
     except (yaml.YAMLError, ValueError, OverflowError, AttributeError, RecursionError):
         return None
     return value if isinstance(value, str) else None

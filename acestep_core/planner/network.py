@@ -90,7 +90,7 @@ class AttentionWindow:
 
     rows: Tensor  # [B, 1]
     slots: Tensor  # [B, P], written by this forward
-    extent: int  # attention covers the first so many slots
+    extent: int  # number of slots that attention covers, from the first on
     mask: Tensor  # additive, [B, 1, G * P, extent]
     rotary: Rotary  # each [B, 1, P, D / 2]
     query_rotary: Rotary  # each [B, 1, 1, P, D / 2]
@@ -140,7 +140,7 @@ class DecoderLayer(nn.Module):
 class PlannerNetwork(ComputeDtype, nn.Module):
     """A Qwen3 decoder from token ids to final hidden states.
 
-    It computes in `dtype` (see ComputeDtype). In float16 the residual stream is float32: activations are too large.
+    It computes in `dtype` (see ComputeDtype). In float16 the residual stream is float32, because it would overflow.
     """
 
     def __init__(self, config: PlannerConfig, ops: Ops = nn, device=None, dtype=None):
@@ -202,7 +202,7 @@ class PlannerNetwork(ComputeDtype, nn.Module):
 def planner_bytes(config: PlannerConfig, rows: int, tokens: int, itemsize: int, quantized: bool = False) -> int:
     """Return the bytes that a run needs in addition to the weights: KV cache, sampling and working memory.
 
-    rows: rows in the batch, with those of negative prompts.
+    rows: rows in the batch, including those of negative prompts.
     tokens: tokens of each row.
     itemsize: bytes per value of the compute dtype.
     quantized: the weights are stored in fewer bytes, so one matrix at a time is dequantised.

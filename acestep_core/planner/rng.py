@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-TOKENS_AHEAD = 16  # one buffer of numbers drawn ahead serves so many tokens
-BYTES_AHEAD = 2**25  # the largest such buffer: many rows get fewer tokens
+TOKENS_AHEAD = 16  # tokens that one buffer of numbers serves
+BYTES_AHEAD = 2**25  # largest size of a buffer; with many rows it serves fewer tokens
 
 
 class RowRng:
@@ -45,7 +45,8 @@ def draw_uniform(
     Drawing 64,000 numbers takes a CPU core 0.25 ms. For eight songs that is longer than a token on a fast GPU.
 
     ahead: threads draw, all rows in parallel, while the device computes earlier tokens. A yielded tensor stays valid
-    until the second next one, because the device may still be copying it. Otherwise it is valid until the next one.
+    until the second next one, because the device may still be copying it. Without `ahead`, a tensor is valid until the
+    next one.
     pinned: the buffers are page-locked, so that copying to a GPU does not block the host.
     """
     rngs = [RowRng(seed) for seed in seeds]

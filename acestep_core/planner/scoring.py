@@ -1,7 +1,7 @@
 """Score how well audio codes fit a song, with the planner's understanding prompt.
 
-The score of a text is its likelihood given the codes, compared with its likelihood without them, so that common text
-does not win. Formulas and weights are those of ACE-Step 1.5's test-time scaling.
+A text's likelihood given the codes is compared with its likelihood without codes. Otherwise common text would win.
+Formulas and weights are those of ACE-Step 1.5's test-time scaling.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .vocabulary import Vocabulary
 
 CAPTION_WEIGHT, LYRICS_WEIGHT, METADATA_WEIGHT = 0.5, 0.3, 0.2  # scaled to sum to 1 over the parts that a song has
 PMI_SCALE = 0.1
-RECALL_RANKS = 10  # a token scores if it is among so many likeliest
+RECALL_RANKS = 10  # a token scores if it is among this many likeliest tokens
 STAGE = "score"
 POSITIONS = 64  # tokens whose logits over the whole vocabulary are in memory at once
 
@@ -151,7 +151,7 @@ class _Measure:
 
 
 class _Evaluator:
-    """Measures texts as answers to a prompt. The prompt is computed once; each text overwrites the cache after it."""
+    """Measure texts as answers to a prompt. The prompt is computed once; each text overwrites the cache after it."""
 
     def __init__(self, network: PlannerNetwork, device: torch.device, callbacks: Callbacks):
         self._network, self._device, self._callbacks = network, device, callbacks
@@ -161,7 +161,10 @@ class _Evaluator:
         length = len(prompt) + max(map(len, texts.values()), default=0)
         context = self._network.config.max_position_embeddings
         if length > context:
-            raise RequestError(f"song: scoring takes {length} tokens, and the planner's context holds {context}")
+            raise RequestError(
+                f"song: scoring takes {length} tokens, and the planner's context holds {context}; shorten the "
+                "lyrics or the codes"
+            )
         cache = self._network.cache(1, length, self._device)
         last = self._states(prompt, 0, cache)[:, -1:]
         return {name: self._measure(last, text, len(prompt), cache) for name, text in texts.items()}

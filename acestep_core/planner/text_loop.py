@@ -1,4 +1,4 @@
-"""Decode rows of text. On the host, a grammar restricts each row; a run of forced tokens takes one forward."""
+"""Decode rows of text. A grammar on the host restricts each row. A run of forced tokens takes one forward pass."""
 
 from __future__ import annotations
 

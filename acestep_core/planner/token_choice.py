@@ -57,12 +57,12 @@ class TokenSets:
     next_line: indentation that continues the value on the next line.
     lyrics: any text, or the end of the turn.
 
-    A value has no token with a newline before its end, because that would start a line unnoticed. It has no backticks,
-    because training captions have stray code fences, and no control characters except the tab.
+    Values exclude tokens with a newline before their last byte, because the grammar would miss the new line. Values
+    exclude backticks, because training captions have stray code fences. The tab is the only control character.
     """
 
     def __init__(self, pieces: Sequence[bytes], control: Iterable[int], turn_end: int):
-        """Sort the text tokens with these bytes, by id."""
+        """Sort the text tokens into sets. `pieces` holds the bytes of each token, by id."""
         excluded = set(control)
         text = {i: piece for i, piece in enumerate(pieces) if piece and i not in excluded}
         allowed = {i: piece for i, piece in text.items() if _fits(piece)}

@@ -6,8 +6,8 @@ is float32, and no step waits for an accelerator.
 Every row has a CPU generator, and a choice among n tokens takes n random numbers. The token with the largest ratio of
 probability to number wins (the Gumbel-max trick). A row's result therefore depends neither on other rows nor on the
 device, except for rounding. A logit that is off by a millionth changes one choice in a million. One number per choice
-would be cheaper, but rounding moves each of the 64,000 bounds between cumulative probabilities. Measured, that changed
-songs now and then.
+would be cheaper, but rounding moves each of the 64,000 bounds between cumulative probabilities. In measurements, such
+rounding changed songs now and then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import RequestError
 
-TOP_SORTED = 1024  # likeliest tokens that a CPU sorts first: they nearly always cover top-p, and all 64,000 take long
+TOP_SORTED = 1024  # tokens that a CPU sorts first: they nearly always cover top-p, and sorting all 64,000 is slow
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _least_in_nucleus(shares: Tensor, top_p: float) -> Tensor:
 
 
 def choose_tokens(logits: Tensor, sampling: TokenSampling, noise: Tensor | None) -> Tensor:
-    """Return one index per row [rows] of guided logits [rows, n].
+    """Return one index per row, [rows], for guided logits [rows, n].
 
     noise: exponential numbers [rows, n] from each row's generator. Without them, or at temperature 0, the likeliest
     token is taken.

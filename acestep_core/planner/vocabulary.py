@@ -28,7 +28,7 @@ QWEN_TEXT_TOKENS = 151_643
 QWEN_CONTROL = {END_OF_TEXT: 151_643, TURN_START: 151_644, TURN_END: 151_645, THINK: 151_667, THINK_END: 151_668}
 QWEN_CONTROL_TOKENS = 26
 
-_AUDIO_PREFIX = "<|audio_code_"  # a planner's own tokenizer.json lists these after the control tokens
+_AUDIO_PREFIX = "<|audio_code_"  # a planner's own tokenizer.json lists audio codes after the control tokens
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,16 @@ class Vocabulary:
 
         audio_base: the network's row of audio code 0, if known.
 
-        Raises CheckpointError if the tokenizer has another number of rows, or lacks a control token.
+        Raises CheckpointError if the tokenizer has another number of ids, or lacks a control token.
         """
         control, size = dict(QWEN_CONTROL), QWEN_TEXT_TOKENS + QWEN_CONTROL_TOKENS
         if tokenizer.text_size != QWEN_TEXT_TOKENS:
             listed = {name: i for name, i in tokenizer.control_ids.items() if not name.startswith(_AUDIO_PREFIX)}
             missing = [name for name in QWEN_CONTROL if name not in listed]
             if missing:
-                raise CheckpointError(f"tokenizer lacks the planner's control tokens: {', '.join(missing)}")
+                raise CheckpointError(
+                    f"tokenizer lacks control tokens: {', '.join(missing)}; use the tokenizer of the planner"
+                )
             control, size = {name: listed[name] for name in QWEN_CONTROL}, max(listed.values()) + 1
         if audio_base not in (None, size):
             raise CheckpointError(

@@ -55,7 +55,7 @@ def compose(
     sampling: TokenSampling = WRITING,
     callbacks: Callbacks | None = None,
 ) -> list[WrittenSong]:
-    """Return a whole song per seed from one line each. For an empty line the planner invents one.
+    """Return a whole song per seed from one line each. For an empty line the planner invents a song.
 
     instrumental: the lyrics have section tags only.
     metadata: values that are already decided, such as the language of the lyrics.
@@ -86,8 +86,8 @@ def polish(
 ) -> list[WrittenSong]:
     """Return each song with its caption and lyrics in the wording of the training data, and its metadata complete.
 
-    If the planner writes no lyrics, the song keeps its own. A song without lyrics stays without. ACE-Step calls this
-    function "format". Raises the errors of `plan`.
+    If the planner writes no lyrics, the song keeps its own. A song without lyrics stays instrumental. ACE-Step calls
+    this function "format". Raises the errors of `plan`.
     """
     songs = one_per_seed(songs, seeds, "songs")
     rows = []

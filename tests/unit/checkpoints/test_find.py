@@ -142,7 +142,7 @@ def test_text_encoders_of_other_models_are_skipped(comfy, tiny_encoder):
 
 
 def test_tokenizer_beside_a_single_file(comfy, tiny_tokenizer_dir):
-    with pytest.raises(CheckpointError, match="no tokenizer .*`acestep download tokenizer`"):
+    with pytest.raises(CheckpointError, match="tokenizer: .*`acestep download tokenizer`"):
         find_checkpoint("turbo", [comfy]).path_of(Kind.TOKENIZER)
     folder = put_tokenizer(comfy / "acestep" / "Qwen3-Embedding-0.6B", tiny_tokenizer_dir)
     assert find_checkpoint("turbo", [comfy]).tokenizer == folder
@@ -165,11 +165,11 @@ def test_the_error_for_a_missing_part_lists_the_searched_folders(bundle, tmp_pat
     with pytest.raises(CheckpointError) as caught:
         found.path_of(Kind.VAE)
     message = str(caught.value)
-    assert message.startswith(f"no VAE found for {bundle / 'acestep-v15-turbo'}")
+    assert message.startswith(f"VAE: none found for {bundle / 'acestep-v15-turbo'}")
     for place in (bundle / "vae", tmp_path / "root" / "vae", tmp_path / "root" / "acestep" / "vae"):
         assert str(place) in message
     assert "`acestep download vae`" in message
-    with pytest.raises(CheckpointError, match="no text encoder .*`acestep download text-encoder`"):
+    with pytest.raises(CheckpointError, match="text encoder: .*`acestep download text-encoder`"):
         found.path_of(Kind.TEXT_ENCODER)
     assert found.path_of(Kind.NETWORK) == bundle / "acestep-v15-turbo"
     assert found.path_of(Kind.TOKENIZER) == bundle / "Qwen3-Embedding-0.6B"  # for a text encoder that the user chooses
@@ -191,7 +191,7 @@ def test_the_error_for_a_broken_part(bundle, comfy):
     with pytest.raises(CheckpointError, match="VAE .*ace_1.5_vae.safetensors is truncated"):
         find_checkpoint("turbo", [comfy]).path_of(Kind.VAE)
     file.unlink()  # complete files of other models are no reason
-    with pytest.raises(CheckpointError, match="no VAE found for"):
+    with pytest.raises(CheckpointError, match="VAE: none found"):
         find_checkpoint("turbo", [comfy]).path_of(Kind.VAE)
 
 
