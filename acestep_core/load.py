@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Model:
-    """The networks of a song and their placement. A stage needs its own network only, the others may be None.
+    """The networks of a song and their placement. A stage needs only its own network. The others may be None.
 
-    network: with its `silence_latent`, see `checkpoints.build.ensure_silence`.
+    network: with its `silence_latent`, see `checkpoints.silence.ensure_silence`.
     defaults: the recommended sampling of the variant.
     placement: brings a network to its device for a stage.
     origin: the arguments of `load_model`, for `Recipe`.
@@ -72,10 +72,11 @@ def load_model(
     dtype: for all networks, or a `Precision` with one for each.
     vae, text_encoder: names or paths, instead of the model's own.
     variant: the model variant, if the files do not contain it.
-    storage: "int8" or "fp8" for the matrices of the transformer, half the memory of bfloat16. They compute in `dtype`.
-    offload: True keeps networks in host memory and moves one at a time to the device.
-    stream: True also moves the layers of the diffusion model one at a time. Both are for devices with memory of
-        their own.
+    storage: "int8" or "fp8" for the matrices of the transformer, half the memory of bfloat16. They compute in
+        `dtype`.
+    offload: True keeps networks in host memory and moves one at a time to the device. Ignored on a device that
+        shares host memory.
+    stream: `offload` that also moves the layers of the diffusion model one at a time.
     graphs: True replays each step of the transformer as one CUDA graph, for GPUs that wait for kernel launches.
     compile: True compiles layers and activations at their first use, on GPUs with Triton. The first run takes longer.
     models_dir: a folder of models, instead of the default ones.
@@ -151,8 +152,8 @@ def check_widths(network: AceStepModel, text_encoder: TextEncoder) -> None:
     width = text_encoder.module.config.hidden_size
     if width != network.config.text_hidden_dim:
         raise CheckpointError(
-            f"this text encoder gives {width} values per token, the diffusion model reads "
-            f"{network.config.text_hidden_dim}: they do not belong together"
+            f"text_encoder: gives {width} values per token, the diffusion model needs "
+            f"{network.config.text_hidden_dim}; choose the text encoder of the model"
         )
 
 

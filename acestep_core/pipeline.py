@@ -55,7 +55,7 @@ __all__ = [
     "tokenize",
 ]
 
-MPS_TILE_FRAMES = 32  # Metal's convolutions of older systems fail beyond 65 536 samples
+MPS_TILE_FRAMES = 32  # on older systems, Metal's convolutions fail beyond 65 536 samples
 
 Part = TypeVar("Part")
 
@@ -68,7 +68,7 @@ class Result:
     latents: [B, T, 64].
     songs, seeds: one per item.
     settings: with every default filled in.
-    codes: audio codes of each item, of all items, or none.
+    codes: audio codes, one tuple per item, one for all items, or none.
 
     The rest is as in `Recipe`.
     """
@@ -103,7 +103,7 @@ def encode(
 ) -> TextCondition:
     """Encode caption, metadata and lyrics of a song under the instruction of a task.
 
-    task, tracks: those of the `Edit`, whose duration the song has as well.
+    task, tracks: as in the `Edit`. The song must have the duration of the edit.
     whole_caption: caption of the whole song, for models trained on stems alone.
     explicit_mask: `not edit.auto_mask`, for models trained on stems alone.
 
@@ -171,9 +171,9 @@ def decode(
     """Decode latents [B, T, 64] to a waveform [B, 2, 1920 T], float32 on the CPU, within −1…1.
 
     normalize: True brings the peak of each item to −1 dBFS. False only scales items that clip, to a peak of 1.
-    edit: that of the latents. If it keeps parts of its source and has the waveform, these parts are restored sample
-        for sample, at the source's own level, even above full scale. The generated parts are matched to that level
-        and kept from clipping. The result has the length of the source.
+    edit: the edit that the latents were sampled with. If the edit keeps parts of its source and has the waveform,
+        these parts are restored sample for sample, at the source's own level, even above full scale. The generated
+        parts are matched to that level and kept from clipping. The result has the length of the source.
     tile_frames: the largest number of frames to decode at once, which bounds the memory.
     overlap_frames: frames that neighbouring tiles share.
 
@@ -186,14 +186,14 @@ def decode(
     if not torch.isfinite(latents).all():
         raise NonFiniteError("decode: the latents contain NaN or infinity; the song was not sampled properly")
     if (latents == 0).all(dim=2).all(dim=1).any():
-        raise RequestError("these latents are empty, all zero, which decodes to a drone: sample a song first")
+        raise RequestError("latents: empty (all zero), which decodes to a drone; sample a song first")
     with model.placement.use(vae) as device, phase("decode", device, vae.dtype):
         tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
         waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, callbacks, device)
     _require_finite(waveform, "decode", vae)
     if edit is not None and edit.restores_source:
         return _restored(waveform, edit, callbacks)
-    return (normalize_peak if normalize else anti_clip)(waveform, out=waveform)  # no copy of ten minutes, 230 MB
+    return (normalize_peak if normalize else anti_clip)(waveform, out=waveform)  # in place, as ten minutes are 230 MB
 
 
 def encode_audio(
@@ -240,9 +240,10 @@ def generate(
     """Generate `batch` versions of a song, or of each of several songs of one duration.
 
     seed: item i gets `seed` + i, or entry i of a list. None takes a random seed.
-    edit, morph: for all songs, or with one part for each song. `normalize` as in `decode`, the rest as in `sample`.
+    edit, morph: with one source for all songs or one per song.
+    normalize: as in `decode`. The other parameters are as in `sample`.
 
-    A song without a duration lasts as long as the source of the edit or morph, or 30 seconds.
+    A song without a duration takes the duration of its source, or 30 seconds.
 
     Raises RequestError, NonFiniteError and Cancelled.
     """
@@ -251,12 +252,12 @@ def generate(
     for item in songs:
         _check_song(item)
     if not isinstance(batch, int) or batch < 1 or not songs:
-        raise RequestError(f"batch must be a whole number of at least 1, got {batch!r} for {len(songs)} songs")
+        raise RequestError(f"batch and the number of songs must be at least 1, got {batch!r} for {len(songs)} songs")
     songs = [_with_source_duration(item, edit, morph) for item in songs]
     durations = {item.metadata.duration or float(DEFAULT_SECONDS) for item in songs}
     if len(durations) > 1:
         given = ", ".join(f"{duration:g}" for duration in sorted(durations))
-        raise RequestError(f"the songs of one batch must have one duration, got {given} seconds")
+        raise RequestError(f"song: all songs of a batch must have one duration, got {given} seconds")
     seconds = None if source_frames(edit, morph) else durations.pop()
     seeds = batch_seeds(random_seed() if seed is None else seed, batch * len(songs))
     takes = None if edit is None else edit.repeated(batch)
@@ -287,7 +288,7 @@ def _check_song(song: object) -> None:
 
 def _part(part: Part | None, name: str) -> Part:
     if part is None:
-        raise RequestError(f"this needs a {name}, and the model was loaded without one")
+        raise RequestError(f"model: loaded without a {name}, which this stage needs; load a model that has one")
     return part
 
 
@@ -339,7 +340,7 @@ def _with_source_duration(song: Song, edit: Edit | None, morph: Morph | None) ->
 def _restored(waveform: Tensor, edit: Edit, callbacks: Callbacks) -> Tensor:
     """Restore the kept parts of an edit's source in a generated waveform [B, 2, samples]."""
     if math.ceil(waveform.shape[-1] / HOP) != edit.frames or edit.items not in (1, len(waveform)):
-        callbacks.warn("the latents differ from their edit in length or number: its source is not restored")
+        callbacks.warn("edit: its length or number of songs differs from the latents, so its source is not restored")
         return anti_clip(waveform)
     sources = cast(Tensor, edit.waveform)
     items = [

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..config import HOP, samples_of
 from ..errors import RequestError
 
-GENERATE_FROM = 0.5  # values of a soft mask from here on mean generate
+GENERATE_FROM = 0.5  # from this value of a soft mask on, a frame is generated
 
 
 def region_mask(regions: Sequence[tuple[float, float | None]], frames: int) -> Tensor:
@@ -34,24 +34,24 @@ def check_mask(mask: Tensor, frames: int) -> Tensor:
     """Return a soft mask [T] or [B, T], 1 = generate, as booleans [1 or B, T]. Raises RequestError."""
     if not isinstance(mask, Tensor) or mask.ndim not in (1, 2) or 0 in mask.shape:
         given = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-        raise RequestError(f"the mask must be a tensor [frames] or [batch, frames], got {given}")
+        raise RequestError(f"mask must be a tensor [frames] or [batch, frames], got {given}")
     if mask.shape[-1] != frames:
-        raise RequestError(f"the mask is {mask.shape[-1]} frames long, the source {frames} (25 per second)")
+        raise RequestError(f"mask: {mask.shape[-1]} frames long, the source is {frames} (25 per second)")
     values = mask.detach().to("cpu", torch.float32)
     if not (torch.isfinite(values).all() and 0 <= values.min() and values.max() <= 1):
-        raise RequestError("the mask must hold values from 0 (keep) to 1 (generate), got others")
+        raise RequestError("mask must hold values from 0 (keep) to 1 (generate), got others")
     generated = (values >= GENERATE_FROM).reshape(-1, frames)
     if not generated.any(dim=1).all():
-        raise RequestError("the mask is empty: no value is 1 (generate)")
+        raise RequestError(f"mask: empty for at least one song; mark what to generate with {GENERATE_FROM:g} to 1")
     return generated
 
 
 def noise_mask(mask: Tensor, frames: int) -> Tensor:
-    """Return the `noise_mask` of a LATENT, whose last axis must be `frames` long, as `frames_mask` does."""
+    """Resize the `noise_mask` of a LATENT like `frames_mask`. Its last axis must already be `frames` long."""
     if mask.ndim == 0 or mask.shape[-1] != frames:
         raise RequestError(
-            f"the latent's noise mask is {mask.shape[-1] if mask.ndim else 0} frames long, the song {frames} (25 per "
-            "second): connect a mask of any size to mask instead, which is stretched to the song"
+            f"noise mask: {mask.shape[-1] if mask.ndim else 0} frames long, the song is {frames} (25 per second); "
+            "connect a mask to the input mask instead, where any size is stretched to the song"
         )
     return frames_mask(mask, frames)
 
@@ -62,7 +62,7 @@ def frames_mask(mask: Tensor, frames: int) -> Tensor:
     The last axis is time and the first the batch. Axes between them are averaged.
     """
     if mask.ndim == 0 or 0 in mask.shape:
-        raise RequestError(f"the mask needs at least one value, got the shape {list(mask.shape)}")
+        raise RequestError(f"mask needs at least one value, got the shape {list(mask.shape)}")
     mask = mask.detach().to("cpu", torch.float32)
     rows = mask.reshape(1 if mask.ndim == 1 else len(mask), -1, mask.shape[-1]).mean(dim=1, keepdim=True)
     if mask.shape[-1] < frames:

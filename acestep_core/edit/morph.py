@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MorphSettings:
-    """The part of the steps that edits, and the noise of each step. 0 and 1 work best. Raises RequestError.
+    """The steps of a morph that edit, and their noise draws. Raises RequestError.
 
-    start: share of the steps to skip, 0–1. Higher values stay nearer to the source.
-    end: share of the steps from which on the target alone is sampled, 0–1. Lower values follow the target more freely.
+    start: share of the steps to skip, 0–1. Higher values stay nearer to the source. 0 works best.
+    end: share of the steps after which the target alone is sampled, 0–1. Lower values follow the target more freely.
+        1 works best.
     draws: noise draws that each step averages, 1–16.
     """
 
@@ -32,9 +33,11 @@ class MorphSettings:
     def __post_init__(self) -> None:
         numbers = all(isinstance(value, Real) for value in (self.start, self.end))
         if not numbers or not 0 <= self.start < self.end <= 1:
-            raise RequestError(f"a morph runs from start to end, 0 ≤ start < end ≤ 1, got {self.start!r}, {self.end!r}")
+            raise RequestError(
+                f"start and end of a morph must be 0 ≤ start < end ≤ 1, got {self.start!r}, {self.end!r}"
+            )
         if isinstance(self.draws, bool) or not isinstance(self.draws, int) or not 1 <= self.draws <= 16:
-            raise RequestError(f"the draws of a morph are a whole number from 1 to 16, got {self.draws!r}")
+            raise RequestError(f"draws of a morph must be a whole number from 1 to 16, got {self.draws!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,7 @@ class Morph:
             raise RequestError("conditions: a morph needs the description of its source")
         if min(len(self.conditions), len(self.source)) > 1 and len(self.conditions) != len(self.source):
             raise RequestError(
-                "a morph has one of each for all songs, or one for each song, got "
+                "morph: give one of each for all songs or one per song, got "
                 f"{len(self.conditions)} conditions and {len(self.source)} sources"
             )
 

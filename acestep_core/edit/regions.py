@@ -26,7 +26,7 @@ def _parse_region(text: str) -> tuple[float, float | None]:
     match = _RANGE.fullmatch(text)
     if match is None or not any(match.groups()):
         raise RequestError(
-            f"a range is two numbers of seconds such as 10-15, or 40- for everything from there on, got {text!r}"
+            f"range must be two numbers of seconds such as 10-15, or 40- up to the end of the song, got {text!r}"
         )
     start, end = match.groups()
     return _parse_seconds(start or "0"), None if end is None else _parse_seconds(end)
@@ -47,15 +47,15 @@ def check_region(region: tuple[float, float | None], frames: int, seconds: float
         start, end = region
         start, end = float(start), longest if end is None else float(end)
     except (TypeError, ValueError):
-        raise RequestError(f"a region is a start and an end in seconds, got {region!r}") from None
+        raise RequestError(f"region must be a start and an end in seconds, got {region!r}") from None
     if not (math.isfinite(start) and math.isfinite(end)):
-        raise RequestError(f"a region's start and end are seconds, got {start} and {end}")
+        raise RequestError(f"region: start and end must be finite seconds, got {start} and {end}")
     if end <= start:
-        raise RequestError(f"a region ends after it starts, got {start:g} to {end:g} seconds")
+        raise RequestError(f"region: the end must be after the start, got {start:g} to {end:g} seconds")
     if start < 0 or start >= seconds or end > longest + 1e-6:
         raise RequestError(
-            f"the region from {start:g} to {end:g} seconds reaches out of the song, which is {seconds:g} seconds long; "
-            "Extend makes it longer"
+            f"region: {start:g} to {end:g} seconds reaches out of the song, which is {seconds:g} seconds long; "
+            "choose an earlier region, or make the song longer with Extend"
         )
     # A region up to the last sample includes the rest of the last frame, which has no audio to keep.
     return start, longest if samples_of(end) >= samples_of(seconds) else end
@@ -67,12 +67,12 @@ def widen(regions: Regions, overlap: float, seconds: float) -> Regions:
     Raises RequestError if nothing of the song is left between the regions.
     """
     if not overlap >= 0:  # NaN is not
-        raise RequestError(f"the overlap is a number of seconds from 0 on, got {overlap!r}")
+        raise RequestError(f"overlap must be a number of seconds from 0 on, got {overlap!r}")
     wider = tuple((max(0.0, start - overlap), min(seconds, end + overlap)) for start, end in regions)
     if overlap and _outside(wider, seconds) * FRAME_RATE < 1:
         raise RequestError(
-            f"an overlap of {overlap:g} seconds leaves nothing of the song, which is {_outside(regions, seconds):g} "
-            "seconds long: choose a shorter one, 1 to 3 seconds are usual"
+            f"overlap: {overlap:g} seconds leave nothing of the {_outside(regions, seconds):g} seconds to keep; "
+            "choose a shorter overlap, 1 to 3 seconds are usual"
         )
     return wider
 

@@ -1,4 +1,4 @@
-"""The source of an edit: its latents, its waveform, and room before and after it."""
+"""The source of an edit: its latents, its waveform, and padding before and after it."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def extend(source: Tensor, before: float = 0.0, after: float = 0.0) -> tuple[Ten
     for name, seconds in (("before", before), ("after", after)):
         number = isinstance(seconds, Real) and not isinstance(seconds, bool) and math.isfinite(seconds)
         if not number or seconds < 0:
-            raise RequestError(f"{name} is a number of seconds from 0 on, got {seconds!r}")
+            raise RequestError(f"{name} must be a number of seconds from 0 on, got {seconds!r}")
     if source.ndim != 3 or 0 in source.shape:
         raise RequestError(
-            "a source to extend is a waveform [batch, channels, samples] or latents [batch, frames, "
+            "source must be a waveform [batch, channels, samples] or latents [batch, frames, "
             f"{LATENT_CHANNELS}], got a tensor of shape {list(source.shape)}"
         )
     first, last = (round(seconds * FRAME_RATE) for seconds in (before, after))
     if not first and not last:
-        raise RequestError("nothing to extend: give seconds before the source, after it, or both")
+        raise RequestError("before and after: nothing to add; give at least 0.04 seconds for one of them")
     axis, hop, rate = (1, 1, FRAME_RATE) if source.shape[2] == LATENT_CHANNELS else (2, HOP, SAMPLE_RATE)
     start, length = first / FRAME_RATE, source.shape[axis] / rate
     total = length + (first + last) / FRAME_RATE
     if total > MAX_SECONDS:
         raise RequestError(
-            f"extended, the song is {total:g} seconds long, the model generates at most {MAX_SECONDS}: extend it less"
+            f"before and after: the song would be {total:g} seconds long, the model generates at most {MAX_SECONDS}"
         )
     padding = [
         source.new_zeros([*source.shape[:axis], frames * hop, *source.shape[axis + 1 :]]) for frames in (first, last)
@@ -68,13 +68,13 @@ def check_latents(latents: Tensor) -> Tensor:
         or latents.shape[2] != LATENT_CHANNELS
     ):
         given = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-        raise RequestError(f"the source must be latents [batch, frames, {LATENT_CHANNELS}], got {given}")
+        raise RequestError(f"source must be latents [batch, frames, {LATENT_CHANNELS}], got {given}")
     if latents.shape[1] > MAX_FRAMES:
         _check_seconds(latents.shape[1] / FRAME_RATE)
     if not torch.isfinite(latents).all():
-        raise RequestError("the source's latents contain NaN or infinity")
+        raise RequestError("source: its latents contain NaN or infinity; encode or sample it again")
     if (latents == 0).all(dim=2).all(dim=1).any():
-        raise RequestError("the source's latents are empty, all zero: encode a recording, or sample a song first")
+        raise RequestError("source: its latents are empty (all zero); encode a recording or sample a song first")
     return latents.detach().to("cpu", torch.float32)
 
 
@@ -84,18 +84,16 @@ def check_source_waveform(waveform: Tensor, frames: int) -> Tensor:
     Raises RequestError if its shape does not match the latents. `encode_audio` has checked the samples.
     """
     if waveform.ndim != 3 or waveform.shape[1] != 2 or not len(waveform):
-        raise RequestError(f"the source's waveform must be stereo, [batch, 2, samples], got {list(waveform.shape)}")
+        raise RequestError(f"waveform must be stereo, [batch, 2, samples], got {list(waveform.shape)}")
     own = math.ceil(waveform.shape[-1] / HOP)
     if own != frames:
         raise RequestError(
-            f"the source's waveform is {own} latent frames long at 48 kHz, its latents are {frames}: they do not "
-            "belong together"
+            f"waveform: {own} latent frames long at 48 kHz, but the latents of the source are {frames}; give the audio "
+            "that the latents were encoded from"
         )
     return waveform.detach().to("cpu", torch.float32)
 
 
 def _check_seconds(seconds: float) -> None:
     if seconds > MAX_SECONDS:
-        raise RequestError(
-            f"the source is {seconds:g} seconds long, the model generates at most {MAX_SECONDS}: cut it first"
-        )
+        raise RequestError(f"source: {seconds:g} seconds long, the model generates at most {MAX_SECONDS}; cut it first")

@@ -133,6 +133,6 @@ def untrained_warning(task: Task, config: ModelConfig) -> str | None:
     if family in task.variants:
         return None
     return (
-        f"this {family} model was not trained for {task.name}: load a {' or '.join(task.variants)} model (2B or XL) "
-        "instead"
+        f"task: this {family} model was not trained for {task.name}; load a {' or '.join(task.variants)} model (2B or "
+        "XL) instead"
     )

@@ -57,12 +57,12 @@ def codes_of(z: Tensor, levels: tuple[int, ...]) -> Tensor:
 
 
 def levels_of(codes: Tensor, levels: tuple[int, ...]) -> Tensor:
-    """Return the level of each code [...] on every axis, counted from 0, [..., 6]."""
+    """Return the levels [..., 6] of codes [...], counted from 0."""
     return codes[..., None] // _bases(levels, codes) % torch.tensor(levels, device=codes.device)
 
 
 def values_of(codes: Tensor, levels: tuple[int, ...]) -> Tensor:
-    """Return the six values in -1..1 of each code [...], [..., 6]."""
+    """Return the values [..., 6], in -1..1, of codes [...]."""
     return 2 * levels_of(codes, levels) / _steps(levels, codes) - 1
 
 

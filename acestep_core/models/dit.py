@@ -57,7 +57,7 @@ class CrossState:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything about a batch of songs that stays the same from step to step. `DiT.prepare` makes it."""
+    """The inputs that all steps of a batch of songs share, computed by `DiT.prepare`."""
 
     frames: int
     patches: Tensor  # context half of the patch embedding, bias included, [B, P, h]
@@ -91,7 +91,7 @@ class TimeEmbedding(nn.Module):
 
 
 class DiTLayer(nn.Module):
-    """Self-attention, cross-attention and MLP. Time modulates and gates the first and the last."""
+    """Self-attention, cross-attention and MLP. The time modulates and gates self-attention and MLP."""
 
     def __init__(self, config: ModelConfig, ops: Ops, device, dtype):
         super().__init__()
@@ -115,7 +115,7 @@ class DiTLayer(nn.Module):
         mask: Tensor | None,
         attention: AttentionFunction | None = None,
     ) -> Tensor:
-        """x [B, P, h], modulation [B, 6, h]. Rows of x beyond the condition's batch are unconditional."""
+        """Transform x [B, P, h] by modulation [B, 6, h]. Rows beyond the condition's batch are unconditional."""
         modulation = self.scale_shift_table.to(modulation) + modulation
         shift, scale, gate, *mlp_modulation = modulation.split(1, dim=1)
         attended = self.self_attn(self.self_attn_norm.modulated(x, shift, scale), rotary, band, attention)

@@ -154,7 +154,7 @@ def attend(
 
 
 def materialises_scores(device: torch.device) -> bool:
-    """True if SDPA may materialise the full attention matrix on this device (MPS, XPU, some ROCm)."""
+    """True if SDPA may materialise the full attention matrix: on MPS, XPU and ROCm without flash attention."""
     return device.type in ("mps", "xpu") or (device.type == "cuda" and torch.version.hip is not None)
 
 

@@ -16,7 +16,8 @@ class AceStepModel(nn.Module):
     """Diffusion transformer, condition encoder, audio tokenizer and detokenizer of one checkpoint.
 
     ops: namespace of the transformer's layer classes.
-    encoder_ops: namespace of the others, `ops` by default. Its optional `compute_dtype` (see `CastOps`) is their dtype.
+    encoder_ops: namespace of the other parts, `ops` by default. They compute in its `compute_dtype` if it has one (see
+        `CastOps`).
     silence_latent: the encoded silence [1, F, 64]. It is not part of the state dict.
     """
 

@@ -28,7 +28,7 @@ class ResidualUnit(nn.Module):
         self.conv2 = ops.Conv1d(channels, channels, 1, **options)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, N] in the compute dtype or a wider one. The result has its dtype and may overwrite a wider x."""
+        """Return the sum in the dtype of x [B, C, N], the compute dtype or a wider one. May overwrite a wider x."""
         added = self.conv2(self.snake2(self.conv1(self.snake1(_narrow(x, self.snake1)))))
         if added.dtype == x.dtype:
             return added.add_(x)

@@ -1,6 +1,6 @@
 """Snake, Oobleck's activation, with one fused kernel on CUDA.
 
-Eagerly it passes over memory five times, before every convolution. On a GPU that is most of a decode.
+The eager kernel passes over memory five times, before every convolution. On a GPU this is most of a decode.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 log = logging.getLogger("acestep")
 
-# torch compiles it at its first use, with the compiler that CUDA includes. float16 is computed in float32.
+# torch compiles this source at its first use, with the compiler that CUDA includes. float16 is computed in float32.
 SOURCE = """
 template <typename T> T snake(T x, T frequency, T strength) {
     T wave = sin(x * frequency);
@@ -53,7 +53,7 @@ def eager_snake(x: Tensor, frequency: Tensor, strength: Tensor) -> Tensor:
 
 @cache
 def fused_snake(device: torch.device, dtype: torch.dtype) -> Kernel | None:
-    """Compile `eager_snake` as one kernel. None if compilation fails or the result differs."""
+    """Compile `eager_snake` as one kernel. Return None if compilation fails or the result differs."""
     x = torch.linspace(-9, 9, 3 * 1024).view(1, 3, -1).to(dtype)
     frequency, strength = (torch.tensor(row, dtype=dtype).view(1, 3, 1) for row in ((0.5, 1.0, 4.0), (2.0, 1.0, 0.125)))
     expected = eager_snake(x.double(), frequency.double(), strength.double())

@@ -1,7 +1,7 @@
 """Encode and decode long audio tile by tile, equal to the untiled result up to rounding.
 
-Tiles are whole frames. Each is computed with `overlap` more frames on either side, which are then discarded. If the
-overlap covers the network's reach, the frames that remain equal those of the whole.
+Tiles are whole frames. Each is computed with `overlap` more frames on either side, which are then discarded. The
+overlap must cover the network's reach.
 """
 
 from __future__ import annotations

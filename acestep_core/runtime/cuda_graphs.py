@@ -70,7 +70,7 @@ def _capture_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 class Pace:
-    """Keeps the host at most one step ahead of an accelerator, so that progress is true and cancelling is prompt.
+    """Keeps the host at most one step ahead of an accelerator, so that progress and cancelling are prompt.
 
     Call it after each step.
     """

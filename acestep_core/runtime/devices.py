@@ -53,7 +53,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 
 @dataclass(frozen=True)
 class Precision:
-    """The dtype that each network computes in. `Precision.pick` makes one."""
+    """The dtype that each network computes in."""
 
     dit: torch.dtype
     condition: torch.dtype

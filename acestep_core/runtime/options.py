@@ -20,7 +20,7 @@ STORAGE = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 def default_placement(
     device: torch.device, offload: bool = False, stream: bool = False, callbacks: Callbacks | None = None
 ) -> Placement:
-    """Return the requested placement. On devices that share host memory it is always Resident, with a warning."""
+    """Return the requested placement. On devices that share host memory this is always Resident, with a warning."""
     if not (offload or stream):
         return Resident(device)
     if device.type not in ("cuda", "xpu"):

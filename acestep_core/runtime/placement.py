@@ -1,4 +1,4 @@
-"""Placements bring a network to its device for the time it is needed."""
+"""Placements of networks: resident on a device, or offloaded to host memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Resident:
 class Offload:
     """Stores networks in host memory and copies each to the device while it is in use.
 
-    The tensors in host memory are kept meanwhile, so that nothing has to be copied back.
+    The tensors also stay in host memory, so that nothing has to be copied back.
     """
 
     device: torch.device

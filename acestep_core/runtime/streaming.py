@@ -42,7 +42,7 @@ class Stream(Offload):
 
 
 def stream_layers(layers: Sequence[nn.Module], device: torch.device) -> Iterator[nn.Module]:
-    """Yield each layer with its tensors on `device` until the next one is requested. Two are there at any time."""
+    """Yield each layer with its tensors on `device` until the next one is requested. Two layers are there at a time."""
     if not layers:
         return
     copier = _LayerCopier(device)

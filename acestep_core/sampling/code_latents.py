@@ -44,6 +44,6 @@ def detokenize_codes(network: AceStepModel, codes: Codes, device: torch.device |
 def _require_tokenizer(network: AceStepModel) -> None:
     if network.tokenizer is None or network.detokenizer is None:
         raise RequestError(
-            "this checkpoint has no audio tokenizer, which audio codes need: use a cover without codes (use_codes "
-            "off), or another checkpoint"
+            "model: its checkpoint has no audio tokenizer, which audio codes need; use a cover without codes "
+            "(use_codes off) or another checkpoint"
         )

@@ -14,7 +14,7 @@ from .code_latents import detokenize_codes, tokenize_latents
 
 
 def frames_to_run(frames: int) -> int:
-    """Return the length to sample a song of `frames` at. Models are trained on MIN_FRAMES (5.12 s) and more.
+    """Return the number of frames to sample for a song of `frames`. Training used at least MIN_FRAMES (5.12 s).
 
     The latents are cropped to `frames` after sampling.
     """
@@ -29,9 +29,9 @@ def context_latents(
     device: torch.device | str = "cpu",
     callbacks: Callbacks | None = None,
 ) -> Tensor:
-    """Return the context [batch, frames, 128], float32 on `device`, where the network is ready to run.
+    """Return the context [batch, frames, 128], float32. The network is ready to run on `device`.
 
-    edit: for one song or for `batch` songs. If `frames` exceeds its length, silence follows its source and is kept.
+    edit: for one song or for `batch` songs. If `frames` exceeds its length, silence follows the source and is kept.
         None is a song from text: silence and a mask of ones (generate all).
 
     Raises RequestError if the model does not know the audio codes of the edit, and Cancelled.
@@ -48,14 +48,14 @@ def silent_context(
 
 
 def pad_with_silence(latents: Tensor, silence: Tensor) -> Tensor:
-    """Crop or pad latents [B, T, 64] to the length of `silence` [1, frames, 64], with its values at each frame."""
+    """Crop latents [B, T, 64] to the length of `silence` [1, frames, 64], or append the last frames of `silence`."""
     length = min(latents.shape[1], silence.shape[1])
     tail = silence[:, length:].expand(len(latents), -1, -1)
     return torch.cat([latents[:, :length].to(silence), tail], dim=1)
 
 
 def codes_in_context(edit: Edit | None) -> int:
-    """Return the number of audio codes of the longest song that the context is computed from, 0 for none."""
+    """Return the number of audio codes in the context of the longest song, or 0 if the context has none."""
     if edit is None or edit.source_context is not SourceContext.CODES or not edit.use_codes:
         return 0
     return max(map(len, edit.codes)) if edit.codes else -(-edit.frames // FRAMES_PER_CODE)

@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 import torch
 
-_ROUNDING = 1e-6  # schedules are float32: their 0.9 is 0.89999998 and lies in an interval from 0.9 all the same
+_ROUNDING = 1e-6  # schedules are float32: a time of 0.89999998 must lie in an interval from 0.9
 
 
 class GuidanceMethod(Protocol):
     """Combine two velocities. `x`, `cond`, `null` are [B, T, C] float32, `t` is their time, `scale` > 1."""
 
     def combine(self, x: torch.Tensor, t: float, cond: torch.Tensor, null: torch.Tensor, scale: float) -> torch.Tensor:
-        """Return the guided velocity of a step. Called once per step, it may advance the state."""
+        """Return the guided velocity of a step, and advance the state. Called once per step."""
         ...
 
     def correct(self, x: torch.Tensor, t: float, cond: torch.Tensor, null: torch.Tensor, scale: float) -> torch.Tensor:
@@ -48,8 +48,8 @@ class APG:
     """Adaptive projected guidance (arXiv 2410.02416) with ACE-Step's constants, the method of the released models.
 
     Norm, clip and projection run over time, separately for every channel. Only the part of the guidance that is
-    orthogonal to the conditional velocity is used. The negative momentum damps what repeats from step to step. It
-    advances on guided steps only.
+    orthogonal to the conditional velocity is used. The negative momentum damps what repeats from step to step. The
+    momentum advances on guided steps only.
     """
 
     momentum = -0.75

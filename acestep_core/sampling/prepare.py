@@ -110,5 +110,5 @@ def prepare(
 
 
 def _blend(text_velocity: Velocity, share: float) -> Adjust:
-    """Mix in the unguided velocity of the text alone, which still reads the source, as in diffusers."""
+    """Mix in the unguided velocity of the text-only condition. Its context contains the source, as in diffusers."""
     return lambda x, t, v: (1 - share) * v + share * text_velocity(x, t, False)

@@ -1,7 +1,7 @@
 """Preview images of latents during sampling.
 
 Time runs from left to right and rows are latent channels. Brightness is the distance of a value from the mean of its
-channel. Noise is an even grain, from which beats, phrases and pauses emerge.
+channel. Noise is an even grain. Beats, phrases and pauses emerge step by step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keeping the source outside of the regions of an edit, during sampling and after it. All latents are [B, T, 64]."""
+"""Keep the source outside of the regions of an edit, during sampling and after it. All latents are [B, T, 64]."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def inject_source(edit: Edit, noise: Tensor, source: Tensor, steps: int) -> Afte
 def restore_latents(edit: Edit, latents: Tensor) -> Tensor:
     """Return sampled latents of an edit with the source outside of its regions.
 
-    T is the length of the edit. The crossfades lie outside of the regions. Beyond them the source is bit for bit.
+    T is the length of the edit. The crossfades lie outside of the regions. Beyond them the source is unchanged.
     """
     if not edit.keeps_source:
         return latents

@@ -26,9 +26,9 @@ def make_schedule(steps: int, shift: float) -> torch.Tensor:
     Raises RequestError.
     """
     if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= MAX_STEPS:
-        raise RequestError(f"steps is a whole number from 1 to {MAX_STEPS}, got {steps!r}")
+        raise RequestError(f"steps must be a whole number from 1 to {MAX_STEPS}, got {steps!r}")
     if not isinstance(shift, Real) or not 0 < shift <= MAX_SHIFT:  # NaN fails the comparison too
-        raise RequestError(f"shift is a number above 0 and at most {MAX_SHIFT:g}, got {shift!r}")
+        raise RequestError(f"shift must be a number above 0 and at most {MAX_SHIFT:g}, got {shift!r}")
     t = 1 - torch.arange(steps + 1, dtype=torch.float64) / steps
     return (shift * t / (1 + (shift - 1) * t)).float()
 
@@ -41,14 +41,14 @@ def custom_schedule(timesteps: Sequence[float]) -> torch.Tensor:
     try:
         times = [float(t) for t in timesteps]
     except (TypeError, ValueError):
-        raise RequestError(f"timesteps is a list of numbers, got {timesteps!r}") from None
+        raise RequestError(f"timesteps must be a list of numbers, got {timesteps!r}") from None
     if times and times[-1] == 0:
         times.pop()
     if not 1 <= len(times) <= MAX_STEPS:
         raise RequestError(f"timesteps needs 1 to {MAX_STEPS} values above 0, got {len(times)}")
     bad = [t for t in times if not (math.isfinite(t) and 0 < t <= 1)]
     if bad:
-        raise RequestError(f"timesteps lie above 0 and at most at 1 (a final 0 may be given), got {bad[0]}")
+        raise RequestError(f"timesteps must lie above 0 and at most at 1 (a final 0 may be given), got {bad[0]}")
     schedule = torch.tensor([*times, 0.0], dtype=torch.float32)
     for earlier, later in pairwise(schedule.tolist()):
         if later >= earlier:

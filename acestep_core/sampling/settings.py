@@ -15,7 +15,7 @@ from .guidance import METHODS, Guidance
 from .schedule import custom_schedule, make_schedule
 from .solvers import SOLVERS, TURBO_SOLVERS, Solver
 
-TURBO_MAX_STEPS = 20  # the original refuses more for a turbo model, here they are a warning
+TURBO_MAX_STEPS = 20  # on turbo models the original refuses more, here more steps give a warning
 
 Value = TypeVar("Value")
 
@@ -87,14 +87,14 @@ class SamplingSettings:
     def _guidance(self, defaults: VariantDefaults) -> Guidance:
         scale = defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
         if not isinstance(scale, Real) or not math.isfinite(scale) or scale < 0:
-            raise RequestError(f"guidance scale is a number from 0 on (1 and below: no guidance), got {scale!r}")
+            raise RequestError(f"guidance scale must be a number from 0 on (1 and below: no guidance), got {scale!r}")
         try:
             low, high = (float(bound) for bound in self.guidance_interval)
         except (TypeError, ValueError):
             low, high = math.nan, math.nan
         if not 0 <= low <= high <= 1:
             raise RequestError(
-                f"guidance interval is two numbers with 0 ≤ start ≤ end ≤ 1, got {self.guidance_interval!r}"
+                f"guidance interval must be two numbers with 0 ≤ start ≤ end ≤ 1, got {self.guidance_interval!r}"
             )
         return Guidance(float(scale), _find(METHODS, self.guidance_method, "guidance method"), (low, high))
 
@@ -103,7 +103,7 @@ class SamplingSettings:
 class ResolvedSampling:
     """Settings for one model variant, ready for `denoise`.
 
-    settings: without None values, except steps and shift if there are timesteps. They resolve to themselves.
+    settings: without None values, except steps and shift if there are timesteps. Resolving again changes nothing.
     warnings: sentences for the user.
     """
 
@@ -116,5 +116,5 @@ class ResolvedSampling:
 
 def _find(table: Mapping[str, Value], name: str, what: str) -> Value:
     if not isinstance(name, str) or name not in table:
-        raise RequestError(f"unknown {what} {name!r}; known: {', '.join(table)}")
+        raise RequestError(f"{what} {name!r} is unknown; choose {', '.join(table)}")
     return table[name]

@@ -17,7 +17,7 @@ class SolverStep:
 
     x: the state [B, T, C] at time t.
     v: its guided velocity.
-    correct: returns the guided velocity at another state and time, for a network call.
+    correct: computes the guided velocity at another state and time, by one more network call.
     noise: draws the fresh noise of this step, [B, T, C].
     """
 
@@ -46,7 +46,7 @@ def euler(step: SolverStep) -> torch.Tensor:
 class Heun:
     """Average the velocities at both ends of the Euler step (second order), with a second network call.
 
-    As in the original, the last step does so as well (at t = 0), except on turbo models.
+    As in the original, the last step calls the network at t = 0 as well, except on turbo models.
     """
 
     correct_last: bool = True

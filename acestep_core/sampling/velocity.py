@@ -35,7 +35,9 @@ def network_velocity(
     Times reach the network in float32, whatever its dtype.
     """
     if len(conditions) not in (1, len(context)):
-        raise ValueError(f"{len(conditions)} conditions for a batch of {len(context)}: one per item, or one for all")
+        raise ValueError(
+            f"conditions: {len(conditions)} for a batch of {len(context)}; give one per item or one for all"
+        )
     if all(condition is conditions[0] for condition in conditions):
         conditions = conditions[:1]  # one set of keys and values serves all items
     condition, mask = stack_conditions(conditions)

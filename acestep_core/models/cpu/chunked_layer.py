@@ -18,7 +18,7 @@ class ChunkedDiTLayer(DiTLayer):
 
     def positionwise(self, x: Tensor, *inputs, **options) -> Tensor:
         chunks = -(-x.shape[1] // chunk_rows(x.shape[2]))
-        casts = self.mlp.up_proj.weight.dtype != x.dtype  # at each use: the fewer uses, the better
+        casts = self.mlp.up_proj.weight.dtype != x.dtype  # at each use, so chunks would cast more often
         positionwise = super().positionwise
         if x.device.type != "cpu" or casts or chunks == 1:
             return positionwise(x, *inputs, **options)

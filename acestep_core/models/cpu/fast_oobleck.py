@@ -47,7 +47,7 @@ SLOW_ONEDNN = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7)
 
 
 class FastOobleckEncoder(OobleckEncoder):
-    """An encoder that computes by `encode_rows` if that applies."""
+    """An encoder that computes by `encode_rows` if `applies` is true."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not applies(self, x):
@@ -56,7 +56,7 @@ class FastOobleckEncoder(OobleckEncoder):
 
 
 class FastOobleckDecoder(OobleckDecoder):
-    """A decoder that computes by `decode_rows` if that applies."""
+    """A decoder that computes by `decode_rows` if `applies` is true."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not applies(self, x):

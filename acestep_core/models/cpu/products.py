@@ -19,9 +19,9 @@ PIECE = 2**20  # values of a weight that stay in the cache until they are multip
 
 
 def _onednn() -> Callable[..., Tensor] | None:
-    """Return oneDNN's product where it is faster than MKL's, which torch chooses in float32.
+    """Return oneDNN's product on AMD processors, where it is faster than torch's choice in float32, MKL's.
 
-    Measured on AMD processors, see benchmarks/README.md. On Intel's it has not been measured, and torch's choice stays.
+    See benchmarks/README.md. On Intel processors, which are not measured, torch's choice stays.
     """
     try:
         vendor = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
@@ -37,7 +37,7 @@ ONEDNN = _onednn()
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """F.linear, by oneDNN in float32 without gradients if that is faster."""
+    """Compute F.linear, by oneDNN if that is faster (float32 on a CPU without gradients)."""
     if (
         ONEDNN is None
         or x.device.type != "cpu"
@@ -72,7 +72,7 @@ class CpuTiedHead(TiedHead):
 class CpuQuantizedLinear(QuantizedLinear):
     """A QuantizedLinear that dequantises and multiplies its weight piece by piece if the input has few rows.
 
-    Each piece stays in the cache between the two.
+    Each piece stays in the cache between the two steps.
     """
 
     def forward(self, x: Tensor) -> Tensor:

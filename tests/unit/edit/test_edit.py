@@ -70,13 +70,13 @@ def test_a_song_from_text_with_codes_is_a_cover():
 @pytest.mark.parametrize(
     "region, keyword",
     [
-        ((2, 1), "ends after it starts"),
-        ((1, 1), "ends after it starts"),
+        ((2, 1), "after the start"),
+        ((1, 1), "after the start"),
         ((float("nan"), 1), "nan"),
         ((0, float("inf")), "inf"),
         ((-1, 2), "out of the song"),
         ((3, 4.1), "out of the song"),
-        ((4, None), "ends after it starts"),
+        ((4, None), "after the start"),
         (("a", 2), "in seconds"),
         (3, "in seconds"),
     ],
