@@ -7,6 +7,7 @@ Usage: python -m tools.api_page [--check]
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ SECTIONS = {
     "Errors": ("AceStepError", "RequestError", "CheckpointError", "NonFiniteError", "Cancelled"),
 }
 WIDTH = 100
+PARAMETERS = re.compile(r"([a-z_]+(?:, [a-z_]+)*): ")
 
 
 def render() -> str:
@@ -45,12 +47,27 @@ def _entry(name: str, item: object) -> Iterator[str]:
     yield f"### {name}"
     if not (inspect.isclass(item) and issubclass(item, Exception)):
         yield from ("", "```python", _signature(name, item), "```")
-    yield from ("", inspect.getdoc(item) or "")
+    yield from ("", _with_lists(inspect.getdoc(item) or ""))
     if inspect.isclass(item):
         for method, function in vars(item).items():
             text = inspect.getdoc(function)
             if not method.startswith("_") and text and callable(getattr(item, method)):
                 yield from ("", f"`{name}.{_signature(method, getattr(item, method))}`: {_joined(text)}")
+
+
+def _with_lists(docstring: str) -> str:
+    """Turn the lines `name: meaning` of a docstring into a Markdown list."""
+    lines, in_list = [], False
+    for line in docstring.splitlines():
+        match = PARAMETERS.match(line)
+        if match:
+            names = ", ".join(f"`{name}`" for name in match[1].split(", "))
+            lines += [*([] if in_list or not lines or not lines[-1] else [""]), f"- {names}: {line[match.end() :]}"]
+            in_list = True
+        else:
+            in_list = in_list and line.startswith(" ")
+            lines.append(line if not in_list else f"  {line.strip()}")
+    return "\n".join(lines)
 
 
 def _signature(name: str, item: object) -> str:
