@@ -46,12 +46,7 @@ class Checkpoint:
 
     def path_of(self, kind: Kind) -> Path:
         """Return the path of a part. Raises CheckpointError if the part is missing or broken."""
-        path = {
-            Kind.NETWORK: self.network,
-            Kind.VAE: self.vae,
-            Kind.TEXT_ENCODER: self.text_encoder,
-            Kind.TOKENIZER: self.tokenizer,
-        }[kind]
+        path: Path | None = getattr(self, kind.name.lower())
         if path is None and kind in self.broken:
             raise CheckpointError(f"{kind.value} for {self.network} cannot be used: {self.broken[kind]}")
         if path is None:

@@ -40,8 +40,9 @@ class StoredWeight:
     scale: TensorEntry | None = None
 
     @property
-    def entries(self) -> tuple[TensorEntry, ...]:
-        return tuple(entry for entry in (self.value, self.gain, self.scale) if entry is not None)
+    def size(self) -> int:
+        """Bytes in the file."""
+        return sum(entry.size for entry in (self.value, self.gain, self.scale) if entry is not None)
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,7 @@ def tensor_role(name: str) -> tuple[str, Role]:
     return name, Role.VALUE
 
 
-def collect_weights(
-    entries: Iterable[tuple[str, TensorEntry]],
-) -> tuple[dict[str, StoredWeight], tuple[str, ...]]:
+def collect_weights(entries: Iterable[tuple[str, TensorEntry]]) -> tuple[dict[str, StoredWeight], tuple[str, ...]]:
     """Group stored tensors, given by original names, into weights. Return the weights and the dropped stored names.
 
     Raises CheckpointError for a tensor that occurs twice, half of a pair, and an unsupported quantisation.

@@ -13,15 +13,7 @@ from .catalog import Kind
 from .configs import merge_diffusers_configs, network_config, read_config
 from .contents import network_prefix, text_prefix, vae_prefix
 from .diffusers_keys import DIFFUSERS_COMPONENTS, from_diffusers
-from .layouts import (
-    CheckpointSource,
-    Layout,
-    collect_weights,
-    is_diffusers,
-    layout_of,
-    open_index,
-    weight_shapes,
-)
+from .layouts import CheckpointSource, Layout, collect_weights, is_diffusers, layout_of, open_index, weight_shapes
 from .reader import TensorEntry, read_index
 from .variants import VARIANTS, Family, Variant, pick_variant, variant_from_name
 

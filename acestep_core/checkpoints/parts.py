@@ -21,10 +21,7 @@ _FOLDERS = {
     Kind.TEXT_ENCODER: ("Qwen3-Embedding-0.6B", "text_encoder", "text_encoders", "clip"),
     Kind.TOKENIZER: ("Qwen3-Embedding-0.6B", "tokenizer", "text_encoders"),
 }
-_OPEN: dict[Kind, Callable[[Path], CheckpointSource[Any]]] = {
-    Kind.VAE: open_vae,
-    Kind.TEXT_ENCODER: open_text_encoder,
-}
+_OPEN: dict[Kind, Callable[[Path], CheckpointSource[Any]]] = {Kind.VAE: open_vae, Kind.TEXT_ENCODER: open_text_encoder}
 _PREFIX = {Kind.VAE: vae_prefix, Kind.TEXT_ENCODER: text_prefix}
 
 

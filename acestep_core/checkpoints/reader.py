@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
@@ -172,21 +171,10 @@ def _describe_start(start: bytes) -> str:
 
 
 class TensorReader:
-    """Read tensors of any number of safetensors files, each mapped once. A context manager.
-
-    Tensors stay valid after the reader is closed.
-    """
+    """Read tensors of safetensors files and map each file once. The tensors stay valid without the reader."""
 
     def __init__(self) -> None:
         self._files: dict[Path, Any] = {}
-        self._stack = ExitStack()
-
-    def __enter__(self) -> TensorReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._files.clear()
-        self._stack.close()
 
     def read(self, entry: TensorEntry) -> torch.Tensor:
         """Return the tensor as stored, a view of the memory map on the CPU. Raises CheckpointError."""
@@ -196,8 +184,7 @@ class TensorReader:
             )
         try:
             if entry.file not in self._files:
-                opened = safe_open(entry.file, framework="pt", device="cpu")
-                self._files[entry.file] = self._stack.enter_context(opened)
+                self._files[entry.file] = safe_open(entry.file, framework="pt", device="cpu")
             tensor = self._files[entry.file].get_tensor(entry.name)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{entry.file} cannot be read at tensor {entry.name}: {error}") from error

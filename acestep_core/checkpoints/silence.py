@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import pickle
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
@@ -27,12 +26,6 @@ START_FRAMES = 8
 ENCODED_FRAMES = 32
 
 
-class WaveformEncoder(Protocol):
-    """The part of the VAE that `encode_silence` needs."""
-
-    def encode(self, waveform: torch.Tensor) -> torch.Tensor: ...
-
-
 def stored_silence(source: TensorEntry | Path, channels: int = LATENT_CHANNELS) -> torch.Tensor:
     """Read a checkpoint's silence, float32 `[1, frames, channels]`.
 
@@ -42,8 +35,7 @@ def stored_silence(source: TensorEntry | Path, channels: int = LATENT_CHANNELS) 
     if isinstance(source, Path):
         where, content = str(source), _unpickle(source)
     else:
-        with TensorReader() as reader:
-            where, content = f"{source.name} in {source.file}", reader.read(source)
+        where, content = f"{source.name} in {source.file}", TensorReader().read(source)
     if not isinstance(content, torch.Tensor):
         raise CheckpointError(f"{where} should hold one tensor, it holds a {type(content).__name__}")
     tensor = content
@@ -68,7 +60,7 @@ def _unpickle(path: Path) -> object:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
-def encode_silence(vae: WaveformEncoder, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def encode_silence(vae: OobleckVAE, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Encode silence with the VAE and return the mean, float32 `[1, 9, 64]` on the CPU.
 
     The latents are the first 8 frames and an interior one, which stands for every later frame.

@@ -18,7 +18,6 @@ from torch import nn
 
 from ..callbacks import Callbacks
 from ..errors import CheckpointError
-from ..models.ops import QuantizedLinear
 from .catalog import Kind
 from .layouts import CheckpointSource, Layout, StoredWeight
 from .network_layouts import NetworkSource
@@ -85,15 +84,16 @@ def load_weights(
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
     _check_fit(source, shapes)
     weights = {name: source.weights[name] for name in shapes}
-    total, done = sum(map(_stored_bytes, weights.values())), 0
+    total, done = sum(weight.size for weight in weights.values()), 0
     stage = f"load {source.kind.value}"
     callbacks.check(stage)
     callbacks.report(stage, 0, total)
     # In file order, for spinning disks. Weights loaded in a host's inference mode would remain inference tensors.
-    with TensorReader() as reader, torch.inference_mode(False), torch.no_grad():
+    reader = TensorReader()
+    with torch.inference_mode(False), torch.no_grad():
         for name, weight in sorted(weights.items(), key=lambda item: (str(item[1].value.file), item[1].value.start)):
             _set_parameter(network, name, _read_weight(reader, weight, dtype, device).reshape(shapes[name]))
-            done += _stored_bytes(weight)
+            done += weight.size
             callbacks.report(stage, done, total)
             callbacks.check(stage)
     network.eval()
@@ -116,10 +116,6 @@ def load_weights(
     if report.unexpected:
         log.warning("%s holds %d unused tensors: %s", source.path, len(report.unexpected), _listed(report.unexpected))
     return network, report
-
-
-def _stored_bytes(weight: StoredWeight) -> int:
-    return sum(entry.size for entry in weight.entries)
 
 
 def _check_fit(source: CheckpointSource[Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -151,8 +147,9 @@ def _listed(names: Sequence[str]) -> str:
 def _set_parameter(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
     parent, _, leaf = name.rpartition(".")
     layer = network.get_submodule(parent)
-    if leaf == "weight" and isinstance(layer, QuantizedLinear):
-        layer.store(tensor)
+    store = getattr(layer, "store", None)  # of QuantizedLinear, or of a host's layer that keeps another dtype
+    if leaf == "weight" and store is not None:
+        store(tensor)
     else:
         setattr(layer, leaf, nn.Parameter(tensor, requires_grad=False))
 

@@ -50,8 +50,7 @@ def test_every_tensor_is_the_stored_value_cast(tmp_path, model, stored, dtype):
 def test_a_tensor_for_another_device(tmp_path):
     """The meta device stands in for a GPU."""
     entry = reader.read_index(layouts.save(tmp_path / "a.safetensors", {"a": torch.ones(7, 3)})).entries["a"]
-    with reader.TensorReader() as tensors:
-        tensor = tensors.read_as(entry, torch.float16, torch.device("meta"))
+    tensor = reader.TensorReader().read_as(entry, torch.float16, torch.device("meta"))
     assert (tensor.shape, tensor.dtype, tensor.device.type) == ((7, 3), torch.float16, "meta")
 
 
