@@ -177,11 +177,11 @@ def _kinds(folder: Path) -> set[Kind]:
     try:
         if not weight_files(folder):
             return set()
-        table = read_index(folder)
+        index = read_index(folder)
     except (CheckpointError, OSError):  # an unfinished download, or not readable
         return set()
     prefixes = {Kind.NETWORK: network_prefix, Kind.TEXT_ENCODER: text_prefix, Kind.VAE: vae_prefix}
-    kinds = {kind for kind, prefix in prefixes.items() if prefix(table) is not None}
+    kinds = {kind for kind, prefix in prefixes.items() if prefix(index) is not None}
     if Kind.TEXT_ENCODER in kinds:  # planners are Qwen3 models as well, with a larger vocabulary
         try:
             open_planner(folder)

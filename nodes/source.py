@@ -128,7 +128,7 @@ def edit_region(
     """
     from ..acestep_core.edit.masks import frames_mask, noise_mask
     from ..acestep_core.edit.regions import parse_regions
-    from .comfy_runtime.notes import region_notes
+    from .comfy_runtime.notes import mask_notes
     from .comfy_runtime.progress import show_notes
 
     frames = source.latents.shape[1]
@@ -136,7 +136,7 @@ def edit_region(
     if masks is None:
         ranges = parse_regions(more_ranges)
         return {"regions": ranges if may_be_whole and not (start or end) else ((start, end or None), *ranges)}
-    show_notes(*region_notes(True, bool(start or end or more_ranges.strip())))
+    show_notes(*mask_notes(bool(start or end or more_ranges.strip())))
     if mask is None:
         return {"mask": noise_mask(masks, frames)}
     return {"mask": frames_mask(mask[None] if mask.ndim == 2 else mask, frames)}  # some nodes give one picture

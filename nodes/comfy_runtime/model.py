@@ -218,7 +218,7 @@ def song_model(model: object) -> AceStep15:
         return inner
     if is_native(inner):
         raise RequestError(
-            "model: ComfyUI's own loader made it, for KSampler only. Choose the same file in Load Model of the "
+            "model: created by ComfyUI's own loader, for KSampler only. Choose the same file in Load Model of the "
             "ACE-Step 1.5 nodes, and connect that."
         )
     raise RequestError("model: this MODEL is not ACE-Step 1.5. Connect the one of Load Model.")

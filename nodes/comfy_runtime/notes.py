@@ -132,8 +132,9 @@ def source_notes(audio: object, latent: dict | None, follows_mask: bool) -> list
     )
 
 
-def region_notes(has_mask: bool, has_ranges: bool) -> list[str]:
-    return _applying((has_mask and has_ranges, "start, end and more_ranges are ignored: a mask is connected"))
+def mask_notes(has_ranges: bool) -> list[str]:
+    """A note on seconds that a mask replaces."""
+    return _applying((has_ranges, "start, end and more_ranges are ignored: a mask is connected"))
 
 
 def stems_notes(operation: str, has_more_tracks: bool, has_region: bool) -> list[str]:

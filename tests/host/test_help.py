@@ -1,4 +1,4 @@
-"""Every node has a help page in English and Chinese, and translations made from its schema as it is now."""
+"""Every node has a help page in English and Chinese, and translations of its current schema."""
 
 from __future__ import annotations
 

@@ -52,10 +52,10 @@ def check_quantised_layers_may_be_partly_loaded(world: World) -> None:
 def check_the_estimate_includes_one_dequantised_matrix(world: World) -> None:
     placed = load("int8")
     codes(placed=placed)
-    with required_memory() as asked:
+    with required_memory() as required:
         taken = peak(lambda: codes(placed=placed))
         codes()
-    stored, exact = asked
+    stored, exact = required
     config = placed.network.config
     assert stored - exact == config.hidden_size * config.intermediate_size * 4 and taken <= stored
 
@@ -74,10 +74,10 @@ def check_a_partly_loaded_planner_gives_the_same_and_a_note(world: World) -> Non
 
 def check_the_estimates_of_a_plan_are_sufficient(world: World) -> None:
     codes()
-    with required_memory() as asked:
+    with required_memory() as required:
         taken = [peak(partial(codes, **change)) for change in ({}, {"batch_size": 4}, {"best_of": 2})]
         taken.append(peak(write))
-    one, four, best, scored, text = asked
+    one, four, best, scored, text = required
     for estimate, measured in zip((one, four, max(best, scored), text), taken, strict=True):
         print(f"estimated {estimate / 2**20:.1f} MiB, took {measured / 2**20:.1f} MiB, {estimate / measured:.2f}")
         assert measured <= estimate

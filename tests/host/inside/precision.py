@@ -96,18 +96,18 @@ def check_overflows_of_float16_are_recomputed_in_comfyuis_layers(world: World) -
     _, _, vae = world.load()
     exact = vae.first_stage_model
     latents = torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(0))
-    made = OobleckVAE(exact.config, ops=comfy_ops(torch.float16, torch.float16)).requires_grad_(False)
-    made.load_state_dict(exact.state_dict())
-    made.decoder.conv1.weight.mul_(1e5).clamp_(-6e4, 6e4)
-    made.half()
-    wanted = OobleckVAE(exact.config)
-    wanted.load_state_dict({name: value.float() for name, value in made.state_dict().items()})
-    before = {name: value.clone() for name, value in made.state_dict().items()}
+    half = OobleckVAE(exact.config, ops=comfy_ops(torch.float16, torch.float16)).requires_grad_(False)
+    half.load_state_dict(exact.state_dict())
+    half.decoder.conv1.weight.mul_(1e5).clamp_(-6e4, 6e4)
+    half.half()
+    full = OobleckVAE(exact.config)
+    full.load_state_dict({name: value.float() for name, value in half.state_dict().items()})
+    before = {name: value.clone() for name, value in half.state_dict().items()}
     for cast in (False, True):
-        for module in made.modules():
+        for module in half.modules():
             if hasattr(module, "comfy_cast_weights"):
                 module.comfy_cast_weights = cast
         with torch.no_grad():
-            got = made.decode(latents)
-            assert torch.allclose(got, wanted.decode(latents), rtol=1e-3, atol=1e-3 * got.abs().max())
-        assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+            decoded = half.decode(latents)
+            assert torch.allclose(decoded, full.decode(latents), rtol=1e-3, atol=1e-3 * decoded.abs().max())
+        assert all(torch.equal(value, before[name]) for name, value in half.state_dict().items())
