@@ -111,9 +111,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 60, 120, 600])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--once", action="store_true", help="a single step of each, in a fresh process")
-    parser.add_argument(
-        "--layers", type=int, help="number of layers, even for the full receptive field; default all"
-    )
+    parser.add_argument("--layers", type=int, help="number of layers, even for the full receptive field; default all")
     parser.add_argument("--alone", choices=["ours", "diffusers"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     dtype, config = getattr(torch, args.dtype), SIZES[args.size]
