@@ -110,7 +110,7 @@ def download(
     announce: Callable[[DownloadPlan], None] | None = None,
     endpoint: str | None = None,
 ) -> DownloadPlan:
-    """Download a release, and the releases it needs, into `root`. Complete files are kept, incomplete ones continued.
+    """Download a release, and the releases it needs, into `root`. Complete files stay, incomplete ones continue.
 
     announce: receives the plan before the first byte. Progress is reported in bytes as stage "download". Raises
     DownloadError if the disk is too small or the server fails; another call continues.

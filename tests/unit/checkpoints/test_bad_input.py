@@ -82,10 +82,10 @@ def test_foreign_file(tmp_path, content, word):
     assert not os.path.exists("ran-code")
 
 
-@pytest.mark.parametrize("kept", [100, 5000, -1], ids=["in the header", "in the tensors", "by one byte"])
-def test_truncated(folder, kept):
+@pytest.mark.parametrize("length", [100, 5000, -1], ids=["in the header", "in the tensors", "by one byte"])
+def test_truncated(folder, length):
     file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:kept])
+    file.write_bytes(file.read_bytes()[:length])
     message = refused(load_network, folder)
     assert str(file) in message and "truncated" in message
 

@@ -20,7 +20,7 @@ MAIN_FILES = {
     "README.md": b"read me",
     "acestep-v15-turbo/config.json": b'{"is_turbo": true}',
     "acestep-v15-turbo/model.safetensors": bytes(range(256)) * 4000,
-    "acestep-v15-turbo/modeling_acestep_v15_turbo.py": b"print('never fetched')",
+    "acestep-v15-turbo/modeling_acestep_v15_turbo.py": b"print('never downloaded')",
     "acestep-v15-turbo/silence_latent.pt": b"silence" * 50,
     "vae/config.json": b"{}",
     "vae/diffusion_pytorch_model.safetensors": b"vae" * 1000,
@@ -81,17 +81,19 @@ class Hub(BaseHTTPRequestHandler):
 
     def serve(self, name: str, data: bytes, body: bool):
         headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": "a" * 40, "Accept-Ranges": "bytes"}
-        wanted = self.headers.get("Range")
+        range_header = self.headers.get("Range")
         if body:
-            self.served.append((name, wanted))
-        wanted = wanted if self.ranges else None
+            self.served.append((name, range_header))
+        range_header = range_header if self.ranges else None
         first, last = (
-            (int(place) for place in wanted.removeprefix("bytes=").split("-")) if wanted else (0, len(data) - 1)
+            (int(place) for place in range_header.removeprefix("bytes=").split("-"))
+            if range_header
+            else (0, len(data) - 1)
         )
-        if wanted:
+        if range_header:
             headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
         data = data[first : last + 1]
-        self.send(headers, data if body else b"", 206 if wanted else 200, len(data))
+        self.send(headers, data if body else b"", 206 if range_header else 200, len(data))
 
     def send(self, headers: dict[str, str], body: bytes, status: int = 200, length: int | None = None):
         self.send_response(status)

@@ -26,10 +26,10 @@ def shapes(module) -> dict[str, tuple[int, ...]]:
     ids=["2B", "XL"],
 )
 def test_network_equals_the_published_tables(config, sizes, count, billions):
-    wanted = manifest.network(sizes)
-    assert len(wanted) == count
-    assert round(sum(map(prod, wanted.values())) / 1e9, 3) == billions
-    assert shapes(AceStepModel(config, device="meta")) == wanted
+    expected = manifest.network(sizes)
+    assert len(expected) == count
+    assert round(sum(map(prod, expected.values())) / 1e9, 3) == billions
+    assert shapes(AceStepModel(config, device="meta")) == expected
 
 
 def test_parts_have_the_published_counts():
@@ -39,6 +39,6 @@ def test_parts_have_the_published_counts():
 
 
 def test_vae_equals_the_published_tables():
-    wanted = manifest.vae()
-    assert sum(name.endswith("alpha") for name in wanted) == 72  # 36 snakes on each side
-    assert shapes(OobleckVAE(VAEConfig(), device="meta")) == wanted
+    expected = manifest.vae()
+    assert sum(name.endswith("alpha") for name in expected) == 72  # 36 snakes on each side
+    assert shapes(OobleckVAE(VAEConfig(), device="meta")) == expected
