@@ -182,7 +182,7 @@ def _continue_part(hub: HfFileSystem, file: RemoteFile) -> Iterator[int]:
                 part.unlink()
         length = BLOCK
         with (
-            file.part.open("ab", buffering=0) as output,
+            file.part.open("ab") as output,
             hub.open(f"{file.repo}/{file.name}", revision=file.revision, block_size=BLOCK, cache_type="none") as remote,
         ):
             remote.seek(output.tell())
@@ -193,8 +193,10 @@ def _continue_part(hub: HfFileSystem, file: RemoteFile) -> Iterator[int]:
                 if not block:
                     raise EOFError(f"{file.name} ends after {output.tell():,} of {file.size:,} bytes")
                 if len(block) > expected:  # the server sent the whole file, as some do for compressed text
-                    output.truncate(0)
+                    output.seek(0)
+                    output.truncate()
                 output.write(block)
+                output.flush()
                 # Few requests on a fast line, frequent reports on a slow one.
                 quick = time.perf_counter() - started < BLOCK_SECONDS
                 length = min(2 * length, MAX_BLOCK) if quick else max(length // 2, BLOCK)

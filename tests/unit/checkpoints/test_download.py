@@ -84,16 +84,12 @@ class Hub(BaseHTTPRequestHandler):
         range_header = self.headers.get("Range")
         if body:
             self.served.append((name, range_header))
-        range_header = range_header if self.ranges else None
-        first, last = (
-            (int(place) for place in range_header.removeprefix("bytes=").split("-"))
-            if range_header
-            else (0, len(data) - 1)
-        )
-        if range_header:
+        status, first, last = 200, 0, len(data) - 1
+        if range_header and self.ranges:
+            status, (first, last) = 206, map(int, range_header.removeprefix("bytes=").split("-"))
             headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
         data = data[first : last + 1]
-        self.send(headers, data if body else b"", 206 if range_header else 200, len(data))
+        self.send(headers, data if body else b"", status, len(data))
 
     def send(self, headers: dict[str, str], body: bytes, status: int = 200, length: int | None = None):
         self.send_response(status)
