@@ -69,9 +69,13 @@ def ours(folder: Path, dtype: torch.dtype) -> nn.Module:
 
 
 def _empty(folder: Path, dtype: torch.dtype) -> AceStepModel:
+    """Build the network on the meta device, with its silence latent."""
     config = json.loads((folder / "config.json").read_text())
     config["fsq_input_levels"] = tuple(config["fsq_input_levels"])
-    return AceStepModel(ModelConfig(**config), device="meta", dtype=dtype)
+    model = AceStepModel(ModelConfig(**config), device="meta", dtype=dtype)
+    silence = torch.load(folder / "silence_latent.pt", weights_only=True)
+    model.silence_latent = silence.transpose(1, 2).to(torch.float32).contiguous()
+    return model
 
 
 def copied(folder: Path, dtype: torch.dtype) -> nn.Module:

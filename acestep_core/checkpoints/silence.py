@@ -9,6 +9,7 @@ import logging
 import pickle
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..callbacks import Callbacks
@@ -46,7 +47,7 @@ def stored_silence(source: TensorEntry | Path, channels: int = LATENT_CHANNELS) 
     if tensor.dim() != 3 or tensor.shape[0] != 1 or tensor.shape[1] < 1 or tensor.shape[2] != channels:
         raise CheckpointError(f"{where} should have the shape [1, frames, {channels}], it has {list(tensor.shape)}")
     tensor = tensor.to(torch.float32).contiguous()
-    if not bool(torch.isfinite(tensor).all()):
+    if not np.isfinite(tensor.numpy()).all():  # torch would start its threads, which takes longer than the check
         raise CheckpointError(f"{where} holds NaN or infinity; download the file again")
     return tensor
 

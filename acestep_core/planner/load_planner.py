@@ -84,7 +84,5 @@ def load_planner_network(
     config = source.config
     text_tokenizer = Tokenizer.from_folder(tokenizer_folder(path, source, tokenizer))
     vocabulary = Vocabulary.of(text_tokenizer, config.audio_base, config.audio_codes)
-    network, report = load_weights(
-        lambda: PlannerNetwork(config, ops, "meta", dtype), source, device, dtype, callbacks
-    )
+    network, report = load_weights(lambda: PlannerNetwork(config, ops, "meta", dtype), source, device, dtype, callbacks)
     return network, vocabulary, report
