@@ -46,7 +46,7 @@ def stored_silence(source: TensorEntry | Path, channels: int = LATENT_CHANNELS) 
         tensor = tensor.transpose(1, 2)
     if tensor.dim() != 3 or tensor.shape[0] != 1 or tensor.shape[1] < 1 or tensor.shape[2] != channels:
         raise CheckpointError(f"{where} should have the shape [1, frames, {channels}], it has {list(tensor.shape)}")
-    tensor = tensor.to(torch.float32).contiguous()
+    tensor = tensor.detach().to(torch.float32).contiguous()
     if not np.isfinite(tensor.numpy()).all():  # torch would start its threads, which takes longer than the check
         raise CheckpointError(f"{where} holds NaN or infinity; download the file again")
     return tensor
