@@ -48,7 +48,7 @@ def check_bad_input_raises_one_sentence(world: World) -> None:
         (CoverNode, {"codes": "1 2 3", "use_codes": False}, ["use_codes", "codes are given"]),
         (CoverNode, {"codes": "1 2 3", "noise_strength": 0.5, "latent": None}, ["noise_strength", "audio"]),
         (RepaintNode, {"mode": "wild"}, ["mode", "'wild'"]),
-        (ExtendNode, {"after": 0.0}, ["extend"]),
+        (ExtendNode, {"after": 0.0}, ["before", "after"]),
         (ExtendNode, {"overlap": 10.0}, ["overlap", "6 seconds"]),
         (ExtendNode, {"after": 595.0}, ["601 seconds", "600"]),
         (StemsNode, {"operation": "complete", "more_tracks": "kazoo"}, ["'kazoo'", "woodwinds"]),

@@ -40,4 +40,6 @@ def check_each_header_is_parsed_once_per_queue(world: World) -> None:
     assert LoadModelNode.validate_inputs(*chosen) is True
     LoadModelNode.fingerprint_inputs(*chosen, "auto", "auto")
     LoadModelNode.execute(*chosen, "auto", "auto")
-    assert reader._parse_header.cache_info().misses == 3  # network, text encoder, VAE
+    parsed = reader._parse_header.cache_info()
+    assert parsed.misses == parsed.currsize > 0  # every file once
+    assert parsed.hits > parsed.misses
