@@ -1,4 +1,4 @@
-"""The scripts of `examples/` run as they are."""
+"""The scripts of `docs/examples/` run as they are."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def files(folder: str, *suffixes: str) -> list[Path]:
 
 TEXTS = [
     *(path for package in PACKAGES for path in files(package, ".py", ".md")),
-    *(path for folder in ("docs", "examples", "web") for path in files(folder, ".py", ".md", ".js")),
+    *(path for folder in ("docs", "web") for path in files(folder, ".py", ".md", ".js")),
     *(path for folder in ("locales/en", "workflows") for path in files(folder, ".json")),
     *(path for path in REPO.glob("*.md") if path.name != "CONTRIBUTING.md"),  # lists the words
 ]
