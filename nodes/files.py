@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -25,7 +26,6 @@ SINGLE_FILES = {
     Kind.VAE: ("vae", "checkpoints"),
     Kind.PLANNER: ("text_encoders", "checkpoints"),
 }
-CATEGORIES = {MODELS, *(category for group in SINGLE_FILES.values() for category in group)}
 SUFFIXES = (".safetensors", ".sft")
 FINGERPRINTED = (*SUFFIXES, ".pt", ".json", ".txt")  # the files of a model folder that are read
 HINTS = {  # the last entry of a dropdown without files
@@ -39,23 +39,32 @@ _ACE_STEP = re.compile(r"ace[-_ .]?step|ace[-_ .]?1[-_.]?5|ace15", re.IGNORECASE
 
 
 def register_model_folder() -> None:
-    """Add models/acestep to ComfyUI's folders. extra_model_paths.yaml may add more."""
-    folder_paths.add_model_folder_path(MODELS, os.path.join(folder_paths.models_dir, MODELS))
+    """Create models/acestep and add it to ComfyUI's folders. extra_model_paths.yaml may add more."""
+    folder = os.path.join(folder_paths.models_dir, MODELS)
+    folder_paths.add_model_folder_path(MODELS, folder)
+    with contextlib.suppress(OSError):  # not writable: models can still be read from other folders
+        os.makedirs(folder, exist_ok=True)
 
 
 def model_entries(kind: Kind) -> list[str]:
-    """Return dropdown entries `category/name`: model folders first, then single files, ACE-Step's own names first."""
-    folders = [f"{MODELS}/{name}" for name in sorted(_model_folders(kind))]
+    """Return dropdown entries: model folders first, then single files, ACE-Step's own names first.
+
+    An entry is the name in its category, as in ComfyUI's own loaders, so that shared workflows and ComfyUI's dialog for
+    missing models find it. If an earlier category has the name, the entry is `category/name`.
+    """
+    folders = [(MODELS, name) for name in sorted(_model_folders(kind))]
     files = [
-        f"{category}/{name}"
+        (category, name)
         for category in SINGLE_FILES[kind]
         for name in folder_paths.get_filename_list(category)
         if name.lower().endswith(SUFFIXES)
+        and (kind is Kind.NETWORK or category != "checkpoints" or _ACE_STEP.search(name))
     ]
-    if kind is not Kind.NETWORK:
-        files = [name for name in files if not name.startswith("checkpoints/") or _ACE_STEP.search(name)]
-    files.sort(key=lambda name: _ACE_STEP.search(name) is None)
-    return [*_fixed_entries(kind), *([*folders, *files] or [HINTS[kind]])]
+    files.sort(key=lambda file: _ACE_STEP.search(file[1]) is None)
+    entries: list[str] = []
+    for category, name in (*folders, *files):
+        entries.append(f"{category}/{name}" if name in entries else name)
+    return [*_fixed_entries(kind), *(entries or [HINTS[kind]])]
 
 
 def _fixed_entries(kind: Kind) -> list[str]:
@@ -68,7 +77,9 @@ def resolve_model(network: str, text_encoder: str, vae: str) -> Checkpoint:
     """Return the paths of three dropdown entries. Raises RequestError or CheckpointError."""
     from ..acestep_core.checkpoints.find import find_checkpoint
 
-    parts = find_checkpoint(NANO_ENTRY if network == NANO_ENTRY else model_path(network, "model"), _roots())
+    parts = find_checkpoint(
+        NANO_ENTRY if network == NANO_ENTRY else model_path(network, Kind.NETWORK, "model"), model_roots()
+    )
     own_text_encoder = text_encoder == AUTO and parts.text_encoder is not None
     return replace(
         parts,
@@ -85,25 +96,31 @@ def resolve_planner(choice: str) -> tuple[Path, Path | None]:
     """
     from ..acestep_core.checkpoints.find import find_planner
 
-    return find_planner(NANO_ENTRY if choice == NANO_ENTRY else model_path(choice, "planner"), _roots())
+    return find_planner(
+        NANO_ENTRY if choice == NANO_ENTRY else model_path(choice, Kind.PLANNER, "planner"), model_roots()
+    )
 
 
-def model_path(choice: str, widget: str) -> Path:
+def model_path(choice: str, kind: Kind, widget: str | None = None) -> Path:
     """Return the file or folder of a dropdown entry. Raises RequestError that names the widget."""
+    widget, categories = widget or kind.value, (MODELS, *SINGLE_FILES[kind])
     if not isinstance(choice, str):  # a linked node may give anything
         raise RequestError(f"{widget}: {choice!r} is not in the list. Choose an entry.")
     if choice in HINTS.values():
         raise RequestError(f"{widget}: this entry is only a hint: {choice[7:-1]}. Then press R and choose a model.")
-    category, _, name = choice.partition("/")
-    inside = PureWindowsPath(name)  # parses both kinds of slash
-    if inside.drive or inside.root or ".." in inside.parts or not inside.parts or category not in CATEGORIES:
+    inside = PureWindowsPath(choice)  # parses both kinds of slash
+    if ":" in choice or inside.root or ".." in inside.parts or not inside.parts:
         raise RequestError(f"{widget}: {choice!r} is not in ComfyUI's model folders. Choose an entry of the list.")
-    folders = folder_paths.get_folder_paths(category)
-    for folder in folders:
-        path = Path(folder, *inside.parts)
-        if path.exists():
-            return path
-    raise RequestError(f"{widget}: {name!r} does not exist in {', '.join(folders)}.")
+    places = [(category, inside.parts) for category in categories]
+    if inside.parts[0] in categories and len(inside.parts) > 1:
+        places.append((inside.parts[0], inside.parts[1:]))
+    for category, parts in places:
+        for folder in folder_paths.get_folder_paths(category):
+            path = Path(folder, *parts)
+            if path.exists():
+                return path
+    searched = ", ".join(folder for category in categories for folder in folder_paths.get_folder_paths(category))
+    raise RequestError(f"{widget}: {choice!r} is not in ComfyUI's model folders ({searched}). Choose an entry.")
 
 
 def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:
@@ -122,13 +139,13 @@ def _stamp(file: Path) -> tuple[str, int, int]:
 def _part(parts: Checkpoint, kind: Kind, found: Path | None, choice: str) -> Path:
     """Return the chosen part. For "auto": the one found with the model, else any released one."""
     if choice != AUTO:
-        return model_path(choice, kind.value)
+        return model_path(choice, kind)
     if found is not None:
         return found
     category = SINGLE_FILES[kind][0]
     names = [Path(item.target).name for item in RELEASES.values() if item.kind is kind and item.is_file]
     files = (folder_paths.get_full_path(category, name) for name in names)
-    folders = (model_path(f"{MODELS}/{name}", kind.value) for name in sorted(_model_folders(kind)))
+    folders = (model_path(f"{MODELS}/{name}", kind) for name in sorted(_model_folders(kind)))
     path = next((Path(file) for file in files if file), None) or next(folders, None)
     if path is None and kind in parts.broken:
         raise CheckpointError(f"{kind.value}: the one of {parts.network.name} is unusable. {parts.broken[kind]}")
@@ -139,7 +156,7 @@ def _part(parts: Checkpoint, kind: Kind, found: Path | None, choice: str) -> Pat
     return path
 
 
-def _roots() -> list[Path]:
+def model_roots() -> list[Path]:
     """Return the folders that hold models: models/acestep, and the parents of the other categories."""
     roots = [Path(folder) for folder in folder_paths.get_folder_paths(MODELS)]
     categories = [category for group in SINGLE_FILES.values() for category in group]

@@ -20,7 +20,7 @@ from .graph import find, load_workflow, to_prompt, with_inputs
 from .server import REPO, ComfyServer, PromptRejected
 
 NETWORK = "acestep-v15-nano"
-SINGLE = {category: f"{category}/{file_name(category)}" for category in (*PARTS, "checkpoints")}
+SINGLE = {category: file_name(category) for category in (*PARTS, "checkpoints")}
 IN_ONE = {"model": SINGLE["checkpoints"], "text_encoder": "auto", "vae": "auto"}
 IN_PARTS = dict(zip(("model", "text_encoder", "vae"), SINGLE.values(), strict=False))
 
@@ -66,18 +66,18 @@ def test_dropdowns_list_existing_files(server: ComfyServer, models: Path) -> Non
     """ACE-Step's files come first. A folder appears only under its own part, an unfinished one nowhere."""
     assert options(server, "model") == [
         "nano",
-        f"acestep/bundle/{NETWORK}",
+        f"bundle/{NETWORK}",
         SINGLE["diffusion_models"],
         SINGLE["checkpoints"],
-        "diffusion_models/another_model.safetensors",
+        "another_model.safetensors",
     ]
     assert options(server, "text_encoder") == [
         "auto",
-        "acestep/bundle/Qwen3-Embedding-0.6B",
+        "bundle/Qwen3-Embedding-0.6B",
         SINGLE["text_encoders"],
         SINGLE["checkpoints"],
     ]
-    assert options(server, "vae") == ["auto", "acestep/bundle/vae", SINGLE["vae"], SINGLE["checkpoints"]]
+    assert options(server, "vae") == ["auto", "bundle/vae", SINGLE["vae"], SINGLE["checkpoints"]]
 
 
 def test_a_folder_appears_once_its_file_is_complete(server: ComfyServer) -> None:
@@ -88,11 +88,11 @@ def test_a_folder_appears_once_its_file_is_complete(server: ComfyServer) -> None
     content = weights.read_bytes()
     try:
         weights.write_bytes(content[:1000])
-        assert "acestep/slow" not in options(server, "vae")
+        assert "slow" not in options(server, "vae")
         time = folder.stat().st_mtime_ns
         weights.write_bytes(content)
         assert folder.stat().st_mtime_ns == time
-        assert "acestep/slow" in options(server, "vae")
+        assert "slow" in options(server, "vae")
     finally:
         shutil.rmtree(folder)
 
@@ -100,11 +100,11 @@ def test_a_folder_appears_once_its_file_is_complete(server: ComfyServer) -> None
 @pytest.mark.parametrize(
     ("model", "text_encoder", "vae"),
     [
-        (f"acestep/bundle/{NETWORK}", "auto", "auto"),
-        (f"acestep/bundle/{NETWORK}", "auto", SINGLE["checkpoints"]),
+        (f"bundle/{NETWORK}", "auto", "auto"),
+        (f"bundle/{NETWORK}", "auto", SINGLE["checkpoints"]),
         (SINGLE["diffusion_models"], "auto", "auto"),
-        (SINGLE["diffusion_models"], "acestep/bundle/Qwen3-Embedding-0.6B", SINGLE["vae"]),
-        (SINGLE["checkpoints"], SINGLE["text_encoders"], "acestep/bundle/vae"),
+        (SINGLE["diffusion_models"], "bundle/Qwen3-Embedding-0.6B", SINGLE["vae"]),
+        (SINGLE["checkpoints"], SINGLE["text_encoders"], "bundle/vae"),
     ],
 )
 def test_every_combination_of_files_works(
@@ -125,7 +125,7 @@ def test_a_checkpoint_equals_its_parts(server: ComfyServer, prompt: dict, models
 
 
 def test_a_changed_file_is_loaded_again(server: ComfyServer, prompt: dict, models: Path) -> None:
-    chosen = with_inputs(prompt, "AS15_LoadModel", model=f"acestep/bundle/{NETWORK}")
+    chosen = with_inputs(prompt, "AS15_LoadModel", model=f"bundle/{NETWORK}")
     loader = find(chosen, "AS15_LoadModel")
     server.play(chosen)
     assert loader in server.play(chosen).cached
@@ -147,8 +147,8 @@ def test_extra_model_paths(prompt: dict, tmp_path: Path) -> None:
     comfy = ComfyServer(tmp_path / "comfyui", args=("--cpu", "--extra-model-paths-config", str(config)))
     comfy.install(REPO, "pack")
     with comfy:
-        assert f"acestep/mine/{NETWORK}" in options(comfy, "model")
-        comfy.play(with_inputs(prompt, "AS15_LoadModel", model=f"acestep/mine/{NETWORK}"))
+        assert f"mine/{NETWORK}" in options(comfy, "model")
+        comfy.play(with_inputs(prompt, "AS15_LoadModel", model=f"mine/{NETWORK}"))
         for widget, choice in IN_PARTS.items():
             assert {choice, SINGLE["checkpoints"]} <= set(options(comfy, widget))
         comfy.play(with_inputs(prompt, "AS15_LoadModel", **IN_ONE))

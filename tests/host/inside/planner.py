@@ -36,7 +36,7 @@ from .interrupts import alive, interrupted, stop_at, stop_when_shown
 from .odd_inputs import refusal
 from .world import World, counted, difference, notes_of, shown
 
-NAME = "acestep/acestep-5Hz-lm-tiny"  # written by test_inside.py
+NAME = "acestep-5Hz-lm-tiny"  # written by test_inside.py
 SECONDS = 12.0  # above the shortest planned duration, so no codes are cut
 CODES = 60
 
