@@ -6,6 +6,11 @@ from __future__ import annotations
 class AceStepError(Exception):
     """Base class of every error that this package raises."""
 
+    __module__ = "acestep"  # ComfyUI shows the module with the name, and our module lies in its folder of packs
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = "acestep"
+
 
 class RequestError(AceStepError, ValueError):
     """An invalid request: a value out of range, an unknown name, silent audio."""
