@@ -1,21 +1,28 @@
-// Colour the titles of our nodes by category, with ComfyUI's own colours.
+// Colour our nodes by stage, with ComfyUI's own colours.
 import { app } from "../../../scripts/app.js";
 
-const COLOURS = {
-    loaders: "yellow",
-    song: "green",
-    sampling: "pale_blue",
-    audio: "cyan",
-    edits: "purple",
-    planner: "blue",
+const STAGES = { // by node id: categories are translated
+    yellow: ["LoadModel", "LoadPlanner", "Download"],
+    green: ["Song", "EditSong", "Encode", "BatchSongs"],
+    pale_blue: ["Sample", "EmptyLatent"],
+    cyan: ["Decode", "EncodeAudio"],
+    purple: ["Cover", "Repaint", "Extend", "Stems", "Timbre", "Morph", "AudioCodes", "SaveCodes", "LoadCodes"],
+    blue: ["Plan", "Write", "Polish", "Listen"],
 };
+const COLOURS = new Map(Object.entries(STAGES).flatMap(
+    ([colour, names]) => names.map(name => [`AS15_${name}`, LGraphCanvas.node_colors[colour].bgcolor])));
 
 app.registerExtension({
     name: "AS15.colours",
-    beforeRegisterNodeDef(nodeType, nodeData) {
-        if (!nodeData.name.startsWith("AS15_")) return;
-        const stage = nodeData.category.split("/").at(-1);
-        // Set on the type: a colour that the user chooses on a node wins, and workflows do not save ours.
-        nodeType.color = LGraphCanvas.node_colors[COLOURS[stage]].bgcolor;
+    nodeCreated(node) {
+        const colour = COLOURS.get(node.comfyClass);
+        if (!colour) return;
+        node.color = colour;
+        const before = node.onSerialize;
+        node.onSerialize = function (data) {
+            before?.apply(this, arguments);
+            // Workflows save the colours of the user alone. ComfyUI's menu sets a body colour as well.
+            if (data.color === colour && !data.bgcolor) delete data.color;
+        };
     },
 });
