@@ -12,6 +12,7 @@ from .audio import DecodeNode, EncodeAudioNode
 from .codes import AudioCodesNode, LoadCodesNode, SaveCodesNode
 from .comfy_runtime.versions import check_comfyui
 from .cover import CoverNode
+from .download import DownloadNode
 from .encode import BatchSongsNode, EncodeNode
 from .files import register_model_folder
 from .listen import ListenNode
@@ -20,13 +21,14 @@ from .morph import MorphNode
 from .plan import PlanNode
 from .repaint import ExtendNode, RepaintNode
 from .sample import EmptyLatentNode, SampleNode
-from .song import ShowSongNode, SongNode
+from .song import EditSongNode, SongNode
 from .stems import StemsNode
 from .timbre import TimbreNode
 from .write import PolishNode, WriteNode
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModelNode,
+    DownloadNode,
     SongNode,
     EncodeNode,
     SampleNode,
@@ -48,7 +50,7 @@ NODES: list[type[io.ComfyNode]] = [
     WriteNode,
     PolishNode,
     ListenNode,
-    ShowSongNode,
+    EditSongNode,
 ]
 
 

@@ -6,7 +6,7 @@ const OURS = "AS15_";
 const TALLEST = 300; // pixels of text that a node grows for; longer text scrolls
 const NARROWEST = 270; // least width of a node with text
 
-function show(node, name, text) {
+export function show(node, name, text) {
     const widget = node.widgets?.find(widget => widget.name === name) ?? addWidget(node, name);
     widget.value = text;
     if (LiteGraph.vueNodesMode) {
@@ -79,7 +79,7 @@ app.registerExtension({
         const before = nodeType.prototype.onExecuted;
         nodeType.prototype.onExecuted = function (output) {
             before?.apply(this, arguments);
-            if (output.text) show(this, "text", output.text.join("\n\n"));
+            if (output?.text) show(this, "text", output.text.join("\n\n"));
         };
     },
     onNodeOutputsUpdated() { // after a workflow is opened again, from another tab or from the history
