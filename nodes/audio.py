@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.config import SAMPLE_RATE
+from .comfy_runtime.versions import search_aliases
 from .sockets import AUDIO
 
 
@@ -16,6 +17,7 @@ class DecodeNode(io.ComfyNode):
             display_name="Decode Song",
             category=AUDIO,
             description="Decodes latents to stereo audio at 48 kHz.",
+            **search_aliases("vae decode audio, latent to audio"),
             inputs=[
                 io.Vae.Input("vae", tooltip="VAE, from Load Model."),
                 io.Latent.Input(
@@ -64,6 +66,7 @@ class EncodeAudioNode(io.ComfyNode):
             display_name="Encode Audio",
             category=AUDIO,
             description="Encodes audio to latents. Any sample rate, mono or stereo.",
+            **search_aliases("vae encode audio, audio to latent"),
             inputs=[
                 io.Vae.Input("vae", tooltip="VAE, from Load Model."),
                 io.Audio.Input("audio", tooltip="Audio to encode."),

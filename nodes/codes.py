@@ -9,6 +9,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..acestep_core.errors import RequestError
+from .comfy_runtime.versions import search_aliases
 from .sockets import EDITS, SongSocket
 from .source import require_source, source_inputs
 
@@ -25,6 +26,7 @@ class AudioCodesNode(io.ComfyNode):
             category=EDITS,
             description="Extracts the audio codes of a song, five per second: melody, chords and beat without the "
             "sound.",
+            **search_aliases("semantic tokens, structure, 5 hz"),
             inputs=[
                 io.Model.Input("model", tooltip="Diffusion model with the audio tokenizer, from Load Model."),
                 *source_inputs(),
@@ -55,6 +57,7 @@ class SaveCodesNode(io.ComfyNode):
             category=EDITS,
             description="Saves audio codes and their song to a JSON file in ComfyUI's output folder.",
             is_output_node=True,
+            **search_aliases("semantic tokens"),
             inputs=[
                 io.String.Input(
                     "codes", force_input=True, tooltip="Audio codes, one line per song, from Audio Codes or Plan Song."
@@ -94,6 +97,7 @@ class LoadCodesNode(io.ComfyNode):
             display_name="Load Audio Codes",
             category=EDITS,
             description="Loads audio codes from a file in ComfyUI's input folder.",
+            **search_aliases("semantic tokens"),
             inputs=[
                 io.Combo.Input(
                     "file",

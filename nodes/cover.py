@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.errors import RequestError
-from .comfy_runtime.versions import advanced
+from .comfy_runtime.versions import advanced, search_aliases
 from .sockets import EDITS, share_input
 from .source import edit_output, find_source, source_inputs, task_output
 
@@ -18,6 +18,7 @@ class CoverNode(io.ComfyNode):
             display_name="Cover",
             category=EDITS,
             description="Generates a cover: keeps melody, chords and beat of a song in the style of the caption.",
+            **search_aliases("remix, style transfer, audio to audio, restyle"),
             inputs=[
                 *source_inputs(),
                 share_input(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..acestep_core.errors import RequestError
+from .comfy_runtime.versions import search_aliases
 from .sockets import SONG, SongSocket, TaskSocket, TextEncoderSocket
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class EncodeNode(io.ComfyNode):
             display_name="Encode Song",
             category=SONG,
             description="Encodes caption, lyrics and metadata of a song with the text encoder.",
+            **search_aliases("text encode, clip text encode, prompt"),
             inputs=[
                 TextEncoderSocket.Input("text_encoder", tooltip="Text encoder, from Load Model."),
                 SongSocket.Input("song", tooltip="Song to encode, from Song, Plan Song or Write Song."),
@@ -97,6 +99,7 @@ class BatchSongsNode(io.ComfyNode):
             display_name="Batch Songs",
             category=SONG,
             description="Combines several songs into one batch for Sample Song, in this order.",
+            **search_aliases("several songs, list of songs"),
             inputs=[
                 io.Conditioning.Input(
                     "song_1", tooltip="Conditioning of the first song, from Encode Song, or a batch of songs."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..acestep_core.errors import RequestError
+from .comfy_runtime.versions import search_aliases
 from .sockets import PLANNER, PlannerSocket, SongSocket, seed_input, temperature_input
 from .source import require_source, source_inputs
 
@@ -24,6 +25,7 @@ class ListenNode(io.ComfyNode):
             category=PLANNER,
             description="Describes a recording with the planner (5 Hz LM): caption, lyrics, tempo, key and time "
             "signature.",
+            **search_aliases("transcribe, understand, caption audio, describe, analyze, bpm detection"),
             inputs=[
                 PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
                 io.Model.Input(
@@ -49,7 +51,7 @@ class ListenNode(io.ComfyNode):
             outputs=[
                 SongSocket.Output(
                     display_name="song",
-                    tooltip="Song that describes the audio, for Polish Song, Plan Song, Encode Song or Show Song.",
+                    tooltip="Song that describes the audio, for Polish Song, Plan Song, Encode Song or Edit Song.",
                 ),
                 io.String.Output(
                     display_name="codes",

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..acestep_core.checkpoints.catalog import Kind
 from ..acestep_core.checkpoints.variants import VARIANTS
 from ..acestep_core.errors import AceStepError
-from .comfy_runtime.versions import advanced
+from .comfy_runtime.versions import advanced, search_aliases
 from .files import NANO_ENTRY, fingerprint, model_entries, resolve_model, resolve_planner
 from .sockets import AUTO, LOADERS, PlannerSocket, TextEncoderSocket
 
@@ -23,6 +23,7 @@ class LoadModelNode(io.ComfyNode):
             display_name="Load Model",
             category=LOADERS,
             description="Loads an ACE-Step 1.5 diffusion model with its text encoder and VAE.",
+            **search_aliases("ace step, acestep, ace-step 1.5, checkpoint loader, unet loader"),
             inputs=[
                 io.Combo.Input(
                     "model",
@@ -101,6 +102,7 @@ class LoadPlannerNode(io.ComfyNode):
             display_name="Load Planner",
             category=LOADERS,
             description="Loads a planner (5 Hz LM): the language model that plans, writes and describes songs.",
+            **search_aliases("llm, 5 hz lm, language model, qwen"),
             inputs=[
                 io.Combo.Input(
                     "planner",

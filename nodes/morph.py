@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .comfy_runtime.versions import advanced
+from .comfy_runtime.versions import advanced, search_aliases
 from .sockets import EDITS, share_input
 from .source import require_source, source_inputs
 
@@ -17,6 +17,7 @@ class MorphNode(io.ComfyNode):
             display_name="Morph",
             category=EDITS,
             description="Morphs a recording from one caption to another (FlowEdit) and keeps the rest.",
+            **search_aliases("flowedit, edit by caption, style transfer"),
             inputs=[
                 io.Conditioning.Input("target", tooltip="Conditioning of the result, from Encode Song."),
                 io.Conditioning.Input(

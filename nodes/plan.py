@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from .comfy_runtime.versions import advanced
+from .comfy_runtime.versions import advanced, search_aliases
 from .sockets import MAX_BATCH, PLANNER, PlannerSocket, SongSocket, seed_input, share_input, temperature_input
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class PlanNode(io.ComfyNode):
             category=PLANNER,
             description="Plans a song with the planner (5 Hz LM): fills in missing metadata and generates audio codes, "
             "five per second.",
+            **search_aliases("planner, llm, 5 hz lm, thinking, chain of thought"),
             inputs=[
                 PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
                 SongSocket.Input("song", tooltip="Song to plan. Metadata that you set stays as it is."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.config import FRAME_RATE
+from .comfy_runtime.versions import search_aliases, zero_shown_as
 from .sockets import EDITS, seconds_input
 from .source import (
     MAX_EDIT_SECONDS,
@@ -25,16 +26,20 @@ class RepaintNode(io.ComfyNode):
             display_name="Repaint",
             category=EDITS,
             description="Regenerates a part of a song from caption and lyrics. The rest is kept.",
+            **search_aliases("inpaint audio, edit, regenerate, replace a part"),
             inputs=[
                 *source_inputs(),
                 seconds_input("start", 0.0, MAX_EDIT_SECONDS, 0.1, "Start of the new part, in seconds."),
-                seconds_input(
+                zero_shown_as(
                     "end",
-                    5.0,
-                    MAX_EDIT_SECONDS,
-                    0.1,
-                    "End of the new part, in seconds. 0 is the end of the song; 5 to 30 seconds after start is "
-                    "typical.",
+                    seconds_input(
+                        "end",
+                        5.0,
+                        MAX_EDIT_SECONDS,
+                        0.1,
+                        "End of the new part, in seconds. 0 is the end of the song; 5 to 30 seconds after start is "
+                        "typical.",
+                    ),
                 ),
                 io.String.Input(
                     "more_ranges",
@@ -80,6 +85,7 @@ class ExtendNode(io.ComfyNode):
             display_name="Extend",
             category=EDITS,
             description="Extends a song at its end, its beginning or both. The rest is kept.",
+            **search_aliases("outpaint, continue, continuation, longer, intro, outro"),
             inputs=[
                 *source_inputs(),
                 seconds_input(

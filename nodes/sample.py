@@ -12,8 +12,8 @@ from ..acestep_core.errors import RequestError
 from ..acestep_core.sampling.guidance import METHODS
 from ..acestep_core.sampling.settings import SamplingSettings
 from ..acestep_core.sampling.solvers import SOLVERS
-from .comfy_runtime.versions import advanced
-from .sockets import MAX_BATCH, MAX_SEED, SAMPLING, SongSocket, seed_input, share_input
+from .comfy_runtime.versions import advanced, search_aliases, zero_shown_as
+from .sockets import AUTO, MAX_BATCH, MAX_SEED, SAMPLING, SongSocket, seed_input, share_input
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,8 @@ class SampleNode(io.ComfyNode):
             node_id="AS15_Sample",
             display_name="Sample Song",
             category=SAMPLING,
-            description="Samples the latents of a song from noise. 0 stands for the model's own default.",
+            description="Samples the latents of a song from noise. On auto, the model's own defaults apply.",
+            **search_aliases("generate music, sampler, ksampler, text to music, variation, retake, seed"),
             inputs=[
                 io.Model.Input("model", tooltip="Diffusion model, from Load Model."),
                 io.Conditioning.Input("conditioning", tooltip="Conditioning (positive), from Encode Song."),
@@ -47,34 +48,43 @@ class SampleNode(io.ComfyNode):
                     tooltip="Batch size, the number of takes sampled at once. Take 2 uses seed + 1, take 3 seed + 2. "
                     "1 to 4 is typical.",
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=0,
-                    min=0,
-                    max=1000,
-                    tooltip="Sampling steps. More steps add detail and take longer. 0 uses the model's default: turbo "
-                    "8, base and sft 50.",
+                zero_shown_as(
+                    AUTO,
+                    io.Int.Input(
+                        "steps",
+                        default=0,
+                        min=0,
+                        max=1000,
+                        tooltip="Sampling steps. More steps add detail and take longer. auto (0) uses the model's "
+                        "default: turbo 8, base and sft 50.",
+                    ),
                 ),
-                io.Float.Input(
-                    "guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=30.0,
-                    step=0.5,
-                    round=0.01,
-                    tooltip="Guidance scale (CFG). Higher values follow caption and lyrics more strictly. For base and "
-                    "sft, 0 is their default (7), 1 is off, 5 to 9 is typical; turbo models ignore it.",
-                ),
-                advanced(
+                zero_shown_as(
+                    AUTO,
                     io.Float.Input(
-                        "shift",
+                        "guidance",
                         default=0.0,
                         min=0.0,
-                        max=100.0,
+                        max=30.0,
                         step=0.5,
                         round=0.01,
-                        tooltip="Timestep shift. Higher values spend more steps on structure, lower ones on detail. 0 "
-                        "uses the model's default (3); 1 to 5 is typical.",
+                        tooltip="Guidance scale (CFG). Higher values follow caption and lyrics more strictly. auto (0) "
+                        "is 7 for base and sft, where 1 is off and 5 to 9 is typical; turbo models ignore it.",
+                    ),
+                ),
+                advanced(
+                    zero_shown_as(
+                        AUTO,
+                        io.Float.Input(
+                            "shift",
+                            default=0.0,
+                            min=0.0,
+                            max=100.0,
+                            step=0.5,
+                            round=0.01,
+                            tooltip="Timestep shift. Higher values spend more steps on structure, lower ones on "
+                            "detail. auto (0) uses the model's default, 3; 1 to 5 is typical.",
+                        ),
                     )
                 ),
                 advanced(
@@ -201,6 +211,7 @@ class EmptyLatentNode(io.ComfyNode):
             display_name="Empty Song",
             category=SAMPLING,
             description="Creates an empty latent with the duration of a song, for KSampler.",
+            **search_aliases("empty latent audio, duration"),
             inputs=[
                 SongSocket.Input("song", tooltip="Song whose duration sets the length of the latent."),
                 io.Int.Input(
@@ -241,6 +252,8 @@ def sample_group(
     from ..acestep_core import pipeline
     from .comfy_runtime.conditioning import core_references
     from .comfy_runtime.model import model_for_sampling
+    from .comfy_runtime.notes import auto_values
+    from .comfy_runtime.progress import show_values
 
     first = group[0]
     edit = first.edit and first.edit.repeated(takes)
@@ -248,8 +261,10 @@ def sample_group(
     two_texts = first.morph is not None or (edit is not None and edit.drops_source)
     rows = sum(entry.rows for entry in group) * (2 if two_texts else 1)
     frames = pipeline.frames_of(seconds)
+    placed = model_for_sampling(model, settings, len(seeds), frames, rows, len(first.timbre), edit)
+    show_values(auto_values(settings, placed.defaults))
     latents = pipeline.sample(
-        model_for_sampling(model, settings, len(seeds), frames, rows, len(first.timbre), edit),
+        placed,
         texts,
         seconds=seconds,
         seeds=seeds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.edit.tasks import TRACKS
-from .comfy_runtime.versions import advanced
+from .comfy_runtime.versions import advanced, search_aliases, zero_shown_as
 from .sockets import EDITS, seconds_input
 from .source import (
     MAX_EDIT_SECONDS,
@@ -28,6 +28,7 @@ class StemsNode(io.ComfyNode):
             display_name="Stems",
             category=EDITS,
             description="Extracts, adds or completes instrument and vocal tracks. Made for base and sft models.",
+            **search_aliases("stem separation, isolate, karaoke, extract vocals, accompaniment, lego, complete"),
             inputs=[
                 *source_inputs(),
                 io.Combo.Input(
@@ -59,12 +60,15 @@ class StemsNode(io.ComfyNode):
                     )
                 ),
                 advanced(
-                    seconds_input(
+                    zero_shown_as(
                         "end",
-                        0.0,
-                        MAX_EDIT_SECONDS,
-                        0.1,
-                        "End of the added track, in seconds. 0 is the end of the song. Only used by add.",
+                        seconds_input(
+                            "end",
+                            0.0,
+                            MAX_EDIT_SECONDS,
+                            0.1,
+                            "End of the added track, in seconds. 0 is the end of the song. Only used by add.",
+                        ),
                     )
                 ),
                 *mode_inputs(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .comfy_runtime.versions import search_aliases
 from .sockets import EDITS
 
 
@@ -15,6 +16,7 @@ class TimbreNode(io.ComfyNode):
             display_name="Timbre",
             category=EDITS,
             description="Transfers the timbre of a recording: its voice, instruments and acoustics, not its melody.",
+            **search_aliases("reference, reference audio, voice clone, style reference"),
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="Conditioning (positive), from Encode Song."),
                 io.Vae.Input("vae", tooltip="VAE that encodes audio, from Load Model."),

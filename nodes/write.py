@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..acestep_core.config import MAX_SECONDS
 from ..acestep_core.song.languages import LANGUAGES
 from ..acestep_core.song.song import Metadata
+from .comfy_runtime.versions import search_aliases, zero_shown_as
 from .sockets import AUTO, PLANNER, PlannerSocket, SongSocket, seed_input, temperature_input
 
 TEMPERATURE = (
@@ -25,6 +26,7 @@ class WriteNode(io.ComfyNode):
             display_name="Write Song",
             category=PLANNER,
             description="Writes a whole song from one line with the planner (5 Hz LM): caption, lyrics and metadata.",
+            **search_aliases("lyrics generator, write lyrics, llm, simple mode"),
             inputs=[
                 PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
                 io.String.Input(
@@ -44,18 +46,21 @@ class WriteNode(io.ComfyNode):
                     default=AUTO,
                     tooltip="Vocal language of the lyrics. auto leaves it to the planner.",
                 ),
-                io.Float.Input(
-                    "duration",
-                    default=0.0,
-                    min=0.0,
-                    max=float(MAX_SECONDS),
-                    step=1.0,
-                    round=0.1,
-                    tooltip="Duration of the song in seconds. 0 means auto and leaves it to the planner.",
+                zero_shown_as(
+                    AUTO,
+                    io.Float.Input(
+                        "duration",
+                        default=0.0,
+                        min=0.0,
+                        max=float(MAX_SECONDS),
+                        step=1.0,
+                        round=0.1,
+                        tooltip="Duration of the song in seconds. auto (0) leaves it to the planner.",
+                    ),
                 ),
                 temperature_input(0.85, TEMPERATURE),
             ],
-            outputs=[SongSocket.Output(display_name="song", tooltip="Song, for Plan Song, Encode Song or Show Song.")],
+            outputs=[SongSocket.Output(display_name="song", tooltip="Song, for Plan Song, Encode Song or Edit Song.")],
         )
 
     @classmethod
@@ -86,6 +91,7 @@ class PolishNode(io.ComfyNode):
             category=PLANNER,
             description="Rewrites a rough caption and rough lyrics in the style of the training data, with the "
             "planner (5 Hz LM).",
+            **search_aliases("format, rewrite, enhance prompt, llm"),
             inputs=[
                 PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
                 SongSocket.Input("song", tooltip="Rough song. Metadata that you set stays as it is."),
@@ -94,7 +100,7 @@ class PolishNode(io.ComfyNode):
             ],
             outputs=[
                 SongSocket.Output(
-                    display_name="song", tooltip="Polished song, for Plan Song, Encode Song or Show Song."
+                    display_name="song", tooltip="Polished song, for Plan Song, Encode Song or Edit Song."
                 )
             ],
         )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from ...acestep_core.edit.edit import Edit
+    from ...acestep_core.sampling.settings import SamplingSettings, VariantDefaults
     from ...acestep_core.song.song import Song
     from .conditioning import Conditioning, SongEntry
     from .latents import EditRuns
@@ -63,6 +64,16 @@ def sample_notes(
         ),
         (retake_seed and not retake_variance, "retake_seed is ignored: retake_variance is 0"),
     )
+
+
+def auto_values(settings: SamplingSettings, defaults: VariantDefaults) -> str:
+    """Return the values that Sample Song uses for widgets on auto."""
+    values = _applying(
+        (settings.steps is None and settings.timesteps is None, f"{defaults.steps} steps"),
+        (settings.shift is None and settings.timesteps is None, f"shift {defaults.shift:g}"),
+        (settings.guidance_scale is None and not defaults.is_turbo, f"guidance {defaults.guidance_scale:g}"),
+    )
+    return f"auto: {', '.join(values)}" if values else ""
 
 
 def conditioning_notes(conditioning: Conditioning) -> list[str]:

@@ -104,3 +104,9 @@ def show_notes(*notes: str) -> None:
     for note in filter(None, notes):
         log.warning(note)
         _node_text.add_note(note)
+
+
+def show_values(line: str) -> None:
+    """Show a line below the running node, as notes are shown. An empty one is skipped."""
+    if line:
+        _node_text.add_note(line)

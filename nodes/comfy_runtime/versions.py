@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from comfy_api.latest import io
 
@@ -29,6 +29,17 @@ def advanced(widget: AnyInput) -> AnyInput:
     """Fold the widget away, if the frontend supports it. The keyword argument is newer than 0.3.75."""
     widget.extra_dict = {**(widget.extra_dict or {}), "advanced": True}
     return widget
+
+
+def zero_shown_as(word: str, widget: AnyInput) -> AnyInput:
+    """Show `word` instead of 0, where web/js/zero.js knows the frontend's number widgets."""
+    widget.extra_dict = {**(widget.extra_dict or {}), "zero_shown_as": word}
+    return widget
+
+
+def search_aliases(words: str) -> dict[str, Any]:
+    """Return the argument of `io.Schema` for more words that find a node, if this version has one."""
+    return {"search_aliases": words.split(", ")} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
 
 
 def linear_with_weights(base: type) -> type:
