@@ -11,7 +11,7 @@ from .frontend import Frontend
 WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
 
 
-@pytest.mark.parametrize(("language", "words"), [("en", "When to use it"), ("zh", "何时使用")])
+@pytest.mark.parametrize(("language", "words"), [("en", "When to use it"), ("ja", "使いどころ"), ("zh", "何时使用")])
 def test_the_info_button_opens_our_page(tab: Frontend, language: str, words: str) -> None:
     tab.open(language)
     tab.drop_file(REPO / "workflows" / "text_to_music.json")

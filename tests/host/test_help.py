@@ -1,4 +1,4 @@
-"""Every node has a help page in English and Chinese, and translations of its current schema."""
+"""Every node has a help page in each language, and translations of its current schema."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .graph import widget_names
 from .server import REPO, ComfyServer
 
 DOCS = REPO / "web" / "docs"
-TYPICAL = {"en": "*Typical:* ", "zh": "*常用*："}
-EXAMPLES = re.compile("Example workflows?: |示例工作流：")
-LANGUAGES = {"en": "{node}.md", "zh": "{node}/zh.md"}
+TYPICAL = {"en": "*Typical:* ", "ja": "*通常*：", "zh": "*常用*："}
+EXAMPLES = re.compile("Example workflows?: |サンプルワークフロー：|示例工作流：")
+LANGUAGES = {"en": "{node}.md", "ja": "{node}/ja.md", "zh": "{node}/zh.md"}
 
 
 def our_nodes(server: ComfyServer) -> dict[str, dict]:
@@ -80,7 +80,7 @@ def test_locales_are_complete_and_up_to_date() -> None:
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
 
 
-def test_the_server_serves_both_languages(server: ComfyServer) -> None:
+def test_the_server_serves_every_language(server: ComfyServer) -> None:
     served = server.get("/i18n")
     for language in LANGUAGES:
         assert served[language]["nodeDefs"].keys() >= our_nodes(server).keys()

@@ -31,7 +31,8 @@ NODES = {
     "AS15_Write",
     "AS15_Polish",
     "AS15_Listen",
-    "AS15_ShowSong",
+    "AS15_Download",
+    "AS15_EditSong",
 }
 
 

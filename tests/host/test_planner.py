@@ -16,9 +16,9 @@ def prompt(server: ComfyServer) -> dict:
     return quick_prompt(server, "planned_song", seed=200)
 
 
-def text_of(server: ComfyServer, prompt: dict) -> str:
-    """Return the text of Show Song."""
-    return server.play(prompt).outputs[find(prompt, "AS15_ShowSong")]["text"][0]
+def shown_by(server: ComfyServer, prompt: dict) -> list[dict]:
+    """Return the songs that Edit Song shows."""
+    return server.play(prompt).outputs[find(prompt, "AS15_EditSong")]["song"]
 
 
 def test_a_plan_is_cached_until_its_song_or_seed_changes(server: ComfyServer, prompt: dict) -> None:
@@ -34,11 +34,16 @@ def test_a_plan_is_cached_until_its_song_or_seed_changes(server: ComfyServer, pr
         assert load in cached and plan not in cached
 
 
-def test_show_song_shows_the_plan(server: ComfyServer, prompt: dict) -> None:
+def test_edit_song_shows_the_plan_and_passes_edits_on(server: ComfyServer, prompt: dict) -> None:
     request = with_inputs(prompt, "AS15_Song", caption="slow waltz", bpm=93, key="D minor")
-    shown = text_of(server, with_inputs(request, "AS15_Plan", generate_codes=False, rewrite_caption=False))
-    assert shown.startswith("slow waltz\n\n93 BPM · D minor · ")
-    assert shown.split("\n\n")[1].endswith(" · English · 6 s")
+    request = with_inputs(request, "AS15_Plan", generate_codes=False, rewrite_caption=False, seed=207)
+    (shown,) = shown_by(server, request)
+    assert (shown["caption"], shown["bpm"], shown["key"]) == ("slow waltz", 93, "D minor")
+    assert (shown["language"], shown["duration"]) == ("English", 6)
+    edited = with_inputs(request, "AS15_EditSong", **{**shown, "source": "edits", "bpm": 120})
+    edited = with_inputs(edited, "AS15_Song", caption="not planned")
+    run = server.play(edited)
+    assert run.outputs[find(prompt, "AS15_EditSong")]["song"] == [{**shown, "bpm": 120}]
 
 
 def test_later_nodes_run_once_per_take_with_metadata_per_take(server: ComfyServer, prompt: dict) -> None:
@@ -46,12 +51,12 @@ def test_later_nodes_run_once_per_take_with_metadata_per_take(server: ComfyServe
     free = with_inputs(prompt, "AS15_Song", lyrics="", language="auto")
     each = with_inputs(free, "AS15_Plan", metadata_per_take=True, batch_size=2, seed=205)
     run = server.play(each)
-    shown = run.outputs[find(prompt, "AS15_ShowSong")]["text"]
-    assert len(shown) == len(set(shown)) == 2
+    shown = run.outputs[find(prompt, "AS15_EditSong")]["song"]
+    assert len(shown) == 2 and shown[0] != shown[1]
     (saved,) = [output["audio"] for output in run.outputs.values() if "audio" in output]
     assert len(saved) == 2
     shared = server.play(with_inputs(each, "AS15_Plan", metadata_per_take=False))
-    assert shared.outputs[find(prompt, "AS15_ShowSong")]["text"] == shown[:1]
+    assert shared.outputs[find(prompt, "AS15_EditSong")]["song"] == shown[:1]
 
 
 def test_an_older_graph_works_without_newer_widgets(server: ComfyServer, prompt: dict) -> None:

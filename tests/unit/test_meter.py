@@ -72,6 +72,6 @@ def test_quoted_fp8_peaks_are_estimated_ones(peaks):
     fp8, whole = (f"{peaks[name]:.1f} GB" for name in ("ComfyUI, fp8_e4m3fn", "--offload"))
     (line,) = (line for line in (REPO / "README.md").read_text("utf-8").splitlines() if "`fp8_e4m3fn`" in line)
     assert fp8 in line
-    for page in ("AS15_LoadModel.md", "AS15_LoadModel/zh.md"):
+    for page in ("AS15_LoadModel.md", "AS15_LoadModel/ja.md", "AS15_LoadModel/zh.md"):
         (line,) = (line for line in (REPO / "web/docs" / page).read_text("utf-8").splitlines() if " GB" in line)
         assert fp8 in line and whole in line, page

@@ -28,7 +28,7 @@ from pack_under_test.nodes.encode import EncodeNode
 from pack_under_test.nodes.listen import ListenNode
 from pack_under_test.nodes.loaders import LoadPlannerNode
 from pack_under_test.nodes.plan import PlanNode
-from pack_under_test.nodes.song import ShowSongNode
+from pack_under_test.nodes.song import EditSongNode
 from pack_under_test.nodes.write import PolishNode, WriteNode
 
 from .edits import SOURCE
@@ -227,12 +227,25 @@ def check_ignored_options_of_a_plan_are_noted(world: World) -> None:
     assert len(notes_of(lambda: plans(negative_prompt="drums"))) == 1  # the token rate
 
 
-def check_show_song_shows_the_song_and_passes_it_on(world: World) -> None:
+def check_edit_song_shows_a_song_and_passes_it_or_the_edits_on(world: World) -> None:
+    blank = {"caption": "", "lyrics": "", "language": "auto", "duration": 0.0, "bpm": 0, "key": "auto"}
+    blank["time_signature"] = "auto"
     whole = Song("slow jazz", "[Verse]\nhello", Metadata(90, "F# minor", "6", "fr", 30.5))
-    output = ShowSongNode.execute(whole)
-    text = "slow jazz\n\n90 BPM · F# minor · 6/8 · French · 30.5 s\n\n[Verse]\nhello"
-    assert output.args == (whole, text) and output.ui.as_dict() == {"text": (text,)}
-    assert ShowSongNode.execute(Song("slow jazz")).args[1] == "slow jazz\n\n[Instrumental]"
+    output = EditSongNode.execute("input", **blank, song=whole)
+    assert output.args == (whole, "slow jazz\n\n90 BPM · F# minor · 6/8 · French · 30.5 s\n\n[Verse]\nhello")
+    (shown,) = output.ui["song"]
+    # What is shown makes the same song again, and a changed field another one.
+    assert EditSongNode.execute("edits", **shown).args[0] == whole
+    changed = EditSongNode.execute("edits", **{**shown, "bpm": 0}, song=whole).args[0]
+    assert changed == replace(whole, metadata=replace(whole.metadata, bpm=None))
+    assert EditSongNode.execute("input", **{**blank, "caption": "slow jazz"}).args == (
+        Song("slow jazz"),
+        "slow jazz\n\n[Instrumental]",
+    )
+    # Nodes before run only if their song is passed on.
+    assert EditSongNode.check_lazy_status("input", song=None, **blank) == ["song"]
+    assert EditSongNode.check_lazy_status("input", **blank) == []
+    assert EditSongNode.check_lazy_status("edits", song=None, **blank) == []
 
 
 # -- files, interrupts, memory -----------------------------------------------------------------------------------------
