@@ -22,6 +22,7 @@ OFFERED = [
     and (release.is_file or f"comfy-{name}" not in RELEASES)
     and (release.kind in (Kind.NETWORK, Kind.PLANNER, Kind.ALL_IN_ONE) or name == "scragvae")
 ]
+ComboSocket = io.Custom("COMBO")  # any dropdown: the type of io.Combo.Output is its list of options
 WHERE = {  # the widget that lists a downloaded file
     Kind.NETWORK: "model of Load Model",
     Kind.ALL_IN_ONE: "model of Load Model",
@@ -53,7 +54,7 @@ class DownloadNode(io.ComfyNode):
             is_output_node=True,
             inputs=[release],
             outputs=[
-                io.Combo.Output(
+                ComboSocket.Output(
                     display_name="name",
                     tooltip="Name of the model, for model of Load Model or planner of Load Planner.",
                 )

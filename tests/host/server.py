@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -77,6 +78,7 @@ class ComfyServer:
 
     base: Path
     args: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     comfyui: Path = field(default_factory=find_comfyui)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen | None = None
@@ -102,7 +104,12 @@ class ComfyServer:
         command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, *self.args], stdout=log, stderr=subprocess.STDOUT, cwd=self.base, stdin=subprocess.DEVNULL
+                [*command, *self.args],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=self.base,
+                env={**os.environ, **self.environment},
             )
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
