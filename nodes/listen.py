@@ -25,7 +25,7 @@ class ListenNode(io.ComfyNode):
             category=PLANNER,
             description="Describes a recording with the planner (5 Hz LM): caption, lyrics, tempo, key and time "
             "signature.",
-            **search_aliases("transcribe, understand, caption audio, describe, analyze, bpm detection"),
+            **search_aliases("transcribe, understand, describe, analyze, detect bpm"),
             inputs=[
                 PlannerSocket.Input("planner", tooltip="Planner, from Load Planner."),
                 io.Model.Input(

@@ -32,7 +32,7 @@ class SampleNode(io.ComfyNode):
             display_name="Sample Song",
             category=SAMPLING,
             description="Samples the latents of a song from noise. On auto, the model's own defaults apply.",
-            **search_aliases("generate music, sampler, ksampler, text to music, variation, retake, seed"),
+            **search_aliases("generate music, sampler, ksampler, variation, retake, seed"),
             inputs=[
                 io.Model.Input("model", tooltip="Diffusion model, from Load Model."),
                 io.Conditioning.Input("conditioning", tooltip="Conditioning (positive), from Encode Song."),

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, Playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright
 
 from ..host.server import REPO, ComfyServer
 
@@ -25,13 +25,15 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 WINDOW = {"width": 1600, "height": 900}
-TIMEOUT = 120_000  # milliseconds for a step on a slow machine
+TIMEOUT = 60_000  # milliseconds for a step on a slow machine
 SETTLE = 500  # milliseconds until the canvas is redrawn
 TITLE = re.compile(
     r"\[\d+%\]\[(\d+)%\] (.*)"
 )  # "[14%][50%] Sample Song": progress of the graph and of the running node
 
+OURS = re.compile(r"AS15|acestep|songs_of_mine", re.IGNORECASE)  # in an error of the console
 LEAF = ".node-lib-node-container"
+RESULT = "[data-testid=result-item]"  # of the search box
 NODES_2 = "Comfy.VueNodes.Enabled"
 OLD_LIBRARY = "Comfy.NodeLibrary.NewDesign"  # later frontends have another by default
 
@@ -62,23 +64,30 @@ WIDGET = """([id, name]) => {
     const box = app.canvas.canvas.getBoundingClientRect();
     return [box.x + x, box.y + y];
 }"""
-LOOK_OF_TYPES = """() => Object.values(LiteGraph.registered_node_types).filter(type => type.comfyClass).map(
-    type => [type.comfyClass, type.category, type.color ?? null])"""
 LOOK_OF_NODES = """() => {
     const saved = new Map(app.graph.serialize().nodes.map(node => [`${node.id}`, node.color ?? null]));
     return app.graph.nodes.map(node => [node.type, node.renderingColor, saved.get(`${node.id}`)]);
+}"""
+ADD_NODES = """types => {
+    for (const [index, type] of types.entries()) {
+        const node = LiteGraph.createNode(type);
+        node.pos = [450 * (index % 6), 600 * Math.floor(index / 6)];
+        app.graph.add(node);
+    }
 }"""
 READ_TEXTS = """() => [...document.querySelectorAll("textarea[readonly]")].filter(area => area.checkVisibility()).map(
     area => ({text: area.value, height: area.clientHeight, needed: area.scrollHeight}))"""
 SAVED_VALUES = """() => Object.fromEntries(app.graph.serialize().nodes.map(node => [node.type, node.widgets_values]))"""
 QUEUED_INPUTS = """async () => Object.fromEntries(Object.values((await app.graphToPrompt()).output).map(
-    node => [node.class_type, Object.keys(node.inputs)]))"""
-STILL = """async selector => {
+    node => [node.class_type, node.inputs]))"""
+TEXT_BOX = """text => [...document.querySelectorAll("textarea:not([readonly])")].findLast(
+    area => area.checkVisibility() && area.value.startsWith(text))"""
+STILL = """async ([selector, delay]) => {
     const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
     const read = () => JSON.stringify([...document.querySelectorAll(selector)].map(
         entry => [entry.textContent, entry.getBoundingClientRect()]));
-    await pause(500);  // longer than the search waits for another letter
-    for (let before = null, now = read(); before !== now; before = now, now = read()) await pause(200);
+    await pause(delay);  // longer than the search waits for another letter
+    for (let before = null, now = read(); before !== now; before = now, now = read()) await pause(delay / 2);
 }"""
 WATCH_TITLE = """() => {
     window.seenTitles = [document.title];
@@ -143,6 +152,12 @@ class Frontend:
         self.errors: list[str] = []
         page.set_default_timeout(TIMEOUT)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._note_error)
+
+    def _note_error(self, line: ConsoleMessage) -> None:
+        blocked = "Content Security Policy" in line.text  # the frontend asks a registry about every node
+        if line.type == "error" and OURS.search(line.text) and not blocked:
+            self.errors.append(line.text)
 
     # -- around the canvas --------------------------------------------------------------------------------------------
 
@@ -179,8 +194,19 @@ class Frontend:
         if not search.count():
             self.page.locator(".node-library-tab-button").click()
         search.fill(words)
-        self.page.evaluate(STILL, LEAF)
+        self.page.evaluate(STILL, [LEAF, SETTLE])
         return self.page.locator(LEAF)
+
+    def search(self, words: str) -> list[str]:
+        """Type words into the search box of the canvas, and return the texts of its results, the best first."""
+        box = self.page.get_by_role("dialog").get_by_role("combobox").first
+        if not box.count():
+            self.page.wait_for_timeout(2 * SETTLE)  # a new canvas takes a moment until it has double clicks
+            self.page.mouse.dblclick(WINDOW["width"] / 2, WINDOW["height"] / 3, delay=60)
+            box.wait_for()
+        box.fill(words)
+        self.page.evaluate(STILL, [RESULT, SETTLE / 5])
+        return self.page.locator(RESULT).all_inner_texts()
 
     def close_sidebar(self) -> None:
         self.page.locator(".side-bar-button-selected").click()
@@ -216,6 +242,18 @@ class Frontend:
         self.page.wait_for_timeout(SETTLE)
         (found,) = [text for text in self.page.evaluate(READ_TEXTS) if words in text["text"]]
         return Text(**found)
+
+    def write(self, known: str, text: str) -> None:
+        """Click into the last text box that begins with `known`, and type at its end."""
+        box = self.page.wait_for_function(TEXT_BOX, arg=known).as_element()
+        box.click()
+        self.page.keyboard.press("Control+End")
+        self.page.keyboard.type(text)
+        self.page.wait_for_timeout(SETTLE)
+
+    def saved_values(self) -> dict[str, list]:
+        """Return the widget values that the workflow would be saved with, by node type."""
+        return self.page.evaluate(SAVED_VALUES)
 
     def drop_file(self, path: Path) -> None:
         """Drag a file from the desktop onto the canvas."""

@@ -17,14 +17,14 @@ function showOnCanvas(widget, word) {
     Object.defineProperty(widget, "_displayValue", { get, configurable: true });
 }
 
-// Nodes 2.0 and forms draw an input element, which has the widget's name and range.
+// Nodes 2.0 and forms draw an input element, which has the widget's range; it or a parent has the widget's name.
 function addRule({ name, min, max, [OPTION]: word }) {
-    const zero = `input[aria-valuenow="0"][aria-valuemin="${min}"][aria-valuemax="${max}"]:not(:focus)`;
-    const field = `[aria-label="${name}"] :has(> ${zero})`;
+    const zero = `[aria-valuenow="0"][aria-valuemin="${min}"][aria-valuemax="${max}"]:not(:focus)`;
+    const input = `:is([aria-label="${name}"] input, input[aria-label="${name}"])${zero}`;
     const rules = [
-        `${field} > input { color: transparent !important; }`,
-        `${field}::after { content: "${word}"; position: absolute; inset: 0; padding: 0.25rem; line-height: 1rem;` +
-            " pointer-events: none; }",
+        `${input} { color: transparent !important; }`,
+        `:has(> ${input})::after { content: "${word}"; position: absolute; inset: 0; padding: 0.25rem;` +
+            " line-height: 1rem; pointer-events: none; }",
     ].filter(rule => !style.textContent.includes(rule));
     style.append(...rules.map(rule => `${rule}\n`));
 }

@@ -1,0 +1,35 @@
+"""The search box of the canvas finds our nodes by the words that people type."""
+
+from __future__ import annotations
+
+from .conftest import PACK_FOLDER
+from .frontend import Frontend
+
+# The first of our nodes for each word. The frontend ranks nodes with the word in their own name before these.
+FOUND = {
+    "Load Model": ["ace step", "acestep", "ace-step 1.5"],
+    "Song": ["music", "song", "text to music", "lyrics", "bpm", "caption", "vocal", "voice", "instrumental"],
+    "Sample Song": ["generate music", "variation"],
+    "Cover": ["cover", "remix", "style transfer"],
+    "Repaint": ["repaint", "inpaint audio"],
+    "Edit Song": ["edit"],
+    "Extend": ["extend", "outpaint", "continue"],
+    "Stems": ["stems", "stem separation", "isolate", "karaoke"],
+    "Listen": ["transcribe", "understand"],
+    "Plan Song": ["LLM"],
+    "Load Planner": ["planner"],
+    "Batch Songs": ["batch"],
+    "Timbre": ["timbre", "reference"],
+}
+
+
+def test_every_word_finds_its_node(tab: Frontend) -> None:
+    has_aliases = "search_aliases" in tab.server.object_info()["AS15_Song"]
+    tab.open()
+    for node, words in FOUND.items():
+        for word in words:
+            if has_aliases:
+                ours = [text.splitlines()[0] for text in tab.search(word) if PACK_FOLDER in text]
+                assert ours and ours[0] == node, f"{word!r} finds {ours}"
+            elif word in node.lower():  # earlier frontends find names alone
+                assert node in tab.library(word).all_inner_texts()
