@@ -9,6 +9,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..acestep_core.errors import RequestError
+from .checks import UNCONNECTED, check_source, valid
 from .comfy_runtime.versions import search_aliases
 from .sockets import EDITS, SongSocket
 from .source import require_source, source_inputs
@@ -38,6 +39,10 @@ class AudioCodesNode(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED) -> bool | str:
+        return valid(check_source, audio, vae, latent)
 
     @classmethod
     def execute(cls, model, audio=None, vae=None, latent=None) -> io.NodeOutput:
@@ -118,14 +123,8 @@ class LoadCodesNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file) -> bool | str:
-        """Report a missing file before the run. A linked input is None here."""
-        if file is None:
-            return True
-        try:
-            codes_path(file)
-        except RequestError as error:
-            return str(error)
-        return True
+        """Report a missing file before the run."""
+        return True if file is None else valid(codes_path, file)
 
     @classmethod
     def fingerprint_inputs(cls, file) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.errors import RequestError
+from .checks import UNCONNECTED, check_source, valid
 from .comfy_runtime.versions import advanced, search_aliases
 from .sockets import EDITS, share_input
 from .source import edit_output, find_source, source_inputs, task_output
@@ -62,6 +63,10 @@ class CoverNode(io.ComfyNode):
             ],
             outputs=[task_output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED, codes=UNCONNECTED) -> bool | str:
+        return valid(check_source, audio, vae, latent) if codes is UNCONNECTED else True
 
     @classmethod
     def execute(

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..acestep_core.checkpoints.catalog import Kind
 from ..acestep_core.checkpoints.variants import VARIANTS
-from ..acestep_core.errors import AceStepError
+from .checks import valid
 from .comfy_runtime.versions import advanced, search_aliases
 from .files import NANO_ENTRY, fingerprint, model_entries, resolve_model, resolve_planner
 from .sockets import AUTO, LOADERS, PlannerSocket, TextEncoderSocket
@@ -76,7 +76,7 @@ class LoadModelNode(io.ComfyNode):
         """Report a missing or unusable file before the run. A linked input is None here."""
         if None in (model, text_encoder, vae):
             return True
-        return _valid(resolve_model, model, text_encoder, vae)
+        return valid(resolve_model, model, text_encoder, vae)
 
     @classmethod
     def fingerprint_inputs(cls, model, text_encoder, vae, dtype, variant) -> object:
@@ -130,7 +130,7 @@ class LoadPlannerNode(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, planner) -> bool | str:
         """Report a missing or unusable file before the run. A linked input is None here."""
-        return True if planner is None else _valid(resolve_planner, planner)
+        return True if planner is None else valid(resolve_planner, planner)
 
     @classmethod
     def fingerprint_inputs(cls, planner, dtype) -> object:
@@ -142,11 +142,3 @@ class LoadPlannerNode(io.ComfyNode):
         from .comfy_runtime.load import load_planner_socket
 
         return io.NodeOutput(load_planner_socket(*resolve_planner(planner), dtype))
-
-
-def _valid(resolve, *choices: str) -> bool | str:
-    try:
-        resolve(*choices)
-    except AceStepError as error:
-        return str(error)
-    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .checks import UNCONNECTED, check_source, valid
 from .comfy_runtime.versions import advanced, search_aliases
 from .sockets import EDITS, share_input
 from .source import require_source, source_inputs
@@ -60,6 +61,10 @@ class MorphNode(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED) -> bool | str:
+        return valid(check_source, audio, vae, latent)
 
     @classmethod
     def execute(cls, target, origin, start, end, draws, audio=None, vae=None, latent=None) -> io.NodeOutput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.config import FRAME_RATE
+from .checks import UNCONNECTED, check_ranges, check_source, valid
 from .comfy_runtime.versions import search_aliases, zero_shown_as
 from .sockets import EDITS, seconds_input
 from .source import (
@@ -58,6 +59,19 @@ class RepaintNode(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(
+        cls,
+        start,
+        end,
+        more_ranges,
+        audio=UNCONNECTED,
+        vae=UNCONNECTED,
+        latent=UNCONNECTED,
+        mask=UNCONNECTED,
+    ) -> bool | str:
+        return valid(lambda: (check_source(audio, vae, latent), check_ranges(start, end, more_ranges, mask)))
+
+    @classmethod
     def execute(
         cls, start, end, more_ranges, mode, mode_strength, audio=None, vae=None, latent=None, mask=None
     ) -> io.NodeOutput:
@@ -104,6 +118,10 @@ class ExtendNode(io.ComfyNode):
             ],
             outputs=[task_output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED) -> bool | str:
+        return valid(check_source, audio, vae, latent)
 
     @classmethod
     def execute(cls, after, before, overlap, mode, mode_strength, audio=None, vae=None, latent=None) -> io.NodeOutput:

@@ -7,12 +7,12 @@ from comfy_api.latest import io
 from ..acestep_core.config import MAX_SECONDS
 from ..acestep_core.song.languages import LANGUAGES, UNKNOWN
 from ..acestep_core.song.song import MAX_BPM, MIN_BPM, Metadata, Song
+from .checks import UNCONNECTED
 from .comfy_runtime.versions import search_aliases, zero_shown_as
 from .sockets import AUTO, SONG, SongSocket
 
 KEYS = [f"{note}{sign} {mode}" for note in "CDEFGAB" for sign in ("", "#", "b") for mode in ("major", "minor")]
 INPUT, EDITS = "input", "edits"
-UNCONNECTED = object()
 TIME_SIGNATURES = {"2": "2/4", "3": "3/4", "4": "4/4", "6": "6/8"}
 
 

@@ -56,7 +56,7 @@ def test_paths_outside_the_model_folders(server: ComfyServer, prompt: dict, widg
 
 
 def test_a_missing_model(server: ComfyServer, prompt: dict) -> None:
-    sentence = rejection(server, with_inputs(prompt, "AS15_LoadModel", model="acestep/gone"), "AS15_LoadModel")
+    sentence = rejection(server, with_inputs(prompt, "AS15_LoadModel", model="gone"), "AS15_LoadModel")
     assert "'gone'" in sentence and "acestep" in sentence
 
 

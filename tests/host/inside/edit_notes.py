@@ -13,7 +13,7 @@ from pack_under_test.nodes.timbre import TimbreNode
 
 from .edits import FRAMES, RATE, SOURCE, latent_of, task
 from .odd_inputs import refusal
-from .world import World, difference, notes_of
+from .world import World, difference, lines_of, notes_of
 
 
 def masked(world: World) -> dict:
@@ -104,6 +104,12 @@ def check_another_duration_than_the_source_is_noted(world: World) -> None:
     morph = {"start": 0.0, "end": 1.0, "draws": 1, "latent": {"samples": latent_of(world)["samples"][..., :100]}}
     (note,) = notes_of(lambda: MorphNode.execute(world.conditioning, world.conditioning, **morph))
     assert "duration of 6 seconds is ignored" in note and "4 seconds" in note
+
+
+def check_sample_song_shows_the_values_of_auto(world: World) -> None:
+    (line,) = lines_of(lambda: world.sample(steps=0))
+    assert line == "auto: 8 steps, shift 3"
+    assert lines_of(lambda: world.sample(steps=2, shift=2.0)) == []
 
 
 def check_ignored_inputs_of_sample_song_are_noted(world: World) -> None:

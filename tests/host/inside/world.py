@@ -170,7 +170,11 @@ def shown() -> Iterator[list[str]]:
 
 
 def notes_of(work: Callable[[], object]) -> list[str]:
-    """Return the lines that the running node shows in the end."""
+    """Return the lines that the running node shows in the end, without the values of widgets on auto."""
+    return [line for line in lines_of(work) if not line.startswith("auto: ")]
+
+
+def lines_of(work: Callable[[], object]) -> list[str]:
     with shown() as texts:
         work()
     return texts[-1].splitlines() if texts else []
