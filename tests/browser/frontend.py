@@ -269,9 +269,12 @@ class Frontend:
     def zoom(self, scale: float) -> None:
         """Turn the mouse wheel over the canvas down to that scale."""
         self.page.mouse.move(WINDOW["width"] / 2, WINDOW["height"] / 2)
-        while self.page.evaluate("app.canvas.ds.scale") > scale:
+        for _ in range(100):
+            if self.page.evaluate("app.canvas.ds.scale") <= scale:
+                return
             self.page.mouse.wheel(0, 100)
             self.page.wait_for_timeout(50)
+        raise AssertionError(f"The canvas does not zoom out to {scale}.")
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         mouse = self.page.mouse

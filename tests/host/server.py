@@ -16,13 +16,30 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support.comfyui import find_comfyui
 
 REPO = Path(__file__).resolve().parents[2]
 COLOUR, LEVEL = re.compile(r"\x1b\[[0-9;]*m"), re.compile(r"^\[[A-Z]+\] ", re.MULTILINE)
+
+
+# A pack that says which models are loaded. ComfyUI unloads them some time after it has answered.
+PROBE = """
+import comfy.model_management
+from aiohttp import web
+from server import PromptServer
+
+NODE_CLASS_MAPPINGS = {}
+
+@PromptServer.instance.routes.get("/tests/unloading")
+async def unloading(request):
+    pending = bool(PromptServer.instance.prompt_queue.flags)
+    return web.json_response(pending or bool(comfy.model_management.current_loaded_models))
+"""
 
 
 class ComfyError(AssertionError):
@@ -86,6 +103,7 @@ class ComfyServer:
     def __post_init__(self) -> None:
         for name in ("custom_nodes", "models", "input", "output", "user"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
+        (self.base / "custom_nodes" / "tests_probe.py").write_text(PROBE)
         self.log_path = self.base / "server.log"
 
     # -- process ------------------------------------------------------------------------------------------------------
@@ -158,7 +176,7 @@ class ComfyServer:
         with urllib.request.urlopen(request, timeout=60) as response:
             return response.read()
 
-    def get(self, path: str) -> dict:
+    def get(self, path: str) -> Any:
         return json.loads(self.request(path))
 
     def object_info(self) -> dict[str, dict]:
@@ -200,9 +218,21 @@ class ComfyServer:
         query = urllib.parse.urlencode({k: file[k] for k in ("filename", "subfolder", "type")})
         return self.request(f"/view?{query}")
 
+    def wait_for_log(self, sign: str, since: int, timeout: float = 120.0) -> None:
+        """Wait until the log has a sign after its first `since` letters."""
+        self.wait_until(lambda: sign in self.log[since:], f"The log does not have {sign!r}", timeout)
+
+    def wait_until(self, condition: Callable[[], object], complaint: str, timeout: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise ComfyError(f"{complaint} after {timeout:.0f} s.{self.log_tail()}")
+            time.sleep(0.05)
+
     def interrupt(self) -> None:
         self.request("/interrupt", {})
 
     def unload_models(self, *, forget: bool = False) -> None:
-        """Press "Unload models". `forget` also drops the cached results."""
+        """Press "Unload models", and wait until none is loaded. `forget` also drops the cached results."""
         self.request("/free", {"unload_models": True, "free_memory": forget})
+        self.wait_until(lambda: not self.get("/tests/unloading"), "Models are still loaded")

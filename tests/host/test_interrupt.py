@@ -23,8 +23,7 @@ def test_interrupt(server: ComfyServer, node: str, change: dict, sign: str) -> N
     server.unload_models()
     logged = len(server.log)
     prompt_id = server.queue(with_inputs(short, node, **change))
-    while sign not in server.log[logged:]:
-        time.sleep(0.05)
+    server.wait_for_log(sign, logged)
     time.sleep(0.3)
     interrupted = time.monotonic()
     server.interrupt()

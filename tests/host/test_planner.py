@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from .graph import find, load_workflow, with_inputs
@@ -72,8 +70,7 @@ def test_an_interrupt_stops_a_plan(server: ComfyServer, prompt: dict) -> None:
     long = with_inputs(with_inputs(prompt, "AS15_Song", duration=120.0), "AS15_Plan", seed=203, batch_size=4)
     logged = len(server.log)
     prompt_id = server.queue(long)
-    while "tokens of text" not in server.log[logged:]:  # the metadata is complete, the codes are being generated
-        time.sleep(0.05)
+    server.wait_for_log("tokens of text", logged)  # the metadata is complete, the codes are being generated
     server.interrupt()
     assert server.wait(prompt_id, timeout=60).message("execution_interrupted")
     assert "tokens of codes" not in server.log[logged:]

@@ -27,7 +27,7 @@ def messages_of(server: ComfyServer, prompt: dict[str, dict]) -> list[dict | byt
         address = f"ws://127.0.0.1:{server.port}/ws?clientId=listener"
         async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
             prompt_id = await asyncio.to_thread(server.queue, prompt, client_id="listener")
-            while True:
+            while True:  # until the run ends, or nothing comes for two minutes
                 message = await asyncio.wait_for(socket.receive(), 120)
                 if message.type == aiohttp.WSMsgType.BINARY:
                     found.append(message.data)
