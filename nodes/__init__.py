@@ -14,7 +14,7 @@ from .comfy_runtime.versions import check_comfyui
 from .cover import CoverNode
 from .download import DownloadNode
 from .encode import BatchSongsNode, EncodeNode
-from .files import register_model_folder
+from .files import copy_example, register_model_folder
 from .listen import ListenNode
 from .loaders import LoadModelNode, LoadPlannerNode
 from .morph import MorphNode
@@ -56,7 +56,8 @@ NODES: list[type[io.ComfyNode]] = [
 
 class AceStepExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Register the model folder and return our nodes. Raises RuntimeError if ComfyUI is too old."""
+        """Register the model folder, copy the example recording and return our nodes. Raises RuntimeError if ComfyUI is too old."""
         check_comfyui()
         register_model_folder()
+        copy_example()
         return NODES

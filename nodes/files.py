@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
@@ -34,6 +35,7 @@ HINTS = {  # the last entry of a dropdown without files
     Kind.VAE: "(more: put VAEs into models/vae)",
     Kind.PLANNER: "(more: put planner folders into models/acestep, single files into models/text_encoders)",
 }
+EXAMPLE = Path(__file__).parents[1] / "workflows" / "ACE-Step example.ogg"
 NANO_ENTRY = "nano"  # the model inside this pack
 _ACE_STEP = re.compile(r"ace[-_ .]?step|ace[-_ .]?1[-_.]?5|ace15", re.IGNORECASE)
 
@@ -44,6 +46,14 @@ def register_model_folder() -> None:
     folder_paths.add_model_folder_path(MODELS, folder)
     with contextlib.suppress(OSError):  # not writable: models can still be read from other folders
         os.makedirs(folder, exist_ok=True)
+
+
+def copy_example() -> None:
+    """Copy the example recording into the input folder, because Load Audio lists no other folder."""
+    target = Path(folder_paths.get_input_directory()) / EXAMPLE.name
+    with contextlib.suppress(OSError):  # not writable: the templates then need a recording of the user
+        if not target.exists():
+            shutil.copyfile(EXAMPLE, target)
 
 
 def model_entries(kind: Kind) -> list[str]:

@@ -1,0 +1,295 @@
+"""The notes of the templates, in English, Chinese and Japanese. `{Load Model}` is a node's name in that language."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+TRANSLATIONS = Path(__file__).resolve().parents[1] / "translations"
+TITLES = {"en": "Read me first", "zh": "使用说明", "ja": "はじめに"}
+CORE_NAMES = {
+    "zh": {"Load Audio": "加载音频", "Preview Audio": "预览音频", "KSampler": "K采样器"},
+    "ja": {"Load Audio": "音声を読み込む", "Preview Audio": "オーディオプレビュー", "KSampler": "Kサンプラー"},
+}
+NAME = re.compile(r"\{([^}]+)\}")
+
+OWN_FILE = {
+    "en": "**Your own recording:** choose or upload a file in *{Load Audio}*.",
+    "zh": "**使用自己的录音：** 在*{Load Audio}*中选择或上传文件。",
+    "ja": "**自分の録音を使う:** *{Load Audio}* でファイルを選択またはアップロードします。",
+}
+REAL = {
+    "en": "*nano* is a tiny demo. For real music, open template **02 Real model**.",
+    "zh": "*nano* 只是微型演示模型。要生成真正的音乐，请打开模板 **02 Real model**。",
+    "ja": "*nano* は小さなデモ用モデルです。本格的な音楽にはテンプレート **02 Real model** を開いてください。",
+}
+
+NOTES: dict[str, dict[str, list[str]]] = {
+    "text": {
+        "en": [
+            "Write caption and lyrics, press **Run**, and listen in *{Preview Audio}*. Its ⋮ menu saves the song.",
+            REAL["en"],
+            "**Live preview:** set *Live preview method* to *auto* in ComfyUI's settings, or start ComfyUI with "
+            "**--preview-method auto**.",
+        ],
+        "zh": [
+            "填写描述和歌词，点击**运行**，然后在*{Preview Audio}*中试听。⋮ 菜单可以保存歌曲。",
+            REAL["zh"],
+            "**实时预览：** 在 ComfyUI 设置中将*实时预览*设为 *auto*，或用 **--preview-method auto** 启动 ComfyUI。",
+        ],
+        "ja": [
+            "キャプションと歌詞を書いて**実行**を押し、*{Preview Audio}* で聴きます。⋮ メニューで曲を保存できます。",
+            REAL["ja"],
+            "**ライブプレビュー:** ComfyUI の設定で*ライブプレビューメソッド*を *auto* にするか、"
+            "**--preview-method auto** を付けて ComfyUI を起動します。",
+        ],
+    },
+    "real": {
+        "en": [
+            "**Run** downloads *comfy-turbo* (6.3 GB) once, then generates the song. Nothing downloads before you "
+            "press Run.",
+            "*{Download Model}* shows what is missing. For edits, *comfy-base* and *comfy-sft* are better.",
+        ],
+        "zh": [
+            "点击**运行**后，先下载 *comfy-turbo*（6.3 GB，仅一次），再生成歌曲。点击运行之前不会下载任何文件。",
+            "*{Download Model}*会显示缺少的文件。编辑歌曲时，*comfy-base* 和 *comfy-sft* 效果更好。",
+        ],
+        "ja": [
+            "**実行**を押すと *comfy-turbo*（6.3 GB）を一度だけダウンロードし、曲を生成します。実行する前には何もダウンロードしません。",
+            "*{Download Model}* は不足しているファイルを示します。編集には *comfy-base* と *comfy-sft* が適しています。",
+        ],
+    },
+    "files": {
+        "en": [
+            "The single files of ComfyUI's own ACE-Step 1.5, with the planner (5 Hz LM). If a file is missing, "
+            "ComfyUI offers its download.",
+            "*{Plan Song}* plans melody and structure. Another seed there gives another melody.",
+        ],
+        "zh": [
+            "使用 ComfyUI 自带 ACE-Step 1.5 的单个文件和规划模型（5 Hz LM）。如果缺少文件，ComfyUI 会提示下载。",
+            "*{Plan Song}*规划旋律和结构，更换其种子会得到另一段旋律。",
+        ],
+        "ja": [
+            "ComfyUI 標準の ACE-Step 1.5 の単体ファイルとプランナー（5 Hz LM）を使います。足りないファイルは ComfyUI がダウンロードを提案します。",
+            "*{Plan Song}* はメロディーと構成を計画します。シードを変えると別のメロディーになります。",
+        ],
+    },
+    "line": {
+        "en": [
+            "Write one line into *{Write Song}* and press **Run**. *{Edit Song}* shows the song; change what you like "
+            "and run again.",
+            "*source* in *{Edit Song}*: **input** takes the next written song, **edits** keeps yours.",
+        ],
+        "zh": [
+            "在*{Write Song}*中写一句话，点击**运行**。*{Edit Song}*显示写好的歌曲；修改后再次运行即可。",
+            "*{Edit Song}*的 *source*：**input** 采用新写的歌曲，**edits** 保留你的修改。",
+        ],
+        "ja": [
+            "*{Write Song}* に一行書いて**実行**を押します。*{Edit Song}* に曲が表示されます。直したら、もう一度実行します。",
+            "*{Edit Song}* の *source*: **input** は新しく書かれた曲を、**edits** は編集した曲を使います。",
+        ],
+    },
+    "planned": {
+        "en": [
+            "*{Plan Song}* completes the metadata and generates audio codes: melody and structure.",
+            "Another seed in *{Plan Song}* gives another melody; in *{Sample Song}*, another take of the same one.",
+            "*{Save Audio Codes}* saves the plan. *{Load Audio Codes}* reads it from the input folder.",
+        ],
+        "zh": [
+            "*{Plan Song}*补全元数据并生成音频代码，即旋律和结构。",
+            "更换*{Plan Song}*的种子得到另一段旋律；更换*{Sample Song}*的种子得到同一旋律的另一个版本。",
+            "*{Save Audio Codes}*保存规划，*{Load Audio Codes}*从输入文件夹读取。",
+        ],
+        "ja": [
+            "*{Plan Song}* はメタデータを補い、メロディーと構成を表すオーディオコードを生成します。",
+            "*{Plan Song}* のシードを変えると別のメロディーに、*{Sample Song}* のシードを変えると同じメロディーの別テイクになります。",
+            "*{Save Audio Codes}* で計画を保存し、*{Load Audio Codes}* で input フォルダーから読み込みます。",
+        ],
+    },
+    "cover": {
+        "en": [
+            "The recording in the style of *{Song}*: melody, chords and beat stay.",
+            OWN_FILE["en"],
+            "A lower *strength* follows the caption sooner. The cover is as long as its source.",
+        ],
+        "zh": [
+            "以*{Song}*的风格翻唱录音：旋律、和弦和节拍保持不变。",
+            OWN_FILE["zh"],
+            "降低强度（*strength*）会更早跟随描述。翻唱与原曲等长。",
+        ],
+        "ja": [
+            "録音を *{Song}* のスタイルで作り直します。メロディー、コード、ビートは残ります。",
+            OWN_FILE["ja"],
+            "*strength* を下げると、早くからキャプションに従います。長さは元の録音と同じです。",
+        ],
+    },
+    "repaint": {
+        "en": [
+            "Regenerates seconds 4 to 8 of the recording. The rest stays, sample for sample.",
+            OWN_FILE["en"],
+            "*{Song}* describes the whole song. Set its duration to that of the recording.",
+        ],
+        "zh": [
+            "重新生成录音的第 4 至 8 秒，其余部分逐采样点保持不变。",
+            OWN_FILE["zh"],
+            "*{Song}*描述整首歌曲，时长应与录音一致。",
+        ],
+        "ja": [
+            "録音の 4 秒から 8 秒までを生成し直します。ほかの部分は 1 サンプルも変わりません。",
+            OWN_FILE["ja"],
+            "*{Song}* には曲全体を書きます。長さは録音に合わせます。",
+        ],
+    },
+    "extend": {
+        "en": [
+            "Adds 8 seconds after the end. The recording itself stays as it is.",
+            OWN_FILE["en"],
+            "If the recording fades out, set *overlap* to 1 to 3. *{Song}* has the total duration: 12 + 8 seconds.",
+        ],
+        "zh": [
+            "在结尾之后增加 8 秒，原录音保持不变。",
+            OWN_FILE["zh"],
+            "如果录音淡出，将重叠（*overlap*）设为 1 至 3。*{Song}*的时长是总时长：12 + 8 秒。",
+        ],
+        "ja": [
+            "最後に 8 秒を加えます。録音そのものは変わりません。",
+            OWN_FILE["ja"],
+            "録音がフェードアウトする場合は *overlap* を 1～3 にします。*{Song}* の長さは合計の 12 + 8 秒です。",
+        ],
+    },
+    "stems": {
+        "en": [
+            "Extracts the drums. *add* generates a new track, *complete* an arrangement around a single track.",
+            OWN_FILE["en"],
+            "Choose a **base** or **sft** model and set *variant* to *auto*; other models are not trained for stems.",
+        ],
+        "zh": [
+            "提取鼓的音轨。*add* 生成新音轨，*complete* 为单条音轨生成编曲。",
+            OWN_FILE["zh"],
+            "请选择 **base** 或 **sft** 模型，并将 *variant* 设为 *auto*；其他模型没有为分轨训练。",
+        ],
+        "ja": [
+            "ドラムを取り出します。*add* は新しいトラックを、*complete* は 1 つのトラックから編曲を生成します。",
+            OWN_FILE["ja"],
+            "**base** か **sft** のモデルを選び、*variant* を *auto* にします。ほかのモデルは学習していません。",
+        ],
+    },
+    "timbre": {
+        "en": [
+            "A new song with the instruments, voice and acoustics of the recording.",
+            OWN_FILE["en"],
+            "Ten seconds each of its beginning, middle and end are used.",
+        ],
+        "zh": [
+            "用录音的乐器、人声和空间感生成一首新歌。",
+            OWN_FILE["zh"],
+            "使用录音的开头、中间和结尾各十秒。",
+        ],
+        "ja": [
+            "録音の楽器、声、響きを持つ新しい曲を生成します。",
+            OWN_FILE["ja"],
+            "録音の最初、中ほど、最後の 10 秒ずつを使います。",
+        ],
+    },
+    "morph": {
+        "en": [
+            "*Recording* describes the source, *Result* the new song. Only the difference changes.",
+            OWN_FILE["en"],
+            "Change few words, and set both durations to that of the recording.",
+        ],
+        "zh": [
+            "*Recording* 描述录音，*Result* 描述新歌曲。只有两者的差异会改变。",
+            OWN_FILE["zh"],
+            "只改少量词语，并将两个时长都设为录音的时长。",
+        ],
+        "ja": [
+            "*Recording* は元の録音を、*Result* は新しい曲を説明します。違う部分だけが変わります。",
+            OWN_FILE["ja"],
+            "少しの言葉だけを変え、両方の長さを録音に合わせます。",
+        ],
+    },
+    "listen": {
+        "en": [
+            "*{Listen}* describes the recording. Change style or lyrics in *{Edit Song}* and run again: the melody "
+            "stays, because the audio codes are connected.",
+            OWN_FILE["en"],
+        ],
+        "zh": [
+            "*{Listen}*描述录音。在*{Edit Song}*中修改风格或歌词后再次运行：由于连接了音频代码，旋律保持不变。",
+            OWN_FILE["zh"],
+        ],
+        "ja": [
+            "*{Listen}* が録音を説明します。*{Edit Song}* でスタイルや歌詞を変えて、もう一度実行します。"
+            "オーディオコードがつながっているので、メロディーは残ります。",
+            OWN_FILE["ja"],
+        ],
+    },
+    "takes": {
+        "en": [
+            "Takes 1 and 2 have the seeds 7 and 8. Raise *batch_size* for more.",
+            "The retake is a variation of take 1: same seed, *retake_variance* above 0.",
+            "Found one you like? Set *seed* to its seed and *batch_size* to 1.",
+        ],
+        "zh": [
+            "第 1、2 个版本的种子是 7 和 8。增大批量大小可得到更多版本。",
+            "重录是第 1 个版本的变化：种子相同，重录变化（*retake_variance*）大于 0。",
+            "选好之后，将种子设为该版本的种子，批量大小设为 1。",
+        ],
+        "ja": [
+            "テイク 1 と 2 のシードは 7 と 8 です。*batch_size* を上げると増えます。",
+            "リテイクはテイク 1 の変奏です。シードは同じで、*retake_variance* が 0 より大きくなっています。",
+            "気に入ったテイクのシードを *seed* に入れ、*batch_size* を 1 にします。",
+        ],
+    },
+    "songs": {
+        "en": [
+            "*{Batch Songs}* samples several songs of one duration at once, up to eight. Song 1 has *seed*, song 2 "
+            "*seed* + 1.",
+            REAL["en"],
+        ],
+        "zh": [
+            "*{Batch Songs}*一次采样多首时长相同的歌曲，最多八首。第 1 首用 *seed*，第 2 首用 *seed* + 1。",
+            REAL["zh"],
+        ],
+        "ja": [
+            "*{Batch Songs}* は同じ長さの曲を 8 曲まで一度にサンプリングします。1 曲目は *seed*、2 曲目は *seed* + 1 です。",
+            REAL["ja"],
+        ],
+    },
+    "ksampler": {
+        "en": [
+            "ComfyUI's own *{KSampler}*: the same seed gives the same song as *{Sample Song}*. *{Empty Song}* sets "
+            "the duration.",
+            "Set steps and cfg yourself: 8 and 1 for turbo and nano, 50 and 5 to 9 for base and sft.",
+        ],
+        "zh": [
+            "使用 ComfyUI 自带的*{KSampler}*：相同种子得到与*{Sample Song}*相同的歌曲。*{Empty Song}*设定时长。",
+            "步数和 cfg 需自行设置：turbo 和 nano 用 8 和 1，base 和 sft 用 50 和 5 至 9。",
+        ],
+        "ja": [
+            "ComfyUI 標準の *{KSampler}* を使います。同じシードなら *{Sample Song}* と同じ曲になります。*{Empty Song}* が長さを決めます。",
+            "ステップと cfg は自分で設定します。turbo と nano は 8 と 1、base と sft は 50 と 5～9 です。",
+        ],
+    },
+}
+
+
+def note_texts(key: str) -> dict[str, dict[str, str]]:
+    """Return title and text of a note per language, with the nodes' translated names."""
+    return {
+        language: {"title": TITLES[language], "text": "\n\n".join(named(line, language) for line in lines) + "\n"}
+        for language, lines in NOTES[key].items()
+    }
+
+
+def named(text: str, language: str) -> str:
+    names = node_names(language)
+    return NAME.sub(lambda match: names.get(match[1], match[1]), text)
+
+
+def node_names(language: str) -> dict[str, str]:
+    """Return the translated names of nodes, as far as there are any."""
+    path = TRANSLATIONS / f"{language}.json"
+    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return {**known, **CORE_NAMES.get(language, {})}

@@ -1,0 +1,276 @@
+"""The templates. Each is a graph in columns of about 1500 x 760 pixels, which a small laptop shows as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from acestep_core.checkpoints.catalog import RELEASES
+
+from .graph import Graph, Node, Output
+from .notes import note_texts
+
+RECORDING = "ACE-Step example.ogg"
+RECORDING_SECONDS = 12
+SOURCE_CAPTION = "gentle pop, flute, piano, soft pads, bass guitar and drums"
+POP = "upbeat indie pop, bright electric guitars, warm female voice, summer evening"
+JAZZ = "smoky jazz trio, upright bass, brushed drums, piano, late night"
+LYRICS = """[Verse]
+Streetlights hum along the water
+Every window holds a tune
+
+[Chorus]
+Oh, we sing it to the morning
+We were dancing with the moon"""
+INSTRUMENTAL = "[Instrumental]"
+SEED = 7
+EDIT_COLUMNS = [290, 330, 300, 270, 260]
+# Pixels of a node without its title bar, in both renderers and with the messages of a run.
+LOAD_MODEL, PLANNER, SONG, EDIT_SONG, ENCODE, SAMPLE, PLAN = 270, 110, 350, 520, 118, 334, 342
+DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
+BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
+
+
+class Builder:
+    """A graph with the nodes that every template has. The result is in the last column. ComfyUI's minimap hides the space below it."""
+
+    def __init__(self, name: str, object_info: dict[str, dict], columns: list[int]):
+        self.graph = Graph(name, object_info, columns)
+        self.last = len(columns) - 1
+
+    def model(self, column: int = 0, **values: object) -> Node:
+        return self.graph.add("LoadModel", column, LOAD_MODEL, **{"model": "nano", **values})
+
+    def song(self, column: int, height: int = SONG, caption: str = POP, **values: object) -> Node:
+        title = values.pop("title", None)
+        values = {"lyrics": INSTRUMENTAL, "duration": RECORDING_SECONDS, **values}
+        return self.graph.add("Song", column, height, title=title, caption=caption, **values)  # type: ignore[arg-type]
+
+    def vocal_song(self, column: int, height: int = SONG) -> Node:
+        return self.song(column, height, lyrics=LYRICS, language="English", duration=30)
+
+    def recording(self, column: int) -> Node:
+        return self.graph.add("LoadAudio", column, LOAD_AUDIO, audio=RECORDING)
+
+    def encode(self, column: int, model: Node, song: Output, **inputs: object) -> Node:
+        return self.graph.add("Encode", column, ENCODE, text_encoder=model["text_encoder"], song=song, **inputs)
+
+    def sample(self, column: int, model: Node, conditioning: Output, **inputs: object) -> Node:
+        inputs = {"seed": SEED, **inputs}
+        add = self.graph.add
+        return add("Sample", column, SAMPLE, model=model["model"], conditioning=conditioning, **inputs)  # type: ignore[arg-type]
+
+    def play(self, model: Node, latent: Output, normalize: bool = True) -> Node:
+        decode = self.graph.add("Decode", self.last, DECODE, vae=model["vae"], latent=latent, normalize=normalize)
+        return self.graph.add("PreviewAudio", self.last, PLAYER, audio=decode.out)
+
+    def note(self, column: int, key: str, height: int) -> None:
+        self.graph.note(column, height, note_texts(key))
+
+
+def text_to_music(info: dict) -> Graph:
+    b = Builder("01 Text to music", info, [400, 330, 330, 320])
+    model, song = b.model(), b.vocal_song(0)
+    encode = b.encode(1, model, song.out)
+    b.note(1, "text", 300)
+    b.play(model, b.sample(2, model, encode.out).out)
+    return b.graph
+
+
+def real_model(info: dict) -> Graph:
+    b = Builder("02 Real model", info, [380, 380, 320, 300])
+    download = b.graph.add("Download", 0, 210, release="comfy-turbo")
+    model = b.model(model=download["name"])
+    b.note(0, "real", 130)
+    song = b.vocal_song(1, 440)
+    encode = b.encode(1, model, song.out)
+    b.play(model, b.sample(2, model, encode.out).out)
+    return b.graph
+
+
+def comfy_files(info: dict) -> Graph:
+    b = Builder("03 Files of ComfyUI", info, [310, 350, 270, 270, 260])
+    names = {"model": "comfy-turbo", "text_encoder": "comfy-text-encoder", "vae": "comfy-vae"}
+    model = b.model(**{widget: file_of(release)["name"] for widget, release in names.items()})
+    planner = load_planner(b, planner=file_of("comfy-lm-1.7b")["name"])
+    b.note(0, "files", 210)
+    model.properties["models"] = [file_of(release) for release in names.values()]
+    planner.properties["models"] = [file_of("comfy-lm-1.7b")]
+    plan = plan_song(b, 2, planner, b.vocal_song(1, 450).out)
+    encode = b.encode(2, model, plan["song"], codes=plan["codes"])
+    b.play(model, b.sample(3, model, encode.out).out)
+    return b.graph
+
+
+def file_of(release: str) -> dict[str, str]:
+    """Return a single file of ComfyUI, as its dialog for missing models reads it."""
+    chosen = RELEASES[release]
+    directory, _, name = chosen.target.partition("/")
+    return {
+        "name": name,
+        "url": f"https://huggingface.co/{chosen.repo}/resolve/main/{chosen.files[0]}",
+        "directory": directory,
+    }
+
+
+def load_planner(b: Builder, planner: str = "nano") -> Node:
+    return b.graph.add("LoadPlanner", 0, PLANNER, planner=planner)
+
+
+def plan_song(b: Builder, column: int, planner: Node, song: Output, rewrite_caption: bool = True) -> Node:
+    inputs = {"planner": planner.out, "song": song, "seed": SEED, "rewrite_caption": rewrite_caption}
+    return b.graph.add("Plan", column, PLAN, **inputs)  # type: ignore[arg-type]
+
+
+def one_line(info: dict) -> Graph:
+    b = Builder("04 One line to a song", info, [300, 360, 270, 270, 260])
+    model, planner = b.model(1), load_planner(b)
+    idea = "a sea shanty about compilers"
+    write = b.graph.add("Write", 0, 340, planner=planner.out, idea=idea, seed=SEED, duration=30)
+    b.note(0, "line", 170)
+    song = b.graph.add("EditSong", 1, 420, song=write.out)
+    plan = plan_song(b, 2, planner, song["song"], rewrite_caption=False)
+    encode = b.encode(2, model, plan["song"], codes=plan["codes"])
+    b.play(model, b.sample(3, model, encode.out).out)
+    return b.graph
+
+
+def planned_song(info: dict) -> Graph:
+    b = Builder("05 Planned song", info, [300, 350, 270, 270, 270])
+    model, planner = b.model(), load_planner(b)
+    b.note(0, "planned", 240)
+    song = b.vocal_song(1, 450)
+    plan = plan_song(b, 2, planner, song.out)
+    encode = b.encode(2, model, plan["song"], codes=plan["codes"])
+    b.play(model, b.sample(3, model, encode.out).out)
+    b.graph.add("PreviewAny", 4, 120, title="Audio codes", source=plan["codes"])
+    b.graph.add("SaveCodes", 4, 110, codes=plan["codes"], song=plan["song"])
+    return b.graph
+
+
+def edit(name: str, note: str, task: str, height: int, **values: object) -> Callable[[dict], Graph]:
+    """Return a template: a recording, a node of an edit task, and the song of the result."""
+    song_values = {name: values.pop(name) for name in ("caption", "duration") if name in values}
+    variant, normalize = values.pop("variant", "auto"), values.pop("normalize", True)
+
+    def build(info: dict) -> Graph:
+        b = Builder(name, info, EDIT_COLUMNS)
+        model = b.model(variant=variant)
+        b.note(0, note, 280)
+        song = b.song(1, 450, **song_values)  # type: ignore[arg-type]
+        audio = b.recording(2)
+        task_node = b.graph.add(task, 2, height, audio=audio.out, vae=model["vae"], **values)  # type: ignore[arg-type]
+        encode = b.encode(2, model, song.out, task=task_node.out)
+        b.play(model, b.sample(3, model, encode.out, seed=8).out, normalize)  # type: ignore[arg-type]
+        return b.graph
+
+    return build
+
+
+def timbre(info: dict) -> Graph:
+    b = Builder("10 Timbre", info, EDIT_COLUMNS)
+    model = b.model()
+    b.note(0, "timbre", 280)
+    song, audio = b.song(1, 450, JAZZ, duration=30), b.recording(2)
+    encode = b.encode(2, model, song.out)
+    transfer = b.graph.add("Timbre", 2, 98, conditioning=encode.out, vae=model["vae"], audio=audio.out)
+    b.play(model, b.sample(3, model, transfer.out).out)
+    return b.graph
+
+
+def morph(info: dict) -> Graph:
+    b = Builder("11 Morph", info, [290, 340, 270, 280, 270])
+    model, audio = b.model(), b.recording(0)
+    b.note(0, "morph", 200)
+    origin = b.song(1, 320, SOURCE_CAPTION, title="Recording")
+    target = b.song(1, 320, SOURCE_CAPTION.replace("flute", "brass band"), title="Result")
+    encoded = {"origin": b.encode(2, model, origin.out).out, "target": b.encode(2, model, target.out).out}
+    morphed = b.graph.add("Morph", 2, 190, audio=audio.out, vae=model["vae"], **encoded)  # type: ignore[arg-type]
+    b.play(model, b.sample(3, model, morphed.out).out)
+    return b.graph
+
+
+def listen(info: dict) -> Graph:
+    b = Builder("12 Listen and remix", info, [290, 270, 370, 270, 260])
+    model, planner, audio = b.model(), load_planner(b), b.recording(0)
+    sources = {"planner": planner.out, "model": model["model"], "audio": audio.out, "vae": model["vae"]}
+    heard = b.graph.add("Listen", 1, 300, seed=SEED, after_generate="fixed", **sources)  # type: ignore[arg-type]
+    b.note(1, "listen", 270)
+    shown = b.graph.add("EditSong", 2, 490, song=heard["song"])
+    encode = b.encode(2, model, shown["song"], codes=heard["codes"])
+    b.play(model, b.sample(3, model, encode.out).out)
+    return b.graph
+
+
+def many_takes(info: dict) -> Graph:
+    b = Builder("13 Many takes", info, [370, 260, 280, 280, 260])
+    model, song = b.model(), b.vocal_song(0)
+    encode = b.encode(1, model, song.out)
+    b.note(1, "takes", 420)
+    inputs = {"model": model["model"], "conditioning": encode.out, "seed": SEED, "after_generate": "fixed"}
+    takes = b.graph.add("Sample", 2, SAMPLE, title="Takes 1 and 2", batch_size=2, **inputs)  # type: ignore[arg-type]
+    retake = b.graph.add("Sample", 3, SAMPLE, title="Retake", retake_variance=0.2, retake_seed=1, **inputs)  # type: ignore[arg-type]
+    b.graph.y[2] = b.graph.y[3] = BELOW_SAMPLE
+    for index, title in enumerate(["Take 1", "Take 2"]):
+        latent = pick(b, 2, takes.out, index)
+        play_small(b, 3, model, latent, title)
+    play_small(b, 3, model, retake.out, "Retake of take 1")
+    return b.graph
+
+
+def pick(b: Builder, column: int, latent: Output, index: int) -> Output:
+    """Return one song of a batch."""
+    node = b.graph.add("LatentFromBatch", column, 90, title=f"Number {index + 1}", collapsed=True, gap=12,
+                       samples=latent, batch_index=index)  # fmt: skip
+    return node.out
+
+
+def play_small(b: Builder, column: int, model: Node, latent: Output, title: str) -> None:
+    decode = b.graph.add("Decode", column, DECODE, collapsed=True, gap=12, vae=model["vae"], latent=latent)
+    b.graph.add("PreviewAudio", b.last, PLAYER, title=title, gap=15, audio=decode.out)
+
+
+def batch_of_songs(info: dict) -> Graph:
+    b = Builder("14 Batch of songs", info, [290, 340, 260, 280, 270])
+    model = b.model()
+    b.note(0, "songs", 330)
+    first = b.song(1, 320, "warm lo-fi piano, soft drums, vinyl crackle", title="Song 1", duration=30)
+    second = b.song(1, 320, "driving synthwave, neon bass, electric drums", title="Song 2", duration=30)
+    encoded = {"song_1": b.encode(2, model, first.out).out, "song_2": b.encode(2, model, second.out).out}
+    batch = b.graph.add("BatchSongs", 2, 198, **encoded)  # type: ignore[arg-type]
+    sample = b.sample(3, model, batch.out)
+    for index, title in enumerate(["Song 1", "Song 2"]):
+        play_small(b, b.last, model, pick(b, b.last, sample.out, index), title)
+    return b.graph
+
+
+def ksampler(info: dict) -> Graph:
+    b = Builder("15 KSampler", info, [400, 320, 320, 300])
+    model, song = b.model(), b.vocal_song(0)
+    encode = b.encode(1, model, song.out)
+    negative = b.graph.add("ConditioningZeroOut", 1, 34, conditioning=encode.out)
+    empty = b.graph.add("EmptyLatent", 1, 86, song=song.out)
+    sample = b.graph.add("KSampler", 2, 270, model=model["model"], positive=encode.out, negative=negative.out,
+                         latent_image=empty.out, seed=SEED, steps=8, cfg=1)  # fmt: skip
+    b.note(1, "ksampler", 220)
+    b.play(model, sample.out)
+    return b.graph
+
+
+TEMPLATES: list[Callable[[dict], Graph]] = [
+    text_to_music,
+    real_model,
+    comfy_files,
+    one_line,
+    planned_song,
+    edit("06 Cover", "cover", "Cover", 250, caption=JAZZ),
+    edit("07 Repaint", "repaint", "Repaint", 240, caption=SOURCE_CAPTION, normalize=False, start=4, end=8),
+    edit("08 Extend", "extend", "Extend", 210, caption=SOURCE_CAPTION, duration=RECORDING_SECONDS + 8,
+         normalize=False, after=8),
+    edit("09 Stems", "stems", "Stems", 290, caption="drum kit, dry", track="drums", variant="base"),
+    timbre,
+    morph,
+    listen,
+    many_takes,
+    batch_of_songs,
+    ksampler,
+]  # fmt: skip
