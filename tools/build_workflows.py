@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 from .locales import find_nodes
+from .workflows.apps import APPS
+from .workflows.blueprints import blueprints
 from .workflows.templates import TEMPLATES
 
 REPO = Path(__file__).resolve().parents[1]
@@ -19,8 +21,9 @@ REPO = Path(__file__).resolve().parents[1]
 
 def build(object_info: dict[str, dict]) -> dict[Path, str]:
     """Return the content of every file, for the schemas of /object_info."""
-    graphs = [template(object_info) for template in TEMPLATES]
+    graphs = [declare(object_info) for declare in (*TEMPLATES, *APPS)]
     files = {REPO / "workflows" / f"{graph.name}.json": graph.workflow() for graph in graphs}
+    files |= {REPO / "subgraphs" / f"{item.name}.json": item.workflow() for item in blueprints(object_info)}
     return {path: json.dumps(content, ensure_ascii=False, indent=1) + "\n" for path, content in files.items()}
 
 

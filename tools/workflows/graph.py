@@ -167,7 +167,6 @@ class Graph:
     def note(self, column: int, height: float, texts: dict[str, dict[str, str]]) -> None:
         """Add a note. `texts` has a title and a text per language."""
         pos, size = self._place(column, height, GAP)
-        others = {language: text for language, text in texts.items() if language != "en"}
         self.notes.append(
             {
                 "id": 0,
@@ -180,7 +179,7 @@ class Graph:
                 "inputs": [],
                 "outputs": [],
                 "title": texts["en"]["title"],
-                "properties": {"as15_text": others},
+                "properties": {"as15_text": texts},
                 "widgets_values": [texts["en"]["text"]],
             }
         )

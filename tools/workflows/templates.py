@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from acestep_core.checkpoints.catalog import RELEASES
 
@@ -25,7 +26,7 @@ INSTRUMENTAL = "[Instrumental]"
 SEED = 7
 EDIT_COLUMNS = [290, 330, 300, 270, 260]
 # Pixels of a node without its title bar, in both renderers and with the messages of a run.
-LOAD_MODEL, PLANNER, SONG, EDIT_SONG, ENCODE, SAMPLE, PLAN = 270, 110, 350, 520, 118, 334, 342
+LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 342
 DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
 BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
 
@@ -67,11 +68,11 @@ class Builder:
         self.graph.note(column, height, note_texts(key))
 
 
-def text_to_music(info: dict) -> Graph:
-    b = Builder("01 Text to music", info, [400, 330, 330, 320])
+def text_to_music(info: dict, name: str = "01 Text to music") -> Graph:
+    b = Builder(name, info, [400, 330, 330, 320])
     model, song = b.model(), b.vocal_song(0)
     encode = b.encode(1, model, song.out)
-    b.note(1, "text", 300)
+    b.note(1, "text", 220)
     b.play(model, b.sample(2, model, encode.out).out)
     return b.graph
 
@@ -80,7 +81,7 @@ def real_model(info: dict) -> Graph:
     b = Builder("02 Real model", info, [380, 380, 320, 300])
     download = b.graph.add("Download", 0, 210, release="comfy-turbo")
     model = b.model(model=download["name"])
-    b.note(0, "real", 130)
+    b.note(0, "real", 150)
     song = b.vocal_song(1, 440)
     encode = b.encode(1, model, song.out)
     b.play(model, b.sample(2, model, encode.out).out)
@@ -92,7 +93,7 @@ def comfy_files(info: dict) -> Graph:
     names = {"model": "comfy-turbo", "text_encoder": "comfy-text-encoder", "vae": "comfy-vae"}
     model = b.model(**{widget: file_of(release)["name"] for widget, release in names.items()})
     planner = load_planner(b, planner=file_of("comfy-lm-1.7b")["name"])
-    b.note(0, "files", 210)
+    b.note(0, "files", 190)
     model.properties["models"] = [file_of(release) for release in names.values()]
     planner.properties["models"] = [file_of("comfy-lm-1.7b")]
     plan = plan_song(b, 2, planner, b.vocal_song(1, 450).out)
@@ -127,7 +128,7 @@ def one_line(info: dict) -> Graph:
     idea = "a sea shanty about compilers"
     write = b.graph.add("Write", 0, 340, planner=planner.out, idea=idea, seed=SEED, duration=30)
     b.note(0, "line", 170)
-    song = b.graph.add("EditSong", 1, 420, song=write.out)
+    song = b.graph.add("EditSong", 1, 415, song=write.out)
     plan = plan_song(b, 2, planner, song["song"], rewrite_caption=False)
     encode = b.encode(2, model, plan["song"], codes=plan["codes"])
     b.play(model, b.sample(3, model, encode.out).out)
@@ -137,30 +138,50 @@ def one_line(info: dict) -> Graph:
 def planned_song(info: dict) -> Graph:
     b = Builder("05 Planned song", info, [300, 350, 270, 270, 270])
     model, planner = b.model(), load_planner(b)
-    b.note(0, "planned", 240)
+    b.note(0, "planned", 200)
     song = b.vocal_song(1, 450)
     plan = plan_song(b, 2, planner, song.out)
     encode = b.encode(2, model, plan["song"], codes=plan["codes"])
     b.play(model, b.sample(3, model, encode.out).out)
-    b.graph.add("PreviewAny", 4, 120, title="Audio codes", source=plan["codes"])
-    b.graph.add("SaveCodes", 4, 110, codes=plan["codes"], song=plan["song"])
+    b.graph.add("PreviewAny", 4, 100, title="Audio codes", source=plan["codes"])
+    b.graph.add("SaveCodes", 2, 114, codes=plan["codes"], song=plan["song"])
     return b.graph
 
 
-def edit(name: str, note: str, task: str, height: int, **values: object) -> Callable[[dict], Graph]:
-    """Return a template: a recording, a node of an edit task, and the song of the result."""
-    song_values = {name: values.pop(name) for name in ("caption", "duration") if name in values}
-    variant, normalize = values.pop("variant", "auto"), values.pop("normalize", True)
+@dataclass(frozen=True)
+class Edit:
+    """An edit task. `task` and `height` are its node; `values`, `song` and `model` are widgets that differ."""
+
+    note: str
+    task: str
+    height: int
+    values: dict[str, object]
+    song: dict[str, object]
+    model: dict[str, object] = field(default_factory=dict)
+    normalize: bool = True
+
+
+EDITS = {
+    "cover": Edit("cover", "Cover", 250, {}, {"caption": JAZZ}),
+    "repaint": Edit("repaint", "Repaint", 240, {"start": 4, "end": 8}, {"caption": SOURCE_CAPTION}, normalize=False),
+    "extend": Edit("extend", "Extend", 210, {"after": 8},
+                   {"caption": SOURCE_CAPTION, "duration": RECORDING_SECONDS + 8}, normalize=False),
+    "stems": Edit("stems", "Stems", 290, {"track": "drums"}, {"caption": "drum kit, dry"}, {"variant": "base"}),
+}  # fmt: skip
+
+
+def edit_template(name: str, edit: Edit) -> Callable[[dict], Graph]:
+    """Return a template: a recording, the node of an edit task, and the song of the result."""
 
     def build(info: dict) -> Graph:
         b = Builder(name, info, EDIT_COLUMNS)
-        model = b.model(variant=variant)
-        b.note(0, note, 280)
-        song = b.song(1, 450, **song_values)  # type: ignore[arg-type]
-        audio = b.recording(2)
-        task_node = b.graph.add(task, 2, height, audio=audio.out, vae=model["vae"], **values)  # type: ignore[arg-type]
-        encode = b.encode(2, model, song.out, task=task_node.out)
-        b.play(model, b.sample(3, model, encode.out, seed=8).out, normalize)  # type: ignore[arg-type]
+        model = b.model(**edit.model)
+        b.note(0, edit.note, 200)
+        song = b.song(1, 450, **edit.song)  # type: ignore[arg-type]
+        sources = {"audio": b.recording(2).out, "vae": model["vae"]}
+        task = b.graph.add(edit.task, 2, edit.height, **sources, **edit.values)  # type: ignore[arg-type]
+        encode = b.encode(2, model, song.out, task=task.out)
+        b.play(model, b.sample(3, model, encode.out, seed=8).out, edit.normalize)
         return b.graph
 
     return build
@@ -169,7 +190,7 @@ def edit(name: str, note: str, task: str, height: int, **values: object) -> Call
 def timbre(info: dict) -> Graph:
     b = Builder("10 Timbre", info, EDIT_COLUMNS)
     model = b.model()
-    b.note(0, "timbre", 280)
+    b.note(0, "timbre", 200)
     song, audio = b.song(1, 450, JAZZ, duration=30), b.recording(2)
     encode = b.encode(2, model, song.out)
     transfer = b.graph.add("Timbre", 2, 98, conditioning=encode.out, vae=model["vae"], audio=audio.out)
@@ -180,7 +201,7 @@ def timbre(info: dict) -> Graph:
 def morph(info: dict) -> Graph:
     b = Builder("11 Morph", info, [290, 340, 270, 280, 270])
     model, audio = b.model(), b.recording(0)
-    b.note(0, "morph", 200)
+    b.note(0, "morph", 190)
     origin = b.song(1, 320, SOURCE_CAPTION, title="Recording")
     target = b.song(1, 320, SOURCE_CAPTION.replace("flute", "brass band"), title="Result")
     encoded = {"origin": b.encode(2, model, origin.out).out, "target": b.encode(2, model, target.out).out}
@@ -194,7 +215,7 @@ def listen(info: dict) -> Graph:
     model, planner, audio = b.model(), load_planner(b), b.recording(0)
     sources = {"planner": planner.out, "model": model["model"], "audio": audio.out, "vae": model["vae"]}
     heard = b.graph.add("Listen", 1, 300, seed=SEED, after_generate="fixed", **sources)  # type: ignore[arg-type]
-    b.note(1, "listen", 270)
+    b.note(1, "listen", 230)
     shown = b.graph.add("EditSong", 2, 490, song=heard["song"])
     encode = b.encode(2, model, shown["song"], codes=heard["codes"])
     b.play(model, b.sample(3, model, encode.out).out)
@@ -205,7 +226,7 @@ def many_takes(info: dict) -> Graph:
     b = Builder("13 Many takes", info, [370, 260, 280, 280, 260])
     model, song = b.model(), b.vocal_song(0)
     encode = b.encode(1, model, song.out)
-    b.note(1, "takes", 420)
+    b.note(1, "takes", 260)
     inputs = {"model": model["model"], "conditioning": encode.out, "seed": SEED, "after_generate": "fixed"}
     takes = b.graph.add("Sample", 2, SAMPLE, title="Takes 1 and 2", batch_size=2, **inputs)  # type: ignore[arg-type]
     retake = b.graph.add("Sample", 3, SAMPLE, title="Retake", retake_variance=0.2, retake_seed=1, **inputs)  # type: ignore[arg-type]
@@ -232,7 +253,7 @@ def play_small(b: Builder, column: int, model: Node, latent: Output, title: str)
 def batch_of_songs(info: dict) -> Graph:
     b = Builder("14 Batch of songs", info, [290, 340, 260, 280, 270])
     model = b.model()
-    b.note(0, "songs", 330)
+    b.note(0, "songs", 220)
     first = b.song(1, 320, "warm lo-fi piano, soft drums, vinyl crackle", title="Song 1", duration=30)
     second = b.song(1, 320, "driving synthwave, neon bass, electric drums", title="Song 2", duration=30)
     encoded = {"song_1": b.encode(2, model, first.out).out, "song_2": b.encode(2, model, second.out).out}
@@ -251,7 +272,7 @@ def ksampler(info: dict) -> Graph:
     empty = b.graph.add("EmptyLatent", 1, 86, song=song.out)
     sample = b.graph.add("KSampler", 2, 270, model=model["model"], positive=encode.out, negative=negative.out,
                          latent_image=empty.out, seed=SEED, steps=8, cfg=1)  # fmt: skip
-    b.note(1, "ksampler", 220)
+    b.note(1, "ksampler", 180)
     b.play(model, sample.out)
     return b.graph
 
@@ -262,15 +283,14 @@ TEMPLATES: list[Callable[[dict], Graph]] = [
     comfy_files,
     one_line,
     planned_song,
-    edit("06 Cover", "cover", "Cover", 250, caption=JAZZ),
-    edit("07 Repaint", "repaint", "Repaint", 240, caption=SOURCE_CAPTION, normalize=False, start=4, end=8),
-    edit("08 Extend", "extend", "Extend", 210, caption=SOURCE_CAPTION, duration=RECORDING_SECONDS + 8,
-         normalize=False, after=8),
-    edit("09 Stems", "stems", "Stems", 290, caption="drum kit, dry", track="drums", variant="base"),
+    edit_template("06 Cover", EDITS["cover"]),
+    edit_template("07 Repaint", EDITS["repaint"]),
+    edit_template("08 Extend", EDITS["extend"]),
+    edit_template("09 Stems", EDITS["stems"]),
     timbre,
     morph,
     listen,
     many_takes,
     batch_of_songs,
     ksampler,
-]  # fmt: skip
+]
