@@ -14,7 +14,7 @@ from ..host.server import REPO
 from .frontend import ADD_NODES, LOOK_OF_NODES, Frontend, Node
 
 WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
-TEXT_TO_MUSIC = REPO / "workflows" / "text_to_music.json"
+TEXT_TO_MUSIC = REPO / "workflows" / "01 Text to music.json"
 SECONDS = 3
 
 

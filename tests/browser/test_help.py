@@ -14,7 +14,7 @@ WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
 @pytest.mark.parametrize(("language", "words"), [("en", "When to use it"), ("ja", "使いどころ"), ("zh", "何时使用")])
 def test_the_info_button_opens_our_page(tab: Frontend, language: str, words: str) -> None:
     tab.open(language)
-    tab.drop_file(REPO / "workflows" / "text_to_music.json")
+    tab.drop_file(REPO / "workflows" / "01 Text to music.json")
     tab.fit_view()
     (sample,) = [node for node in tab.nodes() if node.type == "AS15_Sample"]
     tab.open_help(sample).get_by_role("heading", name=words).wait_for()
@@ -31,5 +31,5 @@ def test_templates_have_a_picture_and_open(tab: Frontend) -> None:
         "no picture beside these workflows"
     )
     tab.screenshot("templates")
-    tab.template_card("text_to_music").click()
+    tab.template_card("01 Text to music").click()
     tab.page.wait_for_function("app.graph.nodes.length > 0")

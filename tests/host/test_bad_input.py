@@ -16,7 +16,7 @@ from .server import REPO, ComfyServer, PromptRejected
 
 @pytest.fixture(scope="module")
 def prompt(server: ComfyServer) -> dict:
-    shipped = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
+    shipped = to_prompt(load_workflow(REPO / "workflows" / "01 Text to music.json"), server.object_info())
     return with_inputs(shipped, "AS15_Song", duration=1.0)
 
 

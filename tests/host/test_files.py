@@ -28,7 +28,7 @@ IN_PARTS = dict(zip(("model", "text_encoder", "vae"), SINGLE.values(), strict=Fa
 @pytest.fixture(scope="module")
 def prompt(server: ComfyServer) -> dict:
     """The shipped workflow, with a short song and one step."""
-    shipped = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
+    shipped = to_prompt(load_workflow(REPO / "workflows" / "01 Text to music.json"), server.object_info())
     return with_inputs(with_inputs(shipped, "AS15_Song", duration=1.0), "AS15_Sample", steps=1)
 
 

@@ -57,7 +57,7 @@ def test_a_page_names_an_example_with_its_node(server: ComfyServer, language: st
     for node, page in read_pages(language, our_nodes(server)).items():
         having = {name for name, text in workflows.items() if f'"{node}"' in text}
         (*_, last) = page.splitlines()
-        named = set(re.findall(r"`(\w+)`", last)) if EXAMPLES.match(last) else set()
+        named = set(re.findall(r"`([^`]+)`", last)) if EXAMPLES.match(last) else set()
         assert named <= having, f"{node}: its example does not have it"
         assert named or not having, f"{node}: name an example, one of {having}"
 

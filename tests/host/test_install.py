@@ -85,10 +85,10 @@ def assert_installed(server: ComfyServer, folder: str) -> None:
     failed = [line for line in server.log.splitlines() if "IMPORT FAILED" in line]
     assert not [line for line in failed if line.endswith(folder)]  # some of ComfyUI's own may fail
 
-    assert "text_to_music" in server.get("/workflow_templates")[folder]
+    assert "01 Text to music" in server.get("/workflow_templates")[folder]
     assert server.get("/i18n")["zh"]["nodeDefs"].keys() == ours.keys()
 
-    workflow = load_workflow(server.base / "custom_nodes" / folder / "workflows" / "text_to_music.json")
+    workflow = load_workflow(server.base / "custom_nodes" / folder / "workflows" / "01 Text to music.json")
     run = server.play(with_inputs(to_prompt(workflow, info), "AS15_Song", duration=2.0))
     assert server.fetch(run.files()[0])[:4] == b"fLaC"
 

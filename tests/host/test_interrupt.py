@@ -16,7 +16,7 @@ from .server import REPO, ComfyServer
     ids=["while sampling", "while decoding"],
 )
 def test_interrupt(server: ComfyServer, node: str, change: dict, sign: str) -> None:
-    shipped = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
+    shipped = to_prompt(load_workflow(REPO / "workflows" / "01 Text to music.json"), server.object_info())
     short = with_inputs(with_inputs(shipped, "AS15_Song", duration=1.0), "AS15_Sample", steps=1, seed=77)
     server.unload_models()
     server.play(with_inputs(short, "AS15_Song", bpm=30))

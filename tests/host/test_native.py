@@ -58,7 +58,7 @@ class Graph:
 @pytest.fixture(scope="module")
 def song(server: ComfyServer) -> dict[str, dict]:
     """Load Model, Song and Encode Song of the shipped workflow, for 6 s."""
-    shipped = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
+    shipped = to_prompt(load_workflow(REPO / "workflows" / "01 Text to music.json"), server.object_info())
     shipped = with_inputs(shipped, "AS15_Song", duration=FRAMES / 25)
     return {key: shipped[key] for key in (find(shipped, f"AS15_{n}") for n in ("LoadModel", "Song", "Encode"))}
 

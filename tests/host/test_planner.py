@@ -11,7 +11,7 @@ from .test_workflows import quick_prompt
 
 @pytest.fixture(scope="module")
 def prompt(server: ComfyServer) -> dict:
-    return quick_prompt(server, "planned_song", seed=200)
+    return quick_prompt(server, "05 Planned song", seed=200)
 
 
 def shown_by(server: ComfyServer, prompt: dict) -> list[dict]:
@@ -103,6 +103,6 @@ def test_a_text_encoder_is_not_a_planner(server: ComfyServer, prompt: dict) -> N
 def test_the_workflows_use_nano(server: ComfyServer) -> None:
     """Nano's planner is part of this pack, so it is the first entry and always there."""
     options = server.object_info()["AS15_LoadPlanner"]["input"]["required"]["planner"][1]["options"]
-    workflow = load_workflow(REPO / "workflows" / "planned_song.json")
+    workflow = load_workflow(REPO / "workflows" / "05 Planned song.json")
     (chosen,) = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "AS15_LoadPlanner"]
     assert chosen == options[0] == "nano"

@@ -59,7 +59,7 @@ def pictures(messages: list[tuple[int, bytes]]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("workflow", "sampler"), [("text_to_music", "AS15_Sample"), ("native_ksampler", "KSampler")], ids=lambda name: name
+    ("workflow", "sampler"), [("01 Text to music", "AS15_Sample"), ("15 KSampler", "KSampler")], ids=lambda name: name
 )
 def test_every_step_sends_a_preview(server: ComfyServer, workflow: str, sampler: str) -> None:
     prompt = to_prompt(load_workflow(REPO / "workflows" / f"{workflow}.json"), server.object_info())
@@ -102,7 +102,7 @@ def test_every_phase_moves_the_bar_of_its_node(server: ComfyServer) -> None:
 
 
 def test_a_note_is_sent_for_its_node(server: ComfyServer) -> None:
-    prompt = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
+    prompt = to_prompt(load_workflow(REPO / "workflows" / "01 Text to music.json"), server.object_info())
     prompt = with_inputs(with_inputs(prompt, "AS15_Song", duration=1.0), "AS15_Sample", steps=1)
     server.play(prompt)
     messages = notes(messages_of(server, with_inputs(prompt, "AS15_LoadModel", variant="sft")))
@@ -110,7 +110,7 @@ def test_a_note_is_sent_for_its_node(server: ComfyServer) -> None:
 
 
 def test_cut_lyrics_are_noted(server: ComfyServer) -> None:
-    prompt = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), server.object_info())
+    prompt = to_prompt(load_workflow(REPO / "workflows" / "01 Text to music.json"), server.object_info())
     prompt = with_inputs(prompt, "AS15_Song", duration=1.0, lyrics="[Verse]\n" + "zxqv jkwp\n" * 1500)
     texts = [text for _, text in notes(messages_of(server, prompt))]
     assert any("lyrics:" in text and "too long" in text for text in texts), texts

@@ -12,7 +12,7 @@ import soundfile
 from .graph import find, load_workflow, to_prompt, with_inputs
 from .server import REPO, ComfyServer
 
-WORKFLOW = REPO / "workflows" / "text_to_music.json"
+WORKFLOW = REPO / "workflows" / "01 Text to music.json"
 SHORT = 2.0  # seconds; sampled at 5.12 s, the least that a model supports
 
 

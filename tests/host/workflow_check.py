@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import combinations
 
 from .graph import NOTES, inputs_of, is_widget, widget_names
 
 AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize"}
 ABSOLUTE_PATH = re.compile(r"""(?:^|[\s"'`(])(?:~?/|[A-Za-z]:[\\/]|\\\\)\w""")
-WIDEST, TALLEST = 1680, 900  # pixels of the canvas in a full-HD window
-READABLE = 0.6  # the canvas draws no text below this scale
+WIDEST, TALLEST = 1600, 805  # pixels of the canvas, which a window of 1366 x 768 shows at READABLE
+READABLE = 0.79  # titles have 11 pixels at this scale
 TITLE = 30  # pixels of a node's title bar, above its position
 FOOTER = 40  # pixels that Nodes 2.0 adds below a node with advanced widgets, with a gap
 
@@ -71,6 +72,7 @@ def _slots(slots: list[dict]) -> Slots:
 def _widgets(node: dict, info: dict) -> Iterator[str]:
     kinds = {name: (kind, options) for name, kind, options in inputs_of(info)}
     names, values = widget_names(info), node["widgets_values"]
+    offered = [file["name"] for file in node["properties"].get("models", [])]  # for a download
     if len(names) != len(values):
         yield f"{_name(node)}: {len(values)} values for the widgets {names}"
         return
@@ -78,7 +80,7 @@ def _widgets(node: dict, info: dict) -> Iterator[str]:
         if name is None:
             fits = value in AFTER_GENERATE
         else:
-            fits = _fits(value, *kinds[name])
+            fits = _fits(value, *kinds[name]) or value in offered
         if not fits:
             yield f"{_name(node)}: {value!r} is not allowed for {name or 'control after generate'}"
 
@@ -123,16 +125,13 @@ def _links(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
 
 
 def _layout(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
-    rerouted = {bent["id"] for bent in workflow["extra"].get("linkExtensions", [])}  # may run back to another row
-    for link, source, _, target, *_ in workflow["links"]:
-        backwards = nodes[source]["pos"][0] + nodes[source]["size"][0] > nodes[target]["pos"][0]
-        if backwards and link not in rerouted:
+    for _, source, _, target, *_ in workflow["links"]:
+        (x, y), (x2, y2) = nodes[source]["pos"], nodes[target]["pos"]
+        below = x == x2 and y < y2
+        if x + nodes[source]["size"][0] > x2 and not below:
             yield f"the link from {_name(nodes[source])} to {_name(nodes[target])} runs backwards"
     boxes = [_box(node) for node in nodes.values()] + [group["bounding"] for group in workflow["groups"]]
-    width, height = (
-        (max(box[i] + box[i + 2] for box in boxes) - min(box[i] for box in boxes)) * workflow["extra"]["ds"]["scale"]
-        for i in (0, 1)
-    )
+    width, height = (max(box[i] + box[i + 2] for box in boxes) - min(box[i] for box in boxes) for i in (0, 1))
     if width > WIDEST:
         yield f"{width:.0f} pixels are too wide for a window"
     if height > TALLEST:
@@ -141,18 +140,22 @@ def _layout(workflow: dict, nodes: dict[int, dict]) -> Iterator[str]:
         for group in workflow["groups"]:
             if _meet(_box(node), group["bounding"]) and not _holds(group["bounding"], _box(node)):
                 yield f"{_name(node)} sticks out of the group {group['title']}"
-        if node["type"].startswith("AS15_"):
+        if node["type"].startswith("AS15_") and not node["flags"].get("collapsed"):
             below = [node["pos"][0], node["pos"][1] + node["size"][1], node["size"][0], FOOTER]
             for other in nodes.values():
                 if _meet(below, _box(other)):
                     yield f"{_name(node)} may grow a footer, and {_name(other)} is too near for one"
+    for one, other in combinations(nodes.values(), 2):
+        if _meet(_box(one), _box(other)):
+            yield f"{_name(one)} overlaps {_name(other)}"
     if workflow["extra"]["ds"]["scale"] < READABLE:
-        yield "the canvas draws no texts at this scale"
+        yield "the texts are too small at this scale"
 
 
 def _box(node: dict) -> list[float]:
     """Return left, top, width and height, with the title bar."""
-    return [node["pos"][0], node["pos"][1] - TITLE, node["size"][0], node["size"][1] + TITLE]
+    height = 0 if node["flags"].get("collapsed") else node["size"][1]
+    return [node["pos"][0], node["pos"][1] - TITLE, node["size"][0], height + TITLE]
 
 
 def _meet(a: list[float], b: list[float]) -> bool:

@@ -128,7 +128,7 @@ def one_line(info: dict) -> Graph:
     idea = "a sea shanty about compilers"
     write = b.graph.add("Write", 0, 340, planner=planner.out, idea=idea, seed=SEED, duration=30)
     b.note(0, "line", 170)
-    song = b.graph.add("EditSong", 1, 415, song=write.out)
+    song = b.graph.add("EditSong", 1, 410, song=write.out)
     plan = plan_song(b, 2, planner, song["song"], rewrite_caption=False)
     encode = b.encode(2, model, plan["song"], codes=plan["codes"])
     b.play(model, b.sample(3, model, encode.out).out)
