@@ -56,7 +56,10 @@ NODES: list[type[io.ComfyNode]] = [
 
 class AceStepExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Register the model folder, copy the example recording and return our nodes. Raises RuntimeError if ComfyUI is too old."""
+        """Set up the model folder and the example recording, and return our nodes.
+
+        Raises RuntimeError if ComfyUI is too old.
+        """
         check_comfyui()
         register_model_folder()
         copy_example()

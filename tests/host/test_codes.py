@@ -13,7 +13,7 @@ from .server import REPO, ComfyServer, PromptRejected
 @pytest.fixture(scope="module")
 def prompt(server: ComfyServer) -> dict:
     """The shipped workflow, with a short song and few steps."""
-    shipped = to_prompt(load_workflow(REPO / "workflows" / "audio_codes.json"), server.object_info())
+    shipped = to_prompt(load_workflow(REPO / "workflows" / "05 Planned song.json"), server.object_info())
     return with_all(with_all(shipped, "AS15_Song", duration=6.0), "AS15_Sample", steps=2, seed=90)
 
 

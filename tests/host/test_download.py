@@ -34,7 +34,7 @@ def test_one_run_downloads_the_model_and_plays_the_song(tmp_path: Path) -> None:
             assert (comfy.base / "models" / "acestep").is_dir()  # made at start
             details = comfy.object_info()["AS15_Download"]["input"]["required"]["release"][1]["details"]
             assert "6.3 GB to download" in details[RELEASE.name]
-            shipped = to_prompt(load_workflow(REPO / "workflows" / "text_to_music.json"), comfy.object_info())
+            shipped = to_prompt(load_workflow(REPO / "workflows" / "01 Text to music.json"), comfy.object_info())
             prompt = with_inputs(with_inputs(shipped, "AS15_Song", duration=1.0), "AS15_Sample", steps=1)
             prompt["download"] = {"class_type": "AS15_Download", "inputs": {"release": RELEASE.name}}
             prompt = with_inputs(prompt, "AS15_LoadModel", model=["download", 0])

@@ -59,7 +59,8 @@ def _sockets(node: dict, info: dict) -> Iterator[str]:
     for slot in given:
         if slot["name"] in info["input_order"].get("required", []) and slot["link"] is None:
             yield f"{_name(node)}: nothing is connected to {slot['name']}"
-    outputs = list(zip(info["output_name"], info["output"], strict=True))
+    kinds = [kind if isinstance(kind, str) else "COMBO" for kind in info["output"]]
+    outputs = list(zip(info["output_name"], kinds, strict=True))
     ours = node["type"].startswith("AS15_")  # ComfyUI's own nodes gain outputs from version to version
     if _slots(node["outputs"]) != (outputs if ours else outputs[: len(node["outputs"])]):
         yield f"{_name(node)} has the outputs {_slots(node['outputs'])}, its schema {outputs}"

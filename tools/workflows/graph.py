@@ -28,7 +28,11 @@ CORE: dict[str, dict[str, Any]] = {
     "PreviewAny": {"input": {"required": {"source": ["*"]}}, "output": [], "output_name": []},
     "LatentFromBatch": {
         "input": {
-            "required": {"samples": ["LATENT"], "batch_index": ["INT", {"default": 0}], "length": ["INT", {"default": 1}]}
+            "required": {
+                "samples": ["LATENT"],
+                "batch_index": ["INT", {"default": 0}],
+                "length": ["INT", {"default": 1}],
+            }
         },
         "output": ["LATENT"],
         "output_name": ["LATENT"],
@@ -59,6 +63,11 @@ CORE: dict[str, dict[str, Any]] = {
 }
 for _info in CORE.values():
     _info["input_order"] = {group: list(inputs) for group, inputs in _info["input"].items()}
+
+
+def plain(info: dict) -> dict:
+    """Return the schema of a node with COMBO for outputs that some versions give as a list."""
+    return {**info, "output": [kind if isinstance(kind, str) else "COMBO" for kind in info["output"]]}
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class Graph:
 
     def __init__(self, name: str, object_info: dict[str, dict], columns: list[int]):
         self.name, self.widths = name, columns
-        self.info = {**object_info, **CORE}
+        self.info = {name: plain(info) for name, info in {**object_info, **CORE}.items()}
         self.nodes: list[Node] = []
         self.notes: list[dict] = []
         self.extra: dict[str, object] = {}

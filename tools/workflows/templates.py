@@ -81,9 +81,9 @@ def real_model(info: dict) -> Graph:
     b = Builder("02 Real model", info, [380, 380, 320, 300])
     download = b.graph.add("Download", 0, 210, release="comfy-turbo")
     model = b.model(model=download["name"])
-    b.note(0, "real", 150)
-    song = b.vocal_song(1, 440)
+    song = b.vocal_song(1)
     encode = b.encode(1, model, song.out)
+    b.note(1, "real", 150)
     b.play(model, b.sample(2, model, encode.out).out)
     return b.graph
 
