@@ -1,5 +1,6 @@
 """The notes of the templates, in English, Chinese and Japanese. `{Load Model}` is a node's name in that language."""
 
+# ruff: noqa: E501, because wide characters count twice
 from __future__ import annotations
 
 import json

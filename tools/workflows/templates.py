@@ -32,7 +32,10 @@ BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sam
 
 
 class Builder:
-    """A graph with the nodes that every template has. The result is in the last column. ComfyUI's minimap hides the space below it."""
+    """A graph with the nodes that every template has.
+
+    The result is at the top of the last column, because ComfyUI's minimap hides the space below.
+    """
 
     def __init__(self, name: str, object_info: dict[str, dict], columns: list[int]):
         self.graph = Graph(name, object_info, columns)
