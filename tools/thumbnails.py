@@ -1,78 +1,356 @@
-"""Draw a square thumbnail of every workflow in ComfyUI's own frontend: workflows/<name>.jpg, for the template browser.
+"""Draw workflows/<name>.jpg, the pictures of the templates, as SVG in Chromium.
 
-Usage: COMFYUI_PATH=/path/to/ComfyUI python -m tools.thumbnails
+Usage: python -m tools.thumbnails
 """
 
 from __future__ import annotations
 
 import io
-import tempfile
-from pathlib import Path
+import math
+import random
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tests.browser.frontend import SETTLE, Frontend, launch
-from tests.host.server import REPO, ComfyServer
+from tests.browser.frontend import launch
+from tests.host.server import REPO
 
-WINDOW = {"width": 1400, "height": 1100}
-LEFT, TOP, SIDE = 400, 200, 512  # pixels of the canvas without menus
-MARGIN = 30
-# The nodes, by type or title, that distinguish a workflow from the others.
-SHOWN = {
-    "audio_codes": ("AS15_AudioCodes", "PreviewAny", "AS15_SaveCodes"),
-    "batch_of_seeds": ("LatentFromBatch", "PreviewAudio"),
-    "batch_of_songs": ("AS15_BatchSongs",),
-    "cover": ("AS15_Cover",),
-    "extend": ("AS15_Extend",),
-    "listen_and_remix": ("AS15_Listen", "AS15_ShowSong"),
-    "morph": ("AS15_Morph",),
-    "native_ksampler": ("KSampler",),
-    "one_line_to_song": ("AS15_Write",),
-    "planned_song": ("AS15_Plan",),
-    "repaint": ("AS15_Repaint",),
-    "retake": ("Retake",),
-    "stems": ("AS15_Stems",),
-    "text_to_music": ("AS15_Song",),
-    "text_to_music_base": ("AS15_Sample",),
-    "timbre": ("AS15_Timbre",),
+SIDE = 512
+QUALITY = 90
+FONT = "Inter, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+# The stages' colours: from dark to light.
+SONG, EDIT, PLANNER, MODEL, TAKES, NATIVE = (
+    ("#1f8a5b", "#7ff0b2"),
+    ("#7b3fe4", "#ff9ad5"),
+    ("#2f5bea", "#8fd0ff"),
+    ("#c8791a", "#ffe08a"),
+    ("#0f8f9c", "#9af7e8"),
+    ("#54627d", "#d5e0f5"),
+)
+GREY = ("#4a5060", "#8890a3")
+Colours = tuple[str, str]
+
+
+def contour(count: int, seed: int) -> list[float]:
+    """Return heights from 0 to 1, like the level of a song."""
+    rng = random.Random(seed)
+    phases = [rng.uniform(0, math.tau) for _ in range(3)]
+    swell = [
+        0.5 + 0.28 * math.sin(i / count * 9 + phases[0]) + 0.2 * math.sin(i / count * 23 + phases[1])
+        for i in range(count)
+    ]
+    return [min(1.0, max(0.08, level * rng.uniform(0.55, 1.15))) for level in swell]
+
+
+def bars(
+    levels: Sequence[float], x: float, y: float, width: float, height: float, colours: Colours, opacity: float = 1
+) -> str:
+    """Draw a waveform as rounded bars around the line y."""
+    step = width / len(levels)
+    fill = gradient(colours)
+    drawn = "".join(
+        f'<rect x="{x + i * step + step * 0.18:.1f}" y="{y - level * height / 2:.1f}" width="{step * 0.64:.1f}" '
+        f'height="{level * height:.1f}" rx="{step * 0.32:.1f}"/>'
+        for i, level in enumerate(levels)
+    )
+    return f'<g fill="{fill}" opacity="{opacity}">{drawn}</g>'
+
+
+def gradient(colours: Colours) -> str:
+    return f"url(#{name_of(colours)})"
+
+
+def name_of(colours: Colours) -> str:
+    return "g" + "".join(colours).replace("#", "")
+
+
+def define(colours: Colours) -> str:
+    return (
+        f'<linearGradient id="{name_of(colours)}" gradientUnits="userSpaceOnUse" x1="0" y1="60" x2="512" y2="360">'
+        f'<stop offset="0" stop-color="{colours[1]}"/><stop offset="1" stop-color="{colours[0]}"/></linearGradient>'
+    )
+
+
+def lines(x: float, y: float, widths: Sequence[float], colour: str, gap: float = 30, thick: float = 14) -> str:
+    """Draw lines of text as rounded strips."""
+    return "".join(
+        f'<rect x="{x}" y="{y + i * gap}" width="{width}" height="{thick}" rx="{thick / 2}" fill="{colour}"/>'
+        for i, width in enumerate(widths)
+    )
+
+
+def arrow(x: float, y: float, size: float = 34, turn: float = 0, colour: str = "#ffffff") -> str:
+    """Draw an arrow to the right, turned by degrees, around (x, y)."""
+    return (
+        f'<g transform="translate({x} {y}) rotate({turn})" stroke="{colour}" stroke-width="9" fill="none" '
+        f'stroke-linecap="round" stroke-linejoin="round"><path d="M{-size} 0H{size}M{size * 0.3} {-size * 0.65}'
+        f'L{size} 0L{size * 0.3} {size * 0.65}"/></g>'
+    )
+
+
+def card(x: float, y: float, width: float, height: float, stroke: str = "#ffffff30", fill: str = "#ffffff10") -> str:
+    return (
+        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="18" fill="{fill}" stroke="{stroke}" '
+        'stroke-width="3"/>'
+    )
+
+
+def play(x: float, y: float, size: float, colours: Colours) -> str:
+    return (
+        f'<circle cx="{x}" cy="{y}" r="{size}" fill="{gradient(colours)}"/><path fill="#10131b" d="M{x - size * 0.3} '
+        f'{y - size * 0.48}L{x + size * 0.55} {y}L{x - size * 0.3} {y + size * 0.48}Z"/>'
+    )
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def text_to_music() -> str:
+    return lines(48, 150, (130, 96, 118, 74), "#e8ecf6") + arrow(238, 200, 26) + bars(
+        contour(15, 3), 290, 200, 180, 220, SONG
+    )  # fmt: skip
+
+
+def real_model() -> str:
+    tray = f'<path d="M120 268v44q0 16 16 16h240q16 0 16-16v-44" fill="none" stroke="{MODEL[1]}" stroke-width="12" \
+stroke-linecap="round"/>'
+    return bars(contour(27, 8), 56, 180, 400, 210, MODEL, 0.45) + arrow(256, 208, 62, 90) + tray
+
+
+def comfy_files() -> str:
+    def file(x: float, y: float, word: str, colour: str) -> str:
+        return (
+            f'<path d="M{x} {y + 14}q0-14 14-14h62l38 38v98q0 14-14 14h-86q-14 0-14-14z" fill="#1b2030" '
+            f'stroke="{colour}" stroke-width="6" stroke-linejoin="round"/><path d="M{x + 76} {y}v26q0 12 12 12h26" '
+            f'fill="none" stroke="{colour}" stroke-width="6"/><text x="{x + 57}" y="{y + 102}" font-size="32" '
+            f'font-weight="700" text-anchor="middle" fill="{colour}">{word}</text>'
+        )
+
+    files = zip((48, 199, 350), ("DiT", "Text", "VAE"), (MODEL[1], PLANNER[1], SONG[1]), strict=True)
+    return "".join(file(x, 66, word, colour) for x, word, colour in files) + bars(
+        contour(27, 21), 48, 290, 416, 96, MODEL
+    )  # fmt: skip
+
+
+def one_line() -> str:
+    return (
+        lines(48, 190, (120,), PLANNER[1], thick=20)
+        + arrow(226, 200, 28)
+        + card(286, 66, 182, 268)
+        + lines(310, 98, (92, 132, 112, 70, 128, 104, 84), "#e8ecf6", gap=31, thick=13)
+    )
+
+
+def planned_song() -> str:
+    rng = random.Random(4)
+    staff = "".join(f'<path d="M48 {86 + i * 28}H464" stroke="#ffffff22" stroke-width="3"/>' for i in range(6))
+    notes, x = "", 52.0
+    while x < 430:
+        width = rng.choice((34, 50, 66))
+        row = rng.randrange(6)
+        notes += f'<rect x="{x}" y="{76 + row * 28}" width="{min(width, 460 - x)}" height="20" rx="10" \
+fill="{gradient(PLANNER)}"/>'
+        x += width + 8
+    return staff + notes + bars(contour(30, 11), 48, 302, 416, 90, PLANNER)
+
+
+def cover() -> str:
+    levels = contour(26, 5)
+    return bars(levels, 48, 126, 416, 130, GREY) + arrow(256, 206, 16, 90) + bars(levels, 48, 284, 416, 130, EDIT)
+
+
+def repaint() -> str:
+    levels = contour(27, 14)
+    new = contour(27, 15)
+    part = slice(10, 18)
+    step = 416 / 27
+    x, width = 48 + part.start * step, (part.stop - part.start) * step
+    return (
+        bars(levels[: part.start], 48, 200, part.start * step, 230, GREY)
+        + bars(levels[part.stop :], x + width, 200, 416 - part.stop * step, 230, GREY)
+        + card(x - 8, 66, width + 16, 268, EDIT[1], "#7b3fe433")
+        + bars(new[part], x, 200, width, 230, EDIT)
+    )
+
+
+def extend() -> str:
+    levels = contour(27, 17)
+    known = 15
+    step = 416 / 27
+    x = 48 + known * step
+    edge = f'<path d="M{x} 70V330" stroke="#ffffff" stroke-width="5" stroke-dasharray="4 14" stroke-linecap="round"/>'
+    return (
+        bars(levels[:known], 48, 200, known * step, 230, GREY)
+        + bars(levels[known:], x, 200, 416 - known * step, 230, EDIT)
+        + edge
+    )
+
+
+def stems() -> str:
+    tracks = ""
+    for row, seed in enumerate((31, 32, 33, 34)):
+        chosen = row == 1
+        y = 92 + row * 72
+        tracks += card(48, y - 30, 416, 60, EDIT[1] if chosen else "#ffffff22", "#7b3fe433" if chosen else "#ffffff08")
+        tracks += bars(contour(32, seed), 62, y, 388, 44, EDIT if chosen else GREY, 1 if chosen else 0.7)
+    return tracks
+
+
+def timbre() -> str:
+    rings = "".join(
+        f'<circle cx="128" cy="200" r="{radius}" fill="none" stroke="{gradient(EDIT)}" stroke-width="{width}" '
+        f'opacity="{opacity}"/>'
+        for radius, width, opacity in ((22, 44, 1), (58, 10, 0.9), (78, 7, 0.6), (96, 5, 0.35))
+    )
+    return rings + arrow(262, 200, 24) + bars(contour(11, 27), 318, 200, 150, 210, EDIT)
+
+
+def morph() -> str:
+    count = 27
+    old, new = contour(count, 41), contour(count, 48)
+    shares = [i / (count - 1) for i in range(count)]
+    levels = [a * (1 - share) + b * share for a, b, share in zip(old, new, shares, strict=True)]
+    step = 416 / count
+
+    def mixed(share: float) -> str:
+        ends = [(0x8F, 0xD0, 0xFF), (0xFF, 0x7A, 0xC8)]
+        return "#" + "".join(f"{round(a * (1 - share) + b * share):02x}" for a, b in zip(*ends, strict=True))
+
+    return "".join(
+        f'<rect x="{48 + i * step + 3:.1f}" y="{200 - level * 120:.1f}" width="{step - 6:.1f}" '
+        f'height="{level * 240:.1f}" rx="{(step - 6) / 2:.1f}" fill="{mixed(share)}"/>'
+        for i, (level, share) in enumerate(zip(levels, shares, strict=True))
+    )
+
+
+def listen() -> str:
+    lens = f'<circle cx="196" cy="186" r="104" fill="#10131b" fill-opacity=".55" stroke="{PLANNER[1]}" \
+stroke-width="14"/><path d="M272 262L330 320" stroke="{PLANNER[1]}" stroke-width="24" stroke-linecap="round"/>'
+    return (
+        bars(contour(27, 51), 48, 186, 416, 150, GREY, 0.6)
+        + lens
+        + lines(136, 136, (120, 84, 108, 64), "#e8ecf6", gap=30, thick=13)
+    )
+
+
+def many_takes() -> str:
+    base = contour(24, 61)
+    drawn = ""
+    for row, (seed, opacity) in enumerate(((61, 1.0), (62, 0.85), (0, 0.7))):
+        levels = contour(24, seed) if seed else [level * random.Random(i).uniform(0.75, 1.1) for i, level in
+                                                 enumerate(base)]  # fmt: skip
+        y = 96 + row * 104
+        drawn += play(78, y, 28, TAKES) + bars(levels, 128, y, 336, 88, TAKES, opacity)
+    return drawn
+
+
+def batch_of_songs() -> str:
+    drawn = ""
+    for place, (colours, seed) in enumerate(((EDIT, 71), (PLANNER, 72), (SONG, 73))):
+        x, y = 140 - place * 46, 62 + place * 50
+        drawn += card(x, y, 326, 172, colours[1], "#151925")
+        drawn += bars(contour(20, seed), x + 22, y + 104 if place < 2 else y + 88, 282, 120, colours)
+    return drawn
+
+
+def ksampler() -> str:
+    rng = random.Random(9)
+    levels = contour(27, 81)
+    step = 416 / 27
+    noise = ""
+    for _ in range(420):
+        x = 48 + rng.random() ** 1.5 * 300
+        y = 200 + rng.gauss(0, 62)
+        noise += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{rng.uniform(2, 4):.1f}"/>'
+    part = 12
+    return f'<g fill="{GREY[1]}" opacity=".8">{noise}</g>' + bars(
+        levels[part:], 48 + part * step, 200, 416 - part * step, 230, NATIVE
+    )  # fmt: skip
+
+
+def form(picture: str, colours: Colours) -> str:
+    """Draw a form: a window with a small picture, fields and a button."""
+    bar = "".join(f'<circle cx="{74 + i * 24}" cy="84" r="7" fill="#ffffff55"/>' for i in range(3))
+    fields = "".join(card(298, 116 + row * 58, 146, 42, "#ffffff40") for row in range(3))
+    texts = "".join(
+        lines(314, 130 + row * 58, (width,), "#e8ecf6", thick=12) for row, width in enumerate((96, 70, 110))
+    )
+    button = f'<rect x="298" y="292" width="146" height="34" rx="17" fill="{gradient(colours)}"/>'
+    return card(44, 58, 424, 290, "#ffffff40", "#151925") + bar + picture + fields + texts + button
+
+
+def simple_form() -> str:
+    return form(play(166, 164, 38, SONG) + bars(contour(14, 3), 72, 280, 196, 90, SONG), SONG)
+
+
+def cover_form() -> str:
+    levels = contour(14, 5)
+    return form(bars(levels, 72, 166, 196, 90, GREY) + bars(levels, 72, 284, 196, 90, EDIT), EDIT)
+
+
+def repaint_form() -> str:
+    levels, step = contour(14, 14), 14.0
+    kept = bars(levels[:5], 72, 222, 5 * step, 150, GREY) + bars(levels[9:], 72 + 9 * step, 222, 5 * step, 150, GREY)
+    return form(kept + card(138, 126, 64, 192, EDIT[1], "#7b3fe433") + bars(levels[5:9], 142, 222, 56, 150, EDIT), EDIT)
+
+
+def extend_form() -> str:
+    levels, step = contour(14, 17), 14.0
+    return form(bars(levels[:8], 72, 222, 8 * step, 150, GREY) + bars(levels[8:], 184, 222, 6 * step, 150, EDIT), EDIT)
+
+
+# Title, picture and colours of each workflow.
+PICTURES: dict[str, tuple[str, Callable[[], str], Colours]] = {
+    "01 Text to music": ("Text\nto music", text_to_music, SONG),
+    "02 Real model": ("Real model", real_model, MODEL),
+    "03 Files of ComfyUI": ("ComfyUI's\nfiles", comfy_files, MODEL),
+    "04 One line to a song": ("One line\nto a song", one_line, PLANNER),
+    "05 Planned song": ("Planned\nsong", planned_song, PLANNER),
+    "06 Cover": ("Cover", cover, EDIT),
+    "07 Repaint": ("Repaint", repaint, EDIT),
+    "08 Extend": ("Extend", extend, EDIT),
+    "09 Stems": ("Stems", stems, EDIT),
+    "10 Timbre": ("Timbre", timbre, EDIT),
+    "11 Morph": ("Morph", morph, EDIT),
+    "12 Listen and remix": ("Listen\nand remix", listen, PLANNER),
+    "13 Many takes": ("Many takes", many_takes, TAKES),
+    "14 Batch of songs": ("Batch\nof songs", batch_of_songs, TAKES),
+    "15 KSampler": ("KSampler", ksampler, NATIVE),
+    "simple_song.app": ("Simple\nsong", simple_form, SONG),
+    "cover_my_song.app": ("Cover\nmy song", cover_form, EDIT),
+    "repaint_my_song.app": ("Repaint\nmy song", repaint_form, EDIT),
+    "extend_my_song.app": ("Extend\nmy song", extend_form, EDIT),
 }
-ZOOM = """([shown, left, top, side, margin]) => {
-    const nodes = app.graph.nodes.filter(node => [node.type, node.title].some(name => shown.includes(name)));
-    const boxes = nodes.map(node => node.getBounding());
-    const [x, y] = [0, 1].map(i => Math.min(...boxes.map(box => box[i])));
-    const [x2, y2] = [0, 1].map(i => Math.max(...boxes.map(box => box[i] + box[i + 2])));
-    const wide = Math.max(x2 - x, y2 - y) + 2 * margin, view = app.canvas.ds;
-    view.scale = side / wide;
-    view.offset[0] = left / view.scale - (x + x2 - wide) / 2;
-    view.offset[1] = top / view.scale - (y + y2 - wide) / 2;
-    app.canvas.setDirty(true, true);
-    const corner = app.canvas.canvas.getBoundingClientRect();
-    return [corner.x, corner.y];
-}"""
 
 
-def picture(tab: Frontend, workflow: Path) -> Image.Image:
-    """Return a square around the distinguishing nodes. A whole graph is too small on a card."""
-    tab.open()
-    tab.drop_file(workflow)
-    x, y = tab.page.evaluate(ZOOM, [SHOWN[workflow.stem], LEFT, TOP, SIDE, MARGIN])
-    tab.page.wait_for_timeout(SETTLE)
-    clip = {"x": x + LEFT, "y": y + TOP, "width": SIDE, "height": SIDE}
-    return Image.open(io.BytesIO(tab.page.screenshot(clip=clip))).convert("RGB")
+def svg(title: str, picture: str, colours: Colours) -> str:
+    defined = "".join(define(each) for each in (SONG, EDIT, PLANNER, MODEL, TAKES, NATIVE, GREY))
+    rows = title.split("\n")
+    size = 56 if len(rows) == 1 else 48
+    words = "".join(
+        f'<text x="48" y="{(444, 416)[len(rows) - 1] + 54 * row}" font-size="{size}">{line}</text>'
+        for row, line in enumerate(rows)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{SIDE}" height="{SIDE}" font-family="{FONT}"><defs>{defined}'
+        f'<radialGradient id="glow" cx=".5" cy=".36" r=".75"><stop offset="0" stop-color="{colours[0]}" '
+        'stop-opacity=".42"/><stop offset="1" stop-color="#10131b" stop-opacity="0"/></radialGradient></defs>'
+        f'<rect width="{SIDE}" height="{SIDE}" fill="#10131b"/><rect width="{SIDE}" height="{SIDE}" fill="url(#glow)"/>'
+        f'{picture}<g font-weight="700" fill="#ffffff">{words}</g>'
+        f'<rect x="48" y="{(466, 486)[len(rows) - 1]}" width="72" height="8" rx="4" fill="{colours[1]}"/></svg>'
+    )
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        server = ComfyServer(Path(folder), args=("--cpu",))
-        server.install(REPO, "acestep")
-        with server, sync_playwright() as playwright:
-            browser = launch(playwright)
-            for workflow in sorted((REPO / "workflows").glob("*.json")):
-                page = browser.new_page(viewport=WINDOW)
-                picture(Frontend(page, server), workflow).save(workflow.with_suffix(".jpg"), quality=85)
-                page.close()
-            browser.close()
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        page = browser.new_page(viewport={"width": SIDE, "height": SIDE})
+        for name, (title, draw, colours) in PICTURES.items():
+            page.set_content(f'<body style="margin:0">{svg(title, draw(), colours)}</body>')
+            image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            image.save(REPO / "workflows" / f"{name}.jpg", quality=QUALITY)
+        browser.close()
 
 
 if __name__ == "__main__":
