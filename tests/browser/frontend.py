@@ -40,9 +40,21 @@ OLD_LIBRARY = "Comfy.NodeLibrary.NewDesign"  # later frontends have another by d
 READ_NODES = """() => app.graph.nodes.map(node => ({
     id: node.id, type: node.type, title: node.getTitle(), box: [...node.getBounding()],
     size: [...node.size], smallest: [...node.computeSize()],
+    collapsed: !!node.flags.collapsed,
     missing: !(node.type in LiteGraph.registered_node_types), red: !!node.has_errors,
     linked: (node.inputs ?? []).filter(slot => slot.link != null).map(slot => slot.name),
 }))"""
+DRAWN_BOXES = """() => {
+    const canvas = app.canvas.canvas.getBoundingClientRect(), { scale } = app.canvas.ds;
+    const box = node => {
+        const drawn = document.querySelector(`[data-node-id="${node.id}"]`);
+        if (drawn) return [...["x", "y", "width", "height"].map(side => drawn.getBoundingClientRect()[side])];
+        const [left, top, width, height] = node.getBounding();
+        const [x, y] = app.canvas.ds.convertOffsetToCanvas([left, top]);
+        return [canvas.x + x, canvas.y + y, width * scale, height * scale];
+    };
+    return [scale, Object.fromEntries(app.graph.nodes.map(node => [`${node.id} ${node.getTitle()}`, box(node)]))];
+}"""
 LOCATE = """([id, output, name]) => {
     const node = app.graph.getNodeById(id), slots = output ? node.outputs : node.inputs;
     const slot = slots.findIndex(slot => [slot.name, slot.label].includes(name));
@@ -116,6 +128,9 @@ def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=find_chromium(), headless=True, args=ARGUMENTS)
 
 
+Box = tuple[float, float, float, float]  # x, y, width and height
+
+
 @dataclass
 class Node:
     """A node on the canvas. Boxes are (x, y, width, height), with the title bar."""
@@ -126,6 +141,7 @@ class Node:
     box: list[float]
     size: list[float]
     smallest: list[float]
+    collapsed: bool
     missing: bool
     red: bool
     linked: list[str]
@@ -235,6 +251,10 @@ class Frontend:
     def nodes(self) -> list[Node]:
         return [Node(**node) for node in self.page.evaluate(READ_NODES)]
 
+    def drawn_boxes(self) -> tuple[float, dict[str, Box]]:
+        """Return the canvas' scale, and the box of each node in pixels of the window, as the renderer draws it."""
+        return self.page.evaluate(DRAWN_BOXES)
+
     def read_text(self, words: str) -> Text:
         """Wait for the only text area with these words and return it."""
         there = "words => [...document.querySelectorAll('textarea[readonly]')].some(area => area.value.includes(words))"
@@ -325,9 +345,17 @@ class Frontend:
         titles = map(TITLE.match, self.page.evaluate("seenTitles"))
         return [(int(title[1]), title[2]) for title in titles if title]
 
+    def skip_tour(self) -> None:
+        """Close the dialog that introduces forms to a new user."""
+        self.page.get_by_test_id("linear-widgets").wait_for()
+        self.page.wait_for_timeout(2 * SETTLE)
+        skip = self.page.get_by_role("button", name="Skip")
+        if skip.count():
+            skip.click()
+
     def song(self) -> bytes:
-        """Wait until the audio player on the canvas has loaded its file, and return the file."""
-        player = self.page.locator("audio[src]").first
+        """Wait until a player has loaded the file of a run, and return the file."""
+        player = self.page.locator("audio[src*='type=temp'], audio[src*='type=output']").filter(visible=True).first
         player.wait_for()
         self.page.wait_for_function(
             "player => player.readyState >= 2 && player.duration > 0", arg=player.element_handle()

@@ -128,7 +128,7 @@ def text_to_song(info: dict) -> Blueprint:
 def edit_blueprint(info: dict, edit: str, description: str, aliases: list[str], widgets: list[str]) -> Blueprint:
     chosen = EDITS[edit]
     b = Builder(f"{chosen.task} (ACE-Step 1.5)", info, EDIT_COLUMNS)
-    model, song = b.model(), b.song(1, 450, chosen.song["caption"], lyrics=INSTRUMENTAL)  # type: ignore[arg-type]
+    model, song = b.model(**chosen.model), b.song(1, 450, chosen.song["caption"], lyrics=INSTRUMENTAL)  # type: ignore[arg-type]
     task = b.graph.add(chosen.task, 2, chosen.height, vae=model["vae"], **chosen.values)  # type: ignore[arg-type]
     sample = b.sample(3, model, b.encode(2, model, song.out, task=task.out).out, seed=SEED)
     decode = b.graph.add("Decode", 4, 106, vae=model["vae"], latent=sample.out, normalize=chosen.normalize)
