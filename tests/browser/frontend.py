@@ -32,6 +32,7 @@ TITLE = re.compile(
 )  # "[14%][50%] Sample Song": progress of the graph and of the running node
 
 OURS = re.compile(r"AS15|acestep|songs_of_mine", re.IGNORECASE)  # in an error of the console
+WITH_FORMS = (0, 4)  # versions of ComfyUI
 LEAF = ".node-lib-node-container"
 RESULT = "[data-testid=result-item]"  # of the search box
 NODES_2 = "Comfy.VueNodes.Enabled"
@@ -174,6 +175,12 @@ class Frontend:
         blocked = "Content Security Policy" in line.text  # the frontend asks a registry about every node
         if line.type == "error" and OURS.search(line.text) and not blocked:
             self.errors.append(line.text)
+
+    @property
+    def has_forms(self) -> bool:
+        """True if this frontend opens apps as forms and lists the blueprints of packs."""
+        version = self.server.get("/system_stats")["system"]["comfyui_version"]
+        return tuple(map(int, version.split(".")[:2])) >= WITH_FORMS
 
     # -- around the canvas --------------------------------------------------------------------------------------------
 

@@ -10,19 +10,14 @@ from .test_canvas import SECONDS, assert_song, node_of
 
 SIMPLE_SONG = REPO / "workflows" / "simple_song.app.json"
 BLUEPRINTS = sorted((REPO / "subgraphs").glob("*.json"))
-WITH_FORMS = (0, 4)  # ComfyUI's versions whose frontend has forms and lists the blueprints of packs
 EXAMPLE = "ACE-Step example.ogg"
-
-
-def has_forms(tab: Frontend) -> bool:
-    version = tab.server.get("/system_stats")["system"]["comfyui_version"]
-    return tuple(map(int, version.split(".")[:2])) >= WITH_FORMS
 
 
 def test_a_form_makes_a_song(tab: Frontend) -> None:
     tab.open()
     tab.drop_file(SIMPLE_SONG)
-    if not has_forms(tab):
+    if not tab.has_forms:
+        tab.fit_view()
         tab.set_number(node_of(tab, "AS15_Song"), "duration", SECONDS)
         tab.press_run()
         assert_song(tab.song())
@@ -43,7 +38,7 @@ def test_a_form_makes_a_song(tab: Frontend) -> None:
 def test_a_form_for_an_edit_starts_with_the_recording(tab: Frontend, name: str) -> None:
     tab.open()
     tab.drop_file(REPO / "workflows" / f"{name}.app.json")
-    if not has_forms(tab):
+    if not tab.has_forms:
         (node,) = [node for node in tab.nodes() if node.type == "LoadAudio"]
         assert tab.page.evaluate("id => app.graph.getNodeById(id).widgets[0].value", node.id) == EXAMPLE
         return
@@ -55,7 +50,7 @@ def test_a_form_for_an_edit_starts_with_the_recording(tab: Frontend, name: str) 
 
 def test_blueprints_are_placed_and_run(tab: Frontend) -> None:
     tab.open()
-    if not has_forms(tab):  # nothing lists them: the files must at least be served
+    if not tab.has_forms:  # nothing lists them: the files must at least be served
         served = tab.server.get("/global_subgraphs")
         assert {item.stem for item in BLUEPRINTS} <= {entry["name"] for entry in served.values()}
         return

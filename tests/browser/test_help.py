@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
 
 from ..host.server import REPO
@@ -20,10 +22,14 @@ def test_the_info_button_opens_our_page(tab: Frontend, language: str, words: str
     tab.open_help(sample).get_by_role("heading", name=words).wait_for()
 
 
+def name_in(url: str) -> str:
+    return unquote(url.rsplit("/", 1)[1])
+
+
 def test_templates_have_a_picture_and_open(tab: Frontend) -> None:
     tab.open()
     pictures: dict[str, int] = {}  # a card without a picture shows the frontend's own, so check the requests
-    tab.page.on("response", lambda response: pictures.update({response.url.rsplit("/", 1)[1]: response.status}))
+    tab.page.on("response", lambda response: pictures.update({name_in(response.url): response.status}))
     tab.open_templates(PACK_FOLDER)
     for workflow in WORKFLOWS:
         tab.template_card(workflow.stem)
