@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ..host.server import REPO
-from .frontend import Frontend
+from .frontend import SETTLE, Frontend
 from .test_canvas import SECONDS, assert_song, node_of
 
 SIMPLE_SONG = REPO / "workflows" / "simple_song.app.json"
@@ -17,6 +17,8 @@ def test_a_form_makes_a_song(tab: Frontend) -> None:
     tab.open()
     tab.drop_file(SIMPLE_SONG)
     if not tab.has_forms:
+        tab.page.get_by_role("button", name="Open Workflow").click()  # an early form shows every widget
+        tab.page.wait_for_timeout(SETTLE)
         tab.fit_view()
         tab.set_number(node_of(tab, "AS15_Song"), "duration", SECONDS)
         tab.press_run()

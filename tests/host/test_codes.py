@@ -12,9 +12,18 @@ from .server import REPO, ComfyServer, PromptRejected
 
 @pytest.fixture(scope="module")
 def prompt(server: ComfyServer) -> dict:
-    """The shipped workflow, with a short song and few steps."""
-    shipped = to_prompt(load_workflow(REPO / "workflows" / "05 Planned song.json"), server.object_info())
-    return with_all(with_all(shipped, "AS15_Song", duration=6.0), "AS15_Sample", steps=2, seed=90)
+    """A short song with few steps, and its audio codes."""
+    return with_all(with_all(coded_song(server), "AS15_Song", duration=6.0), "AS15_Sample", steps=2, seed=90)
+
+
+def coded_song(server: ComfyServer) -> dict:
+    """Return the first template with nodes that extract and save audio codes."""
+    prompt = to_prompt(load_workflow(REPO / "workflows" / "01 Text to music.json"), server.object_info())
+    model, latent = [find(prompt, "AS15_LoadModel"), 0], [find(prompt, "AS15_Sample"), 0]
+    prompt["codes"] = {"class_type": "AS15_AudioCodes", "inputs": {"model": model, "latent": latent}}
+    saved = {"codes": ["codes", 0], "song": [find(prompt, "AS15_Song"), 0], "filename_prefix": "codes/song"}
+    prompt["save_codes"] = {"class_type": "AS15_SaveCodes", "inputs": saved}
+    return prompt
 
 
 def test_saved_codes_load_again(server: ComfyServer, prompt: dict) -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from .graph import find, load_workflow, with_inputs
+from .graph import find, load_workflow, with_inputs, without
 from .server import REPO, ComfyServer, PromptRejected
 from .test_workflows import quick_prompt
 
 
 @pytest.fixture(scope="module")
 def prompt(server: ComfyServer) -> dict:
-    return quick_prompt(server, "05 Planned song", seed=200)
+    """The shipped workflow with Edit Song after the plan, without the nodes that show and save codes."""
+    planned = quick_prompt(server, "05 Planned song", seed=200)
+    for node in ("PreviewAny", "AS15_SaveCodes"):
+        planned = without(planned, find(planned, node))
+    blank = {"source": "input", "caption": "", "lyrics": "", "duration": 0, "bpm": 0}
+    blank |= dict.fromkeys(("language", "key", "time_signature"), "auto")
+    planned["edit"] = {"class_type": "AS15_EditSong", "inputs": {"song": [find(planned, "AS15_Plan"), 0], **blank}}
+    return with_inputs(planned, "AS15_Encode", song=["edit", 0])
 
 
 def shown_by(server: ComfyServer, prompt: dict) -> list[dict]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from .graph import find, load_workflow, to_prompt, with_all, with_inputs
 from .server import REPO, ComfyServer
+from .test_codes import coded_song
 
 PICTURE = 1  # kind of binary message
 
@@ -73,7 +74,7 @@ def test_every_step_sends_a_preview(server: ComfyServer, workflow: str, sampler:
 
 def test_every_phase_moves_the_bar_of_its_node(server: ComfyServer) -> None:
     """Loading, text encoding, sampling, decoding, audio encoding, and audio codes of more than a minute."""
-    prompt = to_prompt(load_workflow(REPO / "workflows" / "audio_codes.json"), server.object_info())
+    prompt = coded_song(server)
     prompt = with_all(with_all(prompt, "AS15_Song", duration=61.0), "AS15_Sample", steps=2, seed=61)
     prompt = with_inputs(prompt, "AS15_LoadModel", variant="turbo")  # used by no other test, so nothing is cached
     decode, load = find(prompt, "AS15_Decode"), find(prompt, "AS15_LoadModel")

@@ -23,7 +23,11 @@ def listen(server: ComfyServer, file: dict) -> tuple[np.ndarray, int]:
 
 @pytest.fixture(scope="module")
 def shipped(server: ComfyServer) -> dict:
-    return to_prompt(load_workflow(WORKFLOW), server.object_info())
+    """The shipped workflow, with its song saved in the output folder."""
+    prompt = to_prompt(load_workflow(WORKFLOW), server.object_info())
+    player = prompt[find(prompt, "PreviewAudio")]
+    player |= {"class_type": "SaveAudio", "inputs": {**player["inputs"], "filename_prefix": "audio/ACE-Step"}}
+    return prompt
 
 
 @pytest.fixture(scope="module")
