@@ -1,7 +1,8 @@
 """Checks of a node's inputs before anything runs, for `validate_inputs`.
 
-ComfyUI passes the values of widgets, None for a linked input, and nothing for an unconnected one. It does not check the
-range of an input that `validate_inputs` takes. It marks every input that `validate_inputs` takes, so take few.
+ComfyUI passes the values of widgets, None for a linked input, and nothing for an unconnected one. Without any input, it
+ignores the answer. It does not check the range of an input that `validate_inputs` takes, and marks all of them. So take
+few, and one at least that is always there.
 """
 
 from __future__ import annotations
@@ -32,6 +33,20 @@ def check_source(audio: object, vae: object, latent: object) -> None:
         raise RequestError("audio or latent: missing. Connect audio and vae, or a latent.")
     if audio is not UNCONNECTED and vae is UNCONNECTED:
         raise RequestError("vae: missing. Connect the VAE of Load Model to encode the audio.")
+
+
+def check_part(
+    audio: object,
+    vae: object,
+    latent: object,
+    start: float | None,
+    end: float | None,
+    more_ranges: str | None,
+    mask: object,
+) -> None:
+    """Check the source of an edit, and the part of it to generate."""
+    check_source(audio, vae, latent)
+    check_ranges(start, end, more_ranges, mask)
 
 
 def check_ranges(start: float | None, end: float | None, more_ranges: str | None, mask: object) -> None:

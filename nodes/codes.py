@@ -41,7 +41,7 @@ class AudioCodesNode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED) -> bool | str:
+    def validate_inputs(cls, model, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED) -> bool | str:
         return valid(check_source, audio, vae, latent)
 
     @classmethod

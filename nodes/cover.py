@@ -65,7 +65,9 @@ class CoverNode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED, codes=UNCONNECTED) -> bool | str:
+    def validate_inputs(
+        cls, use_codes=True, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED, codes=UNCONNECTED
+    ) -> bool | str:
         return valid(check_source, audio, vae, latent) if codes is UNCONNECTED else True
 
     @classmethod

@@ -63,7 +63,7 @@ class MorphNode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED) -> bool | str:
+    def validate_inputs(cls, target, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED) -> bool | str:
         return valid(check_source, audio, vae, latent)
 
     @classmethod

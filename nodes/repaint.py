@@ -5,11 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.config import FRAME_RATE
-from .checks import UNCONNECTED, check_ranges, check_source, valid
+from .checks import UNCONNECTED, check_part, check_source, valid
 from .comfy_runtime.versions import search_aliases, zero_shown_as
 from .sockets import EDITS, seconds_input
 from .source import (
     MAX_EDIT_SECONDS,
+    MODES,
     edit_output,
     edit_region,
     mode_inputs,
@@ -69,7 +70,7 @@ class RepaintNode(io.ComfyNode):
         latent=UNCONNECTED,
         mask=UNCONNECTED,
     ) -> bool | str:
-        return valid(lambda: (check_source(audio, vae, latent), check_ranges(start, end, more_ranges, mask)))
+        return valid(check_part, audio, vae, latent, start, end, more_ranges, mask)
 
     @classmethod
     def execute(
@@ -120,7 +121,9 @@ class ExtendNode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED) -> bool | str:
+    def validate_inputs(cls, mode, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED) -> bool | str:
+        if mode not in (None, *MODES):
+            return f"mode: must be {', '.join(MODES)}, got {mode!r}."
         return valid(check_source, audio, vae, latent)
 
     @classmethod

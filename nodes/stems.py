@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.edit.tasks import TRACKS
-from .checks import UNCONNECTED, check_ranges, check_source, valid
+from .checks import UNCONNECTED, check_part, valid
 from .comfy_runtime.versions import advanced, search_aliases, zero_shown_as
 from .sockets import EDITS, seconds_input
 from .source import (
@@ -107,7 +107,7 @@ class StemsNode(io.ComfyNode):
         if operation not in (None, *OPERATIONS):
             return f"operation: must be {', '.join(OPERATIONS)}, got {operation!r}."
         added = mask if operation == "add" else None  # only an added track has ranges
-        return valid(lambda: (check_source(audio, vae, latent), check_ranges(start, end, more_ranges, added)))
+        return valid(check_part, audio, vae, latent, start, end, more_ranges, added)
 
     @classmethod
     def execute(

@@ -77,7 +77,10 @@ def test_imports_only_our_own_modules(loaded: dict) -> None:
 
 
 def test_writes_connects_and_starts_nothing(loaded: dict) -> None:
-    assert not loaded["ours"]["events"]
+    """Only its folder for models, and its example recording, and these only if they are missing."""
+    made = ("models/acestep", "input", "input/ACE-Step example.ogg")
+    others = [event for event in loaded["ours"]["events"] if not event.endswith(made)]
+    assert not [event for event in others if "ACE-Step example.ogg" not in event]
 
 
 def test_changes_nothing_global(loaded: dict) -> None:
