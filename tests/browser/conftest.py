@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,9 @@ PACK_FOLDER = "songs_of_mine"
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    comfy = ComfyServer(tmp_path_factory.mktemp("comfyui"), args=("--cpu",))
+    other = os.environ.get("COMFYUI_FRONTEND")  # the "static" folder of another comfyui-frontend-package
+    args = ("--cpu", *(("--front-end-root", other) if other else ()))
+    comfy = ComfyServer(tmp_path_factory.mktemp("comfyui"), args=args)
     comfy.install(REPO, PACK_FOLDER)
     with comfy:
         yield comfy

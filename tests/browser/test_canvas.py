@@ -21,6 +21,7 @@ TEMPLATES = [path for path in WORKFLOWS if not path.stem.endswith(".app") and pa
 LAPTOP = {"width": 1366, "height": 768}
 READABLE = 0.79  # titles have 11 pixels at this scale
 SECONDS = 3
+LANGUAGES = ["en", "zh", "ja", "ko", "fr"]
 
 
 def boxes_meet(a: Box, b: Box) -> bool:
@@ -137,9 +138,10 @@ def test_a_graph_is_built_by_hand_and_runs(tab: Frontend) -> None:
     assert_song(tab.song())
 
 
-def test_only_our_nodes_have_the_colour_of_their_stage(tab: Frontend, tmp_path: Path) -> None:
-    """In another language than English, because categories are translated."""
-    tab.open("zh")
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_our_nodes_have_colours_in_every_language(tab: Frontend, language: str) -> None:
+    """One colour per stage, whatever the categories are called, and no error in the console."""
+    tab.open(language)
     ours = {name: info["category"] for name, info in tab.server.object_info().items() if name.startswith("AS15_")}
     tab.page.evaluate(ADD_NODES, list(ours))
     colours: dict[str, set[str]] = {}
@@ -148,6 +150,9 @@ def test_only_our_nodes_have_the_colour_of_their_stage(tab: Frontend, tmp_path: 
         assert saved is None, "our colours must not be saved"
     assert len(colours) == 6 == len(set.union(*colours.values())) == sum(map(len, colours.values())), colours
 
+
+def test_the_colours_of_the_user_stay(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
     workflow = json.loads(TEXT_TO_MUSIC.read_text("utf-8"))
     (decode,) = [node for node in workflow["nodes"] if node["type"] == "AS15_Decode"]
     decode["color"] = "#123456"
