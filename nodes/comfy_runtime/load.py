@@ -14,7 +14,7 @@ from ...acestep_core.checkpoints.network_layouts import open_network
 from ...acestep_core.load import check_widths, prompt_style, recommended
 from ...acestep_core.planner.load_planner import load_planner_network
 from .model import wrap_network
-from .ops import comfy_ops, quantized_layers
+from .ops import comfy_ops, quantized_layers, stored_layers
 from .placement import storage_devices
 from .planner import PlacedPlanner
 from .precision import encoder_dtype, network_dtypes, planner_dtypes, text_encoder_dtype, vae_dtype
@@ -35,13 +35,16 @@ def load_model_sockets(parts: Checkpoint, dtype: str, variant: str | None) -> tu
     text_encoder = parts.path_of(Kind.TEXT_ENCODER)
     has_tokenizer = parts.tokenizer is not None or text_encoder.is_dir()
     devices, vae_compute = storage_devices(), vae_dtype()
+    ops = comfy_ops(storage, compute)
+    if storage != compute:
+        ops.layers = stored_layers(ops, storage)
     with node_callbacks() as callbacks:
         network, _ = load_network(
             parts.network,
             device=devices.network,
             dtype=compute,
             variant=variant,
-            ops=comfy_ops(storage, compute),
+            ops=ops,
             encoder_ops=comfy_ops(storage, encoder_dtype(compute)),
             callbacks=callbacks,
         )

@@ -195,20 +195,10 @@ def _hook_state(patcher: comfy.model_patcher.ModelPatcher | None) -> tuple:
 def wrap_network(
     network: AceStepModel, defaults: VariantDefaults, storage: torch.dtype, compute: torch.dtype
 ) -> comfy.model_patcher.ModelPatcher:
-    """Return the network as a MODEL, its layers stored in `storage`."""
+    """Return the network as a MODEL, whose layers are stored in `storage`."""
     install_cpu_plugins(network, mm.get_torch_device())
-    if storage != compute:
-        _store_layers(network.decoder.layers, storage)
     model = AceStep15(network, defaults, storage, compute)
     return comfy.model_patcher.ModelPatcher(model, mm.get_torch_device(), storage_devices().network)
-
-
-def _store_layers(layers: torch.nn.ModuleList, storage: torch.dtype) -> None:
-    """Cast the matrices of a transformer to `storage`. Norms, biases and tables stay."""
-    with torch.inference_mode(False):  # nodes run in it, and inference tensors could never be trained
-        for module in layers.modules():
-            if isinstance(module, torch.nn.Linear):
-                module.weight = torch.nn.Parameter(module.weight.to(storage), requires_grad=False)
 
 
 def song_model(model: object) -> AceStep15:

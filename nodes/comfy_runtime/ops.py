@@ -60,3 +60,14 @@ def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) ->
             pass
 
     return Ops
+
+
+def stored_layers(ops: Any, storage: torch.dtype) -> type:
+    """Return an `ops` namespace for transformer layers, whose matrices are cast to `storage` while they load."""
+
+    class Layers(ops):
+        class Linear(ops.Linear):
+            def store(self, weight: torch.Tensor) -> None:
+                self.weight = torch.nn.Parameter(weight.to(storage), requires_grad=False)
+
+    return Layers

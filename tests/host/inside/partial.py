@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import comfy.lora
 import comfy.sd
 import torch
+from pack_under_test.nodes.comfy_runtime import load
 
 from .world import World, difference, network_of, similarity
 
@@ -67,10 +70,18 @@ def check_partial_loading_with_a_lora(world: World) -> None:
 
 
 def check_fp8_storage_is_close_to_float32(world: World) -> None:
-    exact = world.sample()
-    model, _, _ = world.load("fp8_e4m3fn")
-    stored = {weight.dtype for name, weight in network_of(model).named_parameters() if "q_proj" in name}
-    assert torch.float8_e4m3fn in stored
+    exact, loaded = world.sample(), []
+    wrap = load.wrap_network
+
+    def watched(network, *settings):
+        loaded.append(
+            {layer.weight.dtype for layer in network.decoder.layers.modules() if isinstance(layer, torch.nn.Linear)}
+        )
+        return wrap(network, *settings)
+
+    with mock.patch.object(load, "wrap_network", watched):
+        model, _, _ = world.load("fp8_e4m3fn")
+    assert loaded == [{torch.float8_e4m3fn}], "cast while loading, so that the whole model is never there in float32"
     assert model.model_size() < world.model.model_size()
     assert 0.97 < similarity(world.sample(model), exact) < 1 - 1e-7
     assert difference(world.ksample(model), world.sample(model)) <= 1e-2
