@@ -135,6 +135,16 @@ class SampleNode(io.ComfyNode):
                         tooltip="Seed of the retake noise. Only used if retake_variance is above 0.",
                     )
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "preview",
+                        options=[AUTO, "on", "off"],
+                        default=AUTO,
+                        optional=True,
+                        tooltip="Live preview, a picture of the latents while they are sampled. auto follows ComfyUI's "
+                        "setting.",
+                    )
+                ),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="Latents of the song, for Decode Song.")],
         )
@@ -155,6 +165,7 @@ class SampleNode(io.ComfyNode):
         latent=None,
         retake_variance=0.0,
         retake_seed=0,
+        preview=AUTO,
     ) -> io.NodeOutput:
         import torch
 
@@ -190,7 +201,7 @@ class SampleNode(io.ComfyNode):
         counts = [batch_size * song_count(group) for group in groups]
         seeds, retake_seeds = (batch_seeds(first, sum(counts)) for first in (seed, retake_seed))
         results, edits, start = [], [], 0
-        with node_callbacks(inner.latent_format) as callbacks:
+        with node_callbacks(inner.latent_format, preview) as callbacks:
             for group, count in zip(groups, counts, strict=True):
                 own = slice(start, start + count)
                 start += count

@@ -81,17 +81,25 @@ class _NodeProgress:
         return self._previewer.decode_latent_to_preview_image("JPEG", estimate.movedim(-1, 1))
 
 
+def _find_previewer(preview: comfy.latent_formats.LatentFormat, always: bool) -> Any:
+    """Return ComfyUI's previewer, or None if its setting is off and `always` is not."""
+    import latent_preview
+
+    found = latent_preview.get_previewer(mm.get_torch_device(), preview)
+    if found is None and always:
+        colours, draw = preview.latent_rgb_factors, preview.latent_rgb_factors_reshape
+        found = latent_preview.Latent2RGBPreviewer(colours, latent_rgb_factors_reshape=draw)
+    return found
+
+
 @contextmanager
-def node_callbacks(preview: comfy.latent_formats.LatentFormat | None = None) -> Iterator[Callbacks]:
+def node_callbacks(preview: comfy.latent_formats.LatentFormat | None = None, shown: str = "auto") -> Iterator[Callbacks]:
     """Yield callbacks for the running node, with previews of latents in the format `preview`.
 
-    An interrupt by the user leaves the block as ComfyUI's own exception.
+    shown: "on", "off", or "auto" for ComfyUI's setting. An interrupt by the user leaves the block as ComfyUI's own
+    exception.
     """
-    previewer = None
-    if preview is not None:
-        import latent_preview
-
-        previewer = latent_preview.get_previewer(mm.get_torch_device(), preview)  # None if previews are off
+    previewer = None if preview is None or shown == "off" else _find_previewer(preview, shown == "on")
     try:
         yield Callbacks(_NodeProgress(previewer), cancelled=mm.processing_interrupted, warning=_node_text.add_note)
     except Cancelled:

@@ -70,6 +70,8 @@ def test_every_step_sends_a_preview(server: ComfyServer, workflow: str, sampler:
     assert all(picture.shape == (192, 512, 3) for picture in shown)
     assert all(picture.std() > 10 for picture in shown)
     assert (np.abs(shown[0].astype(int) - shown[-1]) > 30).mean() > 0.05
+    if sampler == "AS15_Sample":
+        assert not pictures(binary_messages(server, with_inputs(prompt, sampler, steps=5, seed=52, preview="off")))
 
 
 def test_every_phase_moves_the_bar_of_its_node(server: ComfyServer) -> None:

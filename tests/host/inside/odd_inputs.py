@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import comfy.model_sampling
 import comfy.sample
+import latent_preview
 import torch
 from comfy_extras.nodes_custom_sampler import BasicScheduler
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
@@ -15,6 +17,7 @@ from pack_under_test.acestep_core.song.song import Song
 from pack_under_test.nodes import files
 from pack_under_test.nodes.codes import LoadCodesNode
 from pack_under_test.nodes.comfy_runtime import load
+from pack_under_test.nodes.comfy_runtime.progress import node_callbacks
 from pack_under_test.nodes.loaders import LoadModelNode, LoadPlannerNode
 from pack_under_test.nodes.sample import EmptyLatentNode
 from pack_under_test.nodes.song import SongNode
@@ -173,3 +176,11 @@ def check_quantised_weights_can_be_trained(world: World) -> None:
     with torch.inference_mode():  # as ComfyUI runs nodes
         model, _, _ = world.load("fp8_e4m3fn")
     assert not any(parameter.is_inference() for parameter in network_of(model).parameters())
+
+
+def check_a_preview_that_is_on_needs_no_setting(world: World) -> None:
+    latents = torch.randn(1, 25, 64)
+    with mock.patch.object(latent_preview.args, "preview_method", latent_preview.LatentPreviewMethod.NoPreviews):
+        for shown, is_drawn in (("auto", False), ("on", True)):
+            with node_callbacks(world.model.model.latent_format, shown) as callbacks:
+                assert (callbacks.progress._preview(latents) is not None) == is_drawn
