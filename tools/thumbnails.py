@@ -291,8 +291,10 @@ def cover_form() -> str:
 
 def repaint_form() -> str:
     levels, step = contour(14, 14), 14.0
-    kept = bars(levels[:5], 72, 222, 5 * step, 150, GREY) + bars(levels[9:], 72 + 9 * step, 222, 5 * step, 150, GREY)
-    return form(kept + card(138, 126, 64, 192, EDIT[1], "#7b3fe433") + bars(levels[5:9], 142, 222, 56, 150, EDIT), EDIT)
+    context = bars(levels[:5], 72, 222, 5 * step, 150, GREY) + bars(levels[9:], 72 + 9 * step, 222, 5 * step, 150, GREY)
+    return form(
+        context + card(138, 126, 64, 192, EDIT[1], "#7b3fe433") + bars(levels[5:9], 142, 222, 56, 150, EDIT), EDIT
+    )
 
 
 def extend_form() -> str:

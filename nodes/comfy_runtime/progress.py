@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import comfy.latent_formats
 import comfy.model_management as mm
 import comfy.utils
 import torch
+from comfy.latent_formats import LatentFormat
 
 from ...acestep_core.callbacks import Callbacks, Progress, TokenRate
 from ...acestep_core.errors import Cancelled
@@ -81,7 +81,7 @@ class _NodeProgress:
         return self._previewer.decode_latent_to_preview_image("JPEG", estimate.movedim(-1, 1))
 
 
-def _find_previewer(preview: comfy.latent_formats.LatentFormat, always: bool) -> Any:
+def _find_previewer(preview: LatentFormat, always: bool) -> Any:
     """Return ComfyUI's previewer, or None if its setting is off and `always` is not."""
     import latent_preview
 
@@ -93,7 +93,7 @@ def _find_previewer(preview: comfy.latent_formats.LatentFormat, always: bool) ->
 
 
 @contextmanager
-def node_callbacks(preview: comfy.latent_formats.LatentFormat | None = None, shown: str = "auto") -> Iterator[Callbacks]:
+def node_callbacks(preview: LatentFormat | None = None, shown: str = "auto") -> Iterator[Callbacks]:
     """Yield callbacks for the running node, with previews of latents in the format `preview`.
 
     shown: "on", "off", or "auto" for ComfyUI's setting. An interrupt by the user leaves the block as ComfyUI's own

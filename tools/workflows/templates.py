@@ -217,10 +217,10 @@ def listen(info: dict) -> Graph:
     b = Builder("12 Listen and remix", info, [290, 270, 370, 270, 260])
     model, planner, audio = b.model(), load_planner(b), b.recording(0)
     sources = {"planner": planner.out, "model": model["model"], "audio": audio.out, "vae": model["vae"]}
-    heard = b.graph.add("Listen", 1, 300, seed=SEED, after_generate="fixed", **sources)  # type: ignore[arg-type]
+    described = b.graph.add("Listen", 1, 300, seed=SEED, after_generate="fixed", **sources)  # type: ignore[arg-type]
     b.note(1, "listen", 230)
-    shown = b.graph.add("EditSong", 2, 490, song=heard["song"])
-    encode = b.encode(2, model, shown["song"], codes=heard["codes"])
+    shown = b.graph.add("EditSong", 2, 490, song=described["song"])
+    encode = b.encode(2, model, shown["song"], codes=described["codes"])
     b.play(model, b.sample(3, model, encode.out).out)
     return b.graph
 
