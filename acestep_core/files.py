@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import RequestError
+
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # errors of file systems without fsync
 
 
 def check_output_path(path: str | Path) -> Path:
@@ -19,8 +25,12 @@ def check_output_path(path: str | Path) -> Path:
             raise RequestError(f"{path} cannot be written: it is a folder")
         if not path.parent.is_dir():
             raise RequestError(f"{path} cannot be written: the folder {path.parent} does not exist")
-        trial = _hidden_sibling(path, "attempt")  # only an attempt shows permissions on every system
-        trial.touch()
+        with suppress(FileNotFoundError):
+            kind = path.lstat().st_mode  # also fails for a name that is too long
+            if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
+                raise RequestError(f"{path} cannot be written: it is a device, not a file")
+        trial = _new_sibling(path)  # only an attempt shows permissions on every system
+        trial.touch(exist_ok=False)
         trial.unlink()
     except OSError as error:
         raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -28,19 +38,62 @@ def check_output_path(path: str | Path) -> Path:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; rename it to `path` on success, delete it on an error."""
-    partial = _hidden_sibling(path, "partial")
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file in the same folder; rename it to `path` when it is on disk, delete it on an error.
+
+    A link at `path` is replaced, and its target stays. Raises OSError.
+    """
+    partial = _new_sibling(path)
     try:
-        yield partial
+        with open(partial, "x+b") as file:
+            yield file
+            file.flush()
+            _sync(file)
         os.replace(partial, path)
     finally:
         with suppress(OSError):  # do not hide the first error
             partial.unlink()
 
 
-def _hidden_sibling(path: Path, suffix: str) -> Path:
-    return path.with_name(f".{path.name}.{suffix}")
+@contextmanager
+def reserve(names: Iterable[Path]) -> Iterator[Path]:
+    """Yield the first of these paths that is free, as an empty file, so that no other run takes the name.
+
+    On an error, the empty file is deleted. Raises RequestError.
+    """
+    path = _first_created(names)
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            if path.stat().st_size == 0:
+                path.unlink()
+
+
+def _first_created(names: Iterable[Path]) -> Path:
+    for path in names:
+        try:
+            path.touch(exist_ok=False)
+            return path
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
+    raise RequestError("output: none of the names is free")
+
+
+def _sync(file: BinaryIO) -> None:
+    """Wait until a file is on disk. Some file systems report a full disk only now."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def _new_sibling(path: Path) -> Path:
+    """Return an unused hidden name in the folder of `path`, of a length that every file system takes."""
+    return path.with_name(f".acestep-{secrets.token_hex(8)}.partial")
 
 
 def read_text(path: str | Path, role: str) -> str:
@@ -59,7 +112,7 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 file atomically. Raises RequestError."""
     path = Path(path)
     try:
-        with atomic_write(path) as partial:
-            partial.write_text(text, encoding="utf-8", newline="\n")
+        with atomic_write(path) as file:
+            file.write(text.encode("utf-8"))
     except OSError as error:
         raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error

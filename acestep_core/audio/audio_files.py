@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import torch
 
@@ -33,6 +35,8 @@ FORMATS = {
 }
 BLOCK = 65_536  # samples per write: libsndfile's Vorbis encoder crashes on minutes of audio at once
 TAG = "acestep"
+
+T = TypeVar("T")
 
 
 def read_audio(path: str | Path) -> torch.Tensor:
@@ -80,24 +84,74 @@ def write_audio(
     samples = waveform.detach().reshape(waveform.shape[-2:]).T
     comment = json.dumps({TAG: settings}, ensure_ascii=True)
     try:
-        with atomic_write(path) as partial:
-            with soundfile.SoundFile(
-                partial,
-                "w",
-                samplerate=sample_rate,
-                channels=samples.shape[1],
-                format=container,
-                subtype=encoding,
-                compression_level=compression,
-            ) as file:
+        with atomic_write(path) as output:
+            with (
+                _reported(output) as target,
+                soundfile.SoundFile(
+                    target,
+                    "w",
+                    samplerate=sample_rate,
+                    channels=samples.shape[1],
+                    format=container,
+                    subtype=encoding,
+                    compression_level=compression,
+                ) as file,
+            ):
                 if settings is not None and container != "WAV":
                     file.comment = comment
                 for start in range(0, len(samples), BLOCK):
                     file.write(samples[start : start + BLOCK].to("cpu", torch.float32).contiguous().numpy())
             if settings is not None and container == "WAV":
-                _append_wav_comment(partial, comment)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise RequestError(f"{path} cannot be written: {error}") from error
+                _append_wav_comment(output, comment)
+            output.seek(0)
+            with soundfile.SoundFile(output) as written:
+                if written.frames != len(samples):
+                    raise RequestError(
+                        f"{path} cannot be written: {written.frames} of {len(samples)} samples are readable"
+                    )
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
+    except soundfile.LibsndfileError as error:
+        raise RequestError(f"{path} cannot be written: {error.error_string}") from error
+
+
+@contextmanager
+def _reported(output: BinaryIO) -> Iterator[_Recorder]:
+    """Yield a file for libsndfile. Raise the first error of writing, which libsndfile drops or does not name."""
+    recorder = _Recorder(output)
+    try:
+        yield recorder
+    finally:
+        if recorder.error is not None:
+            raise recorder.error
+        output.flush()
+
+
+class _Recorder:
+    """A file that keeps its first error: an exception cannot pass through libsndfile."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.error: BaseException | None = None
+
+    def write(self, data: bytes) -> int:
+        return self._keep_error(0, self._file.write, data)
+
+    def read(self, size: int) -> bytes:
+        return self._keep_error(b"", self._file.read, size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._keep_error(0, self._file.seek, offset, whence)
+
+    def tell(self) -> int:
+        return self._keep_error(0, self._file.tell)
+
+    def _keep_error(self, failed: T, call: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return call(*arguments)
+        except BaseException as error:  # Ctrl+C as well
+            self.error = self.error or error
+            return failed
 
 
 def read_settings(path: str | Path) -> dict:
@@ -125,16 +179,15 @@ def _open(path: str | Path) -> soundfile.SoundFile:
         raise RequestError(f"{path} cannot be read as audio ({error.error_string}); readable: {known}") from error
 
 
-def _append_wav_comment(path: Path, comment: str) -> None:
+def _append_wav_comment(file: BinaryIO, comment: str) -> None:
     """Append a LIST/INFO chunk with an ICMT entry. libsndfile drops comments longer than a few KB from RIFF files."""
     text = comment.encode("ascii") + b"\0"
     text += b"\0" * (len(text) % 2)
     entry = b"INFOICMT" + len(text).to_bytes(4, "little") + text
-    with open(path, "r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.write(b"LIST" + len(entry).to_bytes(4, "little") + entry)
-        file.seek(4)
-        file.write((end + len(entry)).to_bytes(4, "little"))  # RIFF size: the file without its first 8 bytes
+    end = file.seek(0, os.SEEK_END)
+    file.write(b"LIST" + len(entry).to_bytes(4, "little") + entry)
+    file.seek(4)
+    file.write((end + len(entry)).to_bytes(4, "little"))  # RIFF size: the file without its first 8 bytes
 
 
 def _wav_comment(path: str | Path) -> str:

@@ -1,11 +1,13 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import soundfile
 import torch
 
-from acestep_core.audio import check_audio_path, read_audio, read_settings, write_audio
+from acestep_core.audio import audio_files, check_audio_path, read_audio, read_settings, write_audio
 from acestep_core.errors import RequestError
 
 SUFFIXES = [".wav", ".flac", ".ogg", ".mp3"]
@@ -117,13 +119,13 @@ def test_unwritable_names_are_refused(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     with pytest.raises(RequestError, match="is a folder"):
         check_audio_path(tmp_path / "folder.wav")
-    for times in (62, 70):  # too long with the affixes of the temporary file, and by itself
-        with pytest.raises(RequestError, match="File name too long"):
-            check_audio_path(tmp_path / f"{'long' * times}.wav")
+    check_audio_path(tmp_path / f"{'long' * 62}.wav")
+    with pytest.raises(RequestError, match="File name too long"):
+        check_audio_path(tmp_path / f"{'long' * 63}.wav")
 
 
 def test_a_folder_that_takes_no_files_is_refused(tmp_path, monkeypatch):
-    def touch(path):
+    def touch(path, exist_ok):
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(Path, "touch", touch)
@@ -133,4 +135,58 @@ def test_a_folder_that_takes_no_files_is_refused(tmp_path, monkeypatch):
 
 def test_checking_a_path_leaves_no_file(tmp_path):
     check_audio_path(tmp_path / "song.wav")
+    assert list(tmp_path.iterdir()) == []
+
+
+LIMITED = """
+import os, resource, sys
+import torch
+from acestep_core.audio import write_audio
+from acestep_core.errors import RequestError
+
+noise = torch.rand(2, 48000, generator=torch.Generator().manual_seed(0)) * 0.1 - 0.05
+for path in sys.argv[1:]:
+    for missing in (1, 100, 5000, 10**9):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        write_audio(path, noise, settings={"seed": 1})
+        size = os.path.getsize(path)
+        with open(path, "wb") as old:
+            old.write(b"old")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max(0, size - missing), resource.RLIM_INFINITY))
+        try:
+            write_audio(path, noise, settings={"seed": 1})
+        except RequestError as error:
+            print(error, open(path).read())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of the file size")
+def test_a_song_that_does_not_fit_keeps_the_old_file(tmp_path):
+    """A limit of the file size acts like a full disk: libsndfile reports no error if its last write fails."""
+    paths = [tmp_path / f"song{suffix}" for suffix in SUFFIXES]
+    run = subprocess.run([sys.executable, "-c", LIMITED, *paths], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    expected = [f"{path} cannot be written: File too large old" for path in paths for _ in range(4)]
+    assert run.stdout.splitlines() == expected
+    assert len(list(tmp_path.iterdir())) == len(paths)
+
+
+def test_a_song_that_cannot_be_read_back_keeps_the_old_file(tmp_path, monkeypatch):
+    (tmp_path / "song.flac").write_bytes(b"old")
+    write = soundfile.SoundFile.write
+    monkeypatch.setattr(soundfile.SoundFile, "write", lambda file, samples: write(file, samples[1:]))
+    with pytest.raises(RequestError, match="47999 of 48000"):
+        write_audio(tmp_path / "song.flac", song())
+    assert (tmp_path / "song.flac").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_interrupt_reaches_the_caller_of_write_audio(tmp_path, monkeypatch):
+    """libsndfile calls back into Python, where exceptions are dropped."""
+
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audio_files._Recorder, "write", lambda self, data: self._keep_error(0, stop))
+    with pytest.raises(KeyboardInterrupt):
+        write_audio(tmp_path / "song.flac", song())
     assert list(tmp_path.iterdir()) == []

@@ -102,4 +102,4 @@ def test_inaccessible_files_are_refused_by_name(tmp_path):
     with pytest.raises(RequestError, match="a.json cannot be written"):
         save_songs(tmp_path / "nowhere" / "a.json", [FULL])
     with pytest.raises(RequestError, match="File name too long"):
-        save_songs(tmp_path / f"{'long' * 62}.json", [FULL])
+        save_songs(tmp_path / f"{'long' * 63}.json", [FULL])
