@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 from pathlib import Path
 
 import folder_paths
@@ -79,6 +80,7 @@ class SaveCodesNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, codes, filename_prefix, song=None) -> io.NodeOutput:
+        from ..acestep_core.files import reserve
         from ..acestep_core.song.codes import parse_code_lines
         from ..acestep_core.song.song import Song
         from ..acestep_core.song.song_file import SavedSong, save_songs
@@ -87,11 +89,14 @@ class SaveCodesNode(io.ComfyNode):
         if not songs:
             raise RequestError("codes: empty. Connect audio codes.")
         output = check_prefix(filename_prefix)
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(filename_prefix, output)
-        file = f"{name}_{counter:05}_.json"
-        save_songs(Path(folder) / file, [SavedSong(song or Song(""), item) for item in songs])
-        saved = [{"filename": file, "subfolder": subfolder, "type": "output"}]
-        return io.NodeOutput(ui={**ui.PreviewText(os.path.join(subfolder, file)).as_dict(), "codes": saved})
+        try:
+            folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(filename_prefix, output)
+        except (OSError, ValueError) as error:  # such as a name that is too long
+            raise RequestError(f"filename_prefix: {filename_prefix!r:.80} cannot be written: {error!s:.80}") from error
+        with reserve(Path(folder, f"{name}_{number:05}_.json") for number in count(counter)) as path:
+            save_songs(path, [SavedSong(song or Song(""), item) for item in songs])
+        saved = [{"filename": path.name, "subfolder": subfolder, "type": "output"}]
+        return io.NodeOutput(ui={**ui.PreviewText(os.path.join(subfolder, path.name)).as_dict(), "codes": saved})
 
 
 class LoadCodesNode(io.ComfyNode):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
+from ..files import reserve
 from .inputs import check_counts, read_recipes
 from .parsers import song_parser
 from .terminal import Terminal, log_lines
@@ -38,7 +39,9 @@ def _make_songs(options: Options, terminal: Terminal) -> None:
 
     recipes, batch, quiet = read_recipes(options), options.get("batch", 1), options.get("quiet", False)
     check_counts(options, "batch")
-    paths = [check_audio_path(path) for path in output_paths(options.get("output"), batch * len(recipes))]
+    paths = output_paths(options.get("output"), batch * len(recipes))
+    for path in paths or [next(free_names())]:
+        check_audio_path(path)
     callbacks = Callbacks() if quiet else Callbacks(progress=terminal.progress)
     model = _load(recipes[0], options, callbacks)
     if model.note and not quiet:
@@ -57,7 +60,7 @@ def _make_songs(options: Options, terminal: Terminal) -> None:
         )
         for item in range(batch):
             try:
-                path = _write(paths.pop(0), result, item, terminal)
+                path = _write(paths.pop(0) if paths else None, result, item, terminal)
             except RequestError as error:  # the other songs are still to be written
                 failures.append(error)
                 continue
@@ -67,23 +70,29 @@ def _make_songs(options: Options, terminal: Terminal) -> None:
         raise failures[0]
 
 
-def _write(path: Path, result: Result, item: int, terminal: Terminal) -> Path:
-    """Write one song and return its path.
+def _write(path: Path | None, result: Result, item: int, terminal: Terminal) -> Path:
+    """Write one song and return its path. None is the next free number.
 
-    If `path` cannot be replaced, such as a file in use, the song takes the next free name.
+    If `path` cannot be replaced, such as a file in use, the song takes a free name.
     """
     from ..audio import write_audio
 
     content = (result.waveform[item], result.sample_rate, result.recipe(item).to_dict())
-    try:
-        write_audio(path, *content)
-        return path
-    except RequestError as error:
-        names = (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in count(2))
-        other = next(name for name in names if not name.exists())
+    names = free_names()
+    if path is not None:
+        try:
+            write_audio(path, *content)
+            return path
+        except RequestError as error:
+            if not isinstance(error.__cause__, PermissionError):
+                raise
+            names = (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in count(2))
+            reason = error
+    with reserve(names) as other:
         write_audio(other, *content)
-        terminal.line(f"{error}; the song is in {other}")
-        return other
+    if path is not None:
+        terminal.line(f"{reason}; the song is in {other}")
+    return other
 
 
 def _load(recipe: Recipe, options: Options, callbacks: Callbacks) -> Model:
@@ -111,16 +120,17 @@ def _load(recipe: Recipe, options: Options, callbacks: Callbacks) -> Model:
 
 
 def output_paths(output: str | None, count: int) -> list[Path]:
-    """Return the paths of `count` songs.
+    """Return the paths of `count` songs, numbered if there are several: song-1, song-2, … Without an `output`: none."""
+    if output is None:
+        return []
+    path = Path(output)
+    if count == 1 or not path.name:  # check_audio_path refuses a folder such as "."
+        return [path] * count
+    return [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
 
-    An `output` of several songs is numbered: song-1, song-2, … Without an `output` the paths are the next free
-    numbers in the current folder.
-    """
-    if output is not None:
-        path = Path(output)
-        if count == 1 or not path.name:  # check_audio_path refuses a folder such as "."
-            return [path]
-        return [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
+
+def free_names() -> Iterator[Path]:
+    """Yield song-N.flac in the current folder, with N above all numbers in use."""
     used = [re.fullmatch(r"song-(\d+)", path.stem) for path in Path().glob("song-*.*")]
     first = 1 + max((int(match[1]) for match in used if match), default=0)
-    return [Path(f"song-{first + i}.flac") for i in range(count)]
+    return (Path(f"song-{number}.flac") for number in count(first))

@@ -2,13 +2,15 @@
 
 import os
 import re
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import soundfile
 
 from acestep_core import RequestError, audio, pipeline, read_settings
-from acestep_core.cli.song_command import output_paths
+from acestep_core.cli import song_command
+from acestep_core.cli.song_command import free_names, output_paths
 from tests.support import tiny_checkpoint
 
 
@@ -96,10 +98,42 @@ def test_output_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert [str(path) for path in output_paths("out/song.ogg", 2)] == ["out/song-1.ogg", "out/song-2.ogg"]
     assert [str(path) for path in output_paths("song.ogg", 1)] == ["song.ogg"]
-    assert [str(path) for count in (1, 2) for path in output_paths(".", count)] == [".", "."]
-    assert [str(path) for path in output_paths(None, 1)] == ["song-1.flac"]
+    assert {str(path) for count in (1, 2) for path in output_paths(".", count)} == {"."}
+    assert str(next(free_names())) == "song-1.flac"
     (tmp_path / "song-4.wav").touch()
-    assert [str(path) for path in output_paths(None, 2)] == ["song-5.flac", "song-6.flac"]
+    assert [str(path) for path in islice(free_names(), 2)] == ["song-5.flac", "song-6.flac"]
+
+
+def test_two_runs_in_one_folder_keep_both_songs(acestep, monkeypatch, tmp_path):
+    """Another run takes song-1.flac while this one samples."""
+    generate = pipeline.generate
+
+    def slow(*arguments, **options):
+        result = generate(*arguments, **options)
+        Path("song-1.flac").write_bytes(b"of the other run")
+        return result
+
+    monkeypatch.setattr(pipeline, "generate", slow)
+    assert acestep("piano", "--duration", 1, "-q")[1] == "song-2.flac\n"
+    assert Path("song-1.flac").read_bytes() == b"of the other run"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["song-1.flac", "song-2.flac"]
+
+
+def test_a_name_that_is_taken_at_the_last_moment_is_kept(acestep, monkeypatch):
+    monkeypatch.setattr(song_command, "free_names", lambda: map(Path, ["song-1.flac", "song-2.flac"]))
+    Path("song-1.flac").write_bytes(b"of the other run")
+    assert acestep("piano", "--duration", 1, "-q")[1] == "song-2.flac\n"
+    assert Path("song-1.flac").read_bytes() == b"of the other run"
+
+
+def test_a_song_that_cannot_be_written_leaves_no_name(acestep, monkeypatch, tmp_path):
+    def refuse(path, *_):
+        assert path.read_bytes() == b""  # reserved
+        raise RequestError(f"{path} cannot be written: no space left")
+
+    monkeypatch.setattr(audio, "write_audio", refuse)
+    assert acestep("piano", "--duration", 1)[0] == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_replaced_gets_another_name(acestep, monkeypatch, tmp_path):
