@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +17,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import torch
 
-from ..config import SAMPLE_RATE
+from ..config import MAX_SECONDS, SAMPLE_RATE
 from ..errors import RequestError
 from ..files import atomic_write, check_output_path
-from .level import dropped_channels, to_stereo
+from . import wav
+from .level import check_rate, dropped_channels, to_stereo
 from .resample import resample
 
 if TYPE_CHECKING:
@@ -35,25 +38,80 @@ FORMATS = {
 }
 BLOCK = 65_536  # samples per write: libsndfile's Vorbis encoder crashes on minutes of audio at once
 TAG = "acestep"
+UNKNOWN_FRAMES = 2**36 - 1  # of FLAC: the number of samples is 36 bits, and 0 of a stream becomes 2**63 − 1
+UNKNOWN_BYTES = 0x7FFF0000  # of WAV: programs that write to a pipe take 2**31 or 2**32, less a few bytes
+TOLERANCE = 0.1  # seconds; many MP3 files are a few samples shorter than they say
+MAX_OGG_PAGE = 65_307  # bytes
+_SHORTER = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 T = TypeVar("T")
 
 
 def read_audio(path: str | Path) -> torch.Tensor:
-    """Read a file of any rate and channel count as `[1, 2, samples]`, float32, 48 kHz. Raises RequestError."""
-    import soundfile
+    """Read a file of up to 600 seconds, any channel count and 4 to 384 kHz, as `[1, 2, samples]`, float32, 48 kHz.
 
+    Raises RequestError.
+    """
     with _open(path) as file:
         try:
-            samples, sample_rate = file.read(dtype="float32", always_2d=True), file.samplerate
-        except soundfile.LibsndfileError as error:
-            raise RequestError(f"{path} cannot be read as audio to its end: {error.error_string}") from error
-    if len(samples) == 0:
-        raise RequestError(f"{path} is empty: it has no samples")
-    waveform = torch.from_numpy(samples).T[None]
-    for sentence in dropped_channels(waveform):
+            check_rate(file.samplerate)
+        except RequestError as error:
+            raise RequestError(f"{path}: {error}") from None
+        waveform, sample_rate, channels = _read_stereo(path, file), file.samplerate, file.channels
+        if file.format == "OGG" and not _has_last_page(path):
+            log.warning("%s may be cut off: its last page is missing", path)
+    for sentence in dropped_channels(waveform.new_empty(1, channels, 0)):
         log.warning("%s: %s", path, sentence)
     return resample(to_stereo(waveform), sample_rate)
+
+
+def _read_stereo(path: str | Path, file: soundfile.SoundFile) -> torch.Tensor:
+    """Read at most two channels, `[1, channels, samples]`, in blocks: a small file may hold hours of silence."""
+    import numpy
+    import soundfile
+
+    rate = file.samplerate
+    expected = None if file.frames >= UNKNOWN_FRAMES else file.frames
+    _check_length(path, (expected or 0) / rate)
+    file.seekable = lambda: False  # soundfile seeks after each block, which fails at the end of an unknown length
+    blocks, length = [], 0
+    try:
+        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+            blocks.append(block[:, :2].copy())
+            length += len(block)
+            _check_length(path, length / rate)
+    except soundfile.LibsndfileError as error:
+        raise RequestError(
+            f"{path} cannot be read as audio to its end: it is damaged or cut off after {length / rate:.1f} seconds "
+            f"({error.error_string})"
+        ) from error
+    missing = _missing_share(file)
+    total = length / (1 - missing) if missing else expected or length
+    if total - length > TOLERANCE * rate:
+        raise RequestError(f"{path} is cut off: it has {length / rate:.1f} of {total / rate:.1f} seconds; get it again")
+    if not length:
+        raise RequestError(f"{path} is empty: it has no samples")
+    return torch.from_numpy(numpy.concatenate(blocks)).T[None]
+
+
+def _check_length(path: str | Path, seconds: float) -> None:
+    if seconds > MAX_SECONDS:
+        raise RequestError(f"{path} is longer than {MAX_SECONDS} seconds, the longest song; cut it first")
+
+
+def _missing_share(file: soundfile.SoundFile) -> float:
+    """Return the share of the audio that a cut file lacks. libsndfile writes it to its log alone."""
+    match = _SHORTER.search(file.extra_info)
+    declared, present = map(int, match.groups()) if match else (0, 0)
+    return 1 - present / declared if present < declared < UNKNOWN_BYTES else 0.0
+
+
+def _has_last_page(path: str | Path) -> bool:
+    """Return True if the last page of an Ogg file is marked as such."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 2 * MAX_OGG_PAGE))
+        _, page, rest = file.read().rpartition(b"OggS")
+    return bool(page) and len(rest) > 1 and bool(rest[1] & 4)
 
 
 def check_audio_path(path: str | Path) -> Path:
@@ -102,7 +160,7 @@ def write_audio(
                 for start in range(0, len(samples), BLOCK):
                     file.write(samples[start : start + BLOCK].to("cpu", torch.float32).contiguous().numpy())
             if settings is not None and container == "WAV":
-                _append_wav_comment(output, comment)
+                wav.append_comment(output, comment)
             output.seek(0)
             with soundfile.SoundFile(output) as written:
                 if written.frames != len(samples):
@@ -157,7 +215,7 @@ class _Recorder:
 def read_settings(path: str | Path) -> dict:
     """Return the settings that `write_audio` stored in a file. Raises RequestError if there are none."""
     with _open(path) as file:
-        comment = _wav_comment(path) if file.format == "WAV" else file.comment
+        comment = wav.read_comment(path) if file.format == "WAV" else file.comment
     try:
         settings = json.loads(comment)[TAG]
     except (ValueError, TypeError, KeyError):
@@ -170,41 +228,19 @@ def read_settings(path: str | Path) -> dict:
 def _open(path: str | Path) -> soundfile.SoundFile:
     import soundfile
 
-    if not Path(path).is_file():
-        raise RequestError(f"{path} does not exist")
     try:
-        return soundfile.SoundFile(path)
+        if is_file := stat.S_ISREG(os.stat(path).st_mode):
+            file = soundfile.SoundFile(path)
+            if file.format == "WAV" and file.frames == 0 and (contents := wav.unfinished(path)):
+                file.close()
+                file = soundfile.SoundFile(contents)
+    except FileNotFoundError:
+        raise RequestError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:  # such as a name that is too long, or not UTF-8
+        raise RequestError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except soundfile.LibsndfileError as error:
         known = ", ".join(sorted(soundfile.available_formats()))
         raise RequestError(f"{path} cannot be read as audio ({error.error_string}); readable: {known}") from error
-
-
-def _append_wav_comment(file: BinaryIO, comment: str) -> None:
-    """Append a LIST/INFO chunk with an ICMT entry. libsndfile drops comments longer than a few KB from RIFF files."""
-    text = comment.encode("ascii") + b"\0"
-    text += b"\0" * (len(text) % 2)
-    entry = b"INFOICMT" + len(text).to_bytes(4, "little") + text
-    end = file.seek(0, os.SEEK_END)
-    file.write(b"LIST" + len(entry).to_bytes(4, "little") + entry)
-    file.seek(4)
-    file.write((end + len(entry)).to_bytes(4, "little"))  # RIFF size: the file without its first 8 bytes
-
-
-def _wav_comment(path: str | Path) -> str:
-    """Return the ICMT entry of a RIFF file's LIST/INFO chunk, or an empty string."""
-    with open(path, "rb") as file:
-        file.seek(12)  # RIFF, size, WAVE
-        while len(header := file.read(8)) == 8:
-            size = int.from_bytes(header[4:], "little")
-            size += size % 2
-            if header[:4] != b"LIST":
-                file.seek(size, os.SEEK_CUR)
-                continue
-            body = file.read(size)
-            entry = 4 if body[:4] == b"INFO" else len(body)
-            while entry < len(body):  # entries of other programs may come first
-                length = int.from_bytes(body[entry + 4 : entry + 8], "little")
-                if body[entry : entry + 4] == b"ICMT":
-                    return body[entry + 8 : entry + 8 + length].rstrip(b"\0").decode("ascii", "replace")
-                entry += 8 + length + length % 2
-    return ""
+    if not is_file:
+        raise RequestError(f"{path} cannot be read: it is not a file")
+    return file

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from ..errors import RequestError
 
 TARGET_PEAK = 10 ** (-1 / 20)  # −1 dBFS = 0.8912509
 SILENCE_PEAK = 1e-4  # −80 dBFS
+MIN_RATE, MAX_RATE = 4_000, 384_000  # Hz
 
 
 def check_waveform(waveform: torch.Tensor, sample_rate: float) -> None:
@@ -21,14 +20,19 @@ def check_waveform(waveform: torch.Tensor, sample_rate: float) -> None:
         raise RequestError(f"audio must be [batch, channels, samples], got a tensor of shape {list(waveform.shape)}")
     if waveform.shape[0] == 0 or waveform.shape[2] == 0:
         raise RequestError("audio is empty: it has no samples")
-    if not isinstance(sample_rate, (int, float)) or not math.isfinite(sample_rate) or sample_rate <= 0:
-        raise RequestError(f"sample rate must be a positive number of Hz, got {sample_rate!r}")
+    check_rate(sample_rate)
     if not is_finite(waveform):
         raise RequestError("audio contains NaN or infinite samples; all must be finite")
     silent = (_peak(to_stereo(waveform)).flatten() < SILENCE_PEAK).nonzero().flatten().tolist()
     if silent:
         item = "audio" if len(waveform) == 1 else f"audio: item {silent[0]} of the batch"
         raise RequestError("; ".join([f"{item} is silent: its peak is below −80 dBFS", *dropped_channels(waveform)]))
+
+
+def check_rate(sample_rate: float) -> None:
+    """Raise RequestError for a sample rate in Hz that no recording has. Resampling needs memory in proportion."""
+    if not isinstance(sample_rate, (int, float)) or not MIN_RATE <= sample_rate <= MAX_RATE:  # NaN is not
+        raise RequestError(f"sample rate must be from {MIN_RATE} to {MAX_RATE} Hz, got {sample_rate!r}")
 
 
 def dropped_channels(waveform: torch.Tensor) -> list[str]:

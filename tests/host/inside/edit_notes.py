@@ -22,7 +22,7 @@ def masked(world: World) -> dict:
 
 def check_bad_input_raises_one_sentence(world: World) -> None:
     silent = {"waveform": torch.zeros(1, 2, RATE), "sample_rate": RATE}
-    endless = {"waveform": torch.ones(1, 1, 601 * 100), "sample_rate": 100}
+    endless = {"waveform": torch.ones(1, 1, 601 * 4000), "sample_rate": 4000}
     third = torch.cat([0 * SOURCE["waveform"], SOURCE["waveform"][:, :1]], dim=1)
     flat = {"waveform": torch.ones(2, RATE), "sample_rate": RATE}
     stretched = {**latent_of(world), "noise_mask": torch.ones(1, 1, 1, 120)}

@@ -98,12 +98,91 @@ def test_unreadable_files_are_refused(tmp_path):
         read_audio(tmp_path / "empty.wav")
 
 
-def test_a_damaged_recording_is_refused(tmp_path):
-    soundfile.write(tmp_path / "whole.flac", torch.rand(48000, 2).numpy() - 0.5, 48000)
-    whole = (tmp_path / "whole.flac").read_bytes()
-    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RequestError, match="cut.flac cannot be read"):
-        read_audio(tmp_path / "cut.flac")
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".aiff", ".au", ".w64"])
+def test_a_recording_that_is_cut_in_half_is_refused(tmp_path, suffix):
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    soundfile.write(whole, torch.rand(4 * 48000, 2).numpy() - 0.5, 48000)
+    assert read_audio(whole).shape == (1, 2, 4 * 48000)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(RequestError, match=r"cut\.\w+ .*cut off.* seconds"):
+        read_audio(cut)
+
+
+def test_an_ogg_file_that_is_cut_in_half_is_read_with_a_warning(tmp_path, caplog):
+    """Recordings of a radio stream look like this."""
+    soundfile.write(tmp_path / "whole.ogg", torch.rand(4 * 48000, 2).numpy() - 0.5, 48000)
+    assert read_audio(tmp_path / "whole.ogg").shape == (1, 2, 4 * 48000) and not caplog.messages
+    whole = (tmp_path / "whole.ogg").read_bytes()
+    (tmp_path / "cut.ogg").write_bytes(whole[: len(whole) // 2])
+    assert 48000 < read_audio(tmp_path / "cut.ogg").shape[2] < 3 * 48000
+    assert "cut off" in caplog.messages[0]
+
+
+def test_a_few_missing_samples_are_no_cut(tmp_path):
+    soundfile.write(tmp_path / "a.wav", torch.rand(48000, 2).numpy() - 0.5, 48000)
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-1000])
+    assert read_audio(tmp_path / "a.wav").shape == (1, 2, 47750)
+
+
+@pytest.mark.parametrize("riff", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize("data", [0, 0xFFFFFFFF, 0x7FFFF000])
+def test_a_wav_of_unknown_length_is_read(tmp_path, riff, data):
+    """Programs that write to a pipe cannot go back and fill in the length."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, torch.rand(48000, 2).numpy() - 0.5, 48000, subtype="PCM_24")
+    whole, content = read_audio(path), bytearray(path.read_bytes())
+    content[4:8], content[40:44] = riff.to_bytes(4, "little"), data.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert torch.equal(read_audio(path), whole)
+
+
+def test_a_flac_of_unknown_length_is_read(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, torch.rand(3 * 48000, 2).numpy() - 0.5, 48000)
+    whole, content = read_audio(path), bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the number of samples: the last 36 bits of these 8 bytes
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert torch.equal(read_audio(path), whole)
+
+
+def test_a_recording_is_checked_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(soundfile.SoundFile, "read", None)
+    soundfile.write(tmp_path / "slow.wav", torch.zeros(40_000, 1).numpy(), 1)  # 48000 times as much at 48 kHz
+    with pytest.raises(RequestError, match=r"slow\.wav.*4000 to 384000 Hz, got 1\b"):
+        read_audio(tmp_path / "slow.wav")
+    soundfile.write(tmp_path / "fast.wav", torch.zeros(4000, 1).numpy(), 2_000_000)
+    with pytest.raises(RequestError, match="384000"):
+        read_audio(tmp_path / "fast.wav")
+    soundfile.write(tmp_path / "long.flac", torch.zeros(601 * 4000, 8).numpy(), 4000)
+    with pytest.raises(RequestError, match=r"long\.flac.*600 seconds"):
+        read_audio(tmp_path / "long.flac")
+
+
+def test_a_recording_of_unknown_length_may_last_600_seconds(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, torch.zeros(601 * 4000, 1).numpy(), 4000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(RequestError, match="600 seconds"):
+        read_audio(path)
+
+
+def test_more_than_two_channels_are_read_with_a_warning(tmp_path, caplog):
+    channels = torch.rand(4800, 6) - 0.5
+    soundfile.write(tmp_path / "a.wav", channels.numpy(), 48000, subtype="FLOAT")
+    assert torch.equal(read_audio(tmp_path / "a.wav")[0], channels[:, :2].T)
+    assert "first 2 of 6" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("name", ["long" * 70 + ".wav", "a\0.wav", "folder.wav", "\udcff.wav"])
+def test_a_name_that_is_no_file_is_refused(tmp_path, name):
+    (tmp_path / "folder.wav").mkdir()
+    for read in (read_audio, read_settings):
+        with pytest.raises(RequestError):
+            read(tmp_path / name)
 
 
 def test_a_file_holds_one_song(tmp_path):

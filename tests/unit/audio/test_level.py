@@ -47,6 +47,8 @@ SOUND = torch.linspace(-1, 1, 100).reshape(1, 1, 100)
         (SOUND * float("nan"), 48000, "NaN"),
         (SOUND * float("inf"), 48000, "infinite"),
         (SOUND, 0, "rate .* got 0"),
+        (SOUND, 1, "rate .* 4000 .* got 1"),
+        (SOUND, 10**400, "rate .* 384000 Hz"),
         (SOUND, float("nan"), "rate .* got nan"),
         (SOUND, None, "rate .* got None"),
         (torch.zeros(1, 2, 100), 48000, "silent"),

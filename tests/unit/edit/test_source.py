@@ -22,7 +22,7 @@ def test_source_waveform_converts_to_stereo_at_48_khz():
         (torch.ones(1, 0, 100), 48000, "channels"),
         (torch.ones(1, 2, 0), 48000, "empty"),
         (torch.ones(1, 2, 100), 0, "rate"),
-        (torch.ones(1, 1, 601), 1, "601 seconds"),
+        (torch.ones(1, 1, 601 * 4000), 4000, "601 seconds"),
     ],
 )
 def test_invalid_source_waveforms(waveform, rate, keyword):
