@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 _METADATA = [item.name for item in fields(Metadata)]
 _SETTINGS = [item.name for item in fields(SamplingSettings)]
 DTYPES = ("dtype", "text_encoder_dtype", "vae_dtype")
-_PARTS = ("model", "vae", "text_encoder")
-_ORIGIN = (*_PARTS, "variant", "storage", *DTYPES)
+PARTS = ("model", "vae", "text_encoder")
+_ORIGIN = (*PARTS, "variant", "storage", *DTYPES)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Recipe:
             "normalize": self.normalize,
             **asdict(self.song.metadata),
             **asdict(self.settings),
-            **{name: portable_name(value) if name in _PARTS else value for name, value in self.origin.items()},
+            **{name: portable_name(value) if name in PARTS else value for name, value in self.origin.items()},
             "codes": list(self.codes) or None,
             "unrecorded": list(self.unrecorded) or None,
         }
@@ -69,7 +70,10 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Read the result of `to_dict`. Unknown names are ignored. Raises RequestError for invalid values."""
+        """Read the result of `to_dict`. Unknown names are ignored. Raises RequestError for invalid values.
+
+        Models are named by their last part. A path is invalid: it would let a file choose what is opened.
+        """
         metadata = Metadata(**{name: values[name] for name in _METADATA if name in values})
         settings = {name: values[name] for name in _SETTINGS if name in values}
         for name in ("guidance_interval", "timesteps"):
@@ -84,7 +88,7 @@ class Recipe:
             seed=values["seed"],
             settings=SamplingSettings(**settings),
             normalize=bool(values.get("normalize", True)),
-            origin={name: str(values[name]) for name in _ORIGIN if values.get(name) is not None},
+            origin={name: _origin(name, values[name]) for name in _ORIGIN if values.get(name) is not None},
             codes=parse_codes(codes) if isinstance(codes, str) else check_codes(codes),
             unrecorded=tuple(map(str, unrecorded)) if isinstance(unrecorded, (list, tuple)) else (),
         )
@@ -95,6 +99,19 @@ def _listed(values: Mapping[str, Any], name: str, *also: type) -> Any:
     given = values.get(name)
     if given is not None and not isinstance(given, (list, tuple, *also)):
         raise RequestError(f"{name} must be a list of numbers, got {given!r}")
+    return given
+
+
+def _origin(name: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise RequestError(f"{name} must be text, got {given!r:.80}")
+    inside = PureWindowsPath(given.removeprefix("./"))  # parses both kinds of slash, drives and network shares
+    is_name = len(inside.parts) == 1 and not inside.anchor and inside.parts[0] != ".." and "\0" not in given
+    if name in PARTS and (not is_name or given.startswith("~")):
+        raise RequestError(
+            f"{name}: {given!r:.80} is a path, and a song's settings may only name a model of the model folders; give "
+            f"the path with --{name.replace('_', '-')}"
+        )
     return given
 
 

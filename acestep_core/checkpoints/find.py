@@ -102,6 +102,23 @@ def find_part(kind: Kind, name_or_path: str | Path, roots: Sequence[Path] = ()) 
     return inside or found
 
 
+def find_installed(kind: Kind, name: str, roots: Sequence[Path]) -> str:
+    """Return a name of the catalog, or the path of a model in the model folders: never one in the current folder.
+
+    For names that a file chose. Raises CheckpointError.
+    """
+    if name in RELEASES:
+        return name
+    folders = {Kind.NETWORK: _COMFY_FOLDERS, Kind.VAE: ("vae",), Kind.TEXT_ENCODER: ("text_encoders",)}[kind]
+    found = _first_existing(root / folder / name for root in roots for folder in ("", "acestep", *folders))
+    if found is None:
+        option = {Kind.NETWORK: "model", Kind.VAE: "vae", Kind.TEXT_ENCODER: "text-encoder"}[kind]
+        raise CheckpointError(
+            f"{kind.value}: {name!r:.80} is not in the model folders ({_listed(roots)}); give its path with --{option}"
+        )
+    return str(found)
+
+
 def find_planner(name_or_path: str | Path, search_roots: Sequence[str | Path] = ()) -> tuple[Path, Path | None]:
     """Find a planner LM by its name in the catalog or by its path.
 
@@ -165,7 +182,14 @@ def _candidates(path: Path, roots: Sequence[Path], folders: Sequence[str]) -> li
 
 
 def _first_existing(candidates: Iterable[Path]) -> Path | None:
-    return next((path for path in candidates if path.exists()), None)
+    return next((path for path in candidates if _exists(path)), None)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # such as a name that is too long
+        return False
 
 
 def _download_hint(release: Release | None) -> str:

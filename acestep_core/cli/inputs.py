@@ -113,14 +113,17 @@ def _settings_of(path: str) -> list[dict[str, Any]]:
 
 def _recipe(options: Options, values: dict[str, Any]) -> Recipe:
     """Return the recipe of a file's values, overridden by the options."""
-    from ..recipe import Recipe
+    from ..recipe import PARTS, Recipe
     from ..sampling.settings import TURBO
 
     dropped = _dropped_settings(options, values)
-    merged = {"seed": None, **{name: value for name, value in values.items() if name not in dropped}, **options}
+    paths = {name: options[name] for name in PARTS if name in options}  # only an option may be a path
+    others = {name: value for name, value in options.items() if name not in paths}
+    merged = {"seed": None, **{name: value for name, value in values.items() if name not in dropped}, **others}
     if merged["seed"] is None:
         merged["seed"] = random_seed()
     recipe = Recipe.from_dict(merged)
+    recipe = replace(recipe, origin={**recipe.origin, **paths})
     # Find errors before the model is loaded.
     recipe.settings.resolve(TURBO)
     batch_seeds(recipe.seed, 1)
@@ -150,7 +153,7 @@ def _dropped_settings(options: Options, values: Mapping[str, Any]) -> set[str]:
 
     model, variant = values.get("model"), values.get("variant", values.get("model"))
     dropped: set[str] = set()
-    if "model" in options and portable_name(options["model"]) != (model and portable_name(model)):
+    if "model" in options and portable_name(options["model"]) != model:
         dropped |= {*MODEL_SETTINGS}
     elif "variant" in options and options["variant"] != variant:
         dropped |= {*VARIANT_SETTINGS}

@@ -96,6 +96,9 @@ def _write(path: Path | None, result: Result, item: int, terminal: Terminal) -> 
 
 
 def _load(recipe: Recipe, options: Options, callbacks: Callbacks) -> Model:
+    from ..checkpoints.catalog import Kind
+    from ..checkpoints.find import find_installed
+    from ..checkpoints.installed import default_roots
     from ..pipeline import load_model
     from ..recipe import DTYPES
     from ..runtime.devices import Precision, pick_device
@@ -110,11 +113,15 @@ def _load(recipe: Recipe, options: Options, callbacks: Callbacks) -> Model:
     )
     flags = ("offload", "stream", "graphs", "compile", "models_dir")
     load_options: dict[str, Any] = {name: options[name] for name in flags if name in options}
-    for name in ("vae", "text_encoder", "variant", "storage"):
+    for name in ("variant", "storage"):
         load_options[name] = recipe.origin.get(name)
-    model = load_model(
-        recipe.origin.get("model", "nano"), device=device, dtype=precision, **load_options, callbacks=callbacks
-    )
+    roots = default_roots(options.get("models_dir"))
+    kinds = {"model": Kind.NETWORK, "vae": Kind.VAE, "text_encoder": Kind.TEXT_ENCODER}
+    parts = {name: recipe.origin[name] for name in kinds if name in recipe.origin}
+    for name in {*parts} - {*options}:  # from a file
+        parts[name] = find_installed(kinds[name], parts[name], roots)
+    name_or_path = parts.pop("model", "nano")
+    model = load_model(name_or_path, device=device, dtype=precision, **parts, **load_options, callbacks=callbacks)
     model.origin = {**model.origin, **dtypes}
     return model
 

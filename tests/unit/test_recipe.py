@@ -57,8 +57,7 @@ def test_bad_values_are_refused():
 
 @pytest.mark.parametrize("change", [{"guidance_interval": [0.2]}, {"guidance_interval": None}, {"solver": []}])
 def test_invalid_settings_of_a_file_are_refused_when_resolved(change):
-    recipe = Recipe.from_dict(FULL.to_dict() | change | {"model": 5})
-    assert recipe.origin["model"] == "5"
+    recipe = Recipe.from_dict(FULL.to_dict() | change)
     with pytest.raises(RequestError):
         recipe.settings.resolve(TURBO)
 
@@ -104,3 +103,26 @@ def test_a_morph_is_unrecorded(model):
     result = generate(model, SONG, seed=7, settings=SamplingSettings(steps=4), morph=morph)
     assert result.recipe().unrecorded == ("a recording (morph)",)
     assert torch.isfinite(result.waveform).all()
+
+
+@pytest.mark.parametrize("part", ["model", "vae", "text_encoder"])
+@pytest.mark.parametrize(
+    "path",
+    ["/models/mine", "../mine", "a/../../mine", "..", ".", "", "./", "./..", "~", "~/mine", "~root", "a/b", ".//a"]
+    + ["C:\\mine", "C:mine", "\\mine", "a\\b", "\\\\server\\share\\mine", "//server/share/mine", "a\0b"],
+)
+def test_a_song_may_not_choose_a_path(part, path):
+    with pytest.raises(RequestError, match=f"^{part}.*path.*--{part.replace('_', '-')}"):
+        Recipe.from_dict({"caption": "x", "seed": 1, part: path})
+
+
+@pytest.mark.parametrize("name", ["model", "vae", "text_encoder", "variant", "storage", "dtype"])
+@pytest.mark.parametrize("value", [5, ["nano"], {"a": 1}, True])
+def test_a_model_is_named_by_text(name, value):
+    with pytest.raises(RequestError, match=f"^{name} must be text"):
+        Recipe.from_dict({"caption": "x", "seed": 1, name: value})
+
+
+@pytest.mark.parametrize("name", ["turbo", "./turbo", "my model.safetensors", "夜"])
+def test_a_portable_name_is_read_back(name):
+    assert Recipe.from_dict({"caption": "x", "seed": 1, "model": name}).origin == {"model": name}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 
 from acestep_core import RequestError, audio, pipeline, read_settings
 from acestep_core.cli import song_command
@@ -44,6 +45,24 @@ def test_a_song_is_generated_again_from_its_file(acestep, models, tmp_path):
     changed, original = read_settings("c.wav"), read_settings("a.wav")
     assert (changed["seed"], changed["caption"]) == (3, "other words")
     assert (changed["solver"], changed["duration"]) == (original["solver"], original["duration"]) == ("sde", 1.0)
+
+
+def test_a_file_finds_its_model_in_the_model_folders_alone(acestep, models, tmp_path):
+    acestep("piano", "--duration", 1, "-o", "a.wav")
+    (tmp_path / models.name).symlink_to(models)  # a folder of this name may come with the song
+    (tmp_path / "empty").mkdir()
+    code, _, err = acestep("--from", "a.wav", "--models-dir", "empty", "--device", "cpu", "-o", "b.wav", model=False)
+    assert code == 1 and models.name in err and "--model" in err and err.count("\n") == 1
+    assert acestep("--from", "a.wav", "--model", models.name, "--device", "cpu", "-o", "b.wav", model=False)[0] == 0
+
+
+@pytest.mark.parametrize("part", ["model", "vae", "text_encoder"])
+def test_a_file_cannot_choose_a_path(acestep, models, part):
+    values = {"caption": "x", "seed": 1, "duration": 1, part: str(models)}
+    audio.write_audio("a.wav", torch.rand(2, 4800), settings=values)
+    code, _, err = acestep("--from", "a.wav", "--device", "cpu", "-o", "b.wav", model=False)
+    assert code == 2 and err.startswith(f"acestep: {part}: '{models}' is a path") and err.count("\n") == 1
+    assert not Path("b.wav").exists()
 
 
 def test_the_storage_dtype_is_recorded(acestep, models, tmp_path):
