@@ -137,6 +137,7 @@ def sample(
 
     Raises RequestError, NonFiniteError and Cancelled.
     """
+    _check_types(settings, edit, morph)
     config = _part(model.network, "diffusion model").config
     sampling = (settings or SamplingSettings()).resolve(model.defaults)
     conditions = list(conditions) if isinstance(conditions, Sequence) else [conditions]
@@ -179,8 +180,11 @@ def decode(
 
     Raises RequestError, NonFiniteError and Cancelled.
     """
+    _check_types(None, edit, None)
     vae, callbacks = _part(model.vae, "VAE"), callbacks or Callbacks()
     channels = vae.config.decoder_input_channels
+    if not isinstance(latents, Tensor):
+        raise RequestError(f"latents must be a tensor [batch, frames, {channels}], got {type(latents).__name__}")
     if latents.ndim != 3 or 0 in latents.shape or latents.shape[2] != channels:
         raise RequestError(f"latents must be [batch, frames, {channels}], got a tensor of shape {list(latents.shape)}")
     if not torch.isfinite(latents).all():
@@ -247,6 +251,7 @@ def generate(
 
     Raises RequestError, NonFiniteError and Cancelled.
     """
+    _check_types(settings, edit, morph)
     callbacks = callbacks or Callbacks()
     songs = list(song) if isinstance(song, Sequence) and not isinstance(song, str) else [song]
     for item in songs:
@@ -284,6 +289,12 @@ def generate(
 def _check_song(song: object) -> None:
     if not isinstance(song, Song):
         raise RequestError(f'song must be a Song, such as Song("warm piano"), got {song!r}')
+
+
+def _check_types(settings: object, edit: object, morph: object) -> None:
+    for name, given, kind in (("settings", settings, SamplingSettings), ("edit", edit, Edit), ("morph", morph, Morph)):
+        if given is not None and not isinstance(given, kind):
+            raise RequestError(f"{name} must be an object of {kind.__name__}, or None, got {given!r:.80}")
 
 
 def _part(part: Part | None, name: str) -> Part:

@@ -16,6 +16,8 @@ def check_waveform(waveform: torch.Tensor, sample_rate: float) -> None:
 
     Reasons: a wrong shape, no samples, NaN or infinity, silence, an invalid sample rate (in Hz).
     """
+    if not isinstance(waveform, torch.Tensor):
+        raise RequestError(f"audio must be a tensor [batch, channels, samples], got {type(waveform).__name__}")
     if waveform.ndim != 3 or waveform.shape[1] == 0:
         raise RequestError(f"audio must be [batch, channels, samples], got a tensor of shape {list(waveform.shape)}")
     if waveform.shape[0] == 0 or waveform.shape[2] == 0:

@@ -109,6 +109,8 @@ class Edit:
             self._set("waveform", check_source_waveform(self.waveform, self.frames))
 
     def _check_regions(self) -> None:
+        if not isinstance(self.regions, Sequence):
+            raise RequestError(f"regions must be a list of (start, end) in seconds, got {self.regions!r:.80}")
         given = bool(len(self.regions)) + (self.mask is not None)
         if given and self._task.region is Region.NEVER:
             raise RequestError(f"regions: {self.task} works on the whole song and takes no regions and no mask")

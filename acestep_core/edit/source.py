@@ -83,8 +83,9 @@ def check_source_waveform(waveform: Tensor, frames: int) -> Tensor:
 
     Raises RequestError if its shape does not match the latents. `encode_audio` has checked the samples.
     """
-    if waveform.ndim != 3 or waveform.shape[1] != 2 or not len(waveform):
-        raise RequestError(f"waveform must be stereo, [batch, 2, samples], got {list(waveform.shape)}")
+    if not isinstance(waveform, Tensor) or waveform.ndim != 3 or waveform.shape[1] != 2 or not len(waveform):
+        given = list(waveform.shape) if isinstance(waveform, Tensor) else type(waveform).__name__
+        raise RequestError(f"waveform must be stereo, [batch, 2, samples], got {given}")
     own = math.ceil(waveform.shape[-1] / HOP)
     if own != frames:
         raise RequestError(

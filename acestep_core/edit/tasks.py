@@ -110,6 +110,8 @@ def instruction(task: Task, tracks: Sequence[str] = ()) -> str:
     """Return the trained instruction of a task. Raises RequestError for unknown tracks or too many."""
     if isinstance(tracks, str):
         tracks = (tracks,)
+    if not isinstance(tracks, Sequence):
+        raise RequestError(f"tracks must be a list of names, got {tracks!r:.80}")
     unknown = [track for track in tracks if track not in TRACKS]
     if unknown:
         raise RequestError(f"tracks: unknown track {unknown[0]!r}; allowed are {', '.join(TRACKS)}")

@@ -98,6 +98,25 @@ def test_invalid_settings_are_refused_before_any_work(model, settings, message):
 # --- stages ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["settings", "edit", "morph"])
+@pytest.mark.parametrize("given", [{}, {"steps": 2}, "repaint", 3, []])
+def test_an_argument_of_another_type_is_refused(model, name, given):
+    with pytest.raises(RequestError, match=f"^{name} must be"):
+        generate(model, SONG, seed=7, **{name: given})
+    with pytest.raises(RequestError, match=f"^{name} must be"):
+        sample(model, [], seeds=[7], seconds=1, **{name: given})
+    if name == "edit":
+        with pytest.raises(RequestError, match="^edit must be"):
+            decode(model, torch.rand(1, 5, 64), edit=given)
+
+
+def test_lists_are_no_waveforms(model):
+    with pytest.raises(RequestError, match="tensor .*list"):
+        decode(model, [[0.0]])
+    with pytest.raises(RequestError, match="tensor .*list"):
+        encode_audio(model, [[0.0]], 48000)
+
+
 def test_sampling_settings_default_to_the_variants_own(model):
     base = replace(model, defaults=VariantDefaults(3, 3.0, 7.0, is_turbo=False))
     assert generate(model, SONG, seed=1).settings.steps == 8

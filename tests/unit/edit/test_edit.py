@@ -193,3 +193,9 @@ def test_invalid_morphs():
         Morph([TEXT, TEXT], draw(3, 10, 64))
     with pytest.raises(RequestError, match="latents"):
         Morph(TEXT, draw(64, 10))
+
+
+@pytest.mark.parametrize("name", ["regions", "mask", "tracks", "codes", "waveform", "source"])
+def test_a_number_is_no_list(name):
+    with pytest.raises(RequestError, match=name):
+        Edit(**{"task": "repaint", "source": SOURCE, "regions": [(0, 1)], name: 3})
