@@ -1,8 +1,9 @@
-"""Check that an output path is writable, write files atomically, read text files."""
+"""Check that an output path is writable, write files atomically, read text files, parse JSON of unknown origin."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import stat
@@ -10,16 +11,23 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from .errors import RequestError
 
+MAX_DEPTH = 20  # of nested lists and objects in JSON; our files have 3
+MAX_DIGITS = 20  # of a whole number in JSON, as 2**64 has
+_TOO_DEEP = f"lists and objects are nested more than {MAX_DEPTH} times"
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # errors of file systems without fsync
 
 
 def check_output_path(path: str | Path) -> Path:
     """Return the path if a file can be created there, else raise RequestError."""
     path = Path(path)
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise RequestError(f"{str(path)!r} cannot be written: the name is not valid UTF-8") from None
     try:
         if path.is_dir():
             raise RequestError(f"{path} cannot be written: it is a folder")
@@ -106,6 +114,37 @@ def read_text(path: str | Path, role: str) -> str:
         raise RequestError(f"{role} {path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise RequestError(f"{role} {path} cannot be read as UTF-8 text: {error}") from error
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON. Raises ValueError, also for deeply nested values, long whole numbers and NaN.
+
+    Code behind this function may print, compare and convert the values.
+    """
+    try:
+        content = json.loads(text, parse_int=_parse_int, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    layer = [content]
+    for _ in range(MAX_DEPTH):
+        layer = [value for each in layer if isinstance(each, (list, dict)) for value in _values(each)]
+        if not layer:
+            return content
+    raise ValueError(_TOO_DEEP)
+
+
+def _values(content: list[Any] | dict[str, Any]) -> Iterable[Any]:
+    return content.values() if isinstance(content, dict) else content
+
+
+def _parse_int(digits: str) -> int:
+    if len(digits.lstrip("-")) > MAX_DIGITS:
+        raise ValueError(f"a whole number has more than {MAX_DIGITS} digits: {digits[:MAX_DIGITS]}…")
+    return int(digits)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -83,6 +83,7 @@ class Recipe:
             raise RequestError("seed: missing in these settings, so the song cannot be generated again")
         codes = _listed(values, "codes", str) or ()
         unrecorded = values.get("unrecorded", values.get("besides"))  # files of earlier versions have `besides`
+        listed = isinstance(unrecorded, (list, tuple))
         return cls(
             song=Song(values.get("caption", ""), values.get("lyrics", ""), metadata),
             seed=values["seed"],
@@ -90,7 +91,7 @@ class Recipe:
             normalize=bool(values.get("normalize", True)),
             origin={name: _origin(name, values[name]) for name in _ORIGIN if values.get(name) is not None},
             codes=parse_codes(codes) if isinstance(codes, str) else check_codes(codes),
-            unrecorded=tuple(map(str, unrecorded)) if isinstance(unrecorded, (list, tuple)) else (),
+            unrecorded=tuple(each for each in unrecorded if isinstance(each, str)) if listed else (),
         )
 
 

@@ -19,9 +19,9 @@ import torch
 
 from ..config import MAX_SECONDS, SAMPLE_RATE
 from ..errors import RequestError
-from ..files import atomic_write, check_output_path
+from ..files import atomic_write, check_output_path, parse_json
 from . import wav
-from .level import check_rate, dropped_channels, to_stereo
+from .level import check_rate, dropped_channels, is_finite, to_stereo
 from .resample import resample
 
 if TYPE_CHECKING:
@@ -132,15 +132,25 @@ def write_audio(
     """
     import soundfile
 
+    if not isinstance(waveform, torch.Tensor):
+        raise RequestError(f"waveform must be a tensor [channels, samples], got {type(waveform).__name__}")
     if waveform.ndim not in (2, 3) or (waveform.ndim == 3 and len(waveform) != 1):
         raise RequestError(
             f"waveform must be one song, [channels, samples], got a tensor of shape {list(waveform.shape)}; write the "
             "items of a batch one by one"
         )
+    if not waveform.numel():
+        raise RequestError(f"waveform is empty: its shape is {list(waveform.shape)}")
+    if not is_finite(waveform):
+        raise RequestError("waveform contains NaN or infinite samples; all must be finite")
+    check_rate(sample_rate)
+    try:
+        comment = json.dumps({TAG: settings}, ensure_ascii=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RequestError(f"settings must be JSON values by name: {error}") from error
     path = check_audio_path(path)
     container, encoding, compression = FORMATS[path.suffix.lower()]
     samples = waveform.detach().reshape(waveform.shape[-2:]).T
-    comment = json.dumps({TAG: settings}, ensure_ascii=True)
     try:
         with atomic_write(path) as output:
             with (
@@ -217,7 +227,7 @@ def read_settings(path: str | Path) -> dict:
     with _open(path) as file:
         comment = wav.read_comment(path) if file.format == "WAV" else file.comment
     try:
-        settings = json.loads(comment)[TAG]
+        settings = parse_json(comment)[TAG]
     except (ValueError, TypeError, KeyError):
         settings = None
     if not isinstance(settings, dict):

@@ -40,7 +40,7 @@ def is_song_file(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

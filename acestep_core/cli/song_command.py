@@ -117,11 +117,13 @@ def _load(recipe: Recipe, options: Options, callbacks: Callbacks) -> Model:
         load_options[name] = recipe.origin.get(name)
     roots = default_roots(options.get("models_dir"))
     kinds = {"model": Kind.NETWORK, "vae": Kind.VAE, "text_encoder": Kind.TEXT_ENCODER}
-    parts = {name: recipe.origin[name] for name in kinds if name in recipe.origin}
-    for name in {*parts} - {*options}:  # from a file
-        parts[name] = find_installed(kinds[name], parts[name], roots)
-    name_or_path = parts.pop("model", "nano")
-    model = load_model(name_or_path, device=device, dtype=precision, **parts, **load_options, callbacks=callbacks)
+    for name, kind in kinds.items():
+        part = recipe.origin.get(name)
+        if part is not None and name not in options:  # the file chose it
+            part = find_installed(kind, part, roots)
+        load_options[name] = part
+    name_or_path = load_options.pop("model") or "nano"
+    model = load_model(name_or_path, device=device, dtype=precision, **load_options, callbacks=callbacks)
     model.origin = {**model.origin, **dtypes}
     return model
 

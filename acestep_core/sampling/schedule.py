@@ -40,7 +40,7 @@ def custom_schedule(timesteps: Sequence[float]) -> torch.Tensor:
     """
     try:
         times = [float(t) for t in timesteps]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RequestError(f"timesteps must be a list of numbers, got {timesteps!r}") from None
     if times and times[-1] == 0:
         times.pop()

@@ -86,11 +86,11 @@ class SamplingSettings:
 
     def _guidance(self, defaults: VariantDefaults) -> Guidance:
         scale = defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
-        if not isinstance(scale, Real) or not math.isfinite(scale) or scale < 0:
+        if not isinstance(scale, Real) or not 0 <= scale < math.inf:
             raise RequestError(f"guidance scale must be a number from 0 on (1 and below: no guidance), got {scale!r}")
         try:
             low, high = (float(bound) for bound in self.guidance_interval)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             low, high = math.nan, math.nan
         if not 0 <= low <= high <= 1:
             raise RequestError(

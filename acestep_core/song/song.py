@@ -6,7 +6,6 @@ again. Spelling does not affect equality: the keys "c♯ min" and "C# minor" are
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from numbers import Real
@@ -67,8 +66,8 @@ class Song:
     metadata: Metadata = field(default_factory=Metadata)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "caption", _check_text(self.caption, "caption"))
-        object.__setattr__(self, "lyrics", _check_text(self.lyrics, "lyrics"))
+        object.__setattr__(self, "caption", check_text(self.caption, "caption"))
+        object.__setattr__(self, "lyrics", check_text(self.lyrics, "lyrics"))
         if not isinstance(self.metadata, Metadata):
             raise RequestError(f"metadata must be a Metadata object, got {type(self.metadata).__name__}")
 
@@ -99,7 +98,8 @@ class Song:
         return ()
 
 
-def _check_text(value: object, name: str) -> str:
+def check_text(value: object, name: str) -> str:
+    """Return a text with `\\n` line ends. Raises RequestError for another type or invalid Unicode."""
     if not isinstance(value, str):
         raise RequestError(f"{name} must be text, got {type(value).__name__}")
     try:
@@ -122,7 +122,7 @@ def _check_bpm(value: object) -> int:
 
 
 def _check_duration(value: object) -> float:
-    if not _is_number(value) or not math.isfinite(value) or not 0 < value <= MAX_SECONDS:
+    if not _is_number(value) or not 0 < value <= MAX_SECONDS:
         raise RequestError(
             f"duration must be above 0 and at most {MAX_SECONDS} seconds, or None for auto, got {value!r}"
         )

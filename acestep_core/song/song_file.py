@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from ..config import CODE_COUNT
 from ..errors import RequestError
-from ..files import read_text, write_text
+from ..files import parse_json, read_text, write_text
 from .codes import CODE_RATE, Codes, check_codes, format_codes, parse_code_lines, parse_codes, seconds_of
-from .song import Metadata, Song
+from .song import Metadata, Song, check_text
 
 FORMAT = "acestep-audio-codes"
 METADATA_FIELDS = tuple(item.name for item in fields(Metadata))
@@ -71,15 +71,13 @@ class SavedSong:
         known = {name: value for name, value in values.items() if value is not None}
         metadata = Metadata(**{name: known[name] for name in METADATA_FIELDS if name in known})
         genres, seed, score = known.get("genres", ""), known.get("seed"), known.get("score")
-        if not isinstance(genres, str):
-            raise RequestError(f"genres must be text, got {genres!r:.40}")
         for name, value, kind in (("seed", seed, int), ("score", score, Real)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
                 raise RequestError(f"{name} must be a number, got {value!r:.40}")
         return cls(
             Song(known.get("caption", ""), known.get("lyrics", ""), metadata),
             _codes(known.get("codes", ()), count),
-            genres,
+            check_text(genres, "genres"),
             seed,
             score,
         )
@@ -120,7 +118,7 @@ def load_songs(path: str | Path, count: int = CODE_COUNT) -> tuple[SavedSong, ..
     if not text.lstrip().startswith("{"):
         return tuple(SavedSong(codes=codes) for codes in _with_path(path, parse_code_lines, text, count))
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise RequestError(f"{path} is not valid JSON: {error}") from error
     if "songs" not in content:

@@ -1,12 +1,14 @@
 """Output files: written completely or not at all, beside other runs and other files."""
 
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from acestep_core.errors import RequestError
-from acestep_core.files import atomic_write, check_output_path, reserve, write_text
+from acestep_core.files import atomic_write, check_output_path, parse_json, reserve, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -83,3 +85,23 @@ def test_the_first_free_name_is_reserved(tmp_path):
 def test_an_unwritable_folder_reserves_nothing(tmp_path):
     with pytest.raises(RequestError, match="cannot be written"), reserve([tmp_path / "missing" / "a"]):
         pass
+
+
+def test_json_of_usual_depth_is_parsed():
+    content = {"songs": [{"codes": [1, 2**64 - 1], "score": -0.5, "caption": None}]}
+    assert parse_json(json.dumps(content)) == content
+
+
+BROKEN = ["[" * 100_000, "[" * 100_000 + "]" * 100_000, '{"a":' * 30 + "1" + "}" * 30, "1" * 21, "NaN", "-Infinity", ""]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_json_that_no_program_of_ours_writes_is_refused(text):
+    with pytest.raises(ValueError):
+        parse_json(text)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are UTF-16 on Windows")
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="UTF-8"):
+        check_output_path(tmp_path / os.fsdecode(b"\xff.flac"))

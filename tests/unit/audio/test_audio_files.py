@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from acestep_core.audio import audio_files, check_audio_path, read_audio, read_settings, write_audio
+from acestep_core.audio import audio_files, check_audio_path, read_audio, read_settings, wav, write_audio
 from acestep_core.errors import RequestError
 
 SUFFIXES = [".wav", ".flac", ".ogg", ".mp3"]
@@ -269,3 +269,37 @@ def test_an_interrupt_reaches_the_caller_of_write_audio(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_audio(tmp_path / "song.flac", song())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate", "settings", "keyword"),
+    [
+        (song() * float("nan"), 48000, None, "NaN"),
+        (song() / 0, 48000, None, "infinite"),
+        (song().numpy(), 48000, None, "tensor .* ndarray"),
+        (song()[:, :0], 48000, None, "empty"),
+        (torch.rand(9, 100), 48000, None, "cannot be written"),
+        (song(), 1, None, "sample rate"),
+        (song(), None, None, "sample rate"),
+        (song(), 48000, {"a": torch.rand(1)}, "settings .*JSON"),
+    ],
+)
+def test_audio_that_no_file_can_hold_is_refused(tmp_path, waveform, rate, settings, keyword):
+    with pytest.raises(RequestError, match=keyword):
+        write_audio(tmp_path / "song.flac", waveform, rate, settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_deeply_nested_settings_are_refused(tmp_path, suffix):
+    path, comment = tmp_path / f"a{suffix}", '{"acestep": ' + '{"a":' * 50_000 + "1" + "}" * 50_001
+    if suffix == ".wav":
+        soundfile.write(path, song().T.numpy(), 48000)
+        with open(path, "r+b") as file:
+            wav.append_comment(file, comment)
+    else:
+        with soundfile.SoundFile(path, "w", samplerate=48000, channels=2) as file:
+            file.comment = comment
+            file.write(song().T.numpy())
+    with pytest.raises(RequestError, match="no settings"):
+        read_settings(path)

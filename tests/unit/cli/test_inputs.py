@@ -1,6 +1,8 @@
 """The file of --from and the options that override it."""
 
 import io
+import os
+import sys
 
 import pytest
 
@@ -31,6 +33,34 @@ def test_a_file_without_text_is_refused(acestep, tmp_path, content, keyword):
     (tmp_path / "s.json").write_text(content)
     code, _, err = acestep("--from", "s.json")
     assert code == 2 and "s.json" in err and keyword in err
+
+
+NESTED = '{"caption": ' + "[" * 100_000 + "]" * 100_000 + "}"
+
+
+@pytest.mark.parametrize("command", [[], ["plan"], ["write"], ["listen"]])
+@pytest.mark.parametrize("path", ["nested.json", "long" * 70, "long" * 70 + ".json", "long" * 70 + ".flac"])
+def test_a_file_that_cannot_be_read_is_refused_in_one_sentence(acestep, tmp_path, command, path):
+    (tmp_path / "nested.json").write_text(NESTED)
+    source = [path] if command == ["listen"] else ["--from", path]
+    code, out, err = acestep(*command, *source, model=False)
+    assert (code, out) == (2, "") and err.startswith("acestep: ") and err.count("\n") == 1
+    assert ("nested" if path == "nested.json" else "too long") in err
+
+
+@pytest.mark.parametrize("option", ["--model", "--vae", "--text-encoder"])
+def test_a_model_name_that_is_too_long_is_refused_in_one_sentence(acestep, option):
+    code, _, err = acestep("piano", option, "long" * 70, model=option != "--model")
+    assert code == 1 and err.splitlines()[-1].startswith("acestep: ") and "long" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are UTF-16 on Windows")
+@pytest.mark.parametrize("command", [[], ["plan"], ["write"]])
+def test_an_output_that_is_not_utf_8_is_refused_before_a_model_is_loaded(acestep, monkeypatch, command):
+    monkeypatch.setattr("acestep_core.load.load_model", None)
+    monkeypatch.setattr("acestep_core.planner.load_planner.load_planner", None)
+    code, _, err = acestep(*command, "piano", "-o", os.fsdecode(b"\xff.flac"), model=False)
+    assert code == 2 and "UTF-8" in err and err.count("\n") == 1
 
 
 def test_the_caption_of_a_file_may_come_from_the_command_line(tmp_path):

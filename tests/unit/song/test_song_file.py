@@ -9,6 +9,8 @@ from acestep_core.song.codes import format_codes
 from acestep_core.song.song import Metadata, Song
 from acestep_core.song.song_file import FIELDS, SavedSong, load_codes, load_songs, save_songs, to_json
 
+TEXTS = ("caption", "lyrics", "key", "time_signature", "language", "genres", "bpm")
+NO_TEXT = ("[]", '["en"]', "{}", "0.5", "true")
 SONG = Song("jazz, 爵士", "[Verse]\nla", Metadata(bpm=90, key="C# minor", duration=12.5))
 FULL = SavedSong(SONG, (1, 2, 3), "Ambient", 7, 0.5)
 
@@ -69,10 +71,17 @@ def test_null_values_are_unknown(tmp_path):
         ('{"codes": "<|audio_code_1|><|audio_code_"}', "broken tag"),
         ('{"bpm": 9}', "BPM"),
         ('{"caption": 3}', "caption .* int"),
-        ('{"genres": 3}', "genres .* 3"),
+        ('{"genres": 3}', "genres .* int"),
         ('{"seed": "7"}', "seed .* '7'"),
         ('{"score": true}', "score .* True"),
         ("la la la", "parse 'la la la'"),
+        ('{"caption": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested"),
+        ('{"bpm": ' + "[" * 300 + "]" * 300 + "}", "nested"),
+        ('{"duration": 1' + "0" * 400 + "}", "digits"),
+        ('{"seed": NaN}', "NaN"),
+        ('{"genres": "\\ud800"}', "Unicode"),
+        *((f'{{"{name}": {value}}}', name if name != "bpm" else "BPM") for name in TEXTS for value in NO_TEXT),
     ],
 )
 def test_an_invalid_file_is_refused_by_name(tmp_path, content, message):
