@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..config import SAMPLE_RATE, samples_of
+from .level import SILENCE_PEAK
 from .splice import soft_mask, splice
 
 MAX_GAIN = 2.0  # no VAE changes the level by more
@@ -34,14 +35,21 @@ def _gain(generated: torch.Tensor, source: torch.Tensor, outside: torch.Tensor) 
     """Return the gain `[B, 1, 1]` that brings `generated` to the level of the source.
 
     Only windows `outside` of the regions count, and only if both waveforms are loud in them. If no window counts, the
-    gain is 1: silent or faded surroundings do not show the level of the music.
+    gain is 1: silent or faded surroundings do not show the level of the music. If the whole source is quiet, the
+    latents do not hold its level, and the loudest windows of both waveforms are compared instead.
     """
     whole = outside[: len(outside) // WINDOW * WINDOW].view(-1, WINDOW).all(dim=1)
-    power, target = (_power(waveform)[:, whole] for waveform in (generated, source))
+    if not whole.any():
+        return generated.new_ones(len(generated), 1, 1)
+    powers = [_power(waveform) for waveform in (generated, source)]
+    loudest, highest = (power.amax(dim=1) for power in powers)
+    power, target = (power[:, whole] for power in powers)
     loud = (power > QUIET**2) & (target > QUIET**2)
     power, target = (torch.where(loud, values, 0).sum(dim=1) for values in (power, target))
-    gain = torch.where(loud.any(dim=1), target / power, 1).sqrt()
-    return gain.clamp(1 / MAX_GAIN, MAX_GAIN)[:, None, None]
+    gain = torch.where(loud.any(dim=1), target / power, 1).sqrt().clamp(1 / MAX_GAIN, MAX_GAIN)
+    quiet = (highest < QUIET**2) & (highest > SILENCE_PEAK**2)
+    gain = torch.where(quiet, (highest / loudest).sqrt().clamp(max=MAX_GAIN), gain)
+    return gain[:, None, None]
 
 
 def _power(waveform: torch.Tensor) -> torch.Tensor:

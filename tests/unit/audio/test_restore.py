@@ -71,3 +71,19 @@ def test_each_item_has_its_own_level():
 @pytest.mark.parametrize("regions", [[(0, 2.5)], [(0, 2)], [(0, 1), (1, 2.01)]])
 def test_without_a_kept_part_the_gain_is_one(regions):
     assert torch.equal(restore_source(0.3 * SOURCE, SOURCE, regions, 0.01), 0.3 * SOURCE)
+
+
+@pytest.mark.parametrize("level", [0.04, 0.01, 0.002])
+def test_a_source_below_40_dbfs_sets_the_level(level):
+    """The VAE adds noise to quiet audio, and the generated part is as loud as any other song."""
+    quiet = level * SOURCE
+    generated = quiet + 0.002 * torch.randn(SOURCE.shape, generator=torch.Generator().manual_seed(0))
+    generated[..., INSIDE] = SOURCE[..., INSIDE]
+    both = restore_source(torch.cat([generated, SOURCE]), torch.cat([quiet, SOURCE]), REGION, 0.0)
+    assert rms(both[:1, :, INSIDE]) == pytest.approx(rms(quiet[..., INSIDE]), rel=0.05)
+    assert torch.equal(both[:1, :, : RATE // 2], quiet[..., : RATE // 2])
+    assert torch.allclose(both[1:], SOURCE, atol=1e-6)
+
+
+def test_a_quiet_source_without_a_kept_part_sets_no_level():
+    assert torch.equal(restore_source(SOURCE, 0.01 * SOURCE, [(0, 2)], 0.01), SOURCE)
