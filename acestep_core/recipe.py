@@ -83,12 +83,15 @@ class Recipe:
             raise RequestError("seed: missing in these settings, so the song cannot be generated again")
         codes = _listed(values, "codes", str) or ()
         unrecorded = values.get("unrecorded", values.get("besides"))  # files of earlier versions have `besides`
+        normalize = True if values.get("normalize") is None else values["normalize"]
+        if not isinstance(normalize, bool):
+            raise RequestError(f"normalize must be true or false, got {normalize!r:.80}")
         listed = isinstance(unrecorded, (list, tuple))
         return cls(
             song=Song(values.get("caption", ""), values.get("lyrics", ""), metadata),
             seed=values["seed"],
             settings=SamplingSettings(**settings),
-            normalize=bool(values.get("normalize", True)),
+            normalize=normalize,
             origin={name: _origin(name, values[name]) for name in _ORIGIN if values.get(name) is not None},
             codes=parse_codes(codes) if isinstance(codes, str) else check_codes(codes),
             unrecorded=tuple(each for each in unrecorded if isinstance(each, str)) if listed else (),

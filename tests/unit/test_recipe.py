@@ -123,6 +123,14 @@ def test_a_model_is_named_by_text(name, value):
         Recipe.from_dict({"caption": "x", "seed": 1, name: value})
 
 
+@pytest.mark.parametrize("value", ["no", "false", 0, 1, [], {}])
+def test_normalize_is_true_or_false(value):
+    with pytest.raises(RequestError, match="normalize"):
+        Recipe.from_dict({"caption": "x", "seed": 1, "normalize": value})
+    assert not Recipe.from_dict({"caption": "x", "seed": 1, "normalize": False}).normalize
+    assert Recipe.from_dict({"caption": "x", "seed": 1, "normalize": None}).normalize
+
+
 @pytest.mark.parametrize("name", ["turbo", "./turbo", "my model.safetensors", "夜"])
 def test_a_portable_name_is_read_back(name):
     assert Recipe.from_dict({"caption": "x", "seed": 1, "model": name}).origin == {"model": name}
