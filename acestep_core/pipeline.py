@@ -33,7 +33,7 @@ from .sampling.prepare import prepare
 from .sampling.request import SampleRequest, frames_of, source_frames
 from .sampling.settings import SamplingSettings
 from .song.codes import Codes
-from .song.seeds import batch_seeds, random_seed
+from .song.seeds import distinct_seeds, random_seed
 from .song.song import Song
 from .text.prompts import DEFAULT_SECONDS
 
@@ -130,6 +130,7 @@ def sample(
 
     conditions: one for all songs or one per song, encoded with the task of the edit (`Edit.task_of`).
     seconds: the duration of the song. The source of an edit or morph sets its own.
+    seeds: below 2**64, as in ComfyUI. Only the lower 32 bits select the starting noise, as in KSampler.
     settings: None values take the defaults of the model variant.
     edit, morph: what to do with a source, for one song or for as many as there are seeds.
     timbre: reference latents [1, T, 64] of any length, see `audio.reference`.
@@ -243,7 +244,7 @@ def generate(
 ) -> Result:
     """Generate `batch` versions of a song, or of each of several songs of one duration.
 
-    seed: item i gets `seed` + i, or entry i of a list. None takes a random seed.
+    seed: item i gets `seed` + i, or entry i of a list, below 2**32. None takes a random seed.
     edit, morph: with one source for all songs or one per song.
     normalize: as in `decode`. The other parameters are as in `sample`.
 
@@ -264,12 +265,13 @@ def generate(
         given = ", ".join(f"{duration:g}" for duration in sorted(durations))
         raise RequestError(f"song: all songs of a batch must have one duration, got {given} seconds")
     seconds = None if source_frames(edit, morph) else durations.pop()
-    seeds = batch_seeds(random_seed() if seed is None else seed, batch * len(songs))
+    seeds = distinct_seeds(random_seed() if seed is None else seed, batch * len(songs))
     takes = None if edit is None else edit.repeated(batch)
     morphed_takes = None if morph is None else morph.repeated(batch)
     config = _part(model.network, "diffusion model").config
     sampling = (settings or SamplingSettings()).resolve(model.defaults)
     request = SampleRequest(config, sampling, seeds, seconds, takes, morphed_takes, timbre, retake, model.graphs)
+    distinct_seeds(request.retake_seeds, len(seeds))
     conditions = [_encode_item(model, item, edit, place, callbacks) for place, item in enumerate(songs)]
     latents = _sample(model, request, [condition for condition in conditions for _ in range(batch)], callbacks)
     return Result(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RequestError
 from ..files import read_text
 from ..song.codes import CODE_RATE, seconds_of
-from ..song.seeds import batch_seeds, random_seed
+from ..song.seeds import distinct_seeds, random_seed
 from ..song.song_file import FIELDS, METADATA_FIELDS, SavedSong, load_codes, load_songs
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _recipe(options: Options, values: dict[str, Any]) -> Recipe:
     recipe = replace(recipe, origin={**recipe.origin, **paths})
     # Find errors before the model is loaded.
     recipe.settings.resolve(TURBO)
-    batch_seeds(recipe.seed, 1)
+    distinct_seeds(recipe.seed, options.get("batch", 1))
     _check_duration(recipe)
     if recipe.unrecorded:
         log.warning(

@@ -208,10 +208,10 @@ def _run(options: Options, terminal: Terminal, work: Work, count: int | None = N
     from ..callbacks import Callbacks
     from ..planner.load_planner import load_planner
     from ..planner.token_sampling import TokenSampling
-    from ..song.seeds import batch_seeds, random_seed
+    from ..song.seeds import distinct_seeds, random_seed
 
     check_counts(options, "batch")
-    seeds = batch_seeds(options.get("seed", random_seed()), count or options.get("batch", 1))
+    seeds = distinct_seeds(options.get("seed", random_seed()), count or options.get("batch", 1))
     _sampling(TokenSampling(), options, "guidance")  # raises RequestError before the planner is loaded
     output = check_output_path(options["output"]) if "output" in options else None
     callbacks = Callbacks() if options.get("quiet") else Callbacks(progress=terminal.progress)

@@ -49,6 +49,12 @@ def test_different_songs_in_one_batch_are_as_they_are_alone(model):
     assert tiny.relative_error(batch.latents[2:3], alone.latents) < 1e-5
 
 
+def test_seeds_that_share_their_noise_are_refused(model):
+    for seed, retake in ((7 + 2**32, None), ([7, 7 + 2**32], None), (7, (7 + 2**32, 0.5))):
+        with pytest.raises(RequestError, match=r"seed .*2\*\*32"):
+            generate(model, SONG, batch=2 if isinstance(seed, list) else 1, seed=seed, retake=retake)
+
+
 def test_a_random_seed_is_recorded(model):
     first, second = generate(model, SONG), generate(model, SONG)
     assert first.seeds != second.seeds

@@ -198,6 +198,8 @@ def test_a_song_that_cannot_be_written_does_not_stop_the_others(acestep, monkeyp
         (["--language", "xx"], "language 'xx'"),
         (["--key", "H"], "key 'H'"),
         (["--seed=-1"], "seed"),
+        (["--seed", "4294967301"], "use 5"),
+        (["--seed", "4294967295", "--batch", "2"], "4294967296"),
         (["--batch", "0"], "--batch"),
         (["--from", "-", "--codes", "-"], "--from and --codes"),
         (["--solver", "x"], "solver 'x'"),

@@ -3,7 +3,7 @@ import torch
 
 from acestep_core.errors import RequestError
 from acestep_core.sampling.noise import draw_noise, draw_step_noise, retake_noise
-from acestep_core.song.seeds import batch_seeds
+from acestep_core.song.seeds import batch_seeds, distinct_seeds
 
 
 def test_batch_seeds_count_up_from_the_first_and_wrap_at_64_bits():
@@ -19,6 +19,16 @@ def test_a_list_of_seeds_is_taken_as_it_is():
 def test_bad_seeds_are_refused(seed, count):
     with pytest.raises(RequestError):
         batch_seeds(seed, count)
+
+
+def test_seeds_of_one_noise_are_refused_where_all_must_differ():
+    assert torch.equal(draw_noise([5 + 2**32], 8), draw_noise([5], 8))  # as in KSampler
+    assert distinct_seeds(2**32 - 1, 1) == [2**32 - 1] and distinct_seeds([3, 3], 2) == [3, 3]
+    for seed, count in ((5 + 2**32, 1), (2**32 - 1, 2), ([5, 2**40], 2), (2**64 - 1, 1), (-1, 1)):
+        with pytest.raises(RequestError, match="seed"):
+            distinct_seeds(seed, count)
+    with pytest.raises(RequestError, match="use 5"):
+        distinct_seeds(5 + 2**32, 1)
 
 
 def test_noise_is_what_comfyui_draws_for_one_item():
