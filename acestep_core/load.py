@@ -129,6 +129,7 @@ def load_model(
         "model": name_or_path, "vae": vae, "text_encoder": text_encoder, "variant": variant,
         "storage": storage if storage_dtype else None,
     }  # fmt: skip
+    note = read_config(parts.network).get("acestep_note")
     return Model(
         network=network,
         text_encoder=text_encoder_model,
@@ -136,7 +137,7 @@ def load_model(
         defaults=recommended(network),
         placement=placement,
         origin={name: str(value) for name, value in origin.items() if value is not None},
-        note=read_config(parts.network).get("acestep_note", ""),
+        note=note if isinstance(note, str) else "",
         style=prompt_style(network),
         graphs=graphs,
     )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ from ..errors import AceStepError, RequestError
 from .model_commands import download_model, list_models
 from .planner_commands import listen_to_song, plan_song, write_song
 from .song_command import make_songs
-from .terminal import Terminal
+from .terminal import Terminal, shortened
 
 COMMANDS = {
     "plan": plan_song,
@@ -35,22 +36,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # for consoles that cannot show every character
     try:
         command(arguments if command is make_songs else arguments[1:], terminal)
+        sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
         code, message = 130, "stopped"
     except BrokenPipeError:  # the reader has ended, as in `acestep models | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except AceStepError as error:
         code, message = 2 if isinstance(error, RequestError) else 1, str(error)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _drop_output()
+        code, message = 1, f"standard output cannot be written: {error.strerror}"
     except (RuntimeError, MemoryError) as error:
         if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
             raise
         code, message = 1, _out_of_memory(error, of_songs=command is make_songs)
     finally:
         terminal.close()
-    terminal.line(f"acestep: {message}")
+    terminal.line(shortened(f"acestep: {message}"))
     return code
+
+
+def _drop_output() -> None:
+    """Discard what is still buffered: writing it at exit would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _out_of_memory(error: Exception, of_songs: bool) -> str:

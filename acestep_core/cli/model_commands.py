@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from .terminal import Terminal
+from .terminal import Terminal, printable
 
 INDENT = " " * 46
 
@@ -27,8 +27,8 @@ def list_models(arguments: Sequence[str], terminal: Terminal) -> None:
         if item.variant:
             variant = item.variant
             print(f"{INDENT}steps {variant.steps}, shift {variant.shift:g}, guidance {variant.guidance:g}")
-        print(f"{INDENT}{row.found or f'from {item.source}'}")
-    print(f"\n✓ is on this machine. Searched {', '.join(str(root.absolute()) for root in roots)}")
+        print(printable(f"{INDENT}{row.found or f'from {item.source}'}"))
+    print(printable(f"\n✓ is on this machine. Searched {', '.join(str(root.absolute()) for root in roots)}"))
     print("`acestep download NAME` fetches a model and the parts it needs into the first of these folders.")
 
 

@@ -17,7 +17,7 @@ from ..song.song import Metadata
 from ..song.song_file import METADATA_FIELDS, SavedSong, load_codes, to_json
 from .inputs import check_counts, is_song_file, read_songs
 from .parsers import listen_parser, plan_parser, write_parser
-from .terminal import Terminal, log_lines
+from .terminal import Terminal, log_lines, printable
 
 if TYPE_CHECKING:
     from ..callbacks import Callbacks
@@ -227,7 +227,8 @@ def _run(options: Options, terminal: Terminal, work: Work, count: int | None = N
 
 
 def _print(text: str) -> None:
-    """Print as UTF-8 if another command may read it, and in the console's encoding otherwise."""
+    """Print JSON as UTF-8 if another command may read it, and in the console's encoding otherwise."""
+    text = printable(text)
     binary = getattr(sys.stdout, "buffer", None)
     if binary is None or sys.stdout.isatty():
         print(text, end="")

@@ -12,7 +12,7 @@ from ..errors import RequestError
 from ..files import reserve
 from .inputs import check_counts, read_recipes
 from .parsers import song_parser
-from .terminal import Terminal, log_lines
+from .terminal import Terminal, log_lines, printable, shortened
 
 if TYPE_CHECKING:
     from ..callbacks import Callbacks
@@ -45,7 +45,7 @@ def _make_songs(options: Options, terminal: Terminal) -> None:
     callbacks = Callbacks() if quiet else Callbacks(progress=terminal.progress)
     model = _load(recipes[0], options, callbacks)
     if model.note and not quiet:
-        terminal.line(model.note)
+        terminal.line(shortened(model.note))
     failures = []
     for recipe in recipes:
         result = generate(
@@ -65,7 +65,7 @@ def _make_songs(options: Options, terminal: Terminal) -> None:
                 failures.append(error)
                 continue
             seconds = result.waveform.shape[-1] / result.sample_rate
-            print(path if quiet else f"{path}: {seconds:g} s, seed {result.seeds[item]}")
+            print(path if quiet else f"{printable(str(path))}: {seconds:g} s, seed {result.seeds[item]}")
     if failures:
         raise failures[0]
 

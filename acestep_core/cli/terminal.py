@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
     from ..callbacks import Progress
 
 BYTES = 10_000  # a total of this size or more counts bytes, not steps
+MAX_MESSAGE = 2000  # characters
+# Terminals obey all control characters but tab and newline, and the overrides of writing direction.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Escape the characters that a terminal obeys, as in JSON. JSON stays the same value."""
+    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def shortened(message: str) -> str:
+    """Return a message of at most MAX_MESSAGE characters: values of a file may be long."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
 
 
 class Terminal:
@@ -66,7 +80,8 @@ class Terminal:
         return bar
 
     def line(self, text: str) -> None:
-        """Write a line, above the current bar if there is one."""
+        """Write a line, above the current bar if there is one. Control characters are escaped."""
+        text = printable(text)
         if self._live and self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
@@ -85,7 +100,7 @@ class _LogHandler(logging.Handler):
         self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._terminal.line(record.getMessage())
+        self._terminal.line(shortened(record.getMessage()))
 
 
 @contextmanager

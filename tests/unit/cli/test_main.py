@@ -1,12 +1,18 @@
 """Exit codes and imports of the command."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from acestep_core import pipeline
+from acestep_core import pipeline, write_audio
+from acestep_core.cli import planner_commands
+from acestep_core.song.song import Song
+from acestep_core.song.song_file import SavedSong, to_json
 
 
 @pytest.mark.parametrize(
@@ -46,3 +52,32 @@ def test_torch_is_imported_only_by_commands_that_need_it(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_note_of_a_model_and_tags_of_a_song_cannot_control_the_terminal(acestep, models, tmp_path):
+    shutil.copytree(models, tmp_path / "copy")
+    (config,) = (path for path in (tmp_path / "copy").rglob("config.json") if "acestep_note" in path.read_text())
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"acestep_note": "note \x1b[31m \x9b \u202e" + "x" * 10_000}))
+    tags = {"caption": "c \x1b[31m", "seed": 1, "duration": 1, "unrecorded": ["unknown \x1b[31m \x9b \u202e"]}
+    write_audio("a.wav", torch.rand(2, 4800), settings=tags)
+    place = ("--model", tmp_path / "copy", "--device", "cpu")
+    code, out, err = acestep("--from", "a.wav", *place, "-o", "b.wav", model=False)
+    assert code == 0 and "note \\u001b[31m" in err and "unknown \\u001b[31m" in err
+    assert not {*"\x1b\x9b\u202e"} & {*out, *err} and max(map(len, err.splitlines())) < 3000
+
+
+def test_printed_songs_cannot_control_the_terminal(capsys):
+    song = Song("a \x1b[31m \x9b \u202e b")
+    planner_commands._print(to_json([SavedSong(song)]))
+    out = capsys.readouterr().out
+    assert not {*"\x1b\x9b\u202e"} & {*out} and json.loads(out)["caption"] == song.caption
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
+def test_a_full_standard_output_ends_with_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "acestep_core", "models"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1 and done.stderr.startswith("acestep: ") and done.stderr.count("\n") == 1

@@ -1,13 +1,14 @@
 """Progress bars and the lines between them."""
 
 import io
+import json
 import logging
 import re
 
 import pytest
 
 from acestep_core.callbacks import Progress
-from acestep_core.cli.terminal import Terminal, log_lines
+from acestep_core.cli.terminal import Terminal, log_lines, printable
 
 
 class Screen(io.StringIO):
@@ -95,3 +96,21 @@ def test_log_lines_follow_the_options(options, lines):
         log.warning("bad")
     log.error("afterwards")
     assert stream.getvalue().splitlines() == lines
+
+
+OBEYED = "\x1b[31m \x07 \r \x7f \x9b2J \u202e \u2066 \ud800"
+
+
+def test_what_a_terminal_obeys_is_escaped():
+    assert not {*"\x1b\x07\r\x7f\x9b\u202e\u2066\ud800"} & {*printable(OBEYED)}
+    assert json.loads(f'"{printable(OBEYED)}"') == OBEYED
+    assert printable("夜 ✓\n\té ‏א") == "夜 ✓\n\té ‏א"
+
+
+def test_lines_and_logs_are_escaped_and_logs_shortened():
+    screen = io.StringIO()
+    with log_lines(Terminal(screen), {}):
+        Terminal(screen).line(OBEYED)
+        logging.getLogger("acestep").warning("%s%s", OBEYED, "x" * 10_000)
+    assert not {*"\x1b\x07\r\x7f\x9b\u202e\u2066\ud800"} & {*screen.getvalue()}
+    assert screen.getvalue().count("\n") == 2 and len(screen.getvalue()) < 3000
