@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+MAX_CHUNKS = 1000  # a file of zeros holds millions of empty chunks
 MAX_COMMENT = 2**24  # bytes; longer chunks are not ours
 
 
@@ -54,9 +55,12 @@ def unfinished(path: str | Path) -> mmap.mmap | None:
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield name and padded size of each chunk of a RIFF file, with the file at the start of its contents."""
+    """Yield name and padded size of the chunks of a RIFF file, with the file at the start of their contents."""
     file.seek(12)  # RIFF, size, WAVE
-    while len(header := file.read(8)) == 8:
+    for _ in range(MAX_CHUNKS):
+        header = file.read(8)
+        if len(header) < 8:
+            return
         start, size = file.tell(), int.from_bytes(header[4:], "little")
         size += size % 2
         yield header[:4], size

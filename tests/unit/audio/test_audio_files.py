@@ -64,6 +64,12 @@ def test_a_wav_with_an_odd_chunk_before_the_settings_is_read(tmp_path):
     assert read_settings(path) == {"seed": 1}
 
 
+def test_a_file_full_of_empty_chunks_is_given_up(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + bytes(2**16))
+    with open(tmp_path / "a.wav", "rb") as file:
+        assert len(list(wav._chunks(file))) == wav.MAX_CHUNKS
+
+
 def test_settings_behind_the_tags_of_other_programs_are_found(tmp_path):
     path = tmp_path / "song.wav"
     write_audio(path, song(), settings={"seed": 1})
