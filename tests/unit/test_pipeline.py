@@ -1,4 +1,5 @@
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -53,6 +54,24 @@ def test_seeds_that_share_their_noise_are_refused(model):
     for seed, retake in ((7 + 2**32, None), ([7, 7 + 2**32], None), (7, (7 + 2**32, 0.5))):
         with pytest.raises(RequestError, match=r"seed .*2\*\*32"):
             generate(model, SONG, batch=2 if isinstance(seed, list) else 1, seed=seed, retake=retake)
+
+
+def test_the_number_of_threads_changes_the_rounding_alone(model):
+    threads = torch.get_num_threads()
+    alone = generate(model, SONG, seed=7)
+    try:
+        torch.set_num_threads(3)
+        assert tiny.relative_error(generate(model, SONG, seed=7).waveform, alone.waveform) < 1e-5
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_threads_may_share_a_model(model):
+    requests = [(song, seed) for song in (SONG, OTHER) for seed in (1, 2, 3)]
+    alone = [generate(model, song, seed=seed).waveform for song, seed in requests]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        together = list(pool.map(lambda request: generate(model, request[0], seed=request[1]).waveform, requests))
+    assert all(torch.equal(first, second) for first, second in zip(alone, together, strict=True))
 
 
 def test_a_random_seed_is_recorded(model):
