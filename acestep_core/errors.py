@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+
 
 class AceStepError(Exception):
     """Base class of every error that this package raises."""
@@ -34,3 +36,20 @@ class NonFiniteError(AceStepError):
 
 class Cancelled(AceStepError):
     """The caller cancelled the run through `Callbacks.cancelled`."""
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value from a file on one line: a long or deeply nested one is shortened."""
+    return _REPR.repr(value)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error, shortened. torch and safetensors append lines of C++ and Rust."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= 200 else f"{line[:200]}…"

@@ -1,4 +1,4 @@
-"""Check that an output path is writable, write files atomically, read text files, parse JSON of unknown origin."""
+"""Check that an output path is writable, write files atomically, read text and JSON files of unknown origin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from .errors import RequestError
+from .errors import CheckpointError, RequestError, first_line
 
 MAX_DEPTH = 20  # of nested lists and objects in JSON; our files have 3
 MAX_DIGITS = 20  # of a whole number in JSON, as 2**64 has
@@ -145,6 +145,17 @@ def _parse_int(digits: str) -> int:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number of JSON")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read the JSON object in a file of a model. Raises CheckpointError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} should hold a JSON object, it holds {type(content).__name__}")
+    return content
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ..config import PLANNER_VOCAB_SIZE, ModelConfig, PlannerConfig, TextEncoderConfig, VAEConfig
 from ..errors import CheckpointError
+from ..files import read_json_object
 
 Shapes = Mapping[str, tuple[int, ...]]
 NetworkConfig = TypeVar("NetworkConfig", ModelConfig, VAEConfig, TextEncoderConfig, PlannerConfig)
@@ -19,14 +20,9 @@ NetworkConfig = TypeVar("NetworkConfig", ModelConfig, VAEConfig, TextEncoderConf
 def read_config(folder: Path) -> dict[str, Any]:
     """Read `config.json` of a folder; empty if there is none. Raises CheckpointError if the file is unreadable."""
     path = folder / "config.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         return {}
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} should hold a JSON object, it holds {type(config).__name__}")
+    config = read_json_object(path)
     rope = config.get("rope_parameters")  # transformers writes rope_theta inside since version 5
     return config | ({"rope_theta": rope["rope_theta"]} if isinstance(rope, dict) and "rope_theta" in rope else {})
 

@@ -95,10 +95,10 @@ def plan_download(name: str, root: str | Path, *, endpoint: str | None = None) -
     release = find_release(name)
     if release.repo is None:
         raise RequestError(f"{name} comes with the package; there is nothing to download")
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     releases = (release, *(RELEASES[need] for need in release.needs))
     files = [file for each in releases for file in _remote_files(each, root, endpoint)]
-    present = tuple(file for file in files if file.path.is_file() and file.path.stat().st_size == file.size)
+    present = tuple(file for file in files if os.path.isfile(file.path) and file.path.stat().st_size == file.size)
     return DownloadPlan(root, tuple(file for file in files if file not in present), present, _free_space(root))
 
 
@@ -117,7 +117,7 @@ def download(
     """
     from huggingface_hub import HfFileSystem
 
-    callbacks, root = callbacks or Callbacks(), Path(root).expanduser()
+    callbacks, root = callbacks or Callbacks(), Path(os.path.expanduser(root))
     plan = plan_download(name, root, endpoint=endpoint)
     if announce is not None:
         announce(plan)
@@ -223,7 +223,7 @@ def _sha256(path: Path) -> str:
 
 def _free_space(root: Path) -> int:
     """Return the free bytes on the disk of `root`, which need not exist yet."""
-    existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+    existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if os.path.exists(folder))
     return shutil.disk_usage(existing).free
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ def find_checkpoint(name_or_path: str | Path, search_roots: Sequence[str | Path]
     A root or a path may be a folder of models, one model's folder, a ComfyUI models folder or a single file. The VAE
     and the text encoder are searched inside the model, beside it, and in the roots. Raises CheckpointError.
     """
-    roots = [Path(root).expanduser() for root in search_roots]
+    roots = [Path(os.path.expanduser(root)) for root in search_roots]
     name = str(name_or_path)
     source = open_network(_find_release(name, roots) if name in RELEASES else _find_path(Path(name), roots))
     search = PartSearch([*folders_around(source.path), *roots, *(root / "acestep" for root in roots)])
@@ -87,7 +88,7 @@ def find_part(kind: Kind, name_or_path: str | Path, roots: Sequence[Path] = ()) 
 
     Raises CheckpointError.
     """
-    release, path = RELEASES.get(str(name_or_path)), Path(name_or_path).expanduser()
+    release, path = RELEASES.get(str(name_or_path)), Path(os.path.expanduser(name_or_path))
     folders = ("", "acestep", "vae", "text_encoders")
     candidates = _candidates(path, roots, folders) if release is None else release_paths(release, roots)
     found = _first_existing(candidates)
@@ -124,14 +125,14 @@ def find_planner(name_or_path: str | Path, search_roots: Sequence[str | Path] = 
 
     Return its path, and for a single file the folder of its tokenizer, if one is found. Raises CheckpointError.
     """
-    roots = [Path(root).expanduser() for root in search_roots]
+    roots = [Path(os.path.expanduser(root)) for root in search_roots]
     name = str(name_or_path)
     release = RELEASES.get(name)
     candidates: Sequence[Path]
     if name == "nano":
         candidates = [NANO_PLANNER]
     elif release is None:
-        candidates = _candidates(Path(name).expanduser(), roots, ("", "acestep", "text_encoders"))
+        candidates = _candidates(Path(os.path.expanduser(name)), roots, ("", "acestep", "text_encoders"))
     elif release.kind in (Kind.PLANNER, Kind.ALL_IN_ONE):
         same = (release, *(RELEASES[other] for other in _SAME_PLANNER.get(name, ())))
         candidates = [path for each in same for path in release_paths(each, roots)]
@@ -142,7 +143,7 @@ def find_planner(name_or_path: str | Path, search_roots: Sequence[str | Path] = 
     if found is None:
         raise CheckpointError(f"planner LM {name!r} not found; searched {_listed(candidates)}{_download_hint(release)}")
     path = open_planner(found).path
-    if path.is_dir():
+    if os.path.isdir(path):
         return path, None
     search = PartSearch([*folders_around(path), *roots, *(root / "acestep" for root in roots)])
     return path, search.find_tokenizer(path.parent)
@@ -167,7 +168,7 @@ def _find_release(name: str, roots: Sequence[Path]) -> Path:
 
 def _find_path(path: Path, roots: Sequence[Path]) -> Path:
     """Find the diffusion model at a path, or at that path below one of the roots."""
-    candidates = _candidates(path.expanduser(), roots, ("", "acestep", *_COMFY_FOLDERS))
+    candidates = _candidates(Path(os.path.expanduser(path)), roots, ("", "acestep", *_COMFY_FOLDERS))
     found = _first_existing(candidates)
     if found is None:
         names = ", ".join(name for name, item in RELEASES.items() if item.kind is not Kind.PLANNER)
@@ -182,14 +183,7 @@ def _candidates(path: Path, roots: Sequence[Path], folders: Sequence[str]) -> li
 
 
 def _first_existing(candidates: Iterable[Path]) -> Path | None:
-    return next((path for path in candidates if _exists(path)), None)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # such as a name that is too long
-        return False
+    return next((path for path in candidates if os.path.exists(path)), None)
 
 
 def _download_hint(release: Release | None) -> str:
@@ -198,13 +192,13 @@ def _download_hint(release: Release | None) -> str:
 
 def _network_in(path: Path) -> Path:
     """Return `path` if it is a model. In a folder of models, return turbo or the only diffusion model."""
-    if path.is_file() or is_diffusers(path) or weight_files(path):
+    if os.path.isfile(path) or is_diffusers(path) or weight_files(path):
         return path
-    below = [folder for folder in sorted(path.iterdir()) if folder.is_dir()]
+    below = [folder for folder in sorted(path.iterdir()) if os.path.isdir(folder)]
     networks = [folder for folder in below if folder.name not in _COMFY_FOLDERS and _is_network(folder)]
     if not networks:
         known = (path / item.target for item in RELEASES.values() if item.is_file and item.variant)
-        networks = [file for file in known if file.is_file()][:1] or list(_comfy_networks(path))
+        networks = [file for file in known if os.path.isfile(file)][:1] or list(_comfy_networks(path))
     if not networks:
         read_index(path)  # raises an error that describes the folder
     turbo = [network for network in networks if network.name == RELEASES["turbo"].target]

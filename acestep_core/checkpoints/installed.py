@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..files import read_json_object
 from .catalog import NANO, RELEASES, Kind, Release
 from .shards import weight_files
 
@@ -45,7 +46,7 @@ def release_paths(release: Release, roots: Sequence[Path]) -> tuple[Path, ...]:
 
 def _is_complete(release: Release, path: Path) -> bool:
     if release.is_file:
-        return path.is_file()
+        return os.path.isfile(path)
     if release.kind is Kind.TOKENIZER:
         return has_tokenizer(path)
     try:
@@ -57,17 +58,17 @@ def _is_complete(release: Release, path: Path) -> bool:
 def _weight_folders(path: Path) -> list[Path]:
     """Return the folders that hold weights: the model's own, or those in the index of a diffusers folder."""
     try:
-        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
-        parts = [name for name, part in index.items() if isinstance(part, list) and any(part)]
-    except (OSError, ValueError, AttributeError):
+        index = read_json_object(path / "model_index.json")
+    except CheckpointError:
         return [path]
+    parts = [name for name, part in index.items() if isinstance(part, list) and any(part)]
     return [path / name for name in parts if name not in _WITHOUT_WEIGHTS] or [path]
 
 
 def has_tokenizer(folder: Path) -> bool:
     """Return True if the folder holds the files that `Tokenizer.from_folder` reads."""
     names = ("vocab.json", "merges.txt")
-    return (folder / "tokenizer.json").is_file() or all((folder / name).is_file() for name in names)
+    return os.path.isfile(folder / "tokenizer.json") or all(os.path.isfile(folder / name) for name in names)
 
 
 def default_roots(models_dir: str | None = None) -> tuple[Path, ...]:
@@ -77,9 +78,9 @@ def default_roots(models_dir: str | None = None) -> tuple[Path, ...]:
     comes first. Otherwise the user's data comes first, because it is found from every folder.
     """
     if models_dir:
-        return (Path(models_dir).expanduser(),)
+        return (Path(os.path.expanduser(models_dir)),)
     here, everywhere = Path("models/acestep"), _user_data() / "acestep"
-    return (here, everywhere) if here.parent.is_dir() else (everywhere, here)
+    return (here, everywhere) if os.path.isdir(here.parent) else (everywhere, here)
 
 
 def _user_data() -> Path:

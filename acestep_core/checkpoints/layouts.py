@@ -6,6 +6,7 @@ config files only. The loader knows no layout.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class CheckpointSource(Generic[NetworkConfig]):
 
 def is_diffusers(path: Path) -> bool:
     """Return True if `path` is a folder in the diffusers layout."""
-    return path.is_dir() and ((path / "model_index.json").is_file() or (path / "transformer").is_dir())
+    return os.path.isdir(path) and (os.path.isfile(path / "model_index.json") or os.path.isdir(path / "transformer"))
 
 
 def open_index(
@@ -82,7 +83,7 @@ def open_index(
     config.json. Raises CheckpointError if the network is not there.
     """
     if component and is_diffusers(path):
-        if not (path / component).is_dir():
+        if not os.path.isdir(path / component):
             raise CheckpointError(f"{path} is a diffusers folder without its {component}")
         path = path / component
     path = model_folder(path)
@@ -90,19 +91,19 @@ def open_index(
     prefix = find_prefix(index)
     if prefix is None:
         raise CheckpointError(f"{path} is {describe_contents(index)}; expected {expected}")
-    return path, index, prefix, read_config(path) if path.is_dir() else {}
+    return path, index, prefix, read_config(path) if os.path.isdir(path) else {}
 
 
 def model_folder(path: Path) -> Path:
     """Return the folder whose config.json belongs to the file `path`, or `path` itself."""
-    is_inner = path.is_file() and path in weight_files(path.parent)
-    return path.parent if is_inner and (path.parent / "config.json").is_file() else path
+    is_inner = os.path.isfile(path) and path in weight_files(path.parent)
+    return path.parent if is_inner and os.path.isfile(path.parent / "config.json") else path
 
 
 def layout_of(path: Path, all_in_one: bool) -> Layout:
     if all_in_one:
         return Layout.COMFY_ALL_IN_ONE
-    return Layout.ORIGINAL if path.is_dir() else Layout.COMFY_SPLIT
+    return Layout.ORIGINAL if os.path.isdir(path) else Layout.COMFY_SPLIT
 
 
 def weight_shapes(weights: Mapping[str, StoredWeight]) -> Shapes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def _open_original(path: Path) -> NetworkSource:
 
 
 def _open_diffusers(path: Path) -> NetworkSource:
-    absent = [part for part in DIFFUSERS_COMPONENTS if not (path / part).is_dir()]
+    absent = [part for part in DIFFUSERS_COMPONENTS if not os.path.isdir(path / part)]
     needed = [part for part in absent if part in ("transformer", "condition_encoder")]
     if needed:
         raise CheckpointError(f"{path} is a diffusers folder without its {' and '.join(needed)}")
@@ -86,7 +87,7 @@ def _network(
     variant, guessed = pick_variant(
         _stated_family(config) or _stated_family(metadata), _variant_hint(path), merged.is_xl
     )
-    silence_file = (path if path.is_dir() else path.parent) / "silence_latent.pt"
+    silence_file = (path if os.path.isdir(path) else path.parent) / "silence_latent.pt"
     return NetworkSource(
         kind=Kind.NETWORK,
         path=path,
@@ -96,7 +97,7 @@ def _network(
         dropped=dropped,
         variant=variant,
         guessed=guessed,
-        silence=silence_file if silence_file.is_file() else silence,
+        silence=silence_file if os.path.isfile(silence_file) else silence,
     )
 
 
@@ -104,7 +105,9 @@ def _variant_hint(path: Path) -> str:
     """Return the names in the path that may contain the variant's name."""
     snapshot = path.parents[1].name if path.parent.name == "snapshots" else ""  # of the Hub's cache
     name = f"{path.name} {snapshot}"
-    if path.is_file() and variant_from_name(name) is None:  # model.safetensors in a folder named after the variant
+    if (
+        os.path.isfile(path) and variant_from_name(name) is None
+    ):  # model.safetensors in a folder named after the variant
         return path.absolute().parent.name
     return name
 

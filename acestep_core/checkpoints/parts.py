@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,13 @@ class PartSearch:
 
     def find(self, kind: Kind, model: Path) -> Path | None:
         """Return the VAE or text encoder inside `model`, else the first usable one below the bases."""
-        if model.is_file() and _PREFIX[kind](read_index(model)) is not None:
+        if os.path.isfile(model) and _PREFIX[kind](read_index(model)) is not None:
             return model
-        if is_diffusers(model) and any((model / folder).is_dir() for folder in _FOLDERS[kind]):
+        if is_diffusers(model) and any(os.path.isdir(model / folder) for folder in _FOLDERS[kind]):
             return model
         candidates = self._candidates(kind)
         known = [item.target for item in RELEASES.values() if item.kind is kind and item.is_file]
-        for path in (path for folder in candidates if folder.is_dir() for path in _models_in(folder, known)):
+        for path in (path for folder in candidates if os.path.isdir(folder) for path in _models_in(folder, known)):
             try:
                 _OPEN[kind](path)
             except CheckpointError as error:
@@ -59,7 +60,7 @@ class PartSearch:
         """Return the tokenizer's folder. Also search without a text encoder: one that the user chooses needs it."""
         own: list[Path] = []
         if text_encoder is not None:
-            own = [text_encoder, text_encoder / "tokenizer"] if text_encoder.is_dir() else [text_encoder.parent]
+            own = [text_encoder, text_encoder / "tokenizer"] if os.path.isdir(text_encoder) else [text_encoder.parent]
         candidates = self._candidates(Kind.TOKENIZER, own)
         return next((folder for folder in candidates if has_tokenizer(folder)), None)
 
@@ -73,7 +74,7 @@ def folders_around(model: Path) -> list[Path]:
 
     For a model folder: itself and its parent. For a file: the folders above it, up to ComfyUI's models folder.
     """
-    if model.is_dir():
+    if os.path.isdir(model):
         return [model, model.absolute().parent]
     return list(model.absolute().parents)[:3]
 
@@ -95,5 +96,5 @@ def _models_in(folder: Path, known: Sequence[str]) -> Iterator[Path]:
     if is_model:
         yield folder
         return
-    first = [folder.parent / target for target in known if (folder.parent / target).is_file()]
+    first = [folder.parent / target for target in known if os.path.isfile(folder.parent / target)]
     yield from dict.fromkeys([*first, *sorted(folder.rglob("*.safetensors"))])

@@ -12,8 +12,9 @@ truncating it in place kills the process. Windows refuses both, and the replacem
 from __future__ import annotations
 
 import json
+import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
@@ -23,10 +24,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_line, shown
 from .shards import weight_files
 
 MAX_HEADER = 100_000_000  # bytes, of the safetensors format
+MAX_NAME = 200  # characters of a tensor's name
+MAX_AXES = 8
 CACHED_HEADERS = 128
 
 DTYPES = {
@@ -80,13 +83,16 @@ def read_index(path: Path) -> TensorIndex:
     A header stays cached until its file changes. Raises CheckpointError if the path does not exist, a shard is missing,
     or a file is truncated or no safetensors file.
     """
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, without an error for a name of more than 255 bytes
         return _read_header(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise CheckpointError(f"{path} does not exist")
-    files = weight_files(path)
-    if not files:
-        raise CheckpointError(_describe_folder(path))
+    try:
+        files = weight_files(path)
+        if not files:
+            raise CheckpointError(_describe_folder(path))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {first_line(error)}") from error
     headers = [_read_header(file) for file in files]
     entries: dict[str, TensorEntry] = {}
     for header in headers:
@@ -115,7 +121,7 @@ def _read_header(path: Path) -> TensorIndex:
         status = path.stat()
         return _parse_header(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 @lru_cache(CACHED_HEADERS)
@@ -131,24 +137,56 @@ def _parse_header(path: Path, size: int, mtime_ns: int, inode: int) -> TensorInd
         raise CheckpointError(_truncated(path, size, 8 + length))
     try:
         header = json.loads(raw)
-        metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
+        metadata = _metadata(header.pop("__metadata__", {}))
         entries = {name: _entry(name, path, item, 8 + length) for name, item in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is corrupt: its safetensors header cannot be read ({error})") from error
-    expected = max((entry.start + entry.size for entry in entries.values()), default=8 + length)
-    if size < expected:
-        raise CheckpointError(_truncated(path, size, expected))
+        problem = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else first_line(error)
+        raise CheckpointError(f"{path} is corrupt: its safetensors header cannot be read ({problem})") from error
+    _check_offsets(path, entries.values(), 8 + length, size)
     return TensorIndex(path, entries, metadata)
 
 
+def _metadata(stated: Any) -> dict[str, str]:
+    wrong = next((value for value in stated.values() if not isinstance(value, str)), None)
+    if wrong is not None:
+        raise ValueError(f"the metadata should be text, it holds {shown(wrong)}")
+    return dict(stated)
+
+
 def _entry(name: str, path: Path, item: dict[str, Any], base: int) -> TensorEntry:
-    begin, end = item["data_offsets"]
-    shape = tuple(int(length) for length in item["shape"])
-    dtype = item["dtype"]
+    dtype, shape, offsets = item["dtype"], item["shape"], item["data_offsets"]
+    if not name.isprintable() or len(name) > MAX_NAME:
+        raise ValueError(f"a tensor is named {shown(name)}")
+    whole = all(isinstance(value, list) and all(type(n) is int and n >= 0 for n in value) for value in (shape, offsets))
+    if (
+        not whole
+        or not isinstance(dtype, str)
+        or not dtype.isidentifier()
+        or len(offsets) != 2
+        or len(shape) > MAX_AXES
+    ):
+        raise ValueError(f"{name}: {shown(item)}")
+    begin, end = offsets
     known = DTYPES.get(dtype)
-    if begin < 0 or (known is not None and prod(shape) * known.itemsize != end - begin):
-        raise ValueError(f"{name}: {end - begin} bytes for shape {list(shape)} of {dtype}")
-    return TensorEntry(name, path, dtype, shape, base + begin, end - begin)
+    if end < begin or (known is not None and prod(shape) * known.itemsize != end - begin):
+        raise ValueError(f"{name}: {end - begin} bytes for shape {shape} of {dtype}")
+    return TensorEntry(name, path, dtype, tuple(shape), base + begin, end - begin)
+
+
+def _check_offsets(path: Path, entries: Iterable[TensorEntry], base: int, size: int) -> None:
+    """Check that the tensors fill the file from byte `base` on, without overlap or gap, as the format demands."""
+    ordered = sorted(entries, key=lambda entry: (entry.start, entry.size))
+    expected = max((entry.start + entry.size for entry in ordered), default=base)
+    if size < expected:
+        raise CheckpointError(_truncated(path, size, expected))
+    end = base
+    for entry in ordered:
+        if entry.start != end:
+            problem = "overlaps another tensor" if entry.start < end else f"follows {entry.start - end:,} unused bytes"
+            raise CheckpointError(f"{path} is corrupt: {entry.name} {problem}; download it again")
+        end += entry.size
+    if size > end:
+        raise CheckpointError(f"{path} is corrupt: it has {size - end:,} bytes after its tensors; download it again")
 
 
 def _truncated(path: Path, size: int, expected: int) -> str:
@@ -187,7 +225,8 @@ class TensorReader:
                 self._files[entry.file] = safe_open(entry.file, framework="pt", device="cpu")
             tensor = self._files[entry.file].get_tensor(entry.name)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{entry.file} cannot be read at tensor {entry.name}: {error}") from error
+            problem = first_line(error)
+            raise CheckpointError(f"{entry.file} cannot be read at tensor {entry.name}: {problem}") from error
         if tuple(tensor.shape) != entry.shape:
             raise CheckpointError(f"{entry.file} changed while it was loaded: {entry.name} has another shape now")
         return tensor

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from pathlib import Path, PureWindowsPath
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
+from ..files import read_json_object
 
-_WEIGHT_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
-_COUNT = re.compile(r"-of-(\d+)\.safetensors$")
+_WEIGHT_NAMES = ("model", "diffusion_pytorch_model")
+_SHARD = re.compile(r"-(\d{1,9})-of-(\d{1,9})\.safetensors$")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -17,37 +18,43 @@ def weight_files(folder: Path) -> list[Path]:
 
     Raises CheckpointError if a shard is missing or the index of shards is unusable.
     """
+    if not os.path.isdir(folder):  # unlike Path.is_dir, without an error for a name of more than 255 bytes
+        return []
     for name in _WEIGHT_NAMES:
-        index = folder / f"{name}.index.json"
-        if index.is_file():
+        index = folder / f"{name}.safetensors.index.json"
+        if os.path.isfile(index):
             return _indexed_shards(index)
-        if (folder / name).is_file():
-            return [folder / name]
-        shards = sorted(folder.glob(f"{name.removesuffix('.safetensors')}-*-of-*.safetensors"))
+        file = folder / f"{name}.safetensors"
+        if os.path.isfile(file):
+            return [file]
+        shards = sorted(path for path in folder.glob(f"{name}-*-of-*.safetensors") if _SHARD.search(path.name))
         if shards:
             return _counted_shards(shards)
     return []
 
 
 def _indexed_shards(index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index} is not a list of shards: {error}") from error
-    outside = [name for name in names if not isinstance(name, str) or PureWindowsPath(name).name != name]
+    places = read_json_object(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f"{index} is not a list of shards: weight_map should be an object, it is {shown(places)}")
+    outside = [name for name in places.values() if not isinstance(name, str) or PureWindowsPath(name).name != name]
     if outside:
-        raise CheckpointError(f"{index} lists {outside[0]!r}; a shard is a file in the same folder")
-    missing = [name for name in names if not (index.parent / name).is_file()]
+        raise CheckpointError(f"{index} lists {shown(outside[0])}; a shard is a file in the same folder")
+    names = sorted(set(places.values()))
+    missing = [name for name in names if not os.path.isfile(index.parent / name)]
     if missing:
-        some = ", ".join(missing[:3])
+        some = ", ".join(shown(name)[1:-1] for name in missing[:3])
         raise CheckpointError(f"{index.parent} lacks {len(missing)} of its {len(names)} shards: {some}")
     return [index.parent / name for name in names]
 
 
 def _counted_shards(shards: list[Path]) -> list[Path]:
-    """Check that all shards are there: without an index, each name ends with their number."""
-    count = _COUNT.search(shards[0].name)
-    if count is not None and len(shards) < int(count[1]):
-        missing = int(count[1]) - len(shards)
-        raise CheckpointError(f"{shards[0].parent} lacks {missing} of its {int(count[1])} shards")
+    """Check that all shards are there: without an index, each name ends with its number and their count."""
+    folder, found = shards[0].parent, [match for shard in shards if (match := _SHARD.search(shard.name))]
+    counts = sorted({int(match[2]) for match in found})
+    if len(counts) > 1:
+        raise CheckpointError(f"{folder} holds shards of a model in {counts[0]} and of one in {counts[1]} files")
+    missing = counts[0] - len({int(match[1]) for match in found})
+    if missing > 0:
+        raise CheckpointError(f"{folder} lacks {missing} of its {counts[0]} shards")
     return shards

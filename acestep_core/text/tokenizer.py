@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,9 +60,9 @@ class Tokenizer:
         Raises CheckpointError if files are missing, unreadable or without `<|endoftext|>`.
         """
         folder = Path(folder)
-        if (folder / "tokenizer.json").is_file():
+        if os.path.isfile(folder / "tokenizer.json"):
             bpe, control_ids = _from_tokenizer_json(folder / "tokenizer.json")
-        elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        elif os.path.isfile(folder / "vocab.json") and os.path.isfile(folder / "merges.txt"):
             bpe, control_ids = _from_vocab_and_merges(folder)
         else:
             raise CheckpointError(f"{folder} has no tokenizer; it needs tokenizer.json, or vocab.json and merges.txt")
@@ -162,9 +163,9 @@ def _from_vocab_and_merges(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str
             tokenizers.models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
         )
         control_ids: dict[str, int] = {}
-        if (folder / "added_tokens.json").is_file():
+        if os.path.isfile(folder / "added_tokens.json"):
             control_ids |= _read_json(folder / "added_tokens.json")
-        if (folder / "tokenizer_config.json").is_file():
+        if os.path.isfile(folder / "tokenizer_config.json"):
             tokens = _read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
             control_ids |= {token["content"]: int(i) for i, token in tokens.items()}
     except CheckpointError:
