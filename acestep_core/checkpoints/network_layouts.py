@@ -105,9 +105,7 @@ def _variant_hint(path: Path) -> str:
     """Return the names in the path that may contain the variant's name."""
     snapshot = path.parents[1].name if path.parent.name == "snapshots" else ""  # of the Hub's cache
     name = f"{path.name} {snapshot}"
-    if (
-        os.path.isfile(path) and variant_from_name(name) is None
-    ):  # model.safetensors in a folder named after the variant
+    if os.path.isfile(path) and variant_from_name(name) is None:  # the variant may name the folder
         return path.absolute().parent.name
     return name
 

@@ -36,7 +36,7 @@ class LoadReport:
     """The outcome of a load. Tensor names are those in the file.
 
     matched: number of loaded parameters.
-    unexpected: stored tensors that no parameter matches.
+    unexpected: stored tensors that no parameter matches and that belong to none of the network's children.
     dropped: stored tensors that are known and not needed.
     without: optional children that the checkpoint lacks.
     size: bytes in the file.
@@ -119,6 +119,17 @@ def load_weights(
 
 
 def _check_fit(source: CheckpointSource[Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    children = {name.partition(".")[0] for name in shapes}
+    unused = [
+        weight.value.name
+        for name, weight in source.weights.items()
+        if name not in shapes and name.partition(".")[0] in children
+    ]
+    if unused:
+        raise CheckpointError(
+            f"{source.path} holds {len(unused)} tensors that this {source.kind.value} does not use, so it is another "
+            f"model: {_listed(unused)}"
+        )
     missing = [name for name in shapes if name not in source.weights]
     if missing:
         count = f"{len(missing)} of the {len(shapes)} tensors"

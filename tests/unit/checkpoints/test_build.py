@@ -152,15 +152,15 @@ def test_fp8_scales_by_blocks_are_refused(tmp_path, model):
 
 
 def test_report(tmp_path, model, caplog):
-    state = layouts.network_state(model) | {"decoder.extra": torch.ones(2), "model_ema.x": torch.ones(2)}
+    state = layouts.network_state(model) | {"extra.weight": torch.ones(2), "model_ema.x": torch.ones(2)}
     file = layouts.save(tmp_path / "acestep_v1.5_sft.safetensors", state)
     with caplog.at_level("INFO", "acestep"):
         _, report = load_network(file, dtype=torch.bfloat16)
     count = len(model.state_dict())
-    assert (report.matched, report.unexpected, len(report.dropped)) == (count, ("decoder.extra",), 3)
+    assert (report.matched, report.unexpected, len(report.dropped)) == (count, ("extra.weight",), 3)
     assert str(report).startswith(f"diffusion model sft: {count} tensors, 1 unexpected, 3 dropped, 0.00 GB in ")
     assert str(report).endswith("single file, cpu, bfloat16")
-    assert str(report) in caplog.text and "1 unused tensors: decoder.extra" in caplog.text
+    assert str(report) in caplog.text and "1 unused tensors: extra.weight" in caplog.text
 
 
 def test_a_guessed_variant_is_a_warning(tmp_path, model, caplog):
