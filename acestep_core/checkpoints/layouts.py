@@ -130,14 +130,17 @@ _SUFFIXES = (
     (".weight_scale", Role.SCALE),
     (".scale_weight", Role.SCALE),
 )
-# RoPE caches and FSQ tables are computed by the networks. `scaled_fp8` and `comfy_quant` only mark that scales follow.
-# Input scales serve fp8 multiplication, which no network here does.
+# The networks compute RoPE caches and the FSQ tables of vector-quantize-pytorch. `scaled_fp8` and `comfy_quant` are
+# ComfyUI's marks that scales follow. Its input scales serve fp8 multiplication, which no network here does.
 _DROPPED = re.compile(
     r"(.*\.)?rotary_emb\..*"
     r"|tokenizer\.quantizer\.(layers\..*|_levels|_basis|scales|implicit_codebook|soft_clamp_input_value)"
     r"|scaled_fp8|logit_scale"
     r"|.*\.(comfy_quant|input_scale|scale_input)"
 )
+
+
+_QUANTISED = ".comfy_quant"
 
 
 def tensor_role(name: str) -> tuple[str, Role]:
@@ -157,16 +160,28 @@ def collect_weights(entries: Iterable[tuple[str, TensorEntry]]) -> tuple[dict[st
     """
     parameters: dict[str, dict[Role, TensorEntry]] = {}
     dropped = []
+    marked: set[str] = set()  # parameters that are quantised, by the file's own marks
+    scaled = False
     for name, entry in entries:
         parameter, role = tensor_role(name)
+        scaled |= role is Role.SCALE or name == "scaled_fp8"
         if role is Role.DROPPED:
             dropped.append(entry.name)
+            if name.endswith(_QUANTISED):
+                marked.add(name.removesuffix(_QUANTISED) + ".weight")
             continue
         roles = parameters.setdefault(parameter, {})
         if role in roles:
             raise CheckpointError(f"{entry.file} holds {parameter} twice: as {roles[role].name} and as {entry.name}")
         roles[role] = entry
-    return {name: _stored_weight(name, roles) for name, roles in parameters.items()}, tuple(dropped)
+    weights = {name: _stored_weight(name, roles) for name, roles in parameters.items()}
+    for name, weight in weights.items():
+        if weight.scale is None and (name in marked or (scaled and weight.value.dtype.startswith("F8"))):
+            raise CheckpointError(
+                f"{weight.value.file} stores {weight.value.name} as {weight.value.dtype} without its scale; download a "
+                "complete file"
+            )
+    return weights, tuple(dropped)
 
 
 def _stored_weight(parameter: str, roles: Mapping[Role, TensorEntry]) -> StoredWeight:
@@ -176,9 +191,10 @@ def _stored_weight(parameter: str, roles: Mapping[Role, TensorEntry]) -> StoredW
         raise CheckpointError(f"{entry.file} holds {entry.name} without the tensor {parameter} that it belongs to")
     if value.name.endswith((".weight_v", ".original1")) and Role.GAIN not in roles:
         raise CheckpointError(f"{value.file} holds half of a weight-norm pair: {value.name} without its magnitude")
-    if value.dtype not in FLOATS:
-        raise CheckpointError(
-            f"{value.file} stores {value.name} as {value.dtype}, an unsupported quantised format; "
-            "use bf16, fp16, fp32 or fp8"
-        )
+    for entry in roles.values():
+        if entry.dtype not in FLOATS:
+            raise CheckpointError(
+                f"{entry.file} stores {entry.name} as {entry.dtype}, an unsupported quantised format; "
+                "use bf16, fp16, fp32 or fp8"
+            )
     return StoredWeight(value, roles.get(Role.GAIN), roles.get(Role.SCALE))

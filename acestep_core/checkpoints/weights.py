@@ -172,7 +172,10 @@ def _read_weight(reader: TensorReader, weight: StoredWeight, dtype: torch.dtype,
     if weight.gain is not None:
         value = fold_weight_norm(value, _read_factor(reader, weight.gain, value))
     if weight.scale is not None:
-        value = value * _read_factor(reader, weight.scale, value)
+        scale = _read_factor(reader, weight.scale, value)
+        if not (scale.isfinite() & (scale > 0)).all():
+            raise CheckpointError(f"{weight.scale.file}: {weight.scale.name} should be positive numbers, it is not")
+        value = value * scale
     return value.to(device=device, dtype=dtype)
 
 
