@@ -85,7 +85,7 @@ def load_model(
     """
     from .checkpoints.build import load_network, load_text_encoder, load_vae
     from .checkpoints.catalog import Kind
-    from .checkpoints.configs import read_config
+    from .checkpoints.configs import model_note
     from .checkpoints.find import find_checkpoint, find_part
     from .checkpoints.installed import default_roots
     from .checkpoints.silence import ensure_silence
@@ -118,6 +118,7 @@ def load_model(
     )
     check_widths(network, text_encoder_model)
     vae_model, _ = load_vae(vae_path, device=storage_device, dtype=precision.vae, callbacks=callbacks)
+    check_vae(network, vae_model)
     for part in (network, vae_model):
         install_cpu_plugins(part, device)
     with placement.use(vae_model):
@@ -129,7 +130,6 @@ def load_model(
         "model": name_or_path, "vae": vae, "text_encoder": text_encoder, "variant": variant,
         "storage": storage if storage_dtype else None,
     }  # fmt: skip
-    note = read_config(parts.network).get("acestep_note")
     return Model(
         network=network,
         text_encoder=text_encoder_model,
@@ -137,7 +137,7 @@ def load_model(
         defaults=recommended(network),
         placement=placement,
         origin={name: str(value) for name, value in origin.items() if value is not None},
-        note=note if isinstance(note, str) else "",
+        note=model_note(parts.network),
         style=prompt_style(network),
         graphs=graphs,
     )
@@ -155,6 +155,16 @@ def check_widths(network: AceStepModel, text_encoder: TextEncoder) -> None:
         raise CheckpointError(
             f"text_encoder: gives {width} values per token, the diffusion model needs "
             f"{network.config.text_hidden_dim}; choose the text encoder of the model"
+        )
+
+
+def check_vae(network: AceStepModel, vae: OobleckVAE) -> None:
+    """Raise CheckpointError if VAE and diffusion model have different latents."""
+    channels = vae.config.decoder_input_channels
+    if channels != network.config.audio_acoustic_hidden_dim:
+        raise CheckpointError(
+            f"vae: has latents of {channels} channels, the diffusion model needs "
+            f"{network.config.audio_acoustic_hidden_dim}; choose the VAE of the model"
         )
 
 

@@ -42,6 +42,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config | ({"rope_theta": rope["rope_theta"]} if isinstance(rope, dict) and "rope_theta" in rope else {})
 
 
+def model_note(folder: Path) -> str:
+    """Return the note to the user in a model's config.json, or an empty string."""
+    note = read_config(folder).get("acestep_note")
+    return note if isinstance(note, str) else ""
+
+
 _ENCODER_KEYS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
 
 

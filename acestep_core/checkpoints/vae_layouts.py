@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..config import HOP, VAEConfig
+from ..config import HOP, SAMPLE_RATE, VAEConfig
 from ..errors import CheckpointError
 from .catalog import Kind
 from .configs import vae_config
@@ -35,10 +35,19 @@ def open_vae(path: Path) -> CheckpointSource[VAEConfig]:
         raise CheckpointError(
             f"{path} is a VAE with {merged.hop} samples a frame{known}; ACE-Step 1.5's has {HOP}, for 48 kHz"
         )
+    odd = next((stride for stride in merged.downsampling_ratios if stride % 2), None)
+    if odd is not None:
+        raise CheckpointError(
+            f"{path} is a VAE with a stride of {odd}, which would lose samples; ACE-Step 1.5's strides are even, with "
+            f"the product {HOP}"
+        )
+    for name, value in (("audio_channels", 2), ("sampling_rate", SAMPLE_RATE)):
+        if (given := getattr(merged, name)) != value:
+            raise CheckpointError(f"{path} is a VAE with {name} {given:,}; ACE-Step 1.5's has {value:,}")
     return CheckpointSource(Kind.VAE, path, layout_of(path, bool(prefix)), merged, weights, dropped)
 
 
 def _blocks(names: Iterable[str]) -> int:
     """Count the blocks of a half in stable-audio naming: its layers are convolution, blocks, snake, convolution."""
-    outer = [int(match[1]) for name in names if (match := re.match(r"decoder\.layers\.(\d+)\.", name))]
+    outer = [int(match[1]) for name in names if (match := re.match(r"decoder\.layers\.([0-9]{1,4})\.", name))]
     return max(outer) - 2 if outer else 0

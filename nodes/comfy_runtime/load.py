@@ -9,9 +9,9 @@ import comfy.model_base
 
 from ...acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
 from ...acestep_core.checkpoints.catalog import Kind
-from ...acestep_core.checkpoints.configs import read_config
+from ...acestep_core.checkpoints.configs import model_note
 from ...acestep_core.checkpoints.network_layouts import open_network
-from ...acestep_core.load import check_widths, prompt_style, recommended
+from ...acestep_core.load import check_vae, check_widths, prompt_style, recommended
 from ...acestep_core.planner.load_planner import load_planner_network
 from .model import wrap_network
 from .ops import comfy_ops, quantized_layers, stored_layers
@@ -63,10 +63,11 @@ def load_model_sockets(parts: Checkpoint, dtype: str, variant: str | None) -> tu
             ops=comfy_ops(vae_compute, vae_compute),
             callbacks=callbacks,
         )
+        check_vae(network, vae)
         song_vae = SongVAE(vae)
         if network.silence_latent is None:
             song_vae.encode_silence(network, callbacks)
-    show_notes(read_config(parts.network).get("acestep_note", ""))
+    show_notes(model_note(parts.network))
     model = wrap_network(network, recommended(network), storage, compute)
     return model, PlacedTextEncoder(encoder, prompt_style(network)), song_vae
 
