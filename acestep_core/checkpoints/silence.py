@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from ..callbacks import Callbacks
 from ..config import HOP, LATENT_CHANNELS
-from ..errors import CheckpointError, NonFiniteError
+from ..errors import CheckpointError, NonFiniteError, first_line
 from ..models.model import AceStepModel
 from ..models.oobleck import OobleckVAE
 from .reader import TensorEntry, TensorReader
@@ -46,7 +47,9 @@ def stored_silence(source: TensorEntry | Path, channels: int = LATENT_CHANNELS) 
         tensor = tensor.transpose(1, 2)
     if tensor.dim() != 3 or tensor.shape[0] != 1 or tensor.shape[1] < 1 or tensor.shape[2] != channels:
         raise CheckpointError(f"{where} should have the shape [1, frames, {channels}], it has {list(tensor.shape)}")
-    tensor = tensor.detach().to(torch.float32).contiguous()
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():  # expanded: it may have any size
+        raise CheckpointError(f"{where} should hold all of its {tensor.shape[1]:,} frames, it holds fewer numbers")
+    tensor = tensor.detach().resolve_neg().to(torch.float32).contiguous()
     if not np.isfinite(tensor.numpy()).all():  # torch would start its threads, which takes longer than the check
         raise CheckpointError(f"{where} holds NaN or infinity; download the file again")
     return tensor
@@ -54,11 +57,18 @@ def stored_silence(source: TensorEntry | Path, channels: int = LATENT_CHANNELS) 
 
 def _unpickle(path: Path) -> object:
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                size = sum(item.file_size for item in archive.infolist())
+            if size > path.stat().st_size:  # torch.save compresses nothing
+                raise CheckpointError(f"{path} is refused: it would unpack to {size:,} bytes")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} is refused: it holds more than tensors and could run code") from error
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises errors of many types for a damaged file
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def encode_silence(vae: OobleckVAE, device: torch.device, dtype: torch.dtype) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 import torch
 
@@ -37,6 +39,48 @@ def test_silence_is_plain_numbers(tmp_path, latent):
     torch.save(latent, tmp_path / "silence_latent.pt")
     with pytest.raises(CheckpointError, match="plain numbers"):
         stored_silence(tmp_path / "silence_latent.pt")
+
+
+def refused(file) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        stored_silence(file)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("frames", [1, 60, 2**40])
+def test_an_expanded_silence_is_refused(tmp_path, frames):
+    """Its file is tiny, and the tensor may be larger than the memory."""
+    torch.save(torch.zeros(1, 64, 1).expand(1, 64, frames), tmp_path / "silence_latent.pt")
+    if frames == 1:
+        assert stored_silence(tmp_path / "silence_latent.pt").shape == (1, 1, 64)
+    else:
+        assert "fewer numbers" in refused(tmp_path / "silence_latent.pt")
+    torch.save(torch.zeros(()).expand(1, 64, 60), tmp_path / "silence_latent.pt")
+    assert "fewer numbers" in refused(tmp_path / "silence_latent.pt")
+
+
+def test_a_compressed_silence_is_not_unpacked(tmp_path, monkeypatch):
+    file, packed = tmp_path / "silence_latent.pt", tmp_path / "packed.pt"
+    torch.save(torch.zeros(1, 64, 10_000), file)
+    with zipfile.ZipFile(file) as plain, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in plain.namelist():
+            archive.writestr(name, plain.read(name))
+    monkeypatch.setattr(torch, "load", None)
+    assert "unpack" in refused(packed)
+
+
+def test_an_error_of_torch_is_one_line(tmp_path):
+    """torch's own message has frames of C++."""
+    file = tmp_path / "silence_latent.pt"
+    torch.save(torch.zeros(1, 64, 60), file)
+    file.write_bytes(file.read_bytes()[:-100])
+    assert "cannot be read" in refused(file)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("other", "x")
+    assert "cannot be read" in refused(file)
+    file.write_bytes(b"\x80\x02" + b"]" * 100_000)
+    refused(file)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
