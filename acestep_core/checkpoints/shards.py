@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from pathlib import Path, PureWindowsPath
@@ -10,6 +11,7 @@ from ..errors import CheckpointError, shown
 from ..files import read_json_object
 
 _WEIGHT_NAMES = ("model", "diffusion_pytorch_model")
+_VARIANTS = ("", ".fp16", ".bf16")  # of `save_pretrained(variant=…)`; the plain files win
 _SHARD = re.compile(r"-(\d{1,9})-of-(\d{1,9})\.safetensors$")
 
 
@@ -20,14 +22,15 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if not os.path.isdir(folder):  # unlike Path.is_dir, without an error for a name of more than 255 bytes
         return []
-    for name in _WEIGHT_NAMES:
-        index = folder / f"{name}.safetensors.index.json"
+    for variant, name in itertools.product(_VARIANTS, _WEIGHT_NAMES):
+        index = folder / f"{name}.safetensors.index{variant}.json"
         if os.path.isfile(index):
             return _indexed_shards(index)
-        file = folder / f"{name}.safetensors"
+        file = folder / f"{name}{variant}.safetensors"
         if os.path.isfile(file):
             return [file]
-        shards = sorted(path for path in folder.glob(f"{name}-*-of-*.safetensors") if _SHARD.search(path.name))
+        candidates = folder.glob(f"{name}{variant}-*-of-*.safetensors")
+        shards = sorted(path for path in candidates if _SHARD.search(path.name))
         if shards:
             return _counted_shards(shards)
     return []

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
+from acestep_core.checkpoints.diffusers_keys import DIFFUSERS_COMPONENTS
 from acestep_core.checkpoints.layouts import Layout
 from acestep_core.checkpoints.network_layouts import open_network
 from acestep_core.checkpoints.weights import fold_weight_norm
@@ -76,6 +77,48 @@ def test_a_diffusers_folder_that_diffusers_wrote(tmp_path, model):
     assert report.dropped == report.unexpected == ()
     assert torch.equal(loaded.silence_latent, model.silence_latent)
     assert loaded.config.sliding_window == model.config.sliding_window
+
+
+@pytest.mark.parametrize("shard_size", ["100KB", "1GB"], ids=["shards", "one file"])
+@pytest.mark.parametrize("index", [True, False], ids=["index", "no index"])
+def test_a_variant_of_a_diffusers_folder_that_diffusers_wrote(tmp_path, model, vae, shard_size, index):
+    from tests.parity import diffusers_maps
+
+    for component, network in {
+        "transformer": diffusers_maps.transformer(model),
+        "condition_encoder": diffusers_maps.condition_encoder(model),
+        "audio_tokenizer": diffusers_maps.audio_tokenizer(model),
+        "audio_token_detokenizer": diffusers_maps.detokenizer(model),
+    }.items():
+        network.half().save_pretrained(tmp_path / component, variant="fp16", max_shard_size=shard_size)
+    files = [file.name for file in (tmp_path / "transformer").glob("*.safetensors")]
+    assert all(".fp16" in name for name in files) and (len(files) > 1) == (shard_size == "100KB")
+    for file in tmp_path.rglob("*.index.fp16.json"):
+        if not index:
+            file.unlink()
+    loaded, _ = load_network(tmp_path)
+    assert_same(loaded, {name: tensor.half().float() for name, tensor in model.state_dict().items()})
+
+
+def test_the_plain_files_win_over_a_variant(tmp_path, model):
+    folder = layouts.diffusers(tmp_path / "diffusers", model)
+    for component in DIFFUSERS_COMPONENTS:
+        file = folder / component / "diffusion_pytorch_model.fp16.safetensors"
+        layouts.save(file, {"wrong": torch.zeros(2)})
+    assert_same(load_network(folder)[0], model.state_dict())
+
+
+def test_a_variant_of_a_text_encoder_that_transformers_wrote(tmp_path, tiny_encoder, tiny_tokenizer_dir):
+    tiny_encoder.module.save_pretrained(tmp_path, variant="fp16")
+    assert [file.name for file in tmp_path.glob("*.safetensors")] == ["model.fp16.safetensors"]
+    loaded, _ = load_text_encoder(tmp_path, tokenizer=tiny_tokenizer_dir)
+    assert_same(loaded.module, tiny_encoder.module.state_dict())
+
+
+def test_a_variant_of_a_vae(tmp_path, vae):
+    state = layouts.vae_state(vae, layouts.fused, stable_audio=False)
+    layouts.save(tmp_path / "vae" / "diffusion_pytorch_model.fp16.safetensors", state)
+    assert_same(load_vae(tmp_path / "vae")[0], state)
 
 
 def test_a_diffusers_folder_may_lack_the_audio_tokenizer(tmp_path, model):
