@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_line
 from .catalog import NANO, NANO_PLANNER, RELEASES, Kind, Release
+from .contents import network_prefix
 from .installed import release_paths
 from .layouts import Layout, is_diffusers
 from .network_layouts import open_network
-from .parts import PartSearch, folders_around
+from .parts import PART_FOLDERS, PartSearch, folders_around
 from .qwen3_layouts import open_planner
 from .reader import read_index
 from .shards import weight_files
@@ -194,11 +195,18 @@ def _network_in(path: Path) -> Path:
     """Return `path` if it is a model. In a folder of models, return turbo or the only diffusion model."""
     if os.path.isfile(path) or is_diffusers(path) or weight_files(path):
         return path
-    below = [folder for folder in sorted(path.iterdir()) if os.path.isdir(folder)]
-    networks = [folder for folder in below if folder.name not in _COMFY_FOLDERS and _is_network(folder)]
+    try:
+        below = [folder for folder in sorted(path.iterdir()) if os.path.isdir(folder)]
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {first_line(error)}") from error
+    networks, broken = _networks(folder for folder in below if folder.name not in _COMFY_FOLDERS)
     if not networks:
         known = (path / item.target for item in RELEASES.values() if item.is_file and item.variant)
-        networks = [file for file in known if os.path.isfile(file)][:1] or list(_comfy_networks(path))
+        files = [file for file in known if os.path.isfile(file)][:1] or _comfy_files(path)
+        networks, broken_files = _networks(files)
+        broken += broken_files
+    if not networks and broken:
+        raise broken[0]
     if not networks:
         read_index(path)  # raises an error that describes the folder
     turbo = [network for network in networks if network.name == RELEASES["turbo"].target]
@@ -208,17 +216,33 @@ def _network_in(path: Path) -> Path:
     return (turbo or networks)[0]
 
 
-def _comfy_networks(root: Path) -> Iterator[Path]:
-    for folder in _COMFY_FOLDERS:
-        yield from (file for file in sorted((root / folder).rglob("*.safetensors")) if _is_network(file))
+def _comfy_files(root: Path) -> list[Path]:
+    return [file for folder in _COMFY_FOLDERS for file in sorted((root / folder).rglob("*.safetensors"))]
 
 
-def _is_network(path: Path) -> bool:
+def _networks(paths: Iterable[Path]) -> tuple[list[Path], list[CheckpointError]]:
+    """Return the diffusion models among the paths, and the errors of those that are broken."""
+    networks, certain, likely = [], [], []
+    for path in paths:
+        try:
+            open_network(path)
+            networks.append(path)
+        except CheckpointError as error:
+            try:
+                index = None if is_diffusers(path) else read_index(path)
+                if index is None or network_prefix(index) is not None:
+                    certain.append(error)
+            except CheckpointError:  # unreadable
+                if path.name not in PART_FOLDERS and (os.path.isfile(path) or _has_weights(path)):
+                    likely.append(error)
+    return networks, [*certain, *likely]
+
+
+def _has_weights(folder: Path) -> bool:
     try:
-        open_network(path)
-    except CheckpointError:
-        return False
-    return True
+        return bool(weight_files(folder))
+    except CheckpointError:  # some shards are missing
+        return True
 
 
 def _listed(paths: Iterable[Path]) -> str:

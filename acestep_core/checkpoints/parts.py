@@ -22,6 +22,7 @@ _FOLDERS = {
     Kind.TEXT_ENCODER: ("Qwen3-Embedding-0.6B", "text_encoder", "text_encoders", "clip"),
     Kind.TOKENIZER: ("Qwen3-Embedding-0.6B", "tokenizer", "text_encoders"),
 }
+PART_FOLDERS = frozenset(name for names in _FOLDERS.values() for name in names)
 _OPEN: dict[Kind, Callable[[Path], CheckpointSource[Any]]] = {Kind.VAE: open_vae, Kind.TEXT_ENCODER: open_text_encoder}
 _PREFIX = {Kind.VAE: vae_prefix, Kind.TEXT_ENCODER: text_prefix}
 

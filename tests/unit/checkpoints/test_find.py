@@ -195,6 +195,50 @@ def test_the_error_for_a_broken_part(bundle, comfy):
         find_checkpoint("turbo", [comfy]).path_of(Kind.VAE)
 
 
+def broken_message(path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_error_for_a_broken_diffusion_model_in_a_folder_of_models(bundle):
+    model = bundle / "acestep-v15-turbo"
+    good = {file: file.read_bytes() for file in model.iterdir()}
+
+    (model / "config.json").write_text('{"num_hidden_layers": 2}')
+    assert "num_hidden_layers is 2" in broken_message(bundle)
+    (model / "config.json").write_text("{")
+    assert "config.json cannot be read" in broken_message(bundle)
+    (model / "config.json").write_bytes(good[model / "config.json"])
+
+    os.truncate(model / "model.safetensors", 5000)
+    assert f"{model / 'model.safetensors'} is truncated" in broken_message(bundle)
+    (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
+    assert "lacks 1 of its 2 shards" in broken_message(bundle)
+    os.truncate(bundle / "vae" / "diffusion_pytorch_model.safetensors", 40)  # a part's fault is not the model's
+    assert "lacks 1 of its 2 shards" in broken_message(bundle)
+    shutil.rmtree(model)
+    assert "holds no model.safetensors" in broken_message(bundle)
+
+
+def test_another_model_in_the_folder_replaces_a_broken_one(bundle):
+    shutil.copytree(bundle / "acestep-v15-turbo", bundle / "acestep-v15-sft")
+    os.truncate(bundle / "acestep-v15-turbo" / "model.safetensors", 5000)
+    assert find_checkpoint(bundle).network == bundle / "acestep-v15-sft"
+
+
+def test_the_error_for_a_broken_single_file_in_comfyuis_folder(comfy):
+    file = comfy / "diffusion_models" / "acestep_v1.5_turbo.safetensors"
+    file = file.rename(file.with_name("mine.safetensors"))
+    state = dict(tiny.model().state_dict())
+    state.pop("decoder.layers.1.self_attn_norm.weight")
+    layouts.save(file, {name: tensor for name, tensor in state.items() if not name.startswith("decoder.layers.1.")})
+    assert "decoder.layers.1" in broken_message(comfy)
+    os.truncate(file, 40)
+    assert f"{file} is truncated" in broken_message(comfy)
+
+
 def test_nothing_by_that_name(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         find_checkpoint("sft", [tmp_path])
