@@ -7,13 +7,15 @@ control tokens; only code adds them, by id.
 from __future__ import annotations
 
 import functools
-import json
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_line, shown
+from ..files import read_json_object
 from .prompts import END_OF_TEXT, Prompt
 
 if TYPE_CHECKING:
@@ -121,63 +123,96 @@ def _bytes_of_letters() -> dict[str, int]:
     return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-
-
 def _from_tokenizer_json(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, int]]:
     import tokenizers
 
-    content = _read_json(path)
+    content = read_json_object(path)
+    model, added = content.get("model"), content.get("added_tokens")
+    if not isinstance(model, dict) or model.get("type") != "BPE":
+        kind = model.get("type") if isinstance(model, dict) else model
+        raise CheckpointError(f"{path} is a {shown(kind)} tokenizer; ACE-Step 1.5 uses Qwen's byte-level BPE")
+    _check_pieces(path, content.get("normalizer"), content.get("pre_tokenizer"))
+    vocab, merges = _checked_vocabulary(path, model.get("vocab")), model.get("merges")
+    if not isinstance(merges, list) or not isinstance(added, list):
+        raise CheckpointError(f"{path} should have lists of merges and of added_tokens")
     try:
-        model = content["model"]
-        if model["type"] != "BPE":
-            raise CheckpointError(f"{path} is a {model['type']} tokenizer; ACE-Step 1.5 uses Qwen's byte-level BPE")
-        control_ids = {token["content"]: token["id"] for token in content["added_tokens"]}
-        merges: Any = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        # Pass the vocabulary to the model directly: writing it as JSON and reading it again takes seconds. Without
-        # added tokens and post-processor, the tokenizer has no control tokens.
-        bpe = tokenizers.Tokenizer.from_str(
-            json.dumps(
-                content
-                | {"model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": [], "post_processor": None}
-                | {"truncation": None, "padding": None}
-            )
-        )
-        bpe.model = tokenizers.models.BPE(model["vocab"], merges, ignore_merges=model.get("ignore_merges", False))
-    except CheckpointError:
-        raise
-    except Exception as error:  # the library raises bare Exception for invalid files
-        raise CheckpointError(f"{path} is not a usable tokenizer: {error!r}") from error
-    return bpe, control_ids
+        pairs: Any = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
+        # Pass the vocabulary to the model directly: writing it as JSON and reading it again takes seconds.
+        bpe = tokenizers.models.BPE(vocab, pairs, ignore_merges=model.get("ignore_merges") is True)
+    except Exception as error:  # the library raises bare Exception for merges that do not fit the vocabulary
+        raise CheckpointError(f"{path} has unusable merges: {first_line(error)}") from error
+    ids = [(item.get("content"), item.get("id")) if isinstance(item, dict) else (item, None) for item in added]
+    return _as_qwens(bpe), _control_ids(path, ids, vocab)
 
 
 def _from_vocab_and_merges(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, int]]:
     import tokenizers
 
+    vocab = _checked_vocabulary(folder / "vocab.json", read_json_object(folder / "vocab.json"))
     try:
-        bpe = tokenizers.Tokenizer(
-            tokenizers.models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-        )
-        control_ids: dict[str, int] = {}
-        if os.path.isfile(folder / "added_tokens.json"):
-            control_ids |= _read_json(folder / "added_tokens.json")
-        if os.path.isfile(folder / "tokenizer_config.json"):
-            tokens = _read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
-            control_ids |= {token["content"]: int(i) for i, token in tokens.items()}
-    except CheckpointError:
-        raise
+        bpe = tokenizers.models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
     except Exception as error:  # as in _from_tokenizer_json
-        raise CheckpointError(f"{folder}: the tokenizer is not usable: {error!r}") from error
-    bpe.normalizer = tokenizers.normalizers.NFC()
-    bpe.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        raise CheckpointError(f"{folder / 'merges.txt'} is not usable: {first_line(error)}") from error
+    ids: list[tuple[object, object]] = []
+    if os.path.isfile(folder / "added_tokens.json"):
+        ids += read_json_object(folder / "added_tokens.json").items()
+    path = folder / "tokenizer_config.json"
+    if os.path.isfile(path):
+        tokens = read_json_object(path).get("added_tokens_decoder", {})
+        if not isinstance(tokens, dict) or not all(isinstance(token, dict) for token in tokens.values()):
+            raise CheckpointError(f"{path}: added_tokens_decoder should be an object of tokens, it is {shown(tokens)}")
+        ids += ((token.get("content"), int(i) if re.fullmatch("[0-9]{1,9}", i) else i) for i, token in tokens.items())
+    return _as_qwens(bpe), _control_ids(folder, ids, vocab)
+
+
+def _check_pieces(path: Path, normalizer: Any, pre_tokenizer: Any) -> None:
+    """Check that the file splits text as Qwen does, because `_as_qwens` does."""
+    kind = normalizer.get("type") if isinstance(normalizer, dict) else normalizer
+    if kind not in ("NFC", None):
+        raise CheckpointError(f"{path} has the normalizer {shown(kind)}; Qwen's tokenizer has NFC")
+    steps = pre_tokenizer.get("pretokenizers") if isinstance(pre_tokenizer, dict) else None
+    patterns = [step.get("pattern") for step in steps or [] if isinstance(step, dict) and step.get("type") == "Split"]
+    if any(pattern != {"Regex": SPLIT_PATTERN} for pattern in patterns):
+        raise CheckpointError(f"{path} splits text at {shown(patterns[0])}; Qwen's tokenizer has another pattern")
+
+
+def _checked_vocabulary(path: Path, vocab: Any) -> dict[str, int]:
+    """Return the vocabulary if it is one of byte-level BPE. Raises CheckpointError."""
+    if not isinstance(vocab, dict) or not all(type(i) is int for i in vocab.values()):
+        raise CheckpointError(f"{path}: the vocabulary should give each token its id, it is {shown(vocab)}")
+    if sorted(vocab.values()) != list(range(len(vocab))):
+        raise CheckpointError(f"{path}: the {len(vocab):,} tokens should have the ids from 0 on, each id once")
+    letters = _bytes_of_letters().keys()
+    if not vocab.keys() >= letters or "" in vocab or not letters >= set("".join(vocab)):
+        raise CheckpointError(f"{path}: the vocabulary is not of byte-level BPE: it lacks a byte or has other letters")
+    return vocab
+
+
+def _as_qwens(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
+    """Return Qwen's tokenizer with this model, without added tokens and post-processor: it has no control tokens."""
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer(bpe)
+    tokenizer.normalizer = tokenizers.normalizers.NFC()
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
         [
             tokenizers.pre_tokenizers.Split(tokenizers.Regex(SPLIT_PATTERN), behavior="isolated"),
             tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    bpe.decoder = tokenizers.decoders.ByteLevel()
-    return bpe, control_ids
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    return tokenizer
+
+
+def _control_ids(path: Path, ids: Iterable[tuple[object, object]], vocab: dict[str, int]) -> dict[str, int]:
+    """Return the ids of control tokens by name. Raises CheckpointError for an id that another token has."""
+    names: dict[int, str] = {}
+    for name, i in ids:
+        if not isinstance(name, str) or type(i) is not int or not 0 <= i < 2**31:
+            raise CheckpointError(f"{path}: the added token {shown(name)} should be text with an id, it has {shown(i)}")
+        if names.get(i, name) != name or (i < len(vocab) and vocab.get(name) != i):
+            raise CheckpointError(f"{path}: the added token {shown(name)} has the id {i} of another token")
+        names[i] = name
+    if len(set(names.values())) < len(names):
+        raise CheckpointError(f"{path}: an added token has two ids")
+    return {name: i for i, name in names.items()}

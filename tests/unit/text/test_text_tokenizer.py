@@ -221,14 +221,14 @@ def test_merges_may_be_strings_as_in_older_files(tiny_tokenizer_dir, tmp_path):
         ({}, "no tokenizer"),
         ({"vocab.json": "{}"}, "no tokenizer"),
         ({"tokenizer.json": "{"}, "tokenizer.json cannot be read"),
-        ({"tokenizer.json": "[]"}, "not a usable"),
+        ({"tokenizer.json": "[]"}, "should hold a JSON object"),
         ({"tokenizer.json": '{"model": {"type": "Unigram"}}'}, "Unigram"),
         (
             {"tokenizer.json": '{"model": {"type": "BPE", "vocab": 3, "merges": []}, "added_tokens": []}'},
-            "not a usable",
+            "vocabulary",
         ),
-        ({"vocab.json": "{", "merges.txt": ""}, "not usable"),
-        ({"vocab.json": "{}", "merges.txt": "", "tokenizer_config.json": "{"}, "tokenizer_config.json cannot be read"),
+        ({"vocab.json": "{", "merges.txt": ""}, "vocab.json cannot be read"),
+        ({"vocab.json": "{}", "merges.txt": ""}, "lacks a byte"),
     ],
 )
 def test_invalid_folders(tmp_path, files, message):
