@@ -235,10 +235,10 @@ class _ShapeReader:
         pattern = re.compile(re.escape(prefix) + r"\.([0-9]+)\.")
         numbers = {match[1] for name in self._shapes if (match := pattern.match(name))}
         if len(numbers) > MAX_LAYERS:
-            raise CheckpointError(f"{prefix}: the file has {len(numbers):,}; at most {MAX_LAYERS} are supported")
+            raise CheckpointError(f"there are {len(numbers):,} {prefix}; at most {MAX_LAYERS} are supported")
         missing = next((i for i in range(len(numbers)) if str(i) not in numbers), None)
         if missing is not None:
-            raise CheckpointError(f"{prefix}.{missing}: the file lacks it and has {len(numbers)} others of {prefix}")
+            raise CheckpointError(f"{prefix}.{missing} is missing, but there are {len(numbers)} others of {prefix}")
         return len(numbers) or None
 
 

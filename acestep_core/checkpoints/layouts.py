@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
@@ -63,6 +64,15 @@ class CheckpointSource(Generic[NetworkConfig]):
     @property
     def parameters(self) -> int:
         return sum(prod(weight.value.shape) for weight in self.weights.values())
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the path before the errors of a model's settings."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def is_diffusers(path: Path) -> bool:

@@ -9,12 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelConfig
-from ..errors import CheckpointError, RequestError
+from ..errors import CheckpointError, RequestError, shown
 from .catalog import Kind
 from .configs import merge_diffusers_configs, network_config, read_config
 from .contents import network_prefix, text_prefix, vae_prefix
 from .diffusers_keys import DIFFUSERS_COMPONENTS, from_diffusers
-from .layouts import CheckpointSource, Layout, collect_weights, is_diffusers, layout_of, open_index, weight_shapes
+from .layouts import (
+    CheckpointSource,
+    Layout,
+    collect_weights,
+    is_diffusers,
+    layout_of,
+    naming,
+    open_index,
+    weight_shapes,
+)
 from .reader import TensorEntry, read_index
 from .variants import VARIANTS, Family, Variant, pick_variant, variant_from_name
 
@@ -42,8 +51,8 @@ def open_network(path: Path, variant: str | None = None) -> NetworkSource:
 
     variant: overrides the checkpoint's variant. Raises CheckpointError, or RequestError for an unknown variant.
     """
-    if variant is not None and variant not in VARIANTS:
-        raise RequestError(f"variant {variant!r} is unknown; known: {', '.join(VARIANTS)}")
+    if variant is not None and (not isinstance(variant, str) or variant not in VARIANTS):
+        raise RequestError(f"variant {shown(variant)} is unknown; known: {', '.join(VARIANTS)}")
     source = _open_diffusers(path) if is_diffusers(path) else _open_original(path)
     return replace(source, variant=VARIANTS[variant], guessed=False) if variant else source
 
@@ -83,7 +92,8 @@ def _network(
 ) -> NetworkSource:
     silence = next((entry for name, entry in entries if name == "silence_latent"), None)
     weights, dropped = collect_weights(item for item in entries if item[0] != "silence_latent")
-    merged = network_config(weight_shapes(weights), config)
+    with naming(path):
+        merged = network_config(weight_shapes(weights), config)
     variant, guessed = pick_variant(
         _stated_family(config) or _stated_family(metadata), _variant_hint(path), merged.is_xl
     )

@@ -10,7 +10,7 @@ from ..errors import CheckpointError
 from .catalog import Kind
 from .configs import planner_config, text_encoder_config
 from .contents import PLANNER_PREFIXES, planner_prefix, text_prefix, vocabulary_rows
-from .layouts import CheckpointSource, collect_weights, layout_of, open_index, weight_shapes
+from .layouts import CheckpointSource, collect_weights, layout_of, naming, open_index, weight_shapes
 
 TEXT_ENCODER_ROWS = 151_669  # vocabulary of Qwen3-Embedding-0.6B
 PLAIN_QWEN_ROWS = 151_936  # vocabulary of the other Qwen3 models
@@ -42,7 +42,8 @@ def open_text_encoder(path: Path) -> CheckpointSource[TextEncoderConfig]:
         kind = "a plain Qwen3 model" if rows == PLAIN_QWEN_ROWS else "a planner LM"
         raise CheckpointError(f"{path} is {kind} with {rows} vocabulary rows; {expected}, has {TEXT_ENCODER_ROWS}")
     layout = layout_of(path, prefix.startswith(("text_encoders.", "qwen3_")))
-    merged = text_encoder_config(weight_shapes(weights), config)
+    with naming(path):
+        merged = text_encoder_config(weight_shapes(weights), config)
     return CheckpointSource(Kind.TEXT_ENCODER, path, layout, merged, weights, dropped)
 
 
@@ -66,7 +67,8 @@ def open_planner(path: Path) -> CheckpointSource[PlannerConfig]:
     head = entries.pop("lm_head.weight", None)  # a copy of the embedding
     weights, dropped = collect_weights(entries.items())
     _check_rows(path, vocabulary_rows(index, prefix), config)
-    merged = planner_config(weight_shapes(weights), config)
+    with naming(path):
+        merged = planner_config(weight_shapes(weights), config)
     if merged.audio_base + merged.audio_codes > merged.vocab_size:
         raise CheckpointError(
             f"{path}: {merged.audio_codes} audio codes from row {merged.audio_base} on do not fit into "

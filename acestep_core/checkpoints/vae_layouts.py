@@ -11,7 +11,7 @@ from ..errors import CheckpointError
 from .catalog import Kind
 from .configs import vae_config
 from .contents import vae_prefix
-from .layouts import CheckpointSource, collect_weights, layout_of, open_index, weight_shapes
+from .layouts import CheckpointSource, collect_weights, layout_of, naming, open_index, weight_shapes
 from .stable_audio_keys import from_stable_audio
 
 STABLE_AUDIO_HOP = 2048
@@ -29,7 +29,8 @@ def open_vae(path: Path) -> CheckpointSource[VAEConfig]:
     weights, dropped = collect_weights(
         (name, entry) for name, entry in named if prefix or name.startswith(("encoder.", "decoder."))
     )
-    merged = vae_config(weight_shapes(weights), config)
+    with naming(path):
+        merged = vae_config(weight_shapes(weights), config)
     if merged.hop != HOP:
         known = " (Stable Audio's, for 44.1 kHz)" if merged.hop == STABLE_AUDIO_HOP else ""
         raise CheckpointError(

@@ -159,7 +159,7 @@ def test_sizes_that_do_not_fit(tmp_path, planner, tiny_tokenizer_dir, qwen_token
         load(tmp_path, tokenizer=qwen_tokenizer_dir)
     config = json.loads((tmp_path / "config.json").read_text())
     layouts.save_config(tmp_path, config | {"intermediate_size": 60})
-    with pytest.raises(CheckpointError, match="layers.0.mlp.down_proj"):
+    with pytest.raises(CheckpointError, match="intermediate_size is 60"):
         load(tmp_path)
     layouts.save_config(tmp_path, config | {"audio_codes": 309})
     with pytest.raises(CheckpointError, match="309"):
@@ -167,7 +167,7 @@ def test_sizes_that_do_not_fit(tmp_path, planner, tiny_tokenizer_dir, qwen_token
     layouts.save(
         tmp_path / "model.safetensors", {k: v for k, v in planner.state_dict().items() if "layers.1." not in k}
     )
-    with pytest.raises(CheckpointError, match="11 of the 35"):
+    with pytest.raises(CheckpointError, match="layers.1 is missing"):
         layouts.save_config(tmp_path, config)
         load(tmp_path)
 
