@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import folder_paths
 
 from ..acestep_core.checkpoints.catalog import NANO_PLANNER, RELEASES, Kind
-from ..acestep_core.errors import CheckpointError, RequestError
+from ..acestep_core.errors import CheckpointError, RequestError, shown
 from .sockets import AUTO
 
 if TYPE_CHECKING:
@@ -115,22 +115,22 @@ def model_path(choice: str, kind: Kind, widget: str | None = None) -> Path:
     """Return the file or folder of a dropdown entry. Raises RequestError that names the widget."""
     widget, categories = widget or kind.value, (MODELS, *SINGLE_FILES[kind])
     if not isinstance(choice, str):  # a linked node may give anything
-        raise RequestError(f"{widget}: {choice!r} is not in the list. Choose an entry.")
+        raise RequestError(f"{widget}: {shown(choice)} is not in the list. Choose an entry.")
     if choice in HINTS.values():
         raise RequestError(f"{widget}: this entry is only a hint: {choice[7:-1]}. Then press R and choose a model.")
     inside = PureWindowsPath(choice)  # parses both kinds of slash
     if ":" in choice or inside.root or ".." in inside.parts or not inside.parts:
-        raise RequestError(f"{widget}: {choice!r} is not in ComfyUI's model folders. Choose an entry of the list.")
+        raise RequestError(f"{widget}: {shown(choice)} is not in ComfyUI's model folders. Choose an entry of the list.")
     places = [(category, inside.parts) for category in categories]
     if inside.parts[0] in categories and len(inside.parts) > 1:
         places.append((inside.parts[0], inside.parts[1:]))
     for category, parts in places:
         for folder in folder_paths.get_folder_paths(category):
             path = Path(folder, *parts)
-            if path.exists():
+            if os.path.exists(path):  # unlike Path.exists, without an error for a long name
                 return path
     searched = ", ".join(folder for category in categories for folder in folder_paths.get_folder_paths(category))
-    raise RequestError(f"{widget}: {choice!r} is not in ComfyUI's model folders ({searched}). Choose an entry.")
+    raise RequestError(f"{widget}: {shown(choice)} is not in ComfyUI's model folders ({searched}). Choose an entry.")
 
 
 def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:
@@ -138,12 +138,16 @@ def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:
     paths = {path for path in parts if path is not None}
     # A diffusers folder keeps its weights in subfolders.
     files = [file for path in sorted(paths) for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return [_stamp(file) for file in files if file in paths or (file.suffix in FINGERPRINTED and file.is_file())]
+    used = (file for file in files if file in paths or (file.suffix in FINGERPRINTED and file.is_file()))
+    return [stamp for file in used for stamp in _stamp(file)]
 
 
-def _stamp(file: Path) -> tuple[str, int, int]:
-    status = file.stat()
-    return str(file), status.st_mtime_ns, status.st_size
+def _stamp(file: Path) -> list[tuple[str, int, int]]:
+    try:
+        status = file.stat()
+    except OSError:  # deleted since the search; the load says so
+        return []
+    return [(str(file), status.st_mtime_ns, status.st_size)]
 
 
 def _part(parts: Checkpoint, kind: Kind, found: Path | None, choice: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.model_management as mm
 import torch
 
-from ...acestep_core.errors import RequestError
+from ...acestep_core.errors import RequestError, shown
 from ...acestep_core.runtime.devices import has_bfloat16
 from ...acestep_core.runtime.options import pick_storage
 
@@ -21,8 +21,8 @@ def network_dtypes(dtype: str, parameters: int) -> tuple[torch.dtype, torch.dtyp
     ComfyUI's policy never computes in bfloat16 on a CPU. If the user chooses bfloat16 and the CPU supports it, we do.
     On a GPU without bfloat16, the policy stores a model in it that does not fit in float32.
     """
-    if dtype != "auto" and dtype not in STORAGE_DTYPES:
-        raise RequestError(f"dtype: {dtype!r} is unknown. Allowed are auto, {', '.join(STORAGE_DTYPES)}.")
+    if not isinstance(dtype, str) or (dtype != "auto" and dtype not in STORAGE_DTYPES):  # a link may give anything
+        raise RequestError(f"dtype: {shown(dtype)} is unknown. Allowed are auto, {', '.join(STORAGE_DTYPES)}.")
     device = mm.get_torch_device()
     if dtype == "fp8_e4m3fn" and not mm.supports_cast(device, torch.float8_e4m3fn):
         raise RequestError(f"dtype: {device} does not support fp8. Choose auto, bfloat16 or float32.")
@@ -34,11 +34,11 @@ def network_dtypes(dtype: str, parameters: int) -> tuple[torch.dtype, torch.dtyp
 
 def planner_dtypes(dtype: str) -> tuple[torch.dtype | None, torch.dtype]:
     """Return storage and compute dtype of a planner. The storage dtype is None if it is the compute dtype."""
-    if dtype in PLANNER_STORAGE:
+    if isinstance(dtype, str) and dtype in PLANNER_STORAGE:
         return pick_storage(mm.get_torch_device(), PLANNER_STORAGE[dtype]), text_encoder_dtype()
-    if dtype != "auto" and dtype not in PLANNER_DTYPES:
+    if not isinstance(dtype, str) or (dtype != "auto" and dtype not in PLANNER_DTYPES):
         allowed = ", ".join(("auto", *PLANNER_DTYPES, *PLANNER_STORAGE))
-        raise RequestError(f"dtype: {dtype!r} is unknown. Allowed are {allowed}.")
+        raise RequestError(f"dtype: {shown(dtype)} is unknown. Allowed are {allowed}.")
     return None, PLANNER_DTYPES.get(dtype) or text_encoder_dtype()
 
 

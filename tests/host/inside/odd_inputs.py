@@ -12,7 +12,7 @@ import latent_preview
 import torch
 from comfy_extras.nodes_custom_sampler import BasicScheduler
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-from pack_under_test.acestep_core.errors import CheckpointError, RequestError
+from pack_under_test.acestep_core.errors import CheckpointError, RequestError, shown
 from pack_under_test.acestep_core.song.song import Song
 from pack_under_test.nodes import files
 from pack_under_test.nodes.codes import LoadCodesNode
@@ -161,7 +161,7 @@ def check_files_from_a_link_may_be_anything(world: World) -> None:
     assert LoadModelNode.validate_inputs("nano", None, "auto") is True
     for given in (None, 7, "a\0.json"):
         assert refusal(lambda given=given: LoadCodesNode.execute(given)).startswith(f"file: {given!r}")
-    for given in (None, 7):
+    for given in (None, 7, "x" * 300, "a\0b", f"checkpoints/{'é' * 200}", ["nano"], {"a": "b"}):
         loads = {
             "model": lambda given=given: LoadModelNode.execute(given, "auto", "auto", "auto", "auto"),
             "text encoder": lambda given=given: LoadModelNode.execute("nano", given, "auto", "auto", "auto"),
@@ -169,7 +169,18 @@ def check_files_from_a_link_may_be_anything(world: World) -> None:
             "planner": lambda given=given: LoadPlannerNode.execute(given, "auto"),
         }
         for widget, work in loads.items():
-            assert refusal(work).startswith(f"{widget}: {given!r}")
+            assert refusal(work).startswith(f"{widget}: {shown(given)}")
+        if given is not None:
+            assert "dtype" in refusal(lambda given=given: LoadModelNode.execute("nano", "auto", "auto", given, "auto"))
+            assert "variant" in refusal(
+                lambda given=given: LoadModelNode.execute("nano", "auto", "auto", "auto", given)
+            )
+            assert "dtype" in refusal(lambda given=given: LoadPlannerNode.execute("nano", given))
+            for choices in ((given, "auto", "auto"), ("nano", given, "auto"), ("nano", "auto", given)):
+                assert shown(given) in LoadModelNode.validate_inputs(*choices)
+                assert refusal(lambda choices=choices: LoadModelNode.fingerprint_inputs(*choices, "auto", "auto"))
+            assert shown(given) in LoadPlannerNode.validate_inputs(given)
+            assert refusal(lambda given=given: LoadPlannerNode.fingerprint_inputs(given, "auto"))
 
 
 def check_quantised_weights_can_be_trained(world: World) -> None:
