@@ -171,7 +171,8 @@ def _check_pieces(path: Path, normalizer: Any, pre_tokenizer: Any) -> None:
     if kind not in ("NFC", None):
         raise CheckpointError(f"{path} has the normalizer {shown(kind)}; Qwen's tokenizer has NFC")
     steps = pre_tokenizer.get("pretokenizers") if isinstance(pre_tokenizer, dict) else None
-    patterns = [step.get("pattern") for step in steps or [] if isinstance(step, dict) and step.get("type") == "Split"]
+    steps = steps if isinstance(steps, list) else [pre_tokenizer]
+    patterns = [step.get("pattern") for step in steps if isinstance(step, dict) and step.get("type") == "Split"]
     if any(pattern != {"Regex": SPLIT_PATTERN} for pattern in patterns):
         raise CheckpointError(f"{path} splits text at {shown(patterns[0])}; Qwen's tokenizer has another pattern")
 

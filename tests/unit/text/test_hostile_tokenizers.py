@@ -160,6 +160,7 @@ def test_two_control_tokens_with_one_id_or_one_with_two(files):
         {"normalizer": ["NFC"]},
         {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "(a+)+$"}}]}},
         {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": [["x"]]}]}},
+        {"pre_tokenizer": {"type": "Split", "pattern": {"String": " "}}},
     ],
     ids=str,
 )
@@ -172,5 +173,6 @@ def test_a_tokenizer_that_splits_text_in_another_way(tmp_path, tiny_tokenizer_di
 @pytest.mark.parametrize("decoder", [None, 5, {"type": "Nonsense"}, [[]]])
 def test_pieces_that_are_fixed_are_not_read(tmp_path, tiny_tokenizer_dir, decoder):
     folder = shutil.copytree(tiny_tokenizer_dir, tmp_path / "tokenizer")
-    change(folder / "tokenizer.json", lambda content: content.update(decoder=decoder, post_processor=decoder))
+    pieces = {"decoder": decoder, "post_processor": decoder, "pre_tokenizer": {"pretokenizers": decoder}}
+    change(folder / "tokenizer.json", lambda content: content.update(pieces))
     assert Tokenizer.from_folder(folder).decode(Tokenizer.from_folder(folder).encode("slow piano")) == "slow piano"
