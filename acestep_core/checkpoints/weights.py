@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..callbacks import Callbacks
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_line
 from .catalog import Kind
 from .layouts import CheckpointSource, Layout, StoredWeight
 from .network_layouts import NetworkSource
@@ -78,8 +78,9 @@ def load_weights(
     """
     try:
         network = build()
-    except (ValueError, RuntimeError, TypeError, ZeroDivisionError, AssertionError) as error:
-        raise CheckpointError(f"{source.path} describes a network that cannot be built: {error}") from error
+    except (ValueError, RuntimeError, TypeError, ArithmeticError, AssertionError) as error:
+        problem = first_line(error)
+        raise CheckpointError(f"{source.path} describes a network that cannot be built: {problem}") from error
     started, device, callbacks = time.perf_counter(), torch.device(device), callbacks or Callbacks()
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
     _check_fit(source, shapes)

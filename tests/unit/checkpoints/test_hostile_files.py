@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from acestep_core.checkpoints import build
 from acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
 from acestep_core.checkpoints.catalog import Kind
 from acestep_core.checkpoints.configs import read_config
@@ -124,6 +125,16 @@ def test_an_error_of_a_library_is_one_line(tmp_path, monkeypatch):
     folder = layouts.original(tmp_path / "acestep-v15-turbo", tiny.model())
     monkeypatch.setattr(reader, "safe_open", broken)
     assert refused(load_network, folder).endswith("bad file")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, OverflowError, ZeroDivisionError])
+def test_a_network_that_torch_cannot_build(tmp_path, monkeypatch, error):
+    def broken(*args, **options):
+        raise error("Storage size calculation overflowed\nException raised from computeStorageNbytes\nframe #0")
+
+    folder = layouts.original(tmp_path / "acestep-v15-turbo", tiny.model())
+    monkeypatch.setattr(build, "AceStepModel", broken)
+    assert refused(load_network, folder).endswith("overflowed")
 
 
 # --- JSON files and names ---------------------------------------------------------------------------------------------
