@@ -21,7 +21,7 @@ Codes = tuple[int, ...]
 _NAME = "audio_code"
 _TAG = re.compile(rf"<\|{_NAME}_(0|-?[1-9][0-9]*)\|>")  # the planner has no token with leading zeros
 _OTHER_TAG = re.compile(rf"<\|(?!{_NAME})\w+\|>")  # other planner tokens, such as the end of its turn
-_PIECE = re.compile(rf"\S*({_NAME}|<\||\|>)\S*")
+_MARK = re.compile(rf"{_NAME}|<\||\|>")  # left over from a broken tag
 _LIST = re.compile(r"\[?[\s,;]*(-?\d+(?:[\s,;]+-?\d+)*)?[\s,;]*\]?")
 
 
@@ -31,9 +31,11 @@ def parse_codes(text: str, count: int = CODE_COUNT) -> Codes:
     `count` is the codebook size of the model. Raises RequestError for any other text, for broken tags, and for codes
     outside of the codebook.
     """
-    if _NAME in text and (piece := _PIECE.search(_OTHER_TAG.sub(" ", _TAG.sub(" ", text)))):
+    pieces = _OTHER_TAG.sub(" ", _TAG.sub(" ", text)).split() if _NAME in text else []
+    broken = next(filter(_MARK.search, pieces), None)
+    if broken is not None:
         raise RequestError(
-            f"audio codes: {_shortened(piece[0])!r} is a broken tag; a valid tag looks like <|audio_code_123|>, "
+            f"audio codes: {_shortened(broken)!r} is a broken tag; a valid tag looks like <|audio_code_123|>, "
             "without leading zeros"
         )
     numbers = _TAG.findall(text)
