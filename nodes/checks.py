@@ -1,8 +1,8 @@
 """Checks of a node's inputs before anything runs, for `validate_inputs`.
 
-ComfyUI passes the values of widgets, None for a linked input, and nothing for an unconnected one. Without any input, it
-ignores the answer. It does not check the range of an input that `validate_inputs` takes, and marks all of them. So take
-few, and one at least that is always there.
+ComfyUI passes the values of widgets, None for a linked input, and nothing for an unconnected one. If `validate_inputs`
+takes an input, ComfyUI does not check the range of that input. An error marks every input taken. Take few inputs, and
+at least one that every prompt contains.
 """
 
 from __future__ import annotations
@@ -44,15 +44,14 @@ def check_part(
     more_ranges: str | None,
     mask: object,
 ) -> None:
-    """Check the source of an edit, and the part of it to generate."""
+    """Check the source of an edit, and its ranges. A mask replaces them, and a latent may have one of its own."""
     check_source(audio, vae, latent)
-    check_ranges(start, end, more_ranges, mask)
+    if mask is UNCONNECTED and (audio is not UNCONNECTED or latent is UNCONNECTED):
+        check_ranges(start, end, more_ranges)
 
 
-def check_ranges(start: float | None, end: float | None, more_ranges: str | None, mask: object) -> None:
-    """Raise RequestError for seconds that are no range. A mask replaces them."""
-    if mask is not UNCONNECTED:
-        return
+def check_ranges(start: float | None, end: float | None, more_ranges: str | None) -> None:
+    """Raise RequestError for seconds that are no range."""
     for name, value in (("start", start), ("end", end)):
         if value is not None and not (math.isfinite(value) and 0 <= value <= MAX_SECONDS):
             raise RequestError(f"{name}: must be from 0 to {MAX_SECONDS} seconds, got {value:g}.")

@@ -68,7 +68,8 @@ class CoverNode(io.ComfyNode):
     def validate_inputs(
         cls, use_codes=True, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED, codes=UNCONNECTED
     ) -> bool | str:
-        return valid(check_source, audio, vae, latent) if codes is UNCONNECTED else True
+        has_codes = codes is None or (codes is not UNCONNECTED and codes.strip())  # None: linked
+        return True if has_codes else valid(check_source, audio, vae, latent)
 
     @classmethod
     def execute(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..acestep_core.checkpoints.catalog import RELEASES, Kind, Release
+from ..acestep_core.checkpoints.catalog import RELEASES, Kind, Release, find_release
 from ..acestep_core.checkpoints.installed import list_releases
 from .comfy_runtime.versions import search_aliases
 from .files import MODELS, model_roots
@@ -43,7 +43,8 @@ class DownloadNode(io.ComfyNode):
             tooltip="Released model to download, with the parts that it needs. The size is shown below. comfy-turbo is "
             "the smallest that makes music, base and sft are better at edits, lm plans songs.",
         )
-        release.extra_dict = {"details": {name: describe(RELEASES[name]) for name in OFFERED}}
+        found = found_parts()
+        release.extra_dict = {"details": {name: describe(RELEASES[name], found) for name in OFFERED}}
         return io.Schema(
             node_id="AS15_Download",
             display_name="Download Model",
@@ -63,34 +64,43 @@ class DownloadNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, release) -> object:
-        """Run again if a file of the release was removed."""
-        return describe(RELEASES[release])
+        """Run again if a file of the release was removed. A linked release is None here."""
+        return None if release is None else describe(RELEASES[release], found_parts())
 
     @classmethod
     def execute(cls, release) -> io.NodeOutput:
         from ..acestep_core.checkpoints.download import download
         from .comfy_runtime.progress import node_callbacks, show_values
 
-        chosen = RELEASES[release]
-        if missing_parts(chosen):
+        chosen, found = find_release(release), found_parts()
+        downloads = not found.issuperset(names_of(chosen))
+        if downloads:
             with node_callbacks() as callbacks:
                 download(
                     release,
                     target_root(chosen),
+                    without=found,
                     callbacks=callbacks,
                     announce=lambda plan: show_values(str(plan)),
                 )
-        return io.NodeOutput(Path(chosen.target).name, ui=ui.PreviewText(describe(chosen)))
+        shown = ui.PreviewText(describe(chosen, found_parts())).as_dict()
+        return io.NodeOutput(Path(chosen.target).name, ui={**shown, "downloaded": [downloads]})
 
 
-def missing_parts(release: Release) -> list[Release]:
-    """Return the release and the parts it needs, without those in ComfyUI's model folders."""
-    found = {status.release.name for status in list_releases(model_roots()) if status.found is not None}
-    return [part for part in parts_of(release) if part.name not in found]
+def found_parts() -> set[str]:
+    """Return the names of the releases in ComfyUI's model folders, whatever these are called."""
+    installed = {status.release.name for status in list_releases(model_roots()) if status.found is not None}
+    return installed | {name for name, release in RELEASES.items() if release.is_file and _listed(release.target)}
 
 
-def parts_of(release: Release) -> list[Release]:
-    return [release, *(RELEASES[name] for name in release.needs)]
+def _listed(target: str) -> bool:
+    category, _, name = target.partition("/")
+    return folder_paths.get_full_path(category, name) is not None
+
+
+def names_of(release: Release) -> list[str]:
+    """Return the names of a release and of the parts it needs."""
+    return [release.name, *release.needs]
 
 
 def target_root(release: Release) -> Path:
@@ -98,16 +108,17 @@ def target_root(release: Release) -> Path:
     return Path(folder_paths.models_dir) if release.is_file else Path(folder_paths.models_dir, MODELS)
 
 
-def describe(release: Release) -> str:
+def describe(release: Release, found: Set[str]) -> str:
     """Return what a release is, how much of it is missing, where it belongs, and the widget that lists it."""
-    missing, parts = missing_parts(release), parts_of(release)
+    names = names_of(release)
+    missing = [name for name in names if name not in found]
     if not missing:
         return f"{release.about}\nInstalled. Choose {Path(release.target).name} as {WHERE[release.kind]}."
     state = f"{gigabytes(missing)} to download"
-    if len(missing) < len(parts):
-        state += f" of {gigabytes(parts)}"
+    if len(missing) < len(names):
+        state += f" of {gigabytes(names)}"
     return f"{release.about}\n{state}, to {target_root(release)}"
 
 
-def gigabytes(releases: Sequence[Release]) -> str:
-    return f"{sum(release.size for release in releases) / 1e9:.1f} GB"
+def gigabytes(names: Iterable[str]) -> str:
+    return f"{sum(RELEASES[name].size for name in names) / 1e9:.1f} GB"

@@ -79,7 +79,7 @@ class SampleNode(io.ComfyNode):
                             "shift",
                             default=0.0,
                             min=0.0,
-                            max=100.0,
+                            max=99.0,  # not the 100 of ComfyUI's own shift, see web/js/zero.js
                             step=0.5,
                             round=0.01,
                             tooltip="Timestep shift. Higher values spend more steps on structure, lower ones on "

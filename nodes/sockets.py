@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from .comfy_runtime.versions import advanced
 
-# Folders of the node library. web/js/colours.js reads the last word.
+# Folders of the node library.
 LOADERS, SONG, SAMPLING, AUDIO, EDITS, PLANNER = (
     f"ACE-Step 1.5/{stage}" for stage in ("loaders", "song", "sampling", "audio", "edits", "planner")
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..acestep_core.config import MAX_SECONDS
+from ..acestep_core.errors import RequestError
 from ..acestep_core.song.languages import LANGUAGES, UNKNOWN
 from ..acestep_core.song.song import MAX_BPM, MIN_BPM, Metadata, Song
 from .checks import UNCONNECTED
@@ -123,6 +124,8 @@ class EditSongNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, source, caption, lyrics, language, duration, bpm, key, time_signature, song=None) -> io.NodeOutput:
+        if song is None and not (caption.strip() or lyrics.strip()):
+            raise RequestError("song: missing, and caption and lyrics are empty. Connect a song, or write one.")
         if song is None or source == EDITS:
             song = song_of(caption, lyrics, language, duration, bpm, key, time_signature)
         return io.NodeOutput(song, song_text(song), ui={"song": [widget_values(song)]})

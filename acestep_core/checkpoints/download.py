@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -86,18 +86,22 @@ class DownloadPlan:
         return "\n".join(lines)
 
 
-def plan_download(name: str, root: str | Path, *, endpoint: str | None = None) -> DownloadPlan:
+def plan_download(
+    name: str, root: str | Path, *, without: Collection[str] = (), endpoint: str | None = None
+) -> DownloadPlan:
     """List the files of a release, and of the releases it needs to make a song, with their exact sizes.
 
-    endpoint: another server than huggingface.co. Raises RequestError for an unknown name, DownloadError if the server
+    without: names of releases that are left out, because they are elsewhere. endpoint: another server than
+    huggingface.co. Raises RequestError for an unknown name, DownloadError if the server
     cannot be reached.
     """
     release = find_release(name)
     if release.repo is None:
         raise RequestError(f"{name} comes with the package; there is nothing to download")
     root = Path(os.path.expanduser(root))
-    releases = (release, *(RELEASES[need] for need in release.needs))
+    releases = [RELEASES[each] for each in (name, *release.needs) if each not in without]
     files = [file for each in releases for file in _remote_files(each, root, endpoint)]
+    files.sort(key=lambda file: file.name.endswith(".safetensors"))  # a folder with its weights counts as complete
     present = tuple(file for file in files if os.path.isfile(file.path) and file.path.stat().st_size == file.size)
     return DownloadPlan(root, tuple(file for file in files if file not in present), present, _free_space(root))
 
@@ -106,19 +110,20 @@ def download(
     name: str,
     root: str | Path,
     *,
+    without: Collection[str] = (),
     callbacks: Callbacks | None = None,
     announce: Callable[[DownloadPlan], None] | None = None,
     endpoint: str | None = None,
 ) -> DownloadPlan:
     """Download a release, and the releases it needs, into `root`. Complete files stay, incomplete ones continue.
 
-    announce: receives the plan before the first byte. Progress is reported in bytes as stage "download". Raises
-    DownloadError if the disk is too small or the server fails; another call continues.
+    without: as in `plan_download`. announce: receives the plan before the first byte. Progress is reported in bytes as
+    stage "download". Raises DownloadError if the disk is too small or the server fails; another call continues.
     """
     from huggingface_hub import HfFileSystem
 
     callbacks, root = callbacks or Callbacks(), Path(os.path.expanduser(root))
-    plan = plan_download(name, root, endpoint=endpoint)
+    plan = plan_download(name, root, without=without, endpoint=endpoint)
     if announce is not None:
         announce(plan)
     if plan.files and plan.size + SPARE > plan.free:
@@ -210,7 +215,7 @@ def _finish_part(file: RemoteFile) -> None:
             os.replace(file.part, file.path)
             return
         file.part.unlink()
-    raise DownloadError(f"{file.name} of {file.repo} is damaged; run the command again to download it again")
+    raise DownloadError(f"{file.name} of {file.repo} is damaged; another download starts it again")
 
 
 def _sha256(path: Path) -> str:
@@ -236,4 +241,4 @@ def _as_download_error(repo: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DownloadError(f"{repo} cannot be downloaded: {reason}; run the command again to continue") from error
+        raise DownloadError(f"{repo} cannot be downloaded: {reason}; another download continues") from error

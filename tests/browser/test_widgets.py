@@ -45,6 +45,20 @@ def test_a_song_is_shown_edited_and_kept(tab: Frontend, tmp_path: Path, nodes_2:
     assert tab.saved_values()["AS15_EditSong"] == edited, "a reload must not lose the changes"
 
 
+def test_a_shown_song_outlives_its_source(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
+    drop(tab, [GRAPH[0], ("AS15_EditSong", ["input", *SONG], GRAPH[1][2]), GRAPH[2]], tmp_path)
+    tab.page.evaluate("() => { app.graph.nodes.find(node => node.type === 'AS15_Song').mode = 4; }")  # bypassed
+    assert tab.page.evaluate(QUEUED_INPUTS)["AS15_EditSong"]["caption"] == SONG[0]
+    tab.press_run()
+    tab.page.wait_for_function(SHOWN_BY_PREVIEW, arg="hello rain")
+    assert tab.saved_values()["AS15_EditSong"] == ["input", *SONG]
+
+    edit = node_of(tab, "AS15_EditSong")
+    tab.set_number(edit, "bpm", 0)  # the value of a new node is an edit as well
+    assert tab.saved_values()["AS15_EditSong"] == ["edits", *SONG[:4], 0, *SONG[5:]]
+
+
 @both_renderers
 def test_zero_is_shown_as_a_word(tab: Frontend, nodes_2: bool) -> None:
     tab.open(nodes_2=nodes_2)

@@ -130,28 +130,34 @@ def with_edit(prompt: dict[str, dict], class_type: str, **inputs: object) -> dic
     """Return the prompt with an edit node, whose source is Empty Song if `inputs` name no other."""
     song, encode = find(prompt, "AS15_Song"), find(prompt, "AS15_Encode")
     source = {"class_type": "AS15_EmptyLatent", "inputs": {"song": [song, 0], "batch_size": 1}}
+    recording = {"class_type": "LoadAudio", "inputs": {"audio": "ACE-Step example.ogg"}}
     edit = {"class_type": class_type, "inputs": {"mode": "balanced", "mode_strength": 0.5, **inputs}}
     encoded = {**prompt[encode], "inputs": {**prompt[encode]["inputs"], "task": ["edit", 0]}}
-    return {**prompt, "source": source, "edit": edit, encode: encoded}
+    return {**prompt, "source": source, "recording": recording, "edit": edit, encode: encoded}
 
 
 LATENT = {"latent": ["source", 0]}
+AUDIO = {"audio": ["recording", 0], "vae": ["1", 2]}  # of Load Model
 STEMS = {"operation": "add", "track": "vocals", "more_tracks": ""}
 
 
 @pytest.mark.parametrize(
     ("class_type", "inputs", "words"),
     [
-        ("AS15_Repaint", {"start": 4, "end": 2, "more_ranges": "", **LATENT}, "end: must be after start, got 4 to 2"),
-        ("AS15_Repaint", {"start": 0, "end": 700, "more_ranges": "", **LATENT}, "end: must be from 0 to 600"),
-        ("AS15_Repaint", {"start": 0, "end": 1, "more_ranges": "soon", **LATENT}, "more_ranges: range must be"),
-        ("AS15_Repaint", {"start": 0, "end": 1, "more_ranges": "5-4", **LATENT}, "more_ranges: the end must be after"),
+        ("AS15_Repaint", {"start": 4, "end": 2, "more_ranges": "", **AUDIO}, "end: must be after start, got 4 to 2"),
+        ("AS15_Repaint", {"start": 0, "end": 700, "more_ranges": "", **AUDIO}, "end: must be from 0 to 600"),
+        ("AS15_Repaint", {"start": 0, "end": 1, "more_ranges": "soon", **AUDIO}, "more_ranges: range must be"),
+        ("AS15_Repaint", {"start": 0, "end": 1, "more_ranges": "5-4", **AUDIO}, "more_ranges: the end must be after"),
         ("AS15_Repaint", {"start": 0, "end": 1, "more_ranges": ""}, "audio or latent: missing"),
         ("AS15_Extend", {"after": 1, "before": 0, "overlap": 0}, "audio or latent: missing"),
         ("AS15_Extend", {"after": 1, "before": 0, "overlap": 0, "mode": "bold", **LATENT}, "mode: must be"),
-        ("AS15_Stems", {**STEMS, "start": 4, "end": 2, **LATENT}, "end: must be after start"),
+        ("AS15_Stems", {**STEMS, "start": 4, "end": 2, **AUDIO}, "end: must be after start"),
         ("AS15_Stems", {**STEMS, "operation": "remove", "start": 0, "end": 0, **LATENT}, "operation: must be extract"),
-        ("AS15_Cover", {"strength": 1.0, "noise_strength": 0.0, "use_codes": True}, "audio or latent: missing"),
+        (
+            "AS15_Cover",
+            {"strength": 1.0, "noise_strength": 0.0, "use_codes": True, "codes": ""},
+            "audio or latent: missing",
+        ),
     ],
 )
 def test_edits_that_cannot_work(server: ComfyServer, prompt: dict, class_type: str, inputs: dict, words: str) -> None:
@@ -162,3 +168,5 @@ def test_ranges_that_do_not_count(server: ComfyServer, prompt: dict) -> None:
     """An operation on the whole song starts with seconds that are no range. An empty source stops it later."""
     ignored = {**STEMS, "operation": "extract", "start": 4, "end": 2, **LATENT}
     assert "empty" in server.run(with_edit(prompt, "AS15_Stems", **ignored)).error
+    masked = {"start": 4, "end": 2, "more_ranges": "", **LATENT}  # a latent may bring a mask instead of the seconds
+    assert "empty" in server.run(with_edit(prompt, "AS15_Repaint", **masked)).error

@@ -41,5 +41,6 @@ def test_one_run_downloads_the_model_and_plays_the_song(tmp_path: Path) -> None:
             run = comfy.play(prompt)
             assert run.files() and "Installed" in run.outputs["download"]["text"][0]
             assert (comfy.base / "models" / RELEASE.target).is_file()
+            assert run.outputs["download"]["downloaded"] == [True]
             Hub.served.clear()  # files that are there are not requested again
             assert comfy.play(with_inputs(prompt, "AS15_Sample", seed=8)).files() and not Hub.served

@@ -57,6 +57,24 @@ def test_object_info_shows_the_nodes(server: ComfyServer) -> None:
         assert info[name]["python_module"] == f"custom_nodes.{PACK_FOLDER}"
 
 
+def numbers_of(info: dict) -> set[tuple[str, float | None, float | None]]:
+    """Return name, least and greatest value of the number widgets that may be 0."""
+    inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}.items()
+    options = {name: spec[1] for name, spec in inputs if spec[0] in ("INT", "FLOAT") and len(spec) > 1}
+    return {(name, each.get("min"), each.get("max")) for name, each in options.items() if each.get("min") == 0}
+
+
+def test_words_for_zero_are_shown_on_our_nodes_alone(server: ComfyServer) -> None:
+    """web/js/zero.js knows an input element by name and range."""
+    worded, others = set(), set()
+    for info in server.object_info().values():
+        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        words = {key for key, spec in inputs.items() if len(spec) > 1 and "zero_shown_as" in spec[1]}
+        for number in numbers_of(info):
+            (worded if number[0] in words else others).add(number)
+    assert len(worded) >= 5 and not worded & others
+
+
 def test_every_input_and_output_has_a_tooltip(server: ComfyServer) -> None:
     info = server.object_info()
     for name in NODES:

@@ -84,6 +84,7 @@ def real_model(info: dict) -> Graph:
     b = Builder("02 Real model", info, [380, 380, 320, 300])
     download = b.graph.add("Download", 0, 210, release="comfy-turbo")
     model = b.model(model=download["name"])
+    model.values["model"] = file_of("comfy-turbo")["name"]  # used if the download is muted or bypassed
     song = b.vocal_song(1)
     encode = b.encode(1, model, song.out)
     b.note(1, "real", 150)

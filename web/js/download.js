@@ -4,20 +4,22 @@ import { show } from "./text.js";
 
 const NODE = "AS15_Download";
 
+let details = {}; // by release; a refresh of the lists brings new ones
+
 app.registerExtension({
     name: "AS15.download",
     beforeRegisterNodeDef(nodeType, nodeData) {
         if (nodeData.name !== NODE) return;
+        details = nodeData.input.required.release[1].details;
         const before = nodeType.prototype.onExecuted;
-        nodeType.prototype.onExecuted = function () {
+        nodeType.prototype.onExecuted = function (output) {
             before?.apply(this, arguments);
-            app.refreshComboInNodes();
+            if (output?.downloaded?.[0]) app.refreshComboInNodes();
         };
     },
     nodeCreated(node) {
         if (node.comfyClass !== NODE) return;
         const release = node.widgets.find(widget => widget.name === "release");
-        const { details } = node.constructor.nodeData.input.required.release[1];
         const describe = () => show(node, "text", details[release.value] ?? "");
         const before = release.callback;
         release.callback = function () {

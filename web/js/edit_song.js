@@ -12,20 +12,23 @@ class Editor {
         this.source = find("source");
         this.fields = Object.keys(BLANK).map(find);
         this.writing = false; // true while a script writes the widgets, not the user
+        this.known = new Map(); // values of the fields before the user changes one
+        this.learn();
         for (const field of this.fields) this.watch(field);
     }
 
     get passesInput() {
-        return this.source.value === INPUT && this.node.inputs.find(slot => slot.name === "song")?.link != null;
+        const slot = this.node.inputs.findIndex(({ name }) => name === "song");
+        if (this.source.value !== INPUT || this.node.inputs[slot]?.link == null) return false;
+        return !this.node.getInputNode(slot)?.mode; // a muted or bypassed node gives no song
     }
 
     watch(field) {
         const before = field.callback, editor = this;
-        let known = field.value;
         field.callback = function () {
             before?.apply(this, arguments);
-            if (!editor.writing && field.value !== known) editor.source.value = EDITS;
-            known = field.value;
+            if (!editor.writing && field.value !== editor.known.get(field)) editor.source.value = EDITS;
+            editor.known.set(field, field.value);
         };
         // The shown song would change the inputs of this node, and all later nodes would run again.
         field.serializeValue = () => this.passesInput ? BLANK[field.name] : field.value;
@@ -37,7 +40,12 @@ class Editor {
             return action();
         } finally {
             this.writing = false;
+            this.learn();
         }
+    }
+
+    learn() {
+        for (const field of this.fields) this.known.set(field, field.value);
     }
 
     show(song) {

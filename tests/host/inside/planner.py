@@ -242,6 +242,7 @@ def check_edit_song_shows_a_song_and_passes_it_or_the_edits_on(world: World) -> 
         Song("slow jazz"),
         "slow jazz\n\n[Instrumental]",
     )
+    assert "caption and lyrics are empty" in refusal(lambda: EditSongNode.execute("input", **blank))
     # Nodes before run only if their song is passed on.
     assert EditSongNode.check_lazy_status("input", song=None, **blank) == ["song"]
     assert EditSongNode.check_lazy_status("input", **blank) == []
