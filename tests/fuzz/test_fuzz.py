@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 
 import pytest
@@ -42,12 +43,12 @@ def test_outcomes(monkeypatch):
     def fail(error: BaseException):
         raise error
 
-    monkeypatch.setattr("tests.fuzz.run.DEADLINE", 0.1)
     assert classify(lambda: None)[0] is Outcome.ACCEPTED
     assert classify(lambda: "NaN") == (Outcome.WRONG, "NaN")
     assert classify(lambda: fail(CheckpointError("one line")))[0] is Outcome.SENTENCE
     for error in (CheckpointError("two\nlines"), CheckpointError(""), ValueError("x"), SystemExit(2)):
         assert classify(lambda error=error: fail(error))[0] is Outcome.TRACEBACK
+    monkeypatch.setattr(sys.modules[classify.__module__], "DEADLINE", 0.1)
     assert classify(lambda: time.sleep(5))[0] is Outcome.HANG
 
 
