@@ -74,6 +74,7 @@ def _widgets(node: dict, info: dict) -> Iterator[str]:
     kinds = {name: (kind, options) for name, kind, options in inputs_of(info)}
     names, values = widget_names(info), node["widgets_values"]
     offered = [file["name"] for file in node["properties"].get("models", [])]  # for a download
+    linked = {slot["name"] for slot in node["inputs"] if "widget" in slot and slot["link"] is not None}
     if len(names) != len(values):
         yield f"{_name(node)}: {len(values)} values for the widgets {names}"
         return
@@ -81,7 +82,7 @@ def _widgets(node: dict, info: dict) -> Iterator[str]:
         if name is None:
             fits = value in AFTER_GENERATE
         else:
-            fits = _fits(value, *kinds[name]) or value in offered
+            fits = name in linked or _fits(value, *kinds[name]) or value in offered
         if not fits:
             yield f"{_name(node)}: {value!r} is not allowed for {name or 'control after generate'}"
 
