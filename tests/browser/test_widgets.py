@@ -16,6 +16,8 @@ GRAPH = [
     ("PreviewAny", [], [(1, 1, "source")]),
 ]
 SHOWS_SONG = "() => app.graph.nodes.find(node => node.type === 'AS15_EditSong').widgets[1].value"
+# The frontend saves an open workflow a moment after each change.
+SAVED_BY_PAGE = "text => JSON.stringify([{...localStorage}, {...sessionStorage}]).includes(text)"
 SHOWN_BY_PREVIEW = "text => JSON.stringify(Object.values(app.nodeOutputs)).includes(text)"
 # The words drawn instead of numbers: on the canvas, and in Nodes 2.0.
 DRAWN = {
@@ -40,6 +42,7 @@ def test_a_song_is_shown_edited_and_kept(tab: Frontend, tmp_path: Path, nodes_2:
     assert tab.saved_values()["AS15_EditSong"] == edited
     tab.press_run()
     tab.page.wait_for_function(SHOWN_BY_PREVIEW, arg="hello rain and sun")
+    tab.page.wait_for_function(SAVED_BY_PAGE, arg="hello rain and sun")
     tab.page.reload()
     tab.page.wait_for_function("window.app?.vueAppReady && app.graph?.nodes.length")
     assert tab.saved_values()["AS15_EditSong"] == edited, "a reload must not lose the changes"
