@@ -53,6 +53,7 @@ def test_dropped_workflows_are_complete_and_readable(tab: Frontend, nodes_2: boo
     for workflow in TEMPLATES:
         tab.new_workflow()
         tab.drop_file(workflow)
+        tab.screenshot(f"{'nodes_2' if nodes_2 else 'canvas'} {workflow.stem}")
         nodes = tab.nodes()
         assert len(nodes) == len(json.loads(workflow.read_text("utf-8"))["nodes"])
         if workflow == WITH_FILES:
