@@ -215,7 +215,7 @@ class Frontend:
         """Return the nodes that the node library finds for these words, once the list no longer moves."""
         search = self.page.locator(".side-bar-panel input[type=text]")
         if not search.count():
-            self.page.locator(".node-library-tab-button").click()
+            self.page.locator(".node-library-tab-button, [data-testid=node-library-tab-button]").first.click()
         search.fill(words)
         self.page.evaluate(STILL, [LEAF, SETTLE])
         return self.page.locator(LEAF)

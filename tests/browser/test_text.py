@@ -32,7 +32,7 @@ OUTPUTS = {
 # Earlier frontends lose the outputs of a run that ends before the response to its request.
 KEEP_OUTPUTS = """{
   const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;
-  tracker.nodeOutputs = structuredClone(app.nodeOutputs);
+  tracker.nodeOutputs = JSON.parse(JSON.stringify(app.nodeOutputs));
 }"""
 both_renderers = pytest.mark.parametrize("nodes_2", [False, True], ids=["canvas", "nodes_2"])
 
