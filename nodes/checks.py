@@ -27,10 +27,10 @@ def valid(check: Callable[..., object], *inputs: object) -> bool | str:
     return True
 
 
-def check_source(audio: object, vae: object, latent: object) -> None:
+def check_source(audio: object, vae: object, latent: object, alternative: str = "") -> None:
     """Raise RequestError if no source is connected, or audio without a VAE."""
     if audio is UNCONNECTED and latent is UNCONNECTED:
-        raise RequestError("audio or latent: missing. Connect audio and vae, or a latent.")
+        raise RequestError(f"audio or latent: missing. Connect audio and vae, or a latent{alternative}.")
     if audio is not UNCONNECTED and vae is UNCONNECTED:
         raise RequestError("vae: missing. Connect the VAE of Load Model to encode the audio.")
 

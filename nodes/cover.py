@@ -69,7 +69,7 @@ class CoverNode(io.ComfyNode):
         cls, use_codes=True, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED, codes=UNCONNECTED
     ) -> bool | str:
         has_codes = codes is None or (codes is not UNCONNECTED and codes.strip())  # None: linked
-        return True if has_codes else valid(check_source, audio, vae, latent)
+        return True if has_codes else valid(check_source, audio, vae, latent, ", or codes to cover")
 
     @classmethod
     def execute(
