@@ -234,5 +234,11 @@ class ComfyServer:
 
     def unload_models(self, *, forget: bool = False) -> None:
         """Press "Unload models", and wait until none is loaded. `forget` also drops the cached results."""
-        self.request("/free", {"unload_models": True, "free_memory": forget})
-        self.wait_until(lambda: not self.get("/tests/unloading"), "Models are still loaded")
+
+        def unloaded() -> bool:
+            # ComfyUI's worker misses what is asked while it collects garbage: ask again until it has happened.
+            self.request("/free", {"unload_models": True, "free_memory": forget})
+            time.sleep(0.5)
+            return not self.get("/tests/unloading")
+
+        self.wait_until(unloaded, "Models are still loaded")
