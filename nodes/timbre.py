@@ -22,8 +22,8 @@ class TimbreNode(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="VAE that encodes audio, from Load Model."),
                 io.Audio.Input(
                     "audio",
-                    tooltip="Reference audio for the timbre. Three excerpts of ten seconds are used: beginning, "
-                    "middle and end.",
+                    tooltip="Reference audio for the timbre. Three excerpts of ten seconds are used: from the "
+                    "start, from one third on, and from the end.",
                 ),
             ],
             outputs=[
