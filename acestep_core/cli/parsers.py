@@ -37,44 +37,7 @@ def song_parser() -> argparse.ArgumentParser:
         "--no-codes", dest="codes", action="store_const", const=None, help="ignore the audio codes of --from"
     )
 
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "-o", "--output", metavar="FILE", help=".flac, .wav, .ogg or .mp3; default: the next free song-N.flac"
-    )
-    output.add_argument("--seed", type=int, help="random seed; default random")
-    output.add_argument("--batch", type=int, metavar="N", help="number of takes, with seeds counting up")
-    output.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="peak at -1 dBFS (default)")
-    output.add_argument("-q", "--quiet", action="store_true", help="print only the names of the files")
-    output.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
-
-    sampling = parser.add_argument_group("sampling", "defaults depend on the model variant")
-    sampling.add_argument("--steps", type=int, help="sampling steps: about 8 for turbo, 50 for base and sft")
-    sampling.add_argument("--shift", type=float, help="timestep shift; above 1 moves steps towards the noise")
-    sampling.add_argument(
-        "--guidance", type=float, dest="guidance_scale", metavar="SCALE", help="guidance scale (CFG); 1 is off"
-    )
-    sampling.add_argument("--guidance-method", metavar="NAME", help="apg, cfg or adg; default apg")
-    sampling.add_argument("--solver", metavar="NAME", help="sampler: euler, heun or sde; default euler")
-    sampling.add_argument("--timesteps", type=_numbers, metavar="T,T,...", help="custom timesteps from 1 down to 0")
-
-    model = parser.add_argument_group("model")
-    model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default nano")
-    model.add_argument("--vae", metavar="NAME|PATH", help="another VAE")
-    model.add_argument("--text-encoder", metavar="NAME|PATH", help="another text encoder")
-    model.add_argument("--variant", metavar="NAME", help="turbo, sft or base, if the model's files do not contain it")
-    _device_options(model)
-    model.add_argument("--text-encoder-dtype", metavar="DTYPE", help="default: --dtype")
-    model.add_argument("--vae-dtype", metavar="DTYPE", help="default: float16 on a GPU with bfloat16, else float32")
-    model.add_argument(
-        "--storage", metavar="KIND", help="int8 or fp8 halves the memory of the diffusion model; default none"
-    )
-    model.add_argument(
-        "--stream", action="store_true", help="offload the layers of the diffusion model too: slowest, least memory"
-    )
-    model.add_argument("--compile", action="store_true", help="torch.compile for the GPU; the first song is slow")
-    model.add_argument(
-        "--graphs", action="store_true", help="replay sampling steps as CUDA graphs, for fast NVIDIA GPUs"
-    )
+    generation_options(parser)
     return parser
 
 
@@ -128,6 +91,48 @@ def _planner_parser(name: str, description: str) -> argparse.ArgumentParser:
     sampling.add_argument("--temperature", type=float, help="0 takes the likeliest token; default 0.85, for listen 0.3")
     sampling.add_argument("--top-p", type=float, metavar="P", help="nucleus sampling; default 0.9 for plan, else 1")
     return parser
+
+
+def generation_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that generates songs: output, sampling, model."""
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "-o", "--output", metavar="FILE", help=".flac, .wav, .ogg or .mp3; default: the next free song-N.flac"
+    )
+    output.add_argument("--seed", type=int, help="random seed; default random")
+    output.add_argument("--batch", type=int, metavar="N", help="number of takes, with seeds counting up")
+    output.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="peak at -1 dBFS (default)")
+    output.add_argument("-q", "--quiet", action="store_true", help="print only the names of the files")
+    output.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
+
+    sampling = parser.add_argument_group("sampling", "defaults depend on the model variant")
+    sampling.add_argument("--steps", type=int, help="sampling steps: about 8 for turbo, 50 for base and sft")
+    sampling.add_argument("--shift", type=float, help="timestep shift; above 1 moves steps towards the noise")
+    sampling.add_argument(
+        "--guidance", type=float, dest="guidance_scale", metavar="SCALE", help="guidance scale (CFG); 1 is off"
+    )
+    sampling.add_argument("--guidance-method", metavar="NAME", help="apg, cfg or adg; default apg")
+    sampling.add_argument("--solver", metavar="NAME", help="sampler: euler, heun or sde; default euler")
+    sampling.add_argument("--timesteps", type=_numbers, metavar="T,T,...", help="custom timesteps from 1 down to 0")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default nano")
+    model.add_argument("--vae", metavar="NAME|PATH", help="another VAE")
+    model.add_argument("--text-encoder", metavar="NAME|PATH", help="another text encoder")
+    model.add_argument("--variant", metavar="NAME", help="turbo, sft or base, if the model's files do not contain it")
+    _device_options(model)
+    model.add_argument("--text-encoder-dtype", metavar="DTYPE", help="default: --dtype")
+    model.add_argument("--vae-dtype", metavar="DTYPE", help="default: float16 on a GPU with bfloat16, else float32")
+    model.add_argument(
+        "--storage", metavar="KIND", help="int8 or fp8 halves the memory of the diffusion model; default none"
+    )
+    model.add_argument(
+        "--stream", action="store_true", help="offload the layers of the diffusion model too: slowest, least memory"
+    )
+    model.add_argument("--compile", action="store_true", help="torch.compile for the GPU; the first song is slow")
+    model.add_argument(
+        "--graphs", action="store_true", help="replay sampling steps as CUDA graphs, for fast NVIDIA GPUs"
+    )
 
 
 def _song_options(parser: argparse.ArgumentParser, duration: str = "up to 600") -> argparse._ArgumentGroup:
