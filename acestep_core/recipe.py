@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from .edit.recorded import RecordedEdit
 from .errors import RequestError
 from .sampling.settings import SamplingSettings
 from .song.codes import Codes, check_codes, parse_codes
@@ -34,6 +35,7 @@ class Recipe:
         chose. `to_dict` shortens a path to its last part.
     normalize: True if the peak was brought to −1 dBFS.
     codes: audio codes of the song.
+    recorded_edit: the edit of a recording that the song is made from.
     unrecorded: phrases that name the inputs a recipe cannot store. Without these inputs, the song differs.
     """
 
@@ -44,6 +46,7 @@ class Recipe:
     origin: Mapping[str, str] = field(default_factory=dict)
     codes: Codes = ()
     unrecorded: tuple[str, ...] = ()
+    recorded_edit: RecordedEdit | None = None
 
     @property
     def edit(self) -> Edit | None:
@@ -64,6 +67,7 @@ class Recipe:
             **asdict(self.settings),
             **{name: portable_name(value) if name in PARTS else value for name, value in self.origin.items()},
             "codes": list(self.codes) or None,
+            "edit": None if self.recorded_edit is None else self.recorded_edit.to_dict(),
             "unrecorded": list(self.unrecorded) or None,
         }
         return {name: value for name, value in values.items() if value is not None}
@@ -95,6 +99,7 @@ class Recipe:
             origin={name: _origin(name, values[name]) for name in _ORIGIN if values.get(name) is not None},
             codes=parse_codes(codes) if isinstance(codes, str) else check_codes(codes),
             unrecorded=tuple(each for each in unrecorded if isinstance(each, str)) if listed else (),
+            recorded_edit=None if values.get("edit") is None else RecordedEdit.from_dict(values["edit"]),
         )
 
 

@@ -1,6 +1,6 @@
 """The `acestep` command: songs without a graph. Heavy packages are imported only by the command that needs them.
 
-`acestep "warm lo-fi piano" -o song.flac` · `acestep models` · `acestep download turbo`
+`acestep "warm lo-fi piano" -o song.flac` · `acestep repaint song.flac --where 10-15` · `acestep models`
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import AceStepError, RequestError
+from .edit_commands import cover_song, extend_song, morph_song, repaint_song, stems_of_song
 from .model_commands import download_model, list_models
 from .planner_commands import listen_to_song, plan_song, write_song
 from .song_command import make_songs
@@ -21,9 +22,15 @@ COMMANDS = {
     "plan": plan_song,
     "write": write_song,
     "listen": listen_to_song,
+    "repaint": repaint_song,
+    "extend": extend_song,
+    "cover": cover_song,
+    "stems": stems_of_song,
+    "morph": morph_song,
     "models": list_models,
     "download": download_model,
 }
+PLANNING = (plan_song, write_song, listen_to_song)
 OUT_OF_MEMORY = re.compile("out of memory|not enough memory|allocate memory")  # messages of CUDA and of the CPU
 
 
@@ -53,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, MemoryError) as error:
         if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
             raise
-        code, message = 1, _out_of_memory(error, of_songs=command is make_songs)
+        code, message = 1, _out_of_memory(error, of_songs=command not in PLANNING)
     finally:
         terminal.close()
     terminal.line(shortened(f"acestep: {message}"))

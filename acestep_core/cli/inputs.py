@@ -44,10 +44,15 @@ def is_song_file(path: str) -> bool:
         return False
 
 
-def read_recipes(options: Options) -> list[Recipe]:
-    """Return one recipe per song to generate. Raises RequestError for all that can be checked without the model."""
+def read_recipes(options: Options, defaults: Sequence[dict[str, Any]] | None = None) -> list[Recipe]:
+    """Return one recipe per song to generate. Raises RequestError for all that can be checked without the model.
+
+    defaults: settings of each song instead of those of --from.
+    """
     _check_standard_input(options)
-    sources: list[dict[str, Any]] = _settings_of(options["from"]) if "from" in options else [{}]
+    sources = list(defaults or [{}])
+    if "from" in options:
+        sources = _settings_of(options["from"])
     if options.get("codes") is not None:
         saved = load_codes(options["codes"])
         if len(sources) not in (1, len(saved)):

@@ -13,6 +13,7 @@ examples:
   acestep --from song.flac --seed 8 -o other.flac     the same song with another seed
   acestep write "a sea shanty" | acestep plan --from - -o song.json
   acestep --from song.json -o song.flac               audio of a planned song
+  acestep repaint song.flac --where 10-15 -o new.flac    10 to 15 seconds again; also extend, cover, stems, morph
   acestep listen song.flac                            caption, lyrics and metadata of audio
   acestep models                                      the models and where they are stored
   acestep download turbo                              download a model
@@ -37,6 +38,18 @@ def song_parser() -> argparse.ArgumentParser:
         "--no-codes", dest="codes", action="store_const", const=None, help="ignore the audio codes of --from"
     )
 
+    generation_options(parser)
+    return parser
+
+
+def edit_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a command that edits a recording, without the options of that edit."""
+    parser = argparse.ArgumentParser(
+        prog=f"acestep {name}", description=description, argument_default=argparse.SUPPRESS
+    )
+    parser.add_argument("file", help="audio file of up to 600 seconds")
+    parser.add_argument("caption", nargs="?", help="style of the new song; default: the caption in the file's tags")
+    _text_options(parser, "text and settings of another song; default: the tags of FILE")
     generation_options(parser)
     return parser
 
@@ -136,11 +149,17 @@ def generation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _song_options(parser: argparse.ArgumentParser, duration: str = "up to 600") -> argparse._ArgumentGroup:
-    song = parser.add_argument_group("song")
-    song.add_argument("--from", metavar="FILE", help="song and settings of a song or audio file, - for standard input; "
-                      "other options take precedence")  # fmt: skip
-    song.add_argument("--lyrics", metavar="FILE", help="text file with the lyrics, - for standard input")
+    song = _text_options(
+        parser, "song and settings of a song or audio file, - for standard input; other options take precedence"
+    )
     song.add_argument("--duration", type=float, metavar="SECONDS", help=duration)
+    return song
+
+
+def _text_options(parser: argparse.ArgumentParser, source: str) -> argparse._ArgumentGroup:
+    song = parser.add_argument_group("song")
+    song.add_argument("--from", metavar="FILE", help=source)
+    song.add_argument("--lyrics", metavar="FILE", help="text file with the lyrics, - for standard input")
     song.add_argument("--bpm", type=int, help="30 to 300; default: the model chooses")
     song.add_argument("--key", help='such as "C# minor"')
     song.add_argument("--time-signature", metavar="BEATS", help="2, 3, 4 or 6")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..files import reserve
+from .edit_inputs import EditedRecording, find_recording, read_recording
 from .inputs import check_counts, read_recipes
 from .parsers import song_parser
 from .terminal import Terminal, log_lines, printable, shortened
@@ -33,11 +35,28 @@ def make_songs(arguments: Sequence[str], terminal: Terminal) -> None:
 
 
 def _make_songs(options: Options, terminal: Terminal) -> None:
+    recipes = read_recipes(options)
+    folders = list(dict.fromkeys((Path(options.get("from", "")).parent, Path())))
+    edits = [recipe.recorded_edit for recipe in recipes]
+    recordings = [edit and read_recording(edit, find_recording(edit, folders)) for edit in edits]
+    write_songs(recipes, recordings, options, terminal)
+
+
+def write_songs(
+    recipes: Sequence[Recipe],
+    recordings: Sequence[EditedRecording | None],
+    options: Options,
+    terminal: Terminal,
+) -> None:
+    """Generate the songs of these recipes and write each to a file. Print the names. Raises RequestError.
+
+    recordings: the recording that each song edits, or None.
+    """
     from ..audio import check_audio_path
     from ..callbacks import Callbacks
     from ..pipeline import generate
 
-    recipes, batch, quiet = read_recipes(options), options.get("batch", 1), options.get("quiet", False)
+    batch, quiet = options.get("batch", 1), options.get("quiet", False)
     check_counts(options, "batch")
     paths = output_paths(options.get("output"), batch * len(recipes))
     for path in paths or [next(free_names())]:
@@ -47,7 +66,8 @@ def _make_songs(options: Options, terminal: Terminal) -> None:
     if model.note and not quiet:
         terminal.line(shortened(model.note))
     failures = []
-    for recipe in recipes:
+    for recipe, recording in zip(recipes, recordings, strict=True):
+        edited = {"edit": recipe.edit} if recording is None else recording.inputs(model, recipe.song, callbacks)
         result = generate(
             model,
             recipe.song,
@@ -55,12 +75,15 @@ def _make_songs(options: Options, terminal: Terminal) -> None:
             seed=recipe.seed,
             settings=recipe.settings,
             normalize=recipe.normalize,
-            edit=recipe.edit,
             callbacks=callbacks,
+            **edited,
         )
         for item in range(batch):
+            made = result.recipe(item)
+            if recording is not None:
+                made = replace(made, recorded_edit=recording.edit, unrecorded=())
             try:
-                path = _write(paths.pop(0) if paths else None, result, item, terminal)
+                path = _write(paths.pop(0) if paths else None, result, item, made, terminal)
             except RequestError as error:  # the other songs are still to be written
                 failures.append(error)
                 continue
@@ -70,14 +93,14 @@ def _make_songs(options: Options, terminal: Terminal) -> None:
         raise failures[0]
 
 
-def _write(path: Path | None, result: Result, item: int, terminal: Terminal) -> Path:
+def _write(path: Path | None, result: Result, item: int, recipe: Recipe, terminal: Terminal) -> Path:
     """Write one song and return its path. None is the next free number.
 
     If `path` cannot be replaced, such as a file in use, the song takes a free name.
     """
     from ..audio import write_audio
 
-    content = (result.waveform[item], result.sample_rate, result.recipe(item).to_dict())
+    content = (result.waveform[item], result.sample_rate, recipe.to_dict())
     names = free_names()
     if path is not None:
         try:

@@ -1,0 +1,160 @@
+"""The commands that edit a recording: `acestep repaint`, `extend`, `cover`, `stems` and `morph`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..edit.recorded import RecordedEdit, file_hash
+from ..errors import RequestError
+from .inputs import read_recipes
+from .parsers import edit_parser
+from .song_command import write_songs
+from .terminal import Terminal, log_lines
+
+# Options of the commands that have another name in a RecordedEdit.
+NAMES = ("where", "before", "after", "overlap", "strength", "noise_strength", "mode", "mode_strength", "source_caption",
+         "start", "end", "draws")  # fmt: skip
+NOT_OF_THE_SOURCE = ("seed", "codes", "duration", "edit", "unrecorded", "besides")  # settings of its tags
+
+
+def repaint_song(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Generate parts of a song again."""
+    parser = edit_parser("repaint", "Generate parts of a song again. The rest is kept sample for sample.")
+    parser.add_argument("--where", required=True, metavar="RANGES", help="parts in seconds, such as 10-15,1:20-")
+    _mode_options(parser)
+    _run("repaint", parser, arguments, terminal)
+
+
+def extend_song(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Extend a song at its end or beginning."""
+    parser = edit_parser("extend", "Extend a song at its end, its beginning or both. The rest is kept.")
+    parser.add_argument("--after", type=float, metavar="SECONDS", help="seconds to add after the end")
+    parser.add_argument("--before", type=float, metavar="SECONDS", help="seconds to add before the beginning")
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        metavar="SECONDS",
+        help="seconds of the source to redo at the seam; default 0",
+    )
+    _mode_options(parser)
+    _run("extend", parser, arguments, terminal)
+
+
+def cover_song(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Generate a song again in another style."""
+    parser = edit_parser("cover", "Keep melody, chords and beat of a song, in the style of the caption.")
+    parser.add_argument("--strength", type=float, help="share of the steps that follow the source; default 1")
+    parser.add_argument(
+        "--noise-strength", type=float, metavar="SHARE", help="share of the source in the starting noise; default 0"
+    )
+    parser.add_argument(
+        "--blend", action="store_true", help="mix source and caption in every step, at twice the time, by --strength"
+    )
+    parser.add_argument(
+        "--keep-sound", action="store_true", help="follow the sound of the source, not only its audio codes"
+    )
+    _run("cover", parser, arguments, terminal)
+
+
+def stems_of_song(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Extract a track, add one, or complete an arrangement."""
+    parser = edit_parser("stems", "Extract, add or complete tracks. Made for base and sft models.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--extract", metavar="TRACK", help="isolate a track, such as vocals or drums")
+    what.add_argument("--add", metavar="TRACK", help="generate a track for the song")
+    what.add_argument("--complete", metavar="TRACKS", help="generate an arrangement, such as drums,bass,guitar")
+    parser.add_argument("--where", metavar="RANGES", help="only for --add: parts in seconds, such as 10-15,1:20-")
+    _run("", parser, arguments, terminal)
+
+
+def morph_song(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Turn a recording from its own description towards another."""
+    parser = edit_parser("morph", "Turn a recording from its own description to the caption, step by step.")
+    parser.add_argument("--source-caption", metavar="TEXT", help="description of the recording; default: from its tags")
+    parser.add_argument("--source-lyrics", metavar="FILE", help="text file with its lyrics; default: from its tags")
+    parser.add_argument("--start", type=float, metavar="SHARE", help="share of the steps to skip; default 0")
+    parser.add_argument("--end", type=float, metavar="SHARE", help="share of the steps that edit; default 1")
+    parser.add_argument("--draws", type=int, metavar="N", help="noise draws that each step averages; default 1")
+    _run("morph", parser, arguments, terminal)
+
+
+def _mode_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mode", metavar="NAME", help="how strictly the rest is kept: conservative, balanced (default), aggressive"
+    )
+    parser.add_argument("--mode-strength", type=float, metavar="SHARE", help="of balanced: 0 keeps all; default 0.5")
+
+
+def _run(operation: str, parser: argparse.ArgumentParser, arguments: Sequence[str], terminal: Terminal) -> None:
+    options = vars(parser.parse_args(arguments))
+    with log_lines(terminal, options):
+        _edit(operation, options, terminal)
+
+
+def _edit(operation: str, options: dict[str, Any], terminal: Terminal) -> None:
+    from .edit_inputs import read_recording
+
+    path = Path(options.pop("file"))
+    edit = _recorded(operation, options, path)
+    recording, tags = read_recording(edit, path), _tags(path)
+    if edit.operation == "morph":
+        edit = _with_description(edit, options, tags)
+        recording = replace(recording, edit=edit)
+    kept = {name: value for name, value in tags.items() if name not in NOT_OF_THE_SOURCE}
+    (recipe,) = read_recipes(options, [kept] if "from" not in options else None)
+    song = recipe.song
+    if not (song.caption.strip() or song.lyrics.strip() or edit.operation == "extract"):
+        raise RequestError(
+            f"caption: {path} has no tags that describe it; give a caption, such as "
+            f'`acestep {operation or "stems"} {path} "warm lo-fi piano"`'
+        )
+    recipe = replace(recipe, song=replace(song, metadata=replace(song.metadata, duration=None)), codes=())
+    write_songs([recipe], [recording], options, terminal)
+
+
+def _recorded(operation: str, options: dict[str, Any], path: Path) -> RecordedEdit:
+    values = {name: options.pop(name) for name in NAMES if name in options}
+    for name in ("extract", "add", "complete"):
+        if name in options:
+            operation, values["tracks"] = name, _tracks(options.pop(name))
+    if operation == "extend" and not (values.get("before") or values.get("after")):
+        raise RequestError("--after and --before: nothing to add; give the seconds of at least one, such as --after 20")
+    if values.get("where") and operation not in ("repaint", "add"):
+        raise RequestError(f"--where: {operation} works on the whole song; leave it out")
+    if options.pop("blend", False):
+        values["blend"] = 1 - values.pop("strength", 1.0)
+    if options.pop("keep_sound", False):
+        values["use_codes"] = False
+    return RecordedEdit(operation, path.name, file_hash(path), **values)
+
+
+def _tracks(text: str) -> tuple[str, ...]:
+    from ..edit.regions import BETWEEN
+
+    return tuple(name.strip().lower().replace(" ", "_") for name in BETWEEN.split(text) if name.strip())
+
+
+def _tags(path: Path) -> dict[str, Any]:
+    """Return the settings in a file's tags. A file of another program has none."""
+    from ..audio import read_settings
+
+    try:
+        return read_settings(path)
+    except RequestError:
+        return {}
+
+
+def _with_description(edit: RecordedEdit, options: dict[str, Any], tags: dict[str, Any]) -> RecordedEdit:
+    from ..files import read_text
+
+    text: Callable[[str], str] = lambda name: tags[name] if isinstance(tags.get(name), str) else ""  # noqa: E731
+    caption = edit.source_caption or text("caption")
+    lyrics_file = options.pop("source_lyrics", None)
+    lyrics = text("lyrics") if lyrics_file is None else read_text(lyrics_file, "lyrics file")
+    if not caption.strip():
+        raise RequestError("--source-caption: missing, and the recording has no tags; describe the recording as it is")
+    return replace(edit, source_caption=caption, source_lyrics=lyrics)

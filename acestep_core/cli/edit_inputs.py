@@ -1,0 +1,97 @@
+"""The recording of an edit: found, read, encoded, and given to `generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import SAMPLE_RATE
+from ..edit.recorded import RecordedEdit, file_hash
+from ..errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..callbacks import Callbacks
+    from ..edit.edit import Edit
+    from ..edit.morph import Morph
+    from ..pipeline import Model
+    from ..song.song import Song
+
+
+@dataclass(frozen=True, eq=False)
+class EditedRecording:
+    """An edit together with its recording [1, 2, samples] at 48 kHz."""
+
+    edit: RecordedEdit
+    waveform: Tensor
+
+    def inputs(self, model: Model, song: Song, callbacks: Callbacks) -> dict[str, Any]:
+        """Encode the recording. Return the arguments `edit` or `morph` of `generate`. Raises RequestError.
+
+        song: the song to generate.
+        """
+        if self.edit.operation == "morph":
+            return {"morph": self._morph(model, song, callbacks)}
+        return {"edit": self._edit(model, callbacks)}
+
+    def _edit(self, model: Model, callbacks: Callbacks) -> Edit:
+        from ..edit.edit import Edit
+        from ..edit.regions import parse_regions, widen
+        from ..edit.source import extend, source_waveform
+        from ..pipeline import encode_audio
+
+        wanted, waveform = self.edit, source_waveform(self.waveform, SAMPLE_RATE)
+        regions: Sequence[tuple[float, float | None]] = parse_regions(wanted.where)
+        if wanted.operation == "extend":
+            waveform, added = extend(waveform, wanted.before, wanted.after)
+            regions = widen(added, wanted.overlap, waveform.shape[-1] / SAMPLE_RATE)
+        tasks = {"extend": "repaint", "add": "lego"}
+        return Edit(
+            task=tasks.get(wanted.operation, wanted.operation),
+            source=encode_audio(model, waveform, SAMPLE_RATE, callbacks=callbacks),
+            waveform=waveform,
+            regions=regions,
+            tracks=wanted.tracks,
+            strength=wanted.strength,
+            blend=wanted.blend,
+            noise_strength=wanted.noise_strength,
+            use_codes=wanted.use_codes,
+            mode=wanted.mode,
+            mode_strength=wanted.mode_strength,
+        )
+
+    def _morph(self, model: Model, song: Song, callbacks: Callbacks) -> Morph:
+        from ..edit.morph import Morph, MorphSettings
+        from ..pipeline import encode, encode_audio
+
+        wanted, seconds = self.edit, self.waveform.shape[-1] / SAMPLE_RATE
+        metadata = replace(song.metadata, duration=seconds)
+        own = replace(song, caption=wanted.source_caption, lyrics=wanted.source_lyrics, metadata=metadata)
+        return Morph(
+            conditions=[encode(model, own, callbacks=callbacks)],
+            source=encode_audio(model, self.waveform, SAMPLE_RATE, callbacks=callbacks),
+            settings=MorphSettings(wanted.start, wanted.end, wanted.draws),
+        )
+
+
+def find_recording(edit: RecordedEdit, folders: Sequence[Path]) -> Path:
+    """Return the recording of a recipe's edit, from the first of these folders that has it. Raises RequestError."""
+    paths = [path for folder in folders if (path := folder / edit.source).is_file()]
+    for path in paths:
+        if file_hash(path) == edit.sha256:
+            return path
+    reason = "another file of that name is there" if paths else "it is not there"
+    raise RequestError(
+        f"--from: the song was made from {edit.source}, looked for in {' and '.join(map(str, folders))}, but {reason}; "
+        f"put the recording there, or edit one with `acestep {edit.operation} FILE`"
+    )
+
+
+def read_recording(edit: RecordedEdit, path: Path) -> EditedRecording:
+    """Read the audio of an edit. Raises RequestError."""
+    from ..audio import read_audio
+
+    return EditedRecording(edit, read_audio(path))

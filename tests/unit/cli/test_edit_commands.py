@@ -1,0 +1,107 @@
+"""Edits of recordings on the command line."""
+
+import json
+
+import pytest
+import soundfile
+import torch
+
+from acestep_core import RequestError, read_settings
+from acestep_core.audio import read_audio, write_audio
+from acestep_core.edit.recorded import RecordedEdit
+from acestep_core.recipe import Recipe
+
+
+@pytest.fixture
+def song(acestep):
+    assert acestep("warm piano", "--duration", 4, "--steps", 2, "--bpm", 90, "--seed", 5, "-o", "a.wav")[0] == 0
+    return read_audio("a.wav")
+
+
+def test_a_repaint_keeps_the_rest_and_takes_the_text_from_the_tags(acestep, song):
+    code, out, err = acestep("repaint", "a.wav", "--where", "1-2", "--steps", 2, "--seed", 1, "-o", "b.wav")
+    assert (code, out) == (0, "b.wav: 4 s, seed 1\n"), err
+    new = read_audio("b.wav")
+    kept = torch.cat((torch.arange(40_000), torch.arange(110_000, song.shape[-1])))
+    assert torch.equal(new[..., kept], song[..., kept])
+    assert not torch.allclose(new[..., 60_000:80_000], song[..., 60_000:80_000], atol=1e-3)
+    settings = read_settings("b.wav")
+    assert (settings["caption"], settings["bpm"], settings["seed"]) == ("warm piano", 90, 1)
+    assert settings["edit"].items() >= {"operation": "repaint", "source": "a.wav", "where": "1-2"}.items()
+    assert "unrecorded" not in settings
+
+
+def test_an_edited_song_is_made_again_from_its_file(acestep, song, tmp_path):
+    acestep("repaint", "a.wav", "--where", "1-2", "--steps", 2, "--seed", 1, "-o", "b.wav")
+    code, _, err = acestep("--from", "b.wav", "-o", "c.wav")
+    assert code == 0 and "do not record" not in err
+    assert (tmp_path / "c.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    write_audio("a.wav", song[0] * 0.5)
+    code, _, err = acestep("--from", "b.wav", "-o", "d.wav")
+    assert code == 2 and "another file of that name is there" in err
+    (tmp_path / "a.wav").unlink()
+    code, _, err = acestep("--from", "b.wav", "-o", "d.wav")
+    assert code == 2 and "a.wav" in err and "it is not there" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command, seconds, recorded",
+    [
+        (["extend", "--after", 2, "--overlap", 0.5], 6, {"operation": "extend", "after": 2.0, "overlap": 0.5}),
+        (["cover", "hard rock", "--strength", 0.5], 4, {"operation": "cover", "strength": 0.5}),
+        (["cover", "--strength", 0.25, "--blend"], 4, {"operation": "cover", "blend": 0.75}),
+        (["cover", "--keep-sound"], 4, {"operation": "cover", "use_codes": False}),
+        (["stems", "--extract", "Vocals"], 4, {"operation": "extract", "tracks": ["vocals"]}),
+        (["stems", "--add", "drums", "--where", "1-2"], 4, {"operation": "add", "where": "1-2"}),
+        (["stems", "--complete", "drums, backing vocals"], 4, {"tracks": ["drums", "backing_vocals"]}),
+        (["morph", "hard rock", "--draws", 2], 4, {"operation": "morph", "source_caption": "warm piano", "draws": 2}),
+    ],
+)
+def test_every_edit_has_a_command(acestep, song, command, seconds, recorded):
+    variant = ["--variant", "base"] if command[0] == "stems" else []
+    name, *options = command
+    code, _, err = acestep(name, "a.wav", *options, "--steps", 2, *variant, "-o", "b.flac")
+    assert code == 0, err
+    assert soundfile.info("b.flac").duration == seconds
+    edit = read_settings("b.flac")["edit"]
+    assert edit.items() >= recorded.items()
+
+
+@pytest.mark.parametrize(
+    "command, sentence",
+    [
+        (["repaint", "a.wav", "--where", "7-9"], "reaches out of the song"),
+        (["repaint", "a.wav", "--where", "x"], "range must be two numbers"),
+        (["repaint", "missing.wav", "--where", "1-2"], "missing.wav cannot be read"),
+        (["extend", "a.wav"], "nothing to add"),
+        (["stems", "a.wav", "--extract", "kazoo"], "unknown track 'kazoo'"),
+        (["stems", "a.wav", "--extract", "drums", "--where", "1-2"], "works on the whole song"),
+        (["cover", "plain.wav"], "plain.wav has no tags that describe it"),
+        (["morph", "plain.wav", "hard rock"], "--source-caption: missing"),
+        (["cover", "a.wav", "--strength", 2], "strength must be a number from 0 to 1"),
+    ],
+)
+def test_edits_that_cannot_be_made_say_why(acestep, song, command, sentence):
+    write_audio("plain.wav", song[0])
+    code, _, err = acestep(*command, "-o", "b.wav")
+    message = err.strip().splitlines()[-1]
+    assert code == 2 and sentence in message
+
+
+@pytest.mark.parametrize("source", ["../a.wav", "/a.wav", "c:\\a.wav", "x/y.wav", "", "..", 3])
+def test_a_file_cannot_name_a_recording_elsewhere(source):
+    with pytest.raises(RequestError, match="source"):
+        RecordedEdit.from_dict({"operation": "repaint", "source": source, "sha256": "0"})
+
+
+def test_an_edit_survives_json():
+    edit = RecordedEdit("add", "a.wav", "0", where="1-2", tracks=("drums",), mode="aggressive")
+    values = json.loads(json.dumps({"seed": 1, "caption": "x", "edit": edit.to_dict()}))
+    assert values["edit"].keys() == {"operation", "source", "sha256", "where", "tracks", "mode"}
+    assert Recipe.from_dict(values).recorded_edit == edit
+
+
+@pytest.mark.parametrize("given", [[], "x", {}, {"operation": "sing"}, {"operation": "add", "tracks": "drums"}])
+def test_broken_edits_of_a_file_are_refused(given):
+    with pytest.raises(RequestError, match="edit"):
+        Recipe.from_dict({"seed": 1, "edit": given})
