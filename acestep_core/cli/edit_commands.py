@@ -104,8 +104,8 @@ def _edit(operation: str, options: dict[str, Any], terminal: Terminal) -> None:
     if edit.operation == "morph":
         edit = _with_description(edit, options, tags)
         recording = replace(recording, edit=edit)
-    kept = {name: value for name, value in tags.items() if name not in NOT_OF_THE_SOURCE}
-    (recipe,) = read_recipes(options, [kept] if "from" not in options else None)
+    inherited = {name: value for name, value in tags.items() if name not in NOT_OF_THE_SOURCE}
+    (recipe,) = read_recipes(options, [inherited] if "from" not in options else None)
     song = recipe.song
     if not (song.caption.strip() or song.lyrics.strip() or edit.operation == "extract"):
         raise RequestError(

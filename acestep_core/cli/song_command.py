@@ -79,11 +79,11 @@ def write_songs(
             **edited,
         )
         for item in range(batch):
-            made = result.recipe(item)
+            written = result.recipe(item)
             if recording is not None:
-                made = replace(made, recorded_edit=recording.edit, unrecorded=())
+                written = replace(written, recorded_edit=recording.edit, unrecorded=())
             try:
-                path = _write(paths.pop(0) if paths else None, result, item, made, terminal)
+                path = _write(paths.pop(0) if paths else None, result, item, written, terminal)
             except RequestError as error:  # the other songs are still to be written
                 failures.append(error)
                 continue

@@ -63,8 +63,8 @@ class RecordedEdit:
     def to_dict(self) -> dict[str, Any]:
         """Return the values that differ from their defaults, for JSON."""
         plain = asdict(self)
-        kept = {item.name: plain[item.name] for item in fields(self) if plain[item.name] != item.default}
-        return {**kept, **({"tracks": list(self.tracks)} if self.tracks else {})}
+        changed = {item.name: plain[item.name] for item in fields(self) if plain[item.name] != item.default}
+        return {**changed, **({"tracks": list(self.tracks)} if self.tracks else {})}
 
     @classmethod
     def from_dict(cls, values: object) -> RecordedEdit:
