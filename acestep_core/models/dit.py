@@ -67,6 +67,10 @@ class Prepared:
     rotary: Rotary
     band: Band | None
     step_offset: TimeState  # time_embed_r at t - r = 0
+    modulation: Tensor  # of all layers, from `DiTLayer.modulation_rows`, [L, 8, 1, h]
+    last: Tensor  # the last modulation table and the weight of the last norm, float32, [3, h]
+    velocity_weight: Tensor  # the last projection, float32, [patch * 64, h]
+    velocity_bias: Tensor  # float32, [64]
 
 
 class TimeEmbedding(nn.Module):
@@ -115,11 +119,15 @@ class DiTLayer(nn.Module):
         mask: Tensor | None,
         attention: AttentionFunction | None = None,
     ) -> Tensor:
-        """Transform x [B, P, h] by modulation [B, 6, h]. Rows beyond the condition's batch are unconditional."""
-        modulation = self.scale_shift_table.to(modulation) + modulation
-        shift, scale, gate, *mlp_modulation = modulation.split(1, dim=1)
-        attended = self.self_attn(self.self_attn_norm.modulated(x, shift, scale), rotary, band, attention)
-        x = torch.addcmul(x, attended, gate.to(x))
+        """Transform x [B, P, h] by modulation [6, B, 1, h], in the dtype of x.
+
+        modulation: shift, factor and gate of self-attention, then those of the MLP.
+
+        Rows of x beyond the condition's batch are unconditional.
+        """
+        shift, factor, gate, *mlp_modulation = modulation
+        attended = self.self_attn(self.self_attn_norm.modulated(x, shift, factor), rotary, band, attention)
+        x = torch.addcmul(x, attended, gate)
         return self.positionwise(x, mlp_modulation, cross, mask, attention)
 
     def positionwise(
@@ -132,22 +140,30 @@ class DiTLayer(nn.Module):
     ) -> Tensor:
         """Cross-attention and MLP, whose result at a position depends on x [B, P, h] at that position alone."""
         x = self._cross(x, cross, mask, attention)
-        shift, scale, gate = mlp_modulation
-        return torch.addcmul(x, self.mlp(self.mlp_norm.modulated(x, shift, scale)), gate.to(x))
+        shift, factor, gate = mlp_modulation
+        return torch.addcmul(x, self.mlp(self.mlp_norm.modulated(x, shift, factor)), gate)
 
     def _cross(self, x: Tensor, cross: CrossState, mask: Tensor | None, attention: AttentionFunction | None) -> Tensor:
-        conditional, unconditional = x[: len(cross.keys)], x[len(cross.keys) :]
+        conditional = x[: len(cross.keys)]
         attended = self.cross_attn.cross(self.cross_attn_norm(conditional), cross.keys, cross.values, mask, attention)
-        conditional = conditional + attended
-        if len(unconditional) == 0:
-            return conditional
-        assert cross.null is not None, "`prepare` had no null condition"
-        return torch.cat((conditional, unconditional + cross.null))
+        unconditional = len(x) - len(attended)
+        if unconditional:
+            assert cross.null is not None, "`prepare` had no null condition"
+            attended = torch.cat((attended, cross.null.expand(unconditional, x.shape[1], -1)))
+        return x + attended
 
     def cross_state(self, condition: Tensor, null: Tensor | None, songs: int) -> CrossState:
         """Project embedded condition rows to keys and values, and the embedded null row to its constant."""
         keys, values = (rows.expand(songs, -1, -1, -1) for rows in self.cross_attn.keys_values(condition))
         return CrossState(keys, values, None if null is None else self.cross_attn.constant(null))
+
+    def modulation_rows(self, device: torch.device) -> Tensor:
+        """Return the modulation table and the weights of the two norms that it modulates, float32, [8, 1, h].
+
+        The result is a copy, because a streamed layer leaves the device after its turn.
+        """
+        norms = (norm.weight[None] for norm in (self.self_attn_norm, self.mlp_norm))
+        return torch.cat([rows.to(device, torch.float32) for rows in (self.scale_shift_table[0], *norms)])[:, None]
 
 
 class DiT(ComputeDtype):
@@ -184,7 +200,7 @@ class DiT(ComputeDtype):
         condition, mask: [B, S, e] and [B, S] from `stack_conditions`, or one condition [1, S, e] for all songs.
         null: the model's null condition [1, 1, e]. `forward` needs it for unconditional rows.
         """
-        config = self.config
+        config, device = self.config, context.device
         context, condition = context.to(self.dtype), condition.to(self.dtype)
         weight, bias = weight_and_bias(self.proj_in[1], context)
         context_size = context.shape[-1]
@@ -192,16 +208,26 @@ class DiT(ComputeDtype):
         embedded = self.condition_embedder(condition)
         embedded_null = None if null is None else self.condition_embedder(null.to(condition))
         length, groups = patches.shape[1], config.num_attention_heads // config.num_key_value_heads
+        cross, modulation = [], []
+        for layer in self.layers.iterate():
+            cross.append(layer.cross_state(embedded, embedded_null, len(context)))
+            modulation.append(layer.modulation_rows(device))
+        last = (self.scale_shift_table[0], self.norm_out.weight[None])
+        velocity_weight, velocity_bias = weight_and_bias(self.proj_out[1], torch.empty(0, device=device))
         return Prepared(
             frames=context.shape[1],
             patches=patches,
             patch_weight=_patch_matrix(weight[:, context_size:]),
-            cross=[layer.cross_state(embedded, embedded_null, len(context)) for layer in self.layers.iterate()],
+            cross=cross,
             mask=None if mask is None else mask[:, None, None],
             rotary=rotary_tables(length, config.head_dim, config.rope_theta, patches),
             band=make_band(length, config.sliding_window, groups, patches),
             # At inference r = t. The embedding of zero is a learned offset, not zero.
-            step_offset=self.time_embed_r(torch.zeros(1, device=context.device), self.dtype),
+            step_offset=self.time_embed_r(torch.zeros(1, device=device), self.dtype),
+            modulation=torch.stack(modulation),
+            last=torch.cat([rows.to(device, torch.float32) for rows in last]),
+            velocity_weight=velocity_weight.permute(2, 1, 0).flatten(0, 1),
+            velocity_bias=velocity_bias,
         )
 
     def forward(self, x: Tensor, t: Tensor, prepared: Prepared) -> Tensor:
@@ -211,29 +237,40 @@ class DiT(ComputeDtype):
         """
         time = self.time_embed(t, self.dtype) + prepared.step_offset
         repeats = len(x) // len(t)
-        modulation = time.rows.repeat(repeats, 1, 1)
+        modulation = _modulate_layers(prepared.modulation, time.rows.repeat(repeats, 1, 1)).to(self.dtype)
         hidden = F.linear(self._patch(x.to(self.dtype)), prepared.patch_weight)
         hidden = (hidden.unflatten(0, (-1, len(prepared.patches))) + prepared.patches).flatten(0, 1)
         for index, layer in enumerate(self.layers.iterate()):
             band = prepared.band if index % 2 == 0 else None
             hidden = layer(
-                hidden, modulation, prepared.rotary, band, prepared.cross[index], prepared.mask, self.attention
+                hidden, modulation[index], prepared.rotary, band, prepared.cross[index], prepared.mask, self.attention
             )
-        return self._unpatch(hidden, time.state.repeat(repeats, 1, 1), prepared.frames)
+        return self._unpatch(hidden, time.state.repeat(repeats, 1, 1), prepared)
 
     def _patch(self, x: Tensor) -> Tensor:
         """Group [B, T, c] to [B, P, patch * c], with zeros at the end of the last patch."""
         patch = self.config.patch_size
         return F.pad(x, (0, 0, 0, -x.shape[1] % patch)).unflatten(1, (-1, patch)).flatten(2)
 
-    def _unpatch(self, hidden: Tensor, state: Tensor, frames: int) -> Tensor:
+    def _unpatch(self, hidden: Tensor, state: Tensor, prepared: Prepared) -> Tensor:
         """Apply the last norm and projection in float32, from [B, P, h] to [B, frames, 64]."""
         hidden = hidden.float()
-        shift, scale = (self.scale_shift_table.to(state) + state).split(1, dim=1)
-        hidden = self.norm_out.modulated(hidden, shift, scale)
-        weight, bias = weight_and_bias(self.proj_out[1], hidden)
-        out = F.linear(hidden, weight.permute(2, 1, 0).flatten(0, 1)).unflatten(-1, (-1, len(bias))) + bias
-        return out.flatten(1, 2)[:, :frames]
+        table, norm = prepared.last.split((2, 1))
+        shift, scale = (table + state).split(1, dim=1)
+        hidden = self.norm_out.modulated(hidden, shift, norm * (1 + scale))
+        bias = prepared.velocity_bias
+        out = F.linear(hidden, prepared.velocity_weight).unflatten(-1, (-1, len(bias))) + bias
+        return out.flatten(1, 2)[:, : prepared.frames]
+
+
+def _modulate_layers(tables: Tensor, rows: Tensor) -> Tensor:
+    """Return shift, factor and gate of the two norms of all layers, float32, [L, 6, B, 1, h].
+
+    tables: [L, 8, 1, h], see `DiTLayer.modulation_rows`. rows: of the time, [B, 6, h].
+    """
+    table, norms = tables.split((6, 2), dim=1)
+    shift, scale, gate = (table + rows.transpose(0, 1)).unflatten(1, (2, 3)).unbind(2)  # each [L, 2, B, h]
+    return torch.stack((shift, norms * (1 + scale), gate), dim=2).flatten(1, 2).unsqueeze(3)
 
 
 def _patch_matrix(weight: Tensor) -> Tensor:

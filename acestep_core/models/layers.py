@@ -23,7 +23,7 @@ from ..config import ModelConfig
 # A namespace with Linear, Embedding, Conv1d and ConvTranspose1d, called as torch.nn's are. Its optional `layers` is
 # another such namespace, for the transformer layers of the DiT or the planner.
 Ops: TypeAlias = "ModuleType | type[Any]"
-Rotary: TypeAlias = "tuple[Tensor, Tensor]"  # cosines and sines, each [P, D / 2]
+Rotary: TypeAlias = "tuple[Tensor, Tensor]"  # cosines of both halves [P, D], sines of one [P, D / 2]
 # Unmasked attention of q [B, K, P, D] to k, v [B, K, S, D], returning q's shape.
 AttentionFunction: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
 
@@ -76,28 +76,27 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, x.shape[-1:], self.weight.to(x), self.eps)
 
-    def modulated(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        """Return forward(x) * (1 + scale) + shift. Shift, scale: [B, 1, size]."""
-        factor = self.weight.to(scale) * (1 + scale)
-        return torch.addcmul(shift.to(x), F.rms_norm(x, x.shape[-1:], None, self.eps), factor.to(x))
+    def modulated(self, x: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+        """Return x / rms(x) * factor + shift. Shift and factor, which includes the weight: [B, 1, size]."""
+        return torch.addcmul(shift, F.rms_norm(x, x.shape[-1:], None, self.eps), factor)
 
 
 def rotary_tables(length: int, width: int, theta: float, like: Tensor) -> Rotary:
-    """Return cosines and sines for positions 0..length-1, each [length, width / 2].
+    """Return cosines [length, width] and sines [length, width / 2] for positions 0..length-1.
 
     The angles are computed in float32; the tables have the dtype and device of `like`.
     """
     exponents = torch.arange(0, width, 2, device=like.device, dtype=torch.float32) / width
     positions = torch.arange(length, device=like.device, dtype=torch.float32)
     angles = torch.outer(positions, theta**-exponents)
-    return angles.cos().to(like), angles.sin().to(like)
+    return angles.cos().to(like).repeat(1, 2), angles.sin().to(like)
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     """Apply rotary positions, half-split: (x1 cos - x2 sin, x2 cos + x1 sin). x: [..., P, D]."""
     cos, sin = rotary
     half = x.shape[-1] // 2
-    out = x * torch.cat((cos, cos), dim=-1)
+    out = x * cos
     out[..., :half].addcmul_(x[..., half:], sin, value=-1)
     out[..., half:].addcmul_(x[..., :half], sin)
     return out

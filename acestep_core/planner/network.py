@@ -92,8 +92,8 @@ class AttentionWindow:
     slots: Tensor  # [B, P], written by this forward
     extent: int  # number of slots that attention covers, from the first on
     mask: Tensor  # additive, [B, 1, G * P, extent]
-    rotary: Rotary  # each [B, 1, P, D / 2]
-    query_rotary: Rotary  # each [B, 1, 1, P, D / 2]
+    rotary: Rotary  # [B, 1, P, D] and [B, 1, P, D / 2]
+    query_rotary: Rotary  # [B, 1, 1, P, D] and [B, 1, 1, P, D / 2]
 
 
 class CachedAttention(Attention):

@@ -23,8 +23,8 @@ class _Captured:
 class CapturedVelocity:
     """A network step that is captured as a CUDA graph and replayed.
 
-    A step launches over a thousand kernels, and launching them takes longer than running them in a short song. A graph
-    is one launch.
+    A step launches about a thousand kernels, and launching them takes longer than running them in a short song. A
+    graph is one launch.
 
     For each number of rows the first step runs as it is, the second is captured and all later ones are replayed. If a
     capture fails, steps run as they are and `warn` gets a sentence. A graph holds the memory of one step.

@@ -153,7 +153,8 @@ def test_rms_norm():
     expected = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
     assert torch.allclose(norm(x), expected, atol=1e-6)
     shift, scale = draw(2, 1, 6, seed=2), draw(2, 1, 6, seed=3)
-    assert torch.allclose(norm.modulated(x, shift, scale), expected * (1 + scale) + shift, atol=1e-5)
+    modulated = norm.modulated(x, shift, norm.weight * (1 + scale))
+    assert torch.allclose(modulated, expected * (1 + scale) + shift, atol=1e-5)
 
 
 def test_weights_are_cast_at_use():
