@@ -38,7 +38,7 @@ def _make_songs(options: Options, terminal: Terminal) -> None:
     recipes = read_recipes(options)
     folders = list(dict.fromkeys((Path(options.get("from", "")).parent, Path())))
     edits = [recipe.recorded_edit for recipe in recipes]
-    recordings = [edit and read_recording(edit, find_recording(edit, folders)) for edit in edits]
+    recordings = [None if edit is None else read_recording(edit, find_recording(edit, folders)) for edit in edits]
     write_songs(recipes, recordings, options, terminal)
 
 
