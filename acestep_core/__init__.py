@@ -13,7 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
-    from .audio import read_audio, read_settings, write_audio
+    from .audio import (
+        Finish,
+        FinishedSong,
+        Loudness,
+        finish_songs,
+        measure_loudness,
+        read_audio,
+        read_settings,
+        write_audio,
+    )
     from .audio.reference import reference_audio
     from .callbacks import Callbacks, Progress
     from .edit.edit import Edit
@@ -30,7 +39,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
     __version__: str
 
 _NAMES = {
-    "audio": "read_audio read_settings write_audio",
+    "audio": "Finish FinishedSong Loudness finish_songs measure_loudness read_audio read_settings write_audio",
     "audio.reference": "reference_audio",
     "callbacks": "Callbacks Progress",
     "edit.edit": "Edit",

@@ -21,6 +21,7 @@ SECTIONS = {
     "Stages": ("encode", "sample", "decode", "encode_audio", "tokenize"),
     "Sampling": ("SamplingSettings", "Precision"),
     "Edits": ("Edit", "extend", "Morph", "MorphSettings", "reference_audio"),
+    "Finishing": ("Finish", "finish_songs", "FinishedSong", "measure_loudness", "Loudness"),
     "Files": ("read_audio", "write_audio", "read_settings"),
     "Callbacks": ("Callbacks", "Progress"),
     "Errors": ("AceStepError", "RequestError", "CheckpointError", "NonFiniteError", "Cancelled"),

@@ -1,14 +1,21 @@
-"""Read, write, resample and level audio. No other package knows audio file formats."""
+"""Read, write, resample, measure and finish audio. No other package knows audio file formats."""
 
 from .audio_files import check_audio_path, read_audio, read_settings, write_audio
+from .finish import Finish, FinishedSong, finish_songs
 from .level import anti_clip, check_waveform, dropped_channels, is_finite, normalize_peak, to_stereo
+from .loudness import Loudness, measure_loudness
 from .resample import resample
 
 __all__ = [
+    "Finish",
+    "FinishedSong",
+    "Loudness",
     "anti_clip",
     "check_waveform",
     "check_audio_path",
+    "finish_songs",
     "is_finite",
+    "measure_loudness",
     "normalize_peak",
     "read_audio",
     "read_settings",
