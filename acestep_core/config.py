@@ -5,7 +5,8 @@ Defaults are those of the released 2B checkpoint. `acestep_core.checkpoints` rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
 
 SAMPLE_RATE = 48_000
@@ -63,6 +64,8 @@ class ModelConfig:
     model_version: str = "turbo"
     is_turbo: bool = True
     is_lego_sft: bool = False  # trained on stems, with another form of the caption (text.prompts.STEMS)
+    # Heads of cross-attention that follow the lyrics, by layer. If empty, `lyrics.lyric_attention` has a table.
+    lyric_alignment_layers_config: Mapping[int, tuple[int, ...]] = field(default_factory=dict, hash=False)
 
     @property
     def is_xl(self) -> bool:

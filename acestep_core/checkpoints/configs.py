@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,7 +105,29 @@ def network_config(shapes: Shapes, config: Mapping[str, Any]) -> ModelConfig:
     _check_levels(merged.fsq_input_levels, levels)
     _check_heads(merged.head_dim, merged.num_attention_heads, merged.num_key_value_heads)
     _check_heads(merged.head_dim, merged.encoder_num_attention_heads, merged.encoder_num_key_value_heads)
-    return merged
+    heads = _lyric_heads(config.get(_LYRIC_HEADS), merged.num_hidden_layers, merged.num_attention_heads)
+    return replace(merged, lyric_alignment_layers_config=heads)
+
+
+_LYRIC_HEADS = "lyric_alignment_layers_config"
+
+
+def _lyric_heads(given: Any, layers: int, heads: int) -> dict[int, tuple[int, ...]]:
+    """Return the heads of each layer that config.json lists, or none. Raises CheckpointError for unknown ones."""
+    if given is None:
+        return {}
+    listed = {}
+    entries: list[tuple[Any, Any]] = [*given.items()] if isinstance(given, dict) else [(None, given)]
+    for layer, numbers in entries:
+        known = isinstance(layer, str) and re.fullmatch("[0-9]{1,4}", layer) and int(layer) < layers
+        fit = isinstance(numbers, list) and all(type(number) is int and 0 <= number < heads for number in numbers)
+        if not (known and fit):
+            raise CheckpointError(
+                f"config.json: {_LYRIC_HEADS} should list heads below {heads} for layers below {layers}, such as "
+                f'{{"2": [0]}}, it is {shown(given)}'
+            )
+        listed[int(layer)] = tuple(sorted(set(numbers)))
+    return listed
 
 
 def _check_levels(levels: tuple[int, ...], count: int | None) -> None:

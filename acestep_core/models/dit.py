@@ -8,8 +8,9 @@ Axis letters: B songs, T latent frames, P = ceil(T / 2) patches, S condition row
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -48,11 +49,13 @@ class CrossState:
     """Input of one layer's cross-attention: keys and values [B, K, S, D].
 
     null: added to unconditional rows instead of attention, [1, 1, h].
+    probe: gets the normalised queries [B, K, G, P, D] of the conditional rows, a CPU's in chunks of positions.
     """
 
     keys: Tensor
     values: Tensor
     null: Tensor | None
+    probe: Callable[[Tensor], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,10 @@ class DiTLayer(nn.Module):
         return torch.addcmul(x, self.mlp(self.mlp_norm.modulated(x, shift, factor)), gate)
 
     def _cross(self, x: Tensor, cross: CrossState, mask: Tensor | None, attention: AttentionFunction | None) -> Tensor:
-        conditional = x[: len(cross.keys)]
-        attended = self.cross_attn.cross(self.cross_attn_norm(conditional), cross.keys, cross.values, mask, attention)
+        normed = self.cross_attn_norm(x[: len(cross.keys)])
+        if cross.probe is not None:
+            cross.probe(self.cross_attn.queries(normed))
+        attended = self.cross_attn.cross(normed, cross.keys, cross.values, mask, attention)
         unconditional = len(x) - len(attended)
         if unconditional:
             assert cross.null is not None, "`prepare` had no null condition"
@@ -192,13 +197,19 @@ class DiT(ComputeDtype):
         self.scale_shift_table = nn.Parameter(torch.zeros(1, 2, width, **options))
 
     def prepare(
-        self, context: Tensor, condition: Tensor, mask: Tensor | None = None, null: Tensor | None = None
+        self,
+        context: Tensor,
+        condition: Tensor,
+        mask: Tensor | None = None,
+        null: Tensor | None = None,
+        depth: int | None = None,
     ) -> Prepared:
         """Compute what all steps of B songs share.
 
         context: cat(source latents, mask), [B, T, 128].
         condition, mask: [B, S, e] and [B, S] from `stack_conditions`, or one condition [1, S, e] for all songs.
         null: the model's null condition [1, 1, e]. `forward` needs it for unconditional rows.
+        depth: number of layers that `forward` runs. None is all of them, which a velocity needs.
         """
         config, device = self.config, context.device
         context, condition = context.to(self.dtype), condition.to(self.dtype)
@@ -209,7 +220,7 @@ class DiT(ComputeDtype):
         embedded_null = None if null is None else self.condition_embedder(null.to(condition))
         length, groups = patches.shape[1], config.num_attention_heads // config.num_key_value_heads
         cross, modulation = [], []
-        for layer in self.layers.iterate():
+        for layer in islice(self.layers.iterate(), depth):
             cross.append(layer.cross_state(embedded, embedded_null, len(context)))
             modulation.append(layer.modulation_rows(device))
         last = (self.scale_shift_table[0], self.norm_out.weight[None])
@@ -240,11 +251,10 @@ class DiT(ComputeDtype):
         modulation = _modulate_layers(prepared.modulation, time.rows.repeat(repeats, 1, 1)).to(self.dtype)
         hidden = F.linear(self._patch(x.to(self.dtype)), prepared.patch_weight)
         hidden = (hidden.unflatten(0, (-1, len(prepared.patches))) + prepared.patches).flatten(0, 1)
-        for index, layer in enumerate(self.layers.iterate()):
+        for index, (cross, layer) in enumerate(zip(prepared.cross, self.layers.iterate(), strict=False)):
             band = prepared.band if index % 2 == 0 else None
-            hidden = layer(
-                hidden, modulation[index], prepared.rotary, band, prepared.cross[index], prepared.mask, self.attention
-            )
+            run = layer if cross.probe is None else layer.forward  # a compiled layer would be compiled for each probe
+            hidden = run(hidden, modulation[index], prepared.rotary, band, cross, prepared.mask, self.attention)
         return self._unpatch(hidden, time.state.repeat(repeats, 1, 1), prepared)
 
     def _patch(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import pytest
 
 from acestep_core.checkpoints.configs import network_config, planner_config, text_encoder_config, vae_config
 from acestep_core.config import ModelConfig, PlannerConfig, TextEncoderConfig, VAEConfig
+from acestep_core.errors import CheckpointError
 from tests.support import manifest
 
 # The settings of the released config.json files that the networks' sizes or results depend on.
@@ -42,6 +43,18 @@ def test_the_released_diffusion_models_pass():
     assert network_config(manifest.network(manifest.TWO_B), TWO_B) == ModelConfig()
     assert network_config(manifest.network(manifest.XL), XL).is_xl
     assert network_config(manifest.network(manifest.XL), {}).num_hidden_layers == 32
+
+
+def test_the_heads_that_follow_the_lyrics_are_read():
+    stated = {"lyric_alignment_layers_config": {"2": [6], "3": [10, 11]}}
+    config = network_config(manifest.network(manifest.TWO_B), TWO_B | stated)
+    assert config.lyric_alignment_layers_config == {2: (6,), 3: (10, 11)}
+
+
+@pytest.mark.parametrize("heads", [[6], "2", {"24": [6]}, {"x": [6]}, {"2": [16]}, {"2": [-1]}, {"2": 6}])
+def test_unknown_heads_are_refused(heads):
+    with pytest.raises(CheckpointError, match="lyric_alignment_layers_config.*below 16 .* below 24"):
+        network_config(manifest.network(manifest.TWO_B), TWO_B | {"lyric_alignment_layers_config": heads})
 
 
 def test_the_released_vae_passes():

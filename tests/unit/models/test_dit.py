@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -103,3 +105,30 @@ def test_all_weights_have_gradients():
     decoder(torch.cat((x, x)), torch.tensor([0.8, 0.3]), prepared).square().mean().backward()
     for name, parameter in decoder.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+def test_a_probe_gets_the_queries_of_its_layer():
+    decoder = tiny.model().decoder
+    x, context, condition = inputs()
+    t = torch.full((2,), 0.5)
+    whole = decoder.prepare(context, condition)
+    part = decoder.prepare(context, condition, depth=3)
+    assert len(part.cross) == 3
+
+    queries = []
+    cross = [replace(part.cross[0], probe=queries.append), *part.cross[1:]]
+    decoder(x, t, replace(part, cross=cross))
+    assert [tuple(q.shape) for q in queries] == [(2, 2, 2, 16, 16)]
+
+    # The attention of these queries is the layer's.
+    attended = []
+    attend = decoder.layers[0].cross_attn.cross
+    decoder.layers[0].cross_attn.cross = lambda *inputs: attended.append(attend(*inputs)) or attended[0]
+    expected = decoder(x, t, whole)
+    weights = (queries[0] @ whole.cross[0].keys[:, :, None].transpose(-1, -2) / 4).softmax(-1)
+    merged = decoder.layers[0].cross_attn.merge(weights @ whole.cross[0].values[:, :, None])
+    assert tiny.relative_error(merged, attended[0]) < 1e-5
+
+    # A probe on every layer changes no velocity.
+    probed = replace(whole, cross=[replace(state, probe=queries.append) for state in whole.cross])
+    assert torch.equal(decoder(x, t, probed), expected)
