@@ -59,8 +59,8 @@ def extend(source: Tensor, before: float = 0.0, after: float = 0.0) -> tuple[Ten
     return torch.cat([padding[0], source, padding[1]], dim=axis), tuple(regions)
 
 
-def check_latents(latents: Tensor) -> Tensor:
-    """Return source latents [B, T, 64] as float32 on the CPU. Raises RequestError for unusable ones."""
+def check_latents(latents: Tensor, name: str = "source") -> Tensor:
+    """Return latents [B, T, 64] as float32 on the CPU. `name` is the input's. Raises RequestError for unusable ones."""
     if (
         not isinstance(latents, Tensor)
         or latents.ndim != 3
@@ -68,13 +68,13 @@ def check_latents(latents: Tensor) -> Tensor:
         or latents.shape[2] != LATENT_CHANNELS
     ):
         given = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-        raise RequestError(f"source must be latents [batch, frames, {LATENT_CHANNELS}], got {given}")
+        raise RequestError(f"{name} must be latents [batch, frames, {LATENT_CHANNELS}], got {given}")
     if latents.shape[1] > MAX_FRAMES:
         _check_seconds(latents.shape[1] / FRAME_RATE)
     if not torch.isfinite(latents).all():
-        raise RequestError("source: its latents contain NaN or infinity; encode or sample it again")
+        raise RequestError(f"{name}: its latents contain NaN or infinity; encode or sample it again")
     if (latents == 0).all(dim=2).all(dim=1).any():
-        raise RequestError("source: its latents are empty (all zero); encode a recording or sample a song first")
+        raise RequestError(f"{name}: its latents are empty (all zero); encode a recording or sample a song first")
     return latents.detach().to("cpu", torch.float32)
 
 

@@ -17,6 +17,7 @@ from ..config import TextEncoderConfig
 from ..edit.tasks import TEXT2MUSIC, Task
 from ..errors import AceStepError, CheckpointError, NonFiniteError
 from ..song.song import Song
+from .lyric_tokens import LyricTokens, locate_lyrics
 from .prompts import ORIGINAL, Prompt, PromptStyle, caption_prompt, lyric_prompt
 from .tokenizer import Tokenizer, Truncation
 
@@ -36,6 +37,7 @@ class TextCondition:
     warnings: sentences for the user.
     text_only: `caption` with the text2music instruction, for edits that drop their source during sampling; None if the
     task is text2music.
+    lyric_tokens: places of the lyrics' tokens, for lyric times.
     """
 
     caption: torch.Tensor
@@ -44,6 +46,7 @@ class TextCondition:
     lyric_prompt: str
     warnings: tuple[str, ...] = ()
     text_only: torch.Tensor | None = None
+    lyric_tokens: LyricTokens | None = None
 
 
 class TextEncoder:
@@ -98,6 +101,7 @@ class TextEncoder:
             lyric_prompt=lyrics.text,
             warnings=tuple(warnings),
             text_only=None if task is TEXT2MUSIC else self._text_only(song),
+            lyric_tokens=locate_lyrics(self.tokenizer, lyrics),
         )
 
     def _text_only(self, song: Song) -> torch.Tensor:

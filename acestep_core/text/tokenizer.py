@@ -112,6 +112,10 @@ class Tokenizer:
             truncation = Truncation(position, tokens=len(body.ids), remaining=remaining, head_tokens=head_tokens)
         return [*ids[:remaining], self.end_id], truncation
 
+    def prompt_spans(self, prompt: Prompt) -> list[tuple[int, int]]:
+        """Return the start and end in `prompt.body` of each token of the body that `encode_prompt` keeps."""
+        return self._bpe.encode(prompt.body, add_special_tokens=False).offsets[: prompt.limit - 1]
+
 
 def _bytes_of_letters() -> dict[str, int]:
     """Return the byte of each character of byte-level BPE.

@@ -12,7 +12,7 @@ LEVELS = [
     "song models audio",
     "edit runtime text",
     "sampling checkpoints",
-    "planner recipe load",
+    "planner recipe load lyrics",
     "pipeline",
     "cli",
     "__main__",
