@@ -17,6 +17,7 @@ from .song.song import Metadata, Song
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .audio.finish import Finish
     from .edit.edit import Edit
     from .edit.morph import Morph
 
@@ -36,6 +37,7 @@ class Recipe:
     normalize: True if the peak was brought to −1 dBFS.
     codes: audio codes of the song.
     recorded_edit: the edit of a recording that the song is made from.
+    finish: the finishing of the song, or None.
     unrecorded: phrases that name the inputs a recipe cannot store. Without these inputs, the song differs.
     """
 
@@ -47,6 +49,7 @@ class Recipe:
     codes: Codes = ()
     unrecorded: tuple[str, ...] = ()
     recorded_edit: RecordedEdit | None = None
+    finish: Finish | None = None
 
     @property
     def edit(self) -> Edit | None:
@@ -68,6 +71,7 @@ class Recipe:
             **{name: portable_name(value) if name in PARTS else value for name, value in self.origin.items()},
             "codes": list(self.codes) or None,
             "edit": None if self.recorded_edit is None else self.recorded_edit.to_dict(),
+            "finish": (self.finish and self.finish.to_dict()) or None,
             "unrecorded": list(self.unrecorded) or None,
         }
         return {name: value for name, value in values.items() if value is not None}
@@ -100,7 +104,16 @@ class Recipe:
             codes=parse_codes(codes) if isinstance(codes, str) else check_codes(codes),
             unrecorded=tuple(each for each in unrecorded if isinstance(each, str)) if listed else (),
             recorded_edit=None if values.get("edit") is None else RecordedEdit.from_dict(values["edit"]),
+            finish=_finish(values.get("finish")),
         )
+
+
+def _finish(given: object) -> Finish | None:
+    """Return the finish of these values, None if it changes nothing. Raises RequestError."""
+    from .audio.finish import Finish
+
+    finish = Finish() if given is None else Finish.from_dict(given)
+    return None if finish == Finish() else finish
 
 
 def _listed(values: Mapping[str, Any], name: str, *also: type) -> Any:

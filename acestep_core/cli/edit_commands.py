@@ -18,7 +18,7 @@ from .terminal import Terminal, log_lines
 # Options of the commands that have another name in a RecordedEdit.
 NAMES = ("where", "before", "after", "overlap", "strength", "noise_strength", "mode", "mode_strength", "source_caption",
          "start", "end", "draws")  # fmt: skip
-NOT_OF_THE_SOURCE = ("seed", "codes", "duration", "edit", "unrecorded", "besides")  # settings of its tags
+NOT_OF_THE_SOURCE = ("seed", "codes", "duration", "edit", "finish", "unrecorded", "besides")  # settings of its tags
 
 
 def repaint_song(arguments: Sequence[str], terminal: Terminal) -> None:

@@ -12,6 +12,7 @@ from ..files import read_text
 from ..song.codes import CODE_RATE, seconds_of
 from ..song.seeds import distinct_seeds, random_seed
 from ..song.song_file import FIELDS, METADATA_FIELDS, SavedSong, load_codes, load_songs
+from .finishing import finish_values
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -125,6 +126,7 @@ def _recipe(options: Options, values: dict[str, Any]) -> Recipe:
     paths = {name: options[name] for name in PARTS if name in options}  # only an option may be a path
     others = {name: value for name, value in options.items() if name not in paths}
     merged = {"seed": None, **{name: value for name, value in values.items() if name not in dropped}, **others}
+    merged["finish"] = finish_values(options, values.get("finish"))
     if merged["seed"] is None:
         merged["seed"] = random_seed()
     recipe = Recipe.from_dict(merged)

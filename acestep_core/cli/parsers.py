@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .. import __version__
+from .finishing import finish_options
 
 EXAMPLES = """\
 examples:
@@ -14,6 +15,7 @@ examples:
   acestep write "a sea shanty" | acestep plan --from - -o song.json
   acestep --from song.json -o song.flac               audio of a planned song
   acestep repaint song.flac --where 10-15 -o new.flac    10 to 15 seconds again; also extend, cover, stems, morph
+  acestep "slow blues" --duration 60 --ending --loudness streaming    a song that ends, at -14 LUFS
   acestep listen song.flac                            caption, lyrics and metadata of audio
   acestep models                                      the models and where they are stored
   acestep download turbo                              download a model
@@ -107,7 +109,7 @@ def _planner_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def generation_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that generates songs: output, sampling, model."""
+    """Add the options of every command that generates songs: output, finishing, sampling, model."""
     output = parser.add_argument_group("output")
     output.add_argument(
         "-o", "--output", metavar="FILE", help=".flac, .wav, .ogg or .mp3; default: the next free song-N.flac"
@@ -117,6 +119,8 @@ def generation_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="peak at -1 dBFS (default)")
     output.add_argument("-q", "--quiet", action="store_true", help="print only the names of the files")
     output.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
+
+    finish_options(parser)
 
     sampling = parser.add_argument_group("sampling", "defaults depend on the model variant")
     sampling.add_argument("--steps", type=int, help="sampling steps: about 8 for turbo, 50 for base and sft")

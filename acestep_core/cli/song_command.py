@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RequestError
 from ..files import reserve
 from .edit_inputs import EditedRecording, find_recording, read_recording
+from .finishing import finish_result, recorded_finish, with_ending
 from .inputs import check_counts, read_recipes
 from .parsers import song_parser
 from .terminal import Terminal, log_lines, printable, shortened
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..callbacks import Callbacks
-    from ..pipeline import Model, Result
+    from ..pipeline import Model
     from ..recipe import Recipe
 
 Options = Mapping[str, Any]
@@ -67,10 +70,11 @@ def write_songs(
         terminal.line(shortened(model.note))
     failures = []
     for recipe, recording in zip(recipes, recordings, strict=True):
-        edited = {"edit": recipe.edit} if recording is None else recording.inputs(model, recipe.song, callbacks)
+        song = with_ending(recipe)
+        edited = {"edit": recipe.edit} if recording is None else recording.inputs(model, song, callbacks)
         result = generate(
             model,
-            recipe.song,
+            song,
             batch=batch,
             seed=recipe.seed,
             settings=recipe.settings,
@@ -78,29 +82,35 @@ def write_songs(
             callbacks=callbacks,
             **edited,
         )
+        finished = finish_result(result, recipe, options)
         for item in range(batch):
-            written = result.recipe(item)
+            written, waveform, levels = result.recipe(item), result.waveform[item], ""
             if recording is not None:
                 written = replace(written, recorded_edit=recording.edit, unrecorded=())
+            if song is not recipe.song:  # longer for its ending
+                written = replace(written, song=recipe.song)
+            if finished is not None:
+                waveform, levels = finished[item].waveform, f", {finished[item].after}"
+                written = replace(written, finish=recorded_finish(recipe, finished[item], options))
             try:
-                path = _write(paths.pop(0) if paths else None, result, item, written, terminal)
+                path = _write(paths.pop(0) if paths else None, waveform, result.sample_rate, written, terminal)
             except RequestError as error:  # the other songs are still to be written
                 failures.append(error)
                 continue
-            seconds = result.waveform.shape[-1] / result.sample_rate
-            print(path if quiet else f"{printable(str(path))}: {seconds:g} s, seed {result.seeds[item]}")
+            seconds = waveform.shape[-1] / result.sample_rate
+            print(path if quiet else f"{printable(str(path))}: {seconds:g} s, seed {result.seeds[item]}{levels}")
     if failures:
         raise failures[0]
 
 
-def _write(path: Path | None, result: Result, item: int, recipe: Recipe, terminal: Terminal) -> Path:
+def _write(path: Path | None, waveform: Tensor, sample_rate: int, recipe: Recipe, terminal: Terminal) -> Path:
     """Write one song and return its path. None is the next free number.
 
     If `path` cannot be replaced, such as a file in use, the song takes a free name.
     """
     from ..audio import write_audio
 
-    content = (result.waveform[item], result.sample_rate, recipe.to_dict())
+    content = (waveform, sample_rate, recipe.to_dict())
     names = free_names()
     if path is not None:
         try:

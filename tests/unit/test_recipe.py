@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+from acestep_core.audio import Finish
 from acestep_core.edit.edit import Edit
 from acestep_core.edit.morph import Morph
 from acestep_core.edit.tasks import COVER, REPAINT, TEXT2MUSIC
@@ -27,6 +28,7 @@ FULL = Recipe(
     origin={"model": "base", "vae": "scragvae", "text_encoder": "text-encoder", "variant": "sft"},
     codes=(1, 63999, 0),
     unrecorded=("a recording (repaint)",),
+    finish=Finish("club", fade_out=3, trim=True),
 )
 
 
@@ -52,6 +54,10 @@ def test_bad_values_are_refused():
             Recipe.from_dict(FULL.to_dict() | {name: 5})
     with pytest.raises(RequestError, match="seed"):
         Recipe.from_dict({"caption": "x"})
+    for finish in (5, {"loudness": 3}, {"trim": 1}):
+        with pytest.raises(RequestError, match="finish|loudness|trim"):
+            Recipe.from_dict(FULL.to_dict() | {"finish": finish})
+    assert Recipe.from_dict(FULL.to_dict() | {"finish": {}}).finish is None
     assert Recipe.from_dict(FULL.to_dict() | {"codes": "<|audio_code_7|>", "unrecorded": 3}).codes == (7,)
 
 
