@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,8 +11,8 @@ from torch import Tensor
 from ..runtime.cuda_graphs import Pace, can_capture
 from .captured_step import CapturedStep
 from .decode_batch import CodeRow, DecodeBatch, DecodeRun, all_prompts
-from .rng import draw_uniform, to_exponential
-from .token_sampling import choose_tokens, guide
+from .rng import ChoiceNoise
+from .token_sampling import choose_tokens, guide, numbers_per_choice
 
 CHECK_EVERY = 32  # codes between two checks that all logits were finite
 
@@ -24,12 +23,11 @@ class CodeLoop:
     codes: the codes so far, [rows, longest count].
     """
 
-    def __init__(self, run: DecodeRun, batch: DecodeBatch, counts: list[int], numbers: Iterator[Tensor]):
+    def __init__(self, run: DecodeRun, batch: DecodeBatch, counts: list[int], noise: ChoiceNoise):
         base, device = run.vocabulary.audio_base, run.device
         self._run, self._batch, self._base = run, batch, base
         self._head = run.network.head(slice(base, base + run.vocabulary.codes), device)
-        self._numbers = numbers
-        self._uniform = next(numbers).to(device, copy=True)
+        self._noise = noise
         self._starts = torch.tensor(batch.lengths, device=device)
         self._tokens = torch.zeros_like(self._starts)
         self._index = torch.zeros(1, dtype=torch.long, device=device)
@@ -38,10 +36,6 @@ class CodeLoop:
         self._finite_on_host = self._finite_copy.numpy()  # shares the memory: reading it does not wait for the GPU
         self.codes = torch.zeros(len(counts), max(counts), dtype=torch.long, device=device)
         self._choose(batch.hidden)
-
-    def draw(self) -> None:
-        """Start to copy the random numbers of the next code to the device."""
-        self._uniform.copy_(next(self._numbers), non_blocking=True)
 
     def step(self, extent: int) -> None:
         """Add a code to every row. Attention covers the first `extent` slots of the cache."""
@@ -55,7 +49,7 @@ class CodeLoop:
         if self._run.guided:
             conditional, unconditional = scores.chunk(2)
             scores = guide(conditional, unconditional, self._run.sampling.guidance)
-        chosen = choose_tokens(scores, self._run.sampling, to_exponential(self._uniform))
+        chosen = choose_tokens(scores, self._run.sampling, self._noise.numbers(self._index))
         self.codes.index_copy_(1, self._index, chosen[:, None])
         self._tokens.copy_((chosen + self._base).repeat(len(self._tokens) // len(chosen)))
         self._index += 1
@@ -79,24 +73,24 @@ def decode_codes(run: DecodeRun, rows: Sequence[CodeRow]) -> list[list[int]]:
     count, started = max(counts), time.perf_counter()
     batch = DecodeBatch(run, all_prompts(rows, run.guided), spare=count)
     prefilled, pace = time.perf_counter(), Pace(run.device)
-    seeds, device = [row.seed for row in rows] if run.sampling.temperature else [], run.device.type
-    numbers = draw_uniform(seeds, run.vocabulary.codes, count, ahead=device != "cpu", pinned=device == "cuda")
-    with closing(numbers):
-        loop = CodeLoop(run, batch, counts, numbers)
-        loop.require_finite()
-        run.report(1, count, len(rows))
-        step = loop.step
-        if run.graphs and can_capture(run.device, run.network):
-            step = CapturedStep(step, run.device)
-        length = max(batch.lengths)
-        for i in range(1, count):
-            run.check()
-            loop.draw()
-            step(batch.extent(length + i))
-            pace()
-            run.report(i + 1, count, sum(min(each, i + 1) for each in counts))
-            if i % CHECK_EVERY == 0:
-                loop.poll_finite()
+    seeds = [row.seed for row in rows] if run.sampling.temperature else []
+    noise = ChoiceNoise(seeds, numbers_per_choice(run.vocabulary.codes), run.device)
+    noise.prepare(0)
+    loop = CodeLoop(run, batch, counts, noise)
+    loop.require_finite()
+    run.report(1, count, len(rows))
+    step = loop.step
+    if run.graphs and can_capture(run.device, run.network):
+        step = CapturedStep(step, run.device)
+    length = max(batch.lengths)
+    for i in range(1, count):
+        run.check()
+        noise.prepare(i)
+        step(batch.extent(length + i))
+        pace()
+        run.report(i + 1, count, sum(min(each, i + 1) for each in counts))
+        if i % CHECK_EVERY == 0:
+            loop.poll_finite()
     loop.require_finite()
     base = run.vocabulary.audio_base
     answers = [[base + code for code in codes[:n]] for codes, n in zip(loop.codes.tolist(), counts, strict=True)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..callbacks import Callbacks
 from ..errors import NonFiniteError
+from ..runtime.devices import send
 from .captured_step import round_up_slots
 from .grammar import Grammar
 from .network import PREFILL_CHUNK, PlannerNetwork
@@ -125,8 +126,8 @@ class DecodeBatch:
         run, cache = self._run, self.cache.rows(slice(row, row + 1))
         for start in range(0, len(prompt), PREFILL_CHUNK):
             run.check()
-            tokens = torch.tensor([prompt[start : start + PREFILL_CHUNK]], device=run.device)
-            position = torch.tensor([start], device=run.device)
+            tokens = send(torch.tensor([prompt[start : start + PREFILL_CHUNK]]), run.device)
+            position = torch.full((1,), start, device=run.device)
             hidden = run.network(tokens, position, cache, start + tokens.shape[1])
         return hidden[:, -1]
 
@@ -143,11 +144,15 @@ class DecodeBatch:
 
     def append(self, tokens: list[list[int]]) -> None:
         """Append `tokens[i]` to row i. The hidden state of a row without new tokens is meaningless."""
-        device, longest = self._run.device, max(map(len, tokens))
+        longest = max(map(len, tokens))
         length = max(self.lengths) + longest
         self.cache.reserve(length)
-        padded = torch.tensor([new + [0] * (longest - len(new)) for new in tokens], device=device)
-        hidden = self.forward(padded, torch.tensor(self.lengths, device=device), self.extent(length))
-        last = torch.tensor([max(len(new), 1) - 1 for new in tokens], device=device)
-        self.hidden = hidden[torch.arange(len(tokens), device=device), last]
+        rows = [
+            [start, max(len(new), 1) - 1, *new, *[0] * (longest - len(new))]
+            for start, new in zip(self.lengths, tokens, strict=True)
+        ]
+        sent = send(torch.tensor(rows), self._run.device)  # one transfer for all
+        starts, last, padded = sent[:, 0], sent[:, 1], sent[:, 2:]
+        hidden = self.forward(padded, starts, self.extent(length))
+        self.hidden = hidden.take_along_dim(last[:, None, None], 1)[:, 0]
         self.lengths = [length + len(new) for length, new in zip(self.lengths, tokens, strict=True)]

@@ -15,6 +15,8 @@ canonical spelling. Thus no value has a spelling that is unknown from training.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..config import MAX_SECONDS
@@ -40,8 +42,39 @@ VALUES: dict[str, tuple[str, ...]] = {
 MAX_TOKENS = {"caption": 512, "genres": 64}  # a longer line is cut
 GREEDY_FIELDS = frozenset({"language"})  # sampling would now and then choose an odd language
 
-Tree = dict[int, "Tree"]
 Script = Generator["list[int] | TokenChoice", Any, None]  # receives the token of each choice, None for an end
+
+
+@dataclass
+class Tree:
+    """A prefix tree: subtrees by token. `choice` is among these tokens."""
+
+    greedy: bool
+    children: dict[int, Tree] = field(default_factory=dict)
+
+    @cached_property
+    def choice(self) -> TokenChoice:
+        return TokenChoice.among(self.children, self.greedy)
+
+    @property
+    def depth(self) -> int:
+        return max((1 + child.depth for child in self.children.values()), default=0)
+
+    def add(self, path: list[int]) -> None:
+        node = self
+        for token in path:
+            node = node.children.setdefault(token, Tree(self.greedy))
+
+    def walk(self) -> Script:
+        """Yield the path from here to a leaf. A node with one child is forced."""
+        node = self
+        while node.children:
+            if len(node.children) == 1:
+                token = next(iter(node.children))
+                yield [token]
+            else:
+                token = yield node.choice
+            node = node.children[token]
 
 
 class Grammar:
@@ -86,7 +119,7 @@ class Grammar:
         if name in self._fixed:
             return len(self._fixed[name])
         if name in self._trees:
-            return _depth(self._trees[name])
+            return self._trees[name].depth
         return MAX_TOKENS[name] + len(self._newline)
 
     def _value(self, name: str, value: str) -> list[int]:
@@ -99,12 +132,10 @@ class Grammar:
         return ids[len(head) :]
 
     def _tree(self, name: str) -> Tree:
-        root: Tree = {}
+        tree = Tree(name in GREEDY_FIELDS)
         for value in VALUES[name]:
-            node = root
-            for token in self._value(name, value):
-                node = node.setdefault(token, {})
-        return root
+            tree.add(self._value(name, value))
+        return tree
 
     def _script(self, max_lyrics: int) -> Script:
         vocabulary = self._vocabulary
@@ -114,7 +145,7 @@ class Grammar:
             if name in self._fixed:
                 yield self._fixed[name]
             elif name in self._trees:
-                yield from _walk(self._trees[name], name in GREEDY_FIELDS)
+                yield from self._trees[name].walk()
             else:
                 yield from self._text(MAX_TOKENS[name], multiline=name == "caption")
         yield [vocabulary.think_end]
@@ -145,21 +176,6 @@ class Grammar:
             count += 1
         if token not in sets.line_ends:
             yield self._newline
-
-
-def _walk(tree: Tree, greedy: bool) -> Script:
-    """Yield the path from the root to a leaf. A node with one child is forced."""
-    while tree:
-        if len(tree) == 1:
-            token = next(iter(tree))
-            yield [token]
-        else:
-            token = yield TokenChoice.among(tree, greedy)
-        tree = tree[token]
-
-
-def _depth(tree: Tree) -> int:
-    return 1 + max(map(_depth, tree.values())) if tree else 0
 
 
 class GrammarState:

@@ -1,85 +1,89 @@
-"""Random numbers for sampling tokens: one CPU generator per row, so that a seed gives the same song on every device."""
+"""Random numbers for sampling tokens: Philox4x32-10 in tensor operations, so that every device draws the same numbers.
+
+Philox is a counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). A number
+depends on a key and on a counter, not on numbers before it. Here the key is the seed of a row, and the counter is the
+choice and the position of the number in that choice.
+"""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-TOKENS_AHEAD = 16  # tokens that one buffer of numbers serves
-BYTES_AHEAD = 2**25  # largest size of a buffer; with many rows it serves fewer tokens
+ROUNDS = 10
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
+WORD = 2**32 - 1
+CHOICES = 64  # choices that one block of numbers serves: drawing takes some 80 kernels, however many numbers it yields
 
 
-class RowRng:
-    """The random numbers of one row. A seed gives the same sequence, however many numbers each call draws."""
+def philox(counter: Tensor, key: Tensor) -> Tensor:
+    """Return Philox4x32-10 of counters [4, ...] and keys [2, ...]: four words [4, ...], all int64 from 0 to 2³² - 1."""
+    even, odd = counter[::2], counter[1::2]
+    shape = (2,) + (1,) * (even.dim() - 1)
+    # A multiplier less 2³² keeps each product below 2⁶³. `high` adds the missing product with 2³² again.
+    factors = torch.tensor([factor - 2**32 for factor in MULTIPLIERS], device=counter.device).view(shape)
+    swapped = factors.flip(0)
+    increments = torch.tensor(KEY_INCREMENTS, device=counter.device).view(shape)
+    for round_ in range(ROUNDS):
+        # Each round swaps the two halves. The state stays as the round leaves it, and every second round the constants
+        # are swapped instead.
+        mixed = key.flip(0) if round_ % 2 == 0 else key
+        low = even * (factors if round_ % 2 == 0 else swapped)
+        high = (low >> 32).add_(even)
+        even, odd = high.bitwise_xor_(odd.flip(0)).bitwise_xor_(mixed).bitwise_and_(WORD), low
+        key = (key + increments).bitwise_and_(WORD)
+    return torch.stack((even[0], odd[0], even[1], odd[1])).bitwise_and_(WORD)
 
-    def __init__(self, seed: int):
-        self._generator = torch.Generator("cpu").manual_seed(seed)
 
-    def uniform(self, count: int, out: Tensor | None = None) -> Tensor:
-        """Return the next `count` uniform numbers from 0 to 1, float32, written to `out` if given."""
-        return torch.rand(count, generator=self._generator, dtype=torch.float32, out=out)
+def uniform_numbers(seeds: Sequence[int], first: int, choices: int, count: int, device: torch.device) -> Tensor:
+    """Return uniform numbers between 0 and 1, both excluded, float32 [choices, rows, count].
 
-    def exponential(self, count: int) -> Tensor:
-        """Return the next `count` exponentially distributed numbers, float32."""
-        return to_exponential(self.uniform(count))
+    seeds: the seed of each row, 0 to 2⁶⁴ - 1.
+    first: the number of the first choice. Later choices, or more numbers per choice, leave the other numbers as they
+    are.
+    """
+    halves = [[seed & WORD for seed in seeds], [seed >> 32 & WORD for seed in seeds]]
+    key = torch.tensor(halves, dtype=torch.long, device=device)
+    quarter = -(-count // 4)
+    counter = torch.zeros(4, choices, len(seeds), quarter, dtype=torch.long, device=device)
+    counter[0] += torch.arange(quarter, device=device)
+    counter[1] += torch.arange(first, first + choices, device=device)[:, None, None]
+    words = philox(counter, key[:, None, :, None])
+    # 23 bits and a half: exact in float32, and neither 0 nor 1.
+    numbers = (words >> 9).float().add_(0.5).mul_(2**-23)
+    return numbers.permute(1, 2, 3, 0).flatten(2)[..., :count]
 
 
 def to_exponential(uniform: Tensor) -> Tensor:
-    """Turn uniform numbers into exponentially distributed ones.
-
-    torch's own exponential numbers differ between machines; its uniform numbers do not.
-    """
+    """Turn uniform numbers into exponentially distributed ones."""
     return uniform.log().neg_()
 
 
-def draw_uniform(
-    seeds: Sequence[int], count: int, tokens: int, *, ahead: bool = False, pinned: bool = False
-) -> Generator[Tensor, None, None]:
-    """Yield uniform numbers [rows, count] once for each of `tokens` tokens.
+class ChoiceNoise:
+    """Exponentially distributed numbers for the choices of all rows, drawn on the device for CHOICES choices at once.
 
-    Drawing 64,000 numbers takes a CPU core 0.25 ms. For eight songs that is longer than a token on a fast GPU.
-
-    ahead: threads draw, all rows in parallel, while the device computes earlier tokens. A yielded tensor stays valid
-    until the second next one, because the device may still be copying it. Without `ahead`, a tensor is valid until the
-    next one.
-    pinned: the buffers are page-locked, so that copying to a GPU does not block the host.
+    count: numbers per row and choice.
     """
-    rngs = [RowRng(seed) for seed in seeds]
-    if not (ahead and rngs):
-        buffer = torch.empty(1, len(rngs), count)
-        for _ in range(tokens):
-            _fill(rngs, buffer)
-            yield buffer[0]
-        return
-    size = max(1, min(TOKENS_AHEAD, BYTES_AHEAD // (4 * count * len(rngs))))
-    # Threads do not inherit inference mode, and cannot write to a tensor that was created in it.
-    with torch.inference_mode(False):
-        # The caller reads from one buffer, the threads fill another, the device may still copy from the third.
-        buffers = deque([torch.empty(size, len(rngs), count, pin_memory=pinned) for _ in range(3)])
-    with ThreadPoolExecutor(min(len(rngs), os.cpu_count() or 1), "acestep-rng") as pool:
 
-        def submit(remaining: int) -> tuple[Tensor, list[Future]]:
-            buffers.rotate()
-            buffer = buffers[0][:remaining]
-            return buffer, [pool.submit(_fill, [rng], buffer[:, row : row + 1]) for row, rng in enumerate(rngs)]
+    def __init__(self, seeds: Sequence[int], count: int, device: torch.device):
+        self._seeds = seeds
+        self._numbers = torch.empty(CHOICES, len(seeds), count, device=device)
 
-        pending = submit(tokens)
-        while tokens:
-            buffer, futures = pending
-            for future in futures:
-                future.result()
-            tokens -= len(buffer)
-            pending = submit(tokens)
-            yield from buffer
+    def prepare(self, choice: int) -> None:
+        """Draw the numbers from `choice` on, if the block starts with it. Call it for every choice, in order."""
+        if choice % CHOICES == 0:
+            choices, _, count = self._numbers.shape
+            drawn = uniform_numbers(self._seeds, choice, choices, count, self._numbers.device)
+            self._numbers.copy_(to_exponential(drawn))
 
+    def numbers(self, choice: int | Tensor) -> Tensor:
+        """Return the numbers of a prepared choice, [rows, count].
 
-def _fill(rngs: Sequence[RowRng], buffer: Tensor) -> None:
-    """Write the next numbers of some rows to `buffer` [tokens, rows, count]."""
-    for token in buffer:
-        for rng, out in zip(rngs, token, strict=True):
-            rng.uniform(len(out), out)
+        choice: its number, either on the host or as int64 [1] on the device, which a CUDA graph reads at each replay.
+        """
+        if isinstance(choice, int):
+            return self._numbers[choice % CHOICES]
+        return self._numbers.index_select(0, choice % CHOICES)[0]

@@ -1,21 +1,22 @@
-"""Decode rows of text. A grammar on the host restricts each row. A run of forced tokens takes one forward pass."""
+"""Decode rows of text. A grammar on the host restricts each row. A run of forced tokens takes one forward pass.
+
+The host waits for the device once per token of all rows, because the grammars need the chosen tokens.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from .decode_batch import DecodeBatch, DecodeRun, TextRow, all_prompts, prompt_length
 from .network import CACHE_GROWTH
-from .rng import RowRng
-from .token_sampling import TokenSampling
+from .rng import ChoiceNoise
+from .token_choice import TokenChoice, TokenPicker
+from .token_sampling import numbers_per_choice
 
 
 class TextWriter:
-    """One row of text: the state of its grammar, its tokens so far, and its random numbers.
+    """One row of text: the state of its grammar and its tokens so far.
 
     max_tokens: the most tokens that the answer can have.
     """
@@ -25,18 +26,16 @@ class TextWriter:
         free = run.network.config.max_position_embeddings - prompt_length(row) - block
         max_lyrics = min(row.max_lyrics, free)
         self._state = row.grammar.start(max_lyrics)
-        self._rng = RowRng(row.seed)
         self.tokens = list(self._state.forced)
         self.max_tokens = block + (max_lyrics if row.grammar.then_lyrics else 0)
 
     @property
-    def done(self) -> bool:
-        return self._state.choice is None
+    def choice(self) -> TokenChoice | None:
+        """The choice that comes next, or None if the text is complete."""
+        return self._state.choice
 
-    def write(self, scores: Tensor, unconditional: Tensor | None, sampling: TokenSampling) -> list[int]:
-        """Choose among logits [text rows]. Return the chosen token and the forced tokens after it."""
-        assert self._state.choice is not None
-        token = self._state.choice.pick(scores, unconditional, sampling, self._rng)
+    def write(self, token: int | None) -> list[int]:
+        """Append the token of the choice, or end the text. Return it and the forced tokens after it."""
         self._state.advance(token)
         new = [*([] if token is None else [token]), *self._state.forced]
         self.tokens += new
@@ -52,22 +51,22 @@ def decode_text(run: DecodeRun, rows: Sequence[TextRow]) -> list[list[int]]:
     batch = DecodeBatch(run, [prompt + writer.tokens for prompt, writer in starts], spare=CACHE_GROWTH)
     lengths = [len(writer.tokens) for writer in writers]
     head = run.network.head(slice(0, run.vocabulary.text_rows), run.device)
-    prefilled, count = time.perf_counter(), len(rows)
-    while not all(writer.done for writer in writers):
+    prefilled, step = time.perf_counter(), 0
+    picker = TokenPicker(run.vocabulary.text_rows, run.sampling, run.device)
+    seeds = [row.seed for row in rows] if run.sampling.temperature else []
+    noise = ChoiceNoise(seeds, numbers_per_choice(run.vocabulary.text_rows), run.device)
+    while any(choices := [writer.choice for writer in writers]):
         run.check()
+        noise.prepare(step)
         scores = run.network.logits(batch.hidden, head)
-        new: list[list[int]] = [[] for _ in batch.lengths]
-        for i, writer in enumerate(writers):
-            if not writer.done:
-                run.require_finite(bool(torch.isfinite(scores[i::count]).all()))
-                new[i] = writer.write(scores[i], scores[count + i] if run.guided else None, run.sampling)
-        if run.guided:
-            new[count:] = new[:count]
-        lengths = [len(writer.tokens) for writer in writers]
-        if not all(writer.done for writer in writers):
-            batch.append(new)
+        tokens, finite = picker.pick(choices, scores, run.guided, noise.numbers(step))
+        run.require_finite(finite)
+        new = [writer.write(token) if writer.choice else [] for writer, token in zip(writers, tokens, strict=True)]
+        lengths, step = [len(writer.tokens) for writer in writers], step + 1
+        if any(writer.choice for writer in writers):
+            batch.append(new * (1 + run.guided))
             run.report(max(lengths), total, sum(lengths))
     run.report(max(lengths), max(lengths), sum(lengths))  # only now is the real total known
-    run.log_speed("text", sum(lengths), count, prefilled - started, time.perf_counter() - prefilled)
+    run.log_speed("text", sum(lengths), len(rows), prefilled - started, time.perf_counter() - prefilled)
     turn_end = run.vocabulary.turn_end
     return [writer.tokens[:-1] if writer.tokens[-1:] == [turn_end] else writer.tokens for writer in writers]

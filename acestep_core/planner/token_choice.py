@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .rng import RowRng
+from ..runtime.devices import send
 from .token_sampling import TokenSampling, choose_tokens, guide
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenChoice:
     """A choice among the token ids `ids` (int64, ascending).
 
@@ -23,29 +23,76 @@ class TokenChoice:
     ids: Tensor
     greedy: bool = False
     may_end: bool = False
-    _on_device: dict[torch.device, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def among(cls, ids: Iterable[int], greedy: bool = False, may_end: bool = False) -> TokenChoice:
         return cls(torch.tensor(sorted(ids), dtype=torch.long), greedy, may_end)
 
-    def pick(self, logits: Tensor, unconditional: Tensor | None, sampling: TokenSampling, rng: RowRng) -> int | None:
-        """Return a token id, or None to end the text.
+    def __contains__(self, token: int) -> bool:
+        return bool((self.ids == token).any())
 
-        logits, unconditional: one row's logits of the prompt and of its negative prompt, each [text rows].
+
+class TokenPicker:
+    """Chooses the next tokens of all rows in one run. The masks of the choices stay on the device until its end.
+
+    size: number of text tokens, of which each row has a logit.
+    """
+
+    def __init__(self, size: int, sampling: TokenSampling, device: torch.device):
+        self._size, self._sampling, self._device = size, sampling, device
+        self._masks: dict[TokenChoice, Tensor] = {}
+
+    def pick(
+        self, choices: Sequence[TokenChoice | None], scores: Tensor, guided: bool, noise: Tensor
+    ) -> tuple[list[int | None], bool]:
+        """Return the chosen token of each row, and True if the logits of all rows with a choice are finite.
+
+        The token is None if the choice ends the text, or if a row has no choice. Waits for the device once.
+
+        scores: logits [rows, size]. If `guided`, as many rows of the negative prompts follow.
+        noise: see `choose_tokens`.
         """
-        if logits.device not in self._on_device:
-            self._on_device[logits.device] = self.ids.to(logits.device)
-        ids = self._on_device[logits.device]
-        if self.may_end and not bool((ids == logits.argmax()).any()):
-            return None
-        allowed = logits[ids]
-        if unconditional is not None:
-            allowed = guide(allowed, unconditional[ids], sampling.guidance)
-        noise = None
-        if sampling.temperature and not self.greedy:
-            noise = rng.exponential(len(ids)).to(allowed.device)[None]
-        return int(ids[choose_tokens(allowed[None], sampling, noise)[0]])
+        finite = torch.isfinite(scores).all(-1)
+        logits = conditional = scores
+        if guided:
+            conditional, unconditional = scores.chunk(2)
+            logits, finite = guide(conditional, unconditional, self._sampling.guidance), finite.view(2, -1).all(0)
+        logits = logits.masked_fill(self._excluded(choices), float("-inf"))
+        active = [choice for choice in choices if choice is not None]
+        best = drawn = first = logits.argmax(-1)
+        if self._sampling.temperature and not all(choice.greedy for choice in active):
+            drawn = choose_tokens(logits, self._sampling, noise)
+        if any(choice.may_end for choice in active):
+            first = conditional.argmax(-1)
+        tokens: list[int | None] = []
+        whole = True
+        rows = torch.stack((best, drawn, first, finite.long()), dim=-1).tolist()
+        for choice, (best_token, drawn_token, first_token, is_finite) in zip(choices, rows, strict=True):
+            if choice is None or choice.may_end and first_token not in choice:
+                tokens.append(None)
+            else:
+                tokens.append(best_token if choice.greedy else drawn_token)
+            whole &= choice is None or bool(is_finite)
+        return tokens, whole
+
+    def _excluded(self, choices: Sequence[TokenChoice | None]) -> Tensor:
+        """Return True for the tokens that each row's choice excludes, [rows or 1, size].
+
+        A row without a choice gets the mask of another row.
+        """
+        default = next(choice for choice in choices if choice is not None)
+        needed = [default if choice is None else choice for choice in choices]
+        if all(choice is default for choice in needed):
+            return self._mask(default)[None]
+        return torch.stack([self._mask(choice) for choice in needed])
+
+    def _mask(self, choice: TokenChoice) -> Tensor:
+        """Return True for the tokens that `choice` excludes, [size]."""
+        if choice not in self._masks:
+            mask = torch.ones(self._size, dtype=torch.bool)
+            mask[choice.ids] = False
+            self._masks[choice] = send(mask, self._device)
+        return self._masks[choice]
 
 
 class TokenSets:

@@ -3,11 +3,12 @@
 The order is that of ACE-Step's own engine: mask, guide, divide by the temperature, apply top-k, apply top-p. All of it
 is float32, and no step waits for an accelerator.
 
-Every row has a CPU generator, and a choice among n tokens takes n random numbers. The token with the largest ratio of
-probability to number wins (the Gumbel-max trick). A row's result therefore depends neither on other rows nor on the
-device, except for rounding. A logit that is off by a millionth changes one choice in a million. One number per choice
-would be cheaper, but rounding moves each of the 64,000 bounds between cumulative probabilities. In measurements, such
-rounding changed songs now and then.
+A choice takes exponentially distributed numbers, and the candidate with the largest ratio of probability to number wins
+(the Gumbel-max trick). First a group of consecutive tokens is chosen by its summed probability, then a token of that
+group. For 64,000 tokens this takes 506 numbers. A row's result depends neither on other rows nor on the device, except
+for rounding. A logit that is off by a millionth changes one choice in a million. One number per choice would be
+cheaper, but rounding moves each of the 64,000 bounds between cumulative probabilities. In measurements, such rounding
+changed songs now and then.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import RequestError
 
+GROUP = 256  # consecutive tokens that are chosen together first: about the root of the number of audio codes
 TOP_SORTED = 1024  # tokens that a CPU sorts first: they nearly always cover top-p, and sorting all 64,000 is slow
 
 
@@ -92,12 +95,22 @@ def _least_in_nucleus(shares: Tensor, top_p: float) -> Tensor:
     return ordered.masked_fill(~inside, 1).amin(-1, keepdim=True)
 
 
+def numbers_per_choice(tokens: int) -> int:
+    """Return how many random numbers a choice among `tokens` tokens takes."""
+    return GROUP + -(-tokens // GROUP)
+
+
 def choose_tokens(logits: Tensor, sampling: TokenSampling, noise: Tensor | None) -> Tensor:
     """Return one index per row, [rows], for guided logits [rows, n].
 
-    noise: exponential numbers [rows, n] from each row's generator. Without them, or at temperature 0, the likeliest
-    token is taken.
+    noise: exponentially distributed numbers [rows, numbers_per_choice(n)]. Without them, or at temperature 0, the
+    likeliest token is taken.
     """
     if noise is None or sampling.temperature == 0:
         return logits.argmax(-1)
-    return (probabilities(logits, sampling) / noise).argmax(-1)
+    shares = probabilities(logits, sampling)
+    groups = F.pad(shares, (0, -shares.shape[-1] % GROUP)).unflatten(-1, (-1, GROUP))
+    within, between = noise[:, :GROUP], noise[:, GROUP:]
+    group = (groups.sum(-1) / between).argmax(-1, keepdim=True)
+    members = groups.take_along_dim(group[..., None], 1)[:, 0]
+    return group[:, 0] * GROUP + (members / within).argmax(-1)

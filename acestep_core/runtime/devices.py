@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ..errors import RequestError
 
@@ -49,6 +50,12 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         listing = ", ".join(f"{device} ({description})" for device, description in devices.items())
         raise RequestError(f"device {str(name)!r} is not available; available here: {listing}, or auto")
     return torch.device(match)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the host to a device. On CUDA the host does not wait, as the copy is from pinned memory."""
+    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

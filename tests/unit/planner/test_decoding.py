@@ -13,7 +13,7 @@ from acestep_core.planner.grammar import Grammar
 from acestep_core.planner.load_planner import Planner
 from acestep_core.planner.metadata_text import FIELDS
 from acestep_core.planner.network import PREFILL_CHUNK, PlannerNetwork
-from acestep_core.planner.rng import RowRng, draw_uniform
+from acestep_core.planner.token_choice import TokenPicker
 from acestep_core.planner.token_sampling import TokenSampling
 from tests.support import tiny_planner, tiny_text
 from tests.unit.planner.test_network import theirs
@@ -140,21 +140,6 @@ def test_long_prompt_is_computed_in_chunks(vocabulary, planner, monkeypatch):
     assert got[0] == vocabulary.audio_base + int(planner.logits(hidden, usable).argmax())
 
 
-def test_numbers_drawn_ahead_give_the_same_codes(vocabulary, planner, monkeypatch):
-    """An accelerator draws ahead, a CPU does not."""
-    rows = code_rows(vocabulary, count=40)
-    expected = decode(planner, vocabulary, rows, OFFICIAL)
-    calls = []
-
-    def ahead(*args, **_):
-        calls.append(args)
-        return draw_uniform(*args, ahead=True)
-
-    monkeypatch.setattr(code_loop, "draw_uniform", ahead)
-    assert decode(planner, vocabulary, rows, OFFICIAL) == expected
-    assert calls == [([row.seed for row in rows], vocabulary.codes, 40)]
-
-
 class HostReads(TorchDispatchMode):
     """Counts reads of tensor values by Python, which make the host wait for an accelerator."""
 
@@ -202,7 +187,7 @@ def test_greedy_text_equals_transformers(vocabulary, planner):
     script = Grammar(vocabulary, {"bpm": 120, "keyscale": "C major"}, then_lyrics=True)
     rows = text_rows(vocabulary, grammar=script, max_lyrics=20)
     got = decode(planner, vocabulary, rows, GREEDY)
-    peer = theirs(planner)
+    peer, picker = theirs(planner), TokenPicker(vocabulary.text_rows, GREEDY, CPU)
     for row, answer in zip(rows, got, strict=True):
         state, out = script.start(20), []
         while True:
@@ -210,7 +195,7 @@ def test_greedy_text_equals_transformers(vocabulary, planner):
             if state.choice is None:
                 break
             scores = peer(torch.tensor([row.prompt + out])).logits[0, -1, : vocabulary.text_rows]
-            token = state.choice.pick(scores, None, GREEDY, RowRng(0))
+            ((token,), _) = picker.pick([state.choice], scores[None], False, torch.empty(0))
             out += [] if token is None else [token]
             state.advance(token)
         assert answer == [token for token in out if token != vocabulary.turn_end]

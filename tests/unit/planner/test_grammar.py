@@ -5,8 +5,9 @@ import torch
 
 from acestep_core.planner.grammar import MAX_TOKENS, VALUES, Grammar
 from acestep_core.planner.metadata_text import FIELDS, read_block
-from acestep_core.planner.rng import RowRng
-from acestep_core.planner.token_sampling import TokenSampling
+from acestep_core.planner.rng import ChoiceNoise
+from acestep_core.planner.token_choice import TokenPicker
+from acestep_core.planner.token_sampling import TokenSampling, numbers_per_choice
 from acestep_core.planner.vocabulary import Vocabulary
 from acestep_core.text.tokenizer import Tokenizer
 from tests.support import qwen, tiny_planner, tiny_text
@@ -14,7 +15,7 @@ from tests.support import qwen, tiny_planner, tiny_text
 tiny_tokenizer_dir, qwen_tokenizer_dir = tiny_text.tiny_tokenizer_dir, qwen.qwen_tokenizer_dir
 vocabulary = tiny_planner.vocabulary
 
-RNG = RowRng(seed=3)
+CPU = torch.device("cpu")
 GREEDY = TokenSampling(temperature=0.0)  # with random logits as random as sampling, and faster
 FIXED = {
     "bpm": 117,
@@ -45,16 +46,32 @@ class RandomModel:
         return self.pool[self.random.randrange(len(self.pool))]
 
 
+def write_rows(
+    grammar: Grammar, model, rows: int, sampling: TokenSampling = GREEDY, max_lyrics: int = 30
+) -> list[list[int]]:
+    """Return whole answers of a model that returns one row of logits."""
+    states = [grammar.start(max_lyrics) for _ in range(rows)]
+    answers = [list(state.forced) for state in states]
+    if not any(state.choice for state in states):
+        return answers
+    size, step = len(logits := model()), 0
+    picker, seeds = TokenPicker(size, sampling, CPU), range(rows) if sampling.temperature else []
+    noise = ChoiceNoise(seeds, numbers_per_choice(size), CPU)
+    while any(choices := [state.choice for state in states]):
+        noise.prepare(step)
+        scores = torch.stack([model() if choice and (step or row) else logits for row, choice in enumerate(choices)])
+        tokens, _ = picker.pick(choices, scores, False, noise.numbers(step))
+        for state, out, token in zip(states, answers, tokens, strict=True):
+            if state.choice is not None:
+                state.advance(token)
+                out += [*([] if token is None else [token]), *state.forced]
+        step += 1
+    return answers
+
+
 def write(grammar: Grammar, model, sampling: TokenSampling = GREEDY, max_lyrics: int = 30) -> list[int]:
-    """Return a whole answer of a model that returns logits."""
-    state, out = grammar.start(max_lyrics), []
-    while True:
-        out += state.forced
-        if state.choice is None:
-            return out
-        token = state.choice.pick(model(), None, sampling, RNG)
-        out += [] if token is None else [token]
-        state.advance(token)
+    """Return one answer."""
+    return write_rows(grammar, model, 1, sampling, max_lyrics)[0]
 
 
 def lines_of(vocabulary: Vocabulary, ids: list[int]) -> list[str]:
@@ -93,8 +110,7 @@ def test_ten_thousand_random_blocks_can_be_read(vocabulary):
         skip = frozenset(name for name in ("caption", "genres", "language") if rng.random() < 0.5)
         fields = [name for name in FIELDS if name not in skip]
         grammar = Grammar(vocabulary, fixed, skip)
-        for _ in range(100):
-            ids = write(grammar, model)
+        for ids in write_rows(grammar, model, 100):
             assert len(ids) <= grammar.max_tokens
             check(vocabulary, ids, fields, fixed)
             written.add(tuple(ids))
@@ -107,8 +123,8 @@ def test_blocks_of_the_real_vocabulary_can_be_read(qwen_vocabulary):
     for batch in range(10):
         fixed = {name: FIXED[name] for name in FIELDS if rng.random() < 0.3} if batch % 2 else {}
         grammar = Grammar(qwen_vocabulary, fixed)
-        for block in range(30):
-            ids = write(grammar, model, GREEDY if block else TokenSampling(temperature=1.0, top_p=0.95))
+        sampled = write_rows(grammar, model, 1, TokenSampling(temperature=1.0, top_p=0.95))
+        for ids in (*sampled, *write_rows(grammar, model, 29)):
             check(qwen_vocabulary, ids, list(FIELDS), fixed)
             written |= set(lines_of(qwen_vocabulary, ids))
     assert len(written) > 500
@@ -277,6 +293,13 @@ def test_guidance_among_allowed_tokens(vocabulary):
     conditional, unconditional = torch.zeros(vocabulary.text_rows), torch.zeros(vocabulary.text_rows)
     two, three = vocabulary.encode("2")[0], vocabulary.encode("3")[0]
     conditional[two], conditional[three], unconditional[two] = 1.0, 0.9, 0.5
-    pick = state.choice.pick
-    assert pick(conditional, None, GREEDY, RNG) == two
-    assert pick(conditional, unconditional, TokenSampling(temperature=0.0, guidance=2.0), RNG) == three
+
+    def pick(scores: torch.Tensor, sampling: TokenSampling) -> int | None:
+        picker = TokenPicker(vocabulary.text_rows, sampling, CPU)
+        ((token,), finite) = picker.pick([state.choice], scores, sampling.guided, torch.empty(0))
+        assert finite
+        return token
+
+    assert pick(conditional[None], GREEDY) == two
+    both = torch.stack((conditional, unconditional))
+    assert pick(both, TokenSampling(temperature=0.0, guidance=2.0)) == three

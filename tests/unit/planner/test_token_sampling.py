@@ -1,17 +1,33 @@
+import math
+
 import pytest
 import torch
 
 from acestep_core.errors import RequestError
-from acestep_core.planner.rng import RowRng
-from acestep_core.planner.token_sampling import TOP_SORTED, TokenSampling, choose_tokens, guide, probabilities
+from acestep_core.planner.rng import to_exponential, uniform_numbers
+from acestep_core.planner.token_sampling import (
+    GROUP,
+    TOP_SORTED,
+    TokenSampling,
+    choose_tokens,
+    guide,
+    numbers_per_choice,
+    probabilities,
+)
 from tests.support.tiny import draw
+
+
+def noise_for(choices: int, tokens: int, seed: int = 5) -> torch.Tensor:
+    """Return the random numbers of independent choices."""
+    count = numbers_per_choice(tokens)
+    return to_exponential(uniform_numbers([seed], 0, choices, count, torch.device("cpu")))[:, 0]
 
 
 def frequencies(logits: torch.Tensor, sampling: TokenSampling, count: int = 10_000) -> torch.Tensor:
     """Return how often each token is chosen."""
     size = logits.shape[-1]
-    noise = RowRng(5).exponential(count * size).view(count, size)
-    return choose_tokens(logits.expand(count, -1), sampling, noise).bincount(minlength=size) / count
+    chosen = choose_tokens(logits.expand(count, -1), sampling, noise_for(count, size))
+    return chosen.bincount(minlength=size) / count
 
 
 def reference(logits: list[float], temperature: float, top_k: int, top_p: float) -> torch.Tensor:
@@ -39,6 +55,18 @@ def test_frequencies_equal_probabilities(temperature, top_k, top_p):
     expected = reference(logits[0].tolist(), temperature, top_k, top_p)
     got = frequencies(logits, TokenSampling(temperature, top_p, top_k))
     assert (got - expected).abs().max() < 0.016 and not got[expected == 0].any()
+
+
+def test_groups_have_the_frequency_of_their_tokens():
+    """The last group is shorter. One token has a third of the probability of its whole group."""
+    size = 3 * GROUP + 7
+    logits = torch.zeros(1, size)
+    logits[0, GROUP + 3], logits[0, -1] = math.log(GROUP / 2), math.log(GROUP / 2)
+    expected, got = logits[0].softmax(0), frequencies(logits, TokenSampling())
+    assert (got[[GROUP + 3, -1]] - expected[[GROUP + 3, -1]]).abs().max() < 0.015
+    for one, other in zip(got.split(GROUP), expected.split(GROUP), strict=True):
+        assert abs(one.sum() - other.sum()) < 0.016
+    assert (got > 0).sum() > 0.98 * size
 
 
 def test_temperature_comes_before_top_p():
@@ -74,11 +102,15 @@ def test_masked_tokens_are_never_chosen():
     assert set(frequencies(logits, TokenSampling(), 2000).nonzero().flatten().tolist()) == {200, 201, 700}
 
 
-@pytest.mark.parametrize("extreme", [0.0, float("inf")])
-def test_extreme_random_numbers_do_no_harm(extreme):
-    logits, noise = torch.tensor([[0.0, float("-inf"), 0.0]]), torch.ones(1, 3)
-    noise[0, 0] = extreme
-    assert choose_tokens(logits, TokenSampling(), noise).item() == (0 if extreme == 0 else 2)
+@pytest.mark.parametrize("group", [0, 1])
+@pytest.mark.parametrize("extreme", [2**-24, 1 - 2**-24])
+def test_extreme_random_numbers_choose_no_masked_token(group, extreme):
+    logits = torch.full((1, 2 * GROUP), float("-inf"))
+    logits[0, group * GROUP + 5] = 0.0
+    for position in (0, 5, GROUP, GROUP + 1):
+        uniform = torch.full((1, GROUP + 2), 0.5)
+        uniform[0, position] = extreme
+        assert choose_tokens(logits, TokenSampling(), to_exponential(uniform)).item() == group * GROUP + 5
 
 
 def test_temperature_zero_takes_the_likeliest():
@@ -106,7 +138,7 @@ def test_tokens_masked_on_either_side_stay_masked(scale):
 def test_rounding_hardly_ever_changes_a_choice():
     """Logits differ in their last digits in a batch of another size."""
     logits = draw(1, 2000, seed=4).expand(2000, -1)
-    noise = RowRng(1).exponential(2000 * 2000).view(2000, 2000)
+    noise = noise_for(2000, 2000, seed=1)
     rounded = logits * (1 + 2e-7 * draw(2000, 2000, seed=5))
     assert not torch.equal(logits, rounded)
     sampling = TokenSampling()

@@ -1,0 +1,58 @@
+"""How often the planner's loops wait for a simulated CUDA device, and how often they send data."""
+
+import pytest
+import torch
+
+from acestep_core.planner.decode_batch import TextRow
+from acestep_core.planner.decoding import generate_tokens
+from acestep_core.planner.grammar import Grammar
+from acestep_core.planner.load_planner import Planner
+from acestep_core.planner.metadata_text import FIELDS
+from acestep_core.planner.network import PlannerNetwork
+from acestep_core.planner.token_sampling import TokenSampling
+from acestep_core.runtime.placement import Resident
+from tests.support import simulated_cuda, tiny_planner, tiny_text
+
+tiny_tokenizer_dir, vocabulary = tiny_text.tiny_tokenizer_dir, tiny_planner.vocabulary
+
+TO_COPY = torch.ops.aten._to_copy.default
+SIMULATED = simulated_cuda.SimulatedTensor
+
+
+class Traffic:
+    """Counts the operations that make the host wait, and the copies to the device."""
+
+    def __init__(self, monkeypatch):
+        self.waits, self.uploads = 0, 0
+        perform = simulated_cuda.perform
+
+        def counting(function, arguments, options):
+            asynchronous = bool(options.get("non_blocking"))
+            if function is TO_COPY and str(options.get("device")).startswith("cuda"):
+                upload = not isinstance(arguments[0], SIMULATED)
+                self.uploads += upload
+                self.waits += upload and not asynchronous
+            elif function is TO_COPY and isinstance(arguments[0], SIMULATED) and options.get("device"):
+                self.waits += not asynchronous
+            self.waits += function in simulated_cuda.SYNCS
+            return perform(function, arguments, options)
+
+        monkeypatch.setattr(simulated_cuda, "perform", counting)
+
+
+def test_text_waits_once_per_token_of_all_rows(vocabulary, monkeypatch):
+    counts, known = [], frozenset(FIELDS) - {"timesignature"}
+    for lyrics in (2, 10):
+        traffic = Traffic(monkeypatch)
+        with simulated_cuda.simulated_cuda() as device:
+            network = tiny_planner.network(tiny_planner.config_of(vocabulary)).to(device)
+            grammar = Grammar(vocabulary, skip=known, then_lyrics=True)
+            rows = [TextRow([1, 2, 3 + i], i, grammar, [1, 2], max_lyrics=lyrics) for i in range(2)]
+            planner = Planner(network, vocabulary, Resident(device))
+            forwards, forward = [], PlannerNetwork.forward
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(PlannerNetwork, "forward", lambda *args: forwards.append(1) or forward(*args))
+                generate_tokens(planner, rows, TokenSampling(guidance=2.0), "write")
+        counts.append((len(forwards), traffic.waits, traffic.uploads))
+    forwards, waits, uploads = (more - less for less, more in zip(*counts, strict=True))
+    assert forwards >= 6 and waits == uploads == forwards
