@@ -15,6 +15,7 @@ from tests.support import simulated_cuda, tiny_planner, tiny_text
 
 tiny_tokenizer_dir, vocabulary = tiny_text.tiny_tokenizer_dir, tiny_planner.vocabulary
 
+ALL_BUT_ONE = frozenset(FIELDS) - {"timesignature"}
 TO_COPY = torch.ops.aten._to_copy.default
 SIMULATED = simulated_cuda.SimulatedTensor
 
@@ -41,18 +42,17 @@ class Traffic:
 
 
 def test_text_waits_once_per_token_of_all_rows(vocabulary, monkeypatch):
-    counts, known = [], frozenset(FIELDS) - {"timesignature"}
-    for lyrics in (2, 10):
-        traffic = Traffic(monkeypatch)
-        with simulated_cuda.simulated_cuda() as device:
-            network = tiny_planner.network(tiny_planner.config_of(vocabulary)).to(device)
-            grammar = Grammar(vocabulary, skip=known, then_lyrics=True)
+    forwards, forward = [], PlannerNetwork.forward
+    monkeypatch.setattr(PlannerNetwork, "forward", lambda *args: forwards.append(args) or forward(*args))
+    traffic, grammar = Traffic(monkeypatch), Grammar(vocabulary, skip=ALL_BUT_ONE, then_lyrics=True)
+    counts = [(0, 0, 0)]
+    with simulated_cuda.simulated_cuda() as device:
+        network = tiny_planner.network(tiny_planner.config_of(vocabulary)).to(device)
+        planner = Planner(network, vocabulary, Resident(device))
+        for lyrics in (2, 10):
             rows = [TextRow([1, 2, 3 + i], i, grammar, [1, 2], max_lyrics=lyrics) for i in range(2)]
-            planner = Planner(network, vocabulary, Resident(device))
-            forwards, forward = [], PlannerNetwork.forward
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(PlannerNetwork, "forward", lambda *args: forwards.append(1) or forward(*args))
-                generate_tokens(planner, rows, TokenSampling(guidance=2.0), "write")
-        counts.append((len(forwards), traffic.waits, traffic.uploads))
-    forwards, waits, uploads = (more - less for less, more in zip(*counts, strict=True))
-    assert forwards >= 6 and waits == uploads == forwards
+            generate_tokens(planner, rows, TokenSampling(guidance=2.0), "write")
+            counts.append((len(forwards), traffic.waits, traffic.uploads))
+    short, long = ([after[i] - before[i] for i in range(3)] for before, after in zip(counts, counts[1:], strict=False))
+    more, waits, uploads = (much - little for little, much in zip(short, long, strict=True))
+    assert more >= 6 and waits == uploads == more
