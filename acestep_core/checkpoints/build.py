@@ -19,7 +19,7 @@ from .network_layouts import open_network
 from .qwen3_layouts import open_text_encoder
 from .silence import stored_silence
 from .vae_layouts import open_vae
-from .weights import LoadReport, load_weights
+from .weights import ChangesOf, LoadReport, load_weights
 
 if TYPE_CHECKING:
     from ..text.encoder import TextEncoder
@@ -33,12 +33,14 @@ def load_network(
     variant: str | None = None,
     ops: Ops = nn,
     encoder_ops: Ops | None = None,
+    changes_of: ChangesOf[AceStepModel] | None = None,
     callbacks: Callbacks | None = None,
 ) -> tuple[AceStepModel, LoadReport]:
     """Load the diffusion model with its encoders from an original or diffusers folder, or a ComfyUI file.
 
     variant: a name in VARIANTS, instead of the checkpoint's variant. The name becomes `model_version` in the config.
     ops, encoder_ops: as for AceStepModel.
+    changes_of: as for `load_weights`, for adapters.
 
     If the checkpoint has no silence latent, `silence_latent` is None: call `ensure_silence`. Otherwise it is float32 on
     `device`. Raises CheckpointError, or RequestError for an unknown variant.
@@ -60,7 +62,7 @@ def load_network(
             setattr(model, part, None)
         return model
 
-    model, report = load_weights(build, source, device, dtype, callbacks)
+    model, report = load_weights(build, source, device, dtype, callbacks, changes_of)
     if silence is not None:
         model.silence_latent = silence.to(device)
     return model, report

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import nn
@@ -27,6 +27,7 @@ from .variants import Variant
 log = logging.getLogger("acestep")
 
 Network = TypeVar("Network", bound=nn.Module)
+ChangesOf: TypeAlias = "Callable[[Network], Mapping[str, Callable[[torch.Tensor], torch.Tensor]]]"
 
 _LISTED = 3  # names in an error
 
@@ -70,11 +71,15 @@ def load_weights(
     device: torch.device | str,
     dtype: torch.dtype,
     callbacks: Callbacks | None = None,
+    changes_of: ChangesOf[Network] | None = None,
 ) -> tuple[Network, LoadReport]:
     """Build a network and load the weights of `source` into it.
 
-    build: returns the network on the meta device, with parameters of `dtype`. Raises CheckpointError if the network
-    cannot be built, a tensor is missing, or a shape is wrong.
+    build: returns the network on the meta device, with parameters of `dtype`.
+    changes_of: returns the changes to parameters of this network, by name. A change takes the value of the file in
+        float32 and returns another, which is then cast or quantised.
+
+    Raises CheckpointError if the network cannot be built, a tensor is missing, or a shape is wrong.
     """
     try:
         network = build()
@@ -84,6 +89,7 @@ def load_weights(
     started, device, callbacks = time.perf_counter(), torch.device(device), callbacks or Callbacks()
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
     _check_fit(source, shapes)
+    changes = {} if changes_of is None else changes_of(network)
     weights = {name: source.weights[name] for name in shapes}
     total, done = sum(weight.size for weight in weights.values()), 0
     stage = f"load {source.kind.value}"
@@ -93,7 +99,13 @@ def load_weights(
     reader = TensorReader()
     with torch.inference_mode(False), torch.no_grad():
         for name, weight in sorted(weights.items(), key=lambda item: (str(item[1].value.file), item[1].value.start)):
-            _set_parameter(network, name, _read_weight(reader, weight, dtype, device).reshape(shapes[name]))
+            change = changes.get(name)
+            if change is None:
+                value = _read_weight(reader, weight, dtype, device).reshape(shapes[name])
+            else:
+                exact = _read_weight(reader, weight, torch.float32, torch.device("cpu")).reshape(shapes[name])
+                value = change(exact).to(device=device, dtype=dtype)
+            set_parameter(network, name, value)
             done += weight.size
             callbacks.report(stage, done, total)
             callbacks.check(stage)
@@ -156,7 +168,8 @@ def _listed(names: Sequence[str]) -> str:
     return "; ".join(names[:_LISTED]) + ("; …" if len(names) > _LISTED else "")
 
 
-def _set_parameter(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
+def set_parameter(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    """Replace a parameter. A layer that stores its weight in another form converts it."""
     parent, _, leaf = name.rpartition(".")
     layer = network.get_submodule(parent)
     store = getattr(layer, "store", None)  # of QuantizedLinear, or of a host's layer that keeps another dtype

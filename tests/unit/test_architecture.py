@@ -12,7 +12,7 @@ LEVELS = [
     "song models audio",
     "edit runtime text",
     "sampling checkpoints",
-    "planner recipe load lyrics",
+    "planner recipe load adapters lyrics",
     "pipeline",
     "cli",
     "__main__",
