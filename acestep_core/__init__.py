@@ -13,6 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
+    from .adapters.adapter import Adapter, AdapterReport
+    from .adapters.adapter_file import read_adapter
+    from .adapters.merge import AdapterUse
     from .audio import (
         Finish,
         FinishedSong,
@@ -29,7 +32,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
     from .edit.morph import Morph, MorphSettings
     from .edit.source import extend
     from .errors import AceStepError, Cancelled, CheckpointError, NonFiniteError, RequestError
-    from .load import Model, load_model
+    from .load import Model, load_model, with_adapters
     from .pipeline import Result, decode, encode, encode_audio, generate, sample, tokenize
     from .recipe import Recipe
     from .runtime.devices import Precision
@@ -39,6 +42,9 @@ if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
     __version__: str
 
 _NAMES = {
+    "adapters.adapter": "Adapter AdapterReport",
+    "adapters.adapter_file": "read_adapter",
+    "adapters.merge": "AdapterUse",
     "audio": "Finish FinishedSong Loudness finish_songs measure_loudness read_audio read_settings write_audio",
     "audio.reference": "reference_audio",
     "callbacks": "Callbacks Progress",
@@ -46,7 +52,7 @@ _NAMES = {
     "edit.morph": "Morph MorphSettings",
     "edit.source": "extend",
     "errors": "AceStepError Cancelled CheckpointError NonFiniteError RequestError",
-    "load": "Model load_model",
+    "load": "Model load_model with_adapters",
     "pipeline": "Result decode encode encode_audio generate sample tokenize",
     "recipe": "Recipe",
     "runtime.devices": "Precision",

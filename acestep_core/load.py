@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import nn
 
+from .adapters.adapter import Adapter
+from .adapters.adapter_file import read_adapter
+from .adapters.adapter_folders import find_adapter, lora_folders
+from .adapters.merge import AdapterUse, merge, parameter_changes
+from .adapters.recorded_adapter import RecordedAdapter
 from .callbacks import Callbacks
-from .errors import CheckpointError
+from .errors import CheckpointError, RequestError
 from .models.compiling import compile_parts
 from .models.cpu.plugins import install_cpu_plugins
 from .models.model import AceStepModel
@@ -26,6 +31,8 @@ from .text.prompts import ORIGINAL, STEMS, PromptStyle
 if TYPE_CHECKING:
     from .text.encoder import TextEncoder
 
+AdapterLike: TypeAlias = "str | Path | Adapter | AdapterUse | tuple[str | Path | Adapter, float]"
+
 
 @dataclass
 class Model:
@@ -38,6 +45,7 @@ class Model:
     note: a note to the user from the checkpoint, or an empty string.
     style: the form of the prompts.
     graphs: True replays steps of the transformer as a CUDA graph.
+    adapters: merged into the network, for `Recipe`.
     """
 
     network: AceStepModel | None = None
@@ -49,6 +57,7 @@ class Model:
     note: str = ""
     style: PromptStyle = ORIGINAL
     graphs: bool = False
+    adapters: tuple[RecordedAdapter, ...] = ()
 
 
 def load_model(
@@ -64,6 +73,7 @@ def load_model(
     stream: bool = False,
     graphs: bool = False,
     compile: bool = False,
+    adapters: Sequence[AdapterLike] = (),
     models_dir: str | None = None,
     callbacks: Callbacks | None = None,
 ) -> Model:
@@ -79,6 +89,8 @@ def load_model(
     stream: `offload` that also moves the layers of the diffusion model one at a time.
     graphs: True replays each step of the transformer as one CUDA graph, for GPUs that wait for kernel launches.
     compile: True compiles layers and activations at their first use, on GPUs with Triton. The first run takes longer.
+    adapters: LoRAs and other adapters, merged into the diffusion model before it is quantised. Each is a name in the
+        folders of LoRAs, a path, an `Adapter`, a pair of one of them and a strength, or an `AdapterUse`.
     models_dir: a folder of models, instead of the default ones.
 
     Raises RequestError, CheckpointError and Cancelled.
@@ -98,6 +110,7 @@ def load_model(
     storage_dtype = pick_storage(device, storage)
     storage_device = torch.device("cpu") if isinstance(placement, Offload) else device
     roots = default_roots(models_dir)
+    uses = _adapter_uses(adapters, roots)
     parts = find_checkpoint(name_or_path, roots)
     vae_path = find_part(Kind.VAE, vae, roots) if vae else parts.path_of(Kind.VAE)
     text_path = find_part(Kind.TEXT_ENCODER, text_encoder, roots) if text_encoder else parts.path_of(Kind.TEXT_ENCODER)
@@ -111,6 +124,7 @@ def load_model(
         variant=variant,
         ops=nn if storage_dtype is None else quantized_ops(storage_dtype),
         encoder_ops=CastOps if precision.condition != precision.dit else None,
+        changes_of=(lambda network: parameter_changes(network, uses)) if uses else None,
         callbacks=callbacks,
     )
     text_encoder_model, _ = load_text_encoder(
@@ -140,7 +154,44 @@ def load_model(
         note=model_note(parts.network),
         style=prompt_style(network),
         graphs=graphs,
+        adapters=tuple(use.recorded() for use in uses),
     )
+
+
+def with_adapters(model: Model, adapters: Sequence[AdapterLike], *, models_dir: str | None = None) -> Model:
+    """Return the model with adapters merged into its diffusion model. The given model stays as it is.
+
+    adapters, models_dir: as for `load_model`. Unchanged tensors are shared. Give all adapters in one call: the
+    difference of DoRA depends on the weights of the given model. Quantised weights are dequantised, changed and
+    quantised again, so `load_model(..., adapters=...)` is more exact for them.
+
+    Raises RequestError, CheckpointError and NonFiniteError.
+    """
+    from .checkpoints.installed import default_roots
+
+    if model.network is None:
+        raise RequestError("model: loaded without a diffusion model, which adapters change")
+    uses = _adapter_uses(adapters, default_roots(models_dir))
+    recorded = (*model.adapters, *(use.recorded() for use in uses))
+    return replace(model, network=merge(model.network, uses), adapters=recorded)
+
+
+def _adapter_uses(adapters: Sequence[AdapterLike], roots: Sequence[Path]) -> list[AdapterUse]:
+    if isinstance(adapters, (str, Path)) or not isinstance(adapters, Sequence):
+        raise RequestError(f"adapters must be a list of names, paths or pairs with a strength, got {adapters!r:.80}")
+    folders = lora_folders(roots)
+    return [_adapter_use(item, folders) for item in adapters]
+
+
+def _adapter_use(item: AdapterLike, folders: Sequence[Path]) -> AdapterUse:
+    if isinstance(item, AdapterUse):
+        return item
+    adapter, strength = item if isinstance(item, tuple) and len(item) == 2 else (item, 1.0)
+    if isinstance(adapter, (str, Path)):
+        adapter = read_adapter(find_adapter(adapter, folders))
+    if not isinstance(adapter, Adapter):
+        raise RequestError(f"adapters: {item!r:.80} is no name, path, Adapter or AdapterUse")
+    return AdapterUse(adapter, strength)
 
 
 def prompt_style(network: AceStepModel) -> PromptStyle:

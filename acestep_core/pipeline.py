@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import torch
 from torch import Tensor
 
+from .adapters.recorded_adapter import RecordedAdapter
 from .audio import anti_clip, check_waveform, dropped_channels, is_finite, normalize_peak, resample, to_stereo
 from .audio.restore import restore_source
 from .callbacks import Callbacks
@@ -83,12 +84,15 @@ class Result:
     origin: Mapping[str, str]
     codes: Sequence[Codes] = ()
     unrecorded: tuple[str, ...] = ()
+    adapters: tuple[RecordedAdapter, ...] = ()
 
     def recipe(self, item: int = 0) -> Recipe:
         """Return the recipe that generates this item again, alone."""
         codes = self.codes[item % len(self.codes)] if self.codes else ()
         song, seed = self.songs[item], self.seeds[item]
-        return Recipe(song, seed, self.settings, self.normalize, self.origin, codes, self.unrecorded)
+        return Recipe(
+            song, seed, self.settings, self.normalize, self.origin, codes, self.unrecorded, adapters=self.adapters
+        )
 
 
 def encode(
@@ -285,6 +289,7 @@ def generate(
         origin=model.origin,
         codes=() if takes is None else takes.codes,
         unrecorded=unrecorded(edit, morph, timbre, retake),
+        adapters=model.adapters,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from .adapters.recorded_adapter import RecordedAdapter
 from .edit.recorded import RecordedEdit
 from .errors import RequestError
 from .sampling.settings import SamplingSettings
@@ -38,6 +39,7 @@ class Recipe:
     codes: audio codes of the song.
     recorded_edit: the edit of a recording that the song is made from.
     finish: the finishing of the song, or None.
+    adapters: the LoRAs and other adapters of the model.
     unrecorded: phrases that name the inputs a recipe cannot store. Without these inputs, the song differs.
     """
 
@@ -50,6 +52,7 @@ class Recipe:
     unrecorded: tuple[str, ...] = ()
     recorded_edit: RecordedEdit | None = None
     finish: Finish | None = None
+    adapters: tuple[RecordedAdapter, ...] = ()
 
     @property
     def edit(self) -> Edit | None:
@@ -72,6 +75,7 @@ class Recipe:
             "codes": list(self.codes) or None,
             "edit": None if self.recorded_edit is None else self.recorded_edit.to_dict(),
             "finish": (self.finish and self.finish.to_dict()) or None,
+            "loras": [adapter.to_dict() for adapter in self.adapters] or None,
             "unrecorded": list(self.unrecorded) or None,
         }
         return {name: value for name, value in values.items() if value is not None}
@@ -105,6 +109,7 @@ class Recipe:
             unrecorded=tuple(each for each in unrecorded if isinstance(each, str)) if listed else (),
             recorded_edit=None if values.get("edit") is None else RecordedEdit.from_dict(values["edit"]),
             finish=_finish(values.get("finish")),
+            adapters=() if values.get("loras") is None else RecordedAdapter.from_list(values["loras"]),
         )
 
 

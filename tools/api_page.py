@@ -20,6 +20,7 @@ SECTIONS = {
     "The song": ("Song", "Metadata"),
     "Stages": ("encode", "sample", "decode", "encode_audio", "tokenize"),
     "Sampling": ("SamplingSettings", "Precision"),
+    "Adapters": ("with_adapters", "AdapterUse", "read_adapter", "Adapter", "AdapterReport"),
     "Edits": ("Edit", "extend", "Morph", "MorphSettings", "reference_audio"),
     "Finishing": ("Finish", "finish_songs", "FinishedSong", "measure_loudness", "Loudness"),
     "Files": ("read_audio", "write_audio", "read_settings"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -108,19 +108,23 @@ class AdapterReport:
     unmatched: tuple[str, ...]
     trigger: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def settings(self) -> str:
+        """Return kinds, ranks and alphas as text."""
         alpha = f"alpha {_span(self.alphas)} ({', '.join(self.sources)})" if self.alphas else "no alpha"
-        groups = ", ".join(f"{group.label} {count}" for group, count in self.groups.items())
         kinds = " and ".join(self.kinds) + (f" rank {_span(self.ranks)}" if self.ranks else "")
-        parts = [
-            f"{kinds}, {alpha}, scale {_span(self.scales)}",
-            f"{self.matched} of {self.total} modules: {groups}",
-        ]
+        return f"{kinds}, {alpha}, scale {_span(self.scales)}" if self.ranks or self.alphas else kinds
+
+    def unmatched_names(self) -> str:
+        """Return the first of the unmatched keys as text."""
+        return ", ".join(self.unmatched[:_LISTED]) + (", …" if len(self.unmatched) > _LISTED else "")
+
+    def __str__(self) -> str:
+        groups = ", ".join(f"{group.label} {count}" for group, count in self.groups.items())
+        parts = [self.settings(), f"{self.matched} of {self.total} modules: {groups}"]
         if self.trigger:
             parts.append(f"trigger words: {', '.join(self.trigger)}")
         if self.unmatched:
-            more = ", …" if len(self.unmatched) > _LISTED else ""
-            parts.append(f"{len(self.unmatched)} unmatched keys: {', '.join(self.unmatched[:_LISTED])}{more}")
+            parts.append(f"{len(self.unmatched)} unmatched keys: {self.unmatched_names()}")
         return f"{self.name}: {'; '.join(parts)}"
 
 
@@ -146,16 +150,8 @@ class Adapter:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of the files. Raises CheckpointError."""
-        digest = hashlib.sha256()
-        try:
-            for path in self.files:
-                with path.open("rb") as file:
-                    while block := file.read(2**20):
-                        digest.update(block)
-        except OSError as error:
-            raise CheckpointError(f"{self.path} cannot be read: {first_line(error)}") from error
-        return digest.hexdigest()
+        """The hash of the files, see `files_hash`."""
+        return files_hash(self.files)
 
     @property
     def width(self) -> int | None:
@@ -234,6 +230,19 @@ class Adapter:
             unmatched=self.unmatched + tuple(path for path in self.modules if path not in found),
             trigger=self.trigger,
         )
+
+
+def files_hash(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of the bytes of files, in hexadecimal digits. Raises CheckpointError."""
+    digest = hashlib.sha256()
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                while block := file.read(2**20):
+                    digest.update(block)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {first_line(error)}") from error
+    return digest.hexdigest()
 
 
 def _has(modules: Mapping[str, nn.Module], path: str) -> bool:

@@ -23,10 +23,14 @@ from .peft_config import MAX_SCALE, AdapterConfig, config_of_header, parse_confi
 
 CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
-_WEIGHTS = (PEFT_WEIGHTS, "lokr_weights.safetensors", "loha_weights.safetensors", "lora_weights.safetensors")
+WEIGHTS = (PEFT_WEIGHTS, "lokr_weights.safetensors", "loha_weights.safetensors")
 _TRIGGERS = ("modelspec.trigger_phrase", "hot_step_trigger", "custom_tag", "trigger_phrase", "trigger_words")
 _MAX_TRIGGER = 200  # characters
 _NUMBERS = (*FLOATS, "I64", "I32", "I16", "I8", "U8")
+
+
+class ForeignAdapterError(CheckpointError):
+    """An adapter of another model, or a file of another kind."""
 
 
 def read_adapter(path: str | Path) -> Adapter:
@@ -47,11 +51,11 @@ def open_adapter(path: str | Path) -> Adapter:
     file, config_file = find_adapter_files(Path(os.path.expanduser(path)))
     index = read_index(file)
     config = config_of_header(index.metadata) if config_file is None else _read_config(config_file)
-    named = file.parent if file.name in _WEIGHTS else file
+    named = file.parent if file.name in WEIGHTS else file
     tensors, unmatched = _by_module(index)
     paths = {module: find_module_path(module) for module in tensors}
     if not any(paths.values()):
-        raise CheckpointError(f"{named} is {_describe(index)}")
+        raise ForeignAdapterError(f"{named} is {_describe(index)}")
     reader = TensorReader()
     modules: dict[str, ModuleAdapter] = {}
     foreign = 0
@@ -68,9 +72,9 @@ def open_adapter(path: str | Path) -> Adapter:
         if adapted is not None:
             modules[resolved] = adapted
     if not modules:
-        raise CheckpointError(f"{named} is {_describe(index)}")
+        raise ForeignAdapterError(f"{named} is {_describe(index)}")
     return Adapter(
-        name=named.name,
+        name=adapter_name(named),
         path=named,
         modules=modules,
         unmatched=tuple(unmatched),
@@ -78,6 +82,12 @@ def open_adapter(path: str | Path) -> Adapter:
         trigger=_trigger(index.metadata),
         files=(file,) if config_file is None else (config_file, file),
     )
+
+
+def adapter_name(path: Path) -> str:
+    """Return the name of an adapter's file or folder. The original trainer names every folder `adapter`."""
+    path = path.parent if path.name in WEIGHTS else path
+    return path.parent.name if path.name == "adapter" and path.parent.name else path.name
 
 
 def find_adapter_files(path: Path) -> tuple[Path, Path | None]:
@@ -92,7 +102,7 @@ def find_adapter_files(path: Path) -> tuple[Path, Path | None]:
         raise CheckpointError(f"{path} does not exist")
     for folder in (path, path / "adapter"):  # the original trainer writes into a folder of this name
         config = folder / CONFIG
-        file = next((folder / name for name in _WEIGHTS if os.path.isfile(folder / name)), None)
+        file = next((folder / name for name in WEIGHTS if os.path.isfile(folder / name)), None)
         if file is not None:
             return file, config if file.name == PEFT_WEIGHTS and os.path.isfile(config) else None
     try:

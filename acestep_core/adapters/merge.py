@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from ..models.layers import weight_and_bias
 from ..models.model import AceStepModel
 from .adapter import Adapter
 from .module_paths import Group
+from .recorded_adapter import RecordedAdapter
 
 log = logging.getLogger("acestep")
 
@@ -38,7 +39,7 @@ class AdapterUse:
 
     adapter: Adapter
     strength: float = 1.0
-    groups: Mapping[Group, float] = field(default_factory=dict)
+    groups: Mapping[Group, float] | Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
@@ -53,9 +54,15 @@ class AdapterUse:
                 limit = f"{MAX_STRENGTH:g}"
                 raise RequestError(f"adapter strength must be a number from -{limit} to {limit}, got {shown(value)}")
 
+    def recorded(self) -> RecordedAdapter:
+        """Return the values for a recipe. Raises CheckpointError if the file is gone."""
+        groups = {Group(group).value: value for group, value in self.groups.items()}
+        return RecordedAdapter(self.adapter.name, self.adapter.sha256, self.strength, groups)
+
     def strength_of(self, path: str) -> float:
         """Return the strength of a module."""
-        return self.strength * self.groups.get(self.adapter.modules[path].group, 1.0)
+        groups = cast("Mapping[Group, float]", self.groups)
+        return self.strength * groups.get(self.adapter.modules[path].group, 1.0)
 
 
 def parameter_changes(network: AceStepModel, uses: Sequence[AdapterUse]) -> dict[str, Change]:
