@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from ..errors import AceStepError, RequestError
 from .edit_commands import cover_song, extend_song, morph_song, repaint_song, stems_of_song
+from .lora_commands import convert_lora, list_loras
 from .model_commands import download_model, list_models
 from .planner_commands import listen_to_song, plan_song, write_song
 from .song_command import make_songs
@@ -28,6 +29,8 @@ COMMANDS = {
     "stems": stems_of_song,
     "morph": morph_song,
     "models": list_models,
+    "loras": list_loras,
+    "lora-convert": convert_lora,
     "download": download_model,
 }
 PLANNING = (plan_song, write_song, listen_to_song)

@@ -17,6 +17,7 @@ examples:
   acestep repaint song.flac --where 10-15 -o new.flac    10 to 15 seconds again; also extend, cover, stems, morph
   acestep "slow blues" --duration 60 --ending --loudness streaming    a song that ends, at -14 LUFS
   acestep listen song.flac                            caption, lyrics and metadata of audio
+  acestep "piano" --lora style --lora voice:0.6       LoRAs, the second at 60 %; acestep loras lists them
   acestep models                                      the models and where they are stored
   acestep download turbo                              download a model
 """
@@ -137,6 +138,12 @@ def generation_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--vae", metavar="NAME|PATH", help="another VAE")
     model.add_argument("--text-encoder", metavar="NAME|PATH", help="another text encoder")
     model.add_argument("--variant", metavar="NAME", help="turbo, sft or base, if the model's files do not contain it")
+    model.add_argument(
+        "--lora",
+        action="append",
+        metavar="NAME|PATH[:STRENGTH]",
+        help="LoRA or other adapter, see acestep loras; repeatable; strength 1 is as trained; replaces those of --from",
+    )
     _device_options(model)
     model.add_argument("--text-encoder-dtype", metavar="DTYPE", help="default: --dtype")
     model.add_argument("--vae-dtype", metavar="DTYPE", help="default: float16 on a GPU with bfloat16, else float32")

@@ -14,6 +14,7 @@ from ..files import reserve
 from .edit_inputs import EditedRecording, find_recording, read_recording
 from .finishing import finish_result, recorded_finish, with_ending
 from .inputs import check_counts, read_recipes
+from .lora_commands import adapter_uses
 from .parsers import song_parser
 from .terminal import Terminal, log_lines, printable, shortened
 
@@ -155,6 +156,7 @@ def _load(recipe: Recipe, options: Options, callbacks: Callbacks) -> Model:
         if part is not None and name not in options:  # the file chose it
             part = find_installed(kind, part, roots)
         load_options[name] = part
+    load_options["adapters"] = adapter_uses(recipe, options, roots)
     name_or_path = load_options.pop("model") or "nano"
     model = load_model(name_or_path, device=device, dtype=precision, **load_options, callbacks=callbacks)
     model.origin = {**model.origin, **dtypes}
