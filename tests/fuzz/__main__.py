@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from . import __doc__ as readme
-from . import checkpoints, requests
+from . import adapters, checkpoints, requests
 from .run import run
 
-TARGETS = checkpoints.TARGETS | checkpoints.SLOW_TARGETS | requests.TARGETS
+TARGETS = adapters.TARGETS | checkpoints.TARGETS | checkpoints.SLOW_TARGETS | requests.TARGETS
 
 
 def main() -> int:

@@ -34,7 +34,7 @@ OPTIONS = (
     "--shift", "--guidance", "--guidance-method", "--solver", "--timesteps", "--vae", "--variant", "--device",
     "--dtype", "--vae-dtype", "--storage", "--stream", "--graphs", "--bpm", "--key", "--time-signature", "--language",
     "--from", "--best-of", "--negative-prompt", "--temperature", "--top-p", "--instrumental", "--tokenizer",
-    "--unknown", "--",
+    "--lora", "--unknown", "--",
 )  # fmt: skip
 WORDS = (
     "", "7", "-1", "0", "nan", "inf", "1e400", "9" * 5000, "x" * 300, "a\0b", "\udcff", "song.json", ".", "/", "-1,2",
@@ -111,14 +111,14 @@ def audio_header(rng: random.Random, folder: Path) -> Work:
 def command_line(rng: random.Random, folder: Path) -> Work:
     """Run the command with a model that does not exist, so that valid arguments end in a sentence as well."""
     (folder / "song.json").write_bytes(mutate_json(rng, to_json([SAVED]).encode()))
-    command = rng.choice(("", "", "plan", "write", "listen", "models"))
+    command = rng.choice(("", "", "plan", "write", "listen", "models", "loras"))
     arguments = [command] if command else []
     for _ in range(rng.randrange(6)):
         arguments.append(rng.choice(OPTIONS if rng.random() < 0.6 else WORDS))
     if rng.random() < 0.1:
         arguments.append(str(odd_value(rng))[:300].replace("\n", " "))  # argparse repeats the argument
     arguments += ["--models-dir", "nowhere"]
-    if command != "models":
+    if command not in ("models", "loras"):
         arguments += ["--planner" if command in ("plan", "write") else "--model", "no-such-model"]
     if command == "listen":
         arguments += ["--planner", "no-such-planner"]

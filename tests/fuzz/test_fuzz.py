@@ -12,10 +12,10 @@ import torch
 from acestep_core.checkpoints import reader
 from acestep_core.errors import CheckpointError
 
-from . import checkpoints, requests
+from . import adapters, checkpoints, requests
 from .run import Outcome, classify, run
 
-TARGETS = checkpoints.TARGETS | requests.TARGETS
+TARGETS = adapters.TARGETS | checkpoints.TARGETS | requests.TARGETS
 INPUTS, SEED = 300, 1
 
 
@@ -28,6 +28,7 @@ def test_hostile_inputs_end_in_a_sentence_or_a_right_result(tmp_path):
 def test_valid_inputs_are_accepted(tmp_path, monkeypatch, name):
     for module, mutation in (
         (checkpoints, "mutate_bytes"), (checkpoints, "mutate_json"), (checkpoints, "mutate_header"),
+        (adapters, "mutate_json"), (adapters, "mutate_header"),
         (requests, "mutate_bytes"), (requests, "mutate_json"), (requests, "mutate_value"),
     ):  # fmt: skip
         monkeypatch.setattr(module, mutation, lambda rng, content: content)
