@@ -1,6 +1,5 @@
 """How often the planner's loops wait for a simulated CUDA device, and how often they send data."""
 
-import pytest
 import torch
 
 from acestep_core.planner.decode_batch import TextRow
@@ -45,10 +44,10 @@ def test_text_waits_once_per_token_of_all_rows(vocabulary, monkeypatch):
     forwards, forward = [], PlannerNetwork.forward
     monkeypatch.setattr(PlannerNetwork, "forward", lambda *args: forwards.append(args) or forward(*args))
     traffic, grammar = Traffic(monkeypatch), Grammar(vocabulary, skip=ALL_BUT_ONE, then_lyrics=True)
-    counts = [(0, 0, 0)]
     with simulated_cuda.simulated_cuda() as device:
         network = tiny_planner.network(tiny_planner.config_of(vocabulary)).to(device)
         planner = Planner(network, vocabulary, Resident(device))
+        counts = [(0, traffic.waits, traffic.uploads)]
         for lyrics in (2, 10):
             rows = [TextRow([1, 2, 3 + i], i, grammar, [1, 2], max_lyrics=lyrics) for i in range(2)]
             generate_tokens(planner, rows, TokenSampling(guidance=2.0), "write")
