@@ -97,9 +97,10 @@ def _word_syllables(word: str) -> int:
 
 def _vowel_groups(word: str) -> int:
     """Count the groups of vowels, without a final silent e, and the digits. At least 1."""
-    base = "".join(unicodedata.normalize("NFD", character)[0] for character in word)
+    parts = (unicodedata.normalize("NFD", character) for character in word)
+    base = "".join(("-" if "\u0308" in part else "") + part[0] for part in parts)  # a vowel with two dots stands alone
     groups = len(re.findall(f"[{''.join(sorted(_VOWELS))}]+", base))
-    if groups > 1 and re.search(r"[b-df-hj-kmnp-tv-z]e\W*$", base):
+    if groups > 1 and re.search(r"[b-df-hj-kmnp-tv-z]e\W*$", word):
         groups -= 1
     return max(1, groups + sum(character.isdigit() for character in word))
 

@@ -127,7 +127,8 @@ def _sung_places(row: str, place: int) -> list[int]:
 
 def _line(lyrics: str, sung: list[int], section: int | None) -> SungLine:
     """Return a line. Spaces and tags between its characters become one space."""
-    text, places = "", []
+    text = ""
+    places: list[int] = []
     for before, i in zip([sung[0] - 1, *sung], sung, strict=False):
         if any(character.isspace() or character in "[]" for character in lyrics[before + 1 : i]):
             text, places = text + " ", [*places, before + 1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from numbers import Real
 from typing import Any
 
 from ..errors import RequestError, shown
@@ -123,8 +122,7 @@ class LyricTimes:
 
 
 def _section(values: Mapping[str, Any]) -> TimedSection:
-    texts = (_text(values, name) for name in ("name", "kind", "label"))
-    return TimedSection(*texts, *_span(values))
+    return TimedSection(_text(values, "name"), _text(values, "kind"), _text(values, "label"), *_span(values))
 
 
 def _line(values: Mapping[str, Any], sections: int) -> TimedLine:
@@ -152,7 +150,7 @@ def _text(values: Mapping[str, Any], name: str) -> str:
 
 def _number(values: Mapping[str, Any], name: str) -> float:
     given = values.get(name)
-    if not isinstance(given, Real) or isinstance(given, bool) or not 0 <= given < 10**6:
+    if not isinstance(given, (int, float)) or isinstance(given, bool) or not 0 <= given < 10**6:
         raise RequestError(f"lyric times: {name} must be a number from 0 on, got {shown(given)}")
     return float(given)
 

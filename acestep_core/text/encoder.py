@@ -91,7 +91,7 @@ class TextEncoder:
         if caption_truncation:
             warnings.append(_caption_warning(caption, caption_truncation))
         if lyric_truncation:
-            warnings.append(_lyric_warning(lyrics, lyric_truncation))
+            warnings.append(lyric_warning(lyrics, lyric_truncation))
         for warning in warnings:
             log.warning(warning)
         return TextCondition(
@@ -120,7 +120,8 @@ class TextEncoder:
         return states
 
 
-def _lyric_warning(prompt: Prompt, truncation: Truncation) -> str:
+def lyric_warning(prompt: Prompt, truncation: Truncation) -> str:
+    """Return the sentence for lyrics that are too long: how much of them the model gets, and where they are cut."""
     tokens, remaining = truncation.tokens - truncation.head_tokens, truncation.remaining - truncation.head_tokens
     return (
         f"lyrics: {tokens} tokens are too long, only the first {remaining} are used, up to "
