@@ -33,6 +33,12 @@ if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
     from .edit.source import extend
     from .errors import AceStepError, Cancelled, CheckpointError, NonFiniteError, RequestError
     from .load import Model, load_model, with_adapters
+    from .lyrics.capture import lyric_times
+    from .lyrics.check import check_lyrics, estimate_duration
+    from .lyrics.formats import format_times, parse_times
+    from .lyrics.scores import LyricScore, Ranking, rank_takes
+    from .lyrics.times import LyricTimes, TimedLine, TimedSection, TimedWord
+    from .lyrics.where import NamedRegion, find_regions
     from .pipeline import Result, decode, encode, encode_audio, generate, sample, tokenize
     from .recipe import Recipe
     from .runtime.devices import Precision
@@ -53,6 +59,12 @@ _NAMES = {
     "edit.source": "extend",
     "errors": "AceStepError Cancelled CheckpointError NonFiniteError RequestError",
     "load": "Model load_model with_adapters",
+    "lyrics.capture": "lyric_times",
+    "lyrics.check": "check_lyrics estimate_duration",
+    "lyrics.formats": "format_times parse_times",
+    "lyrics.scores": "LyricScore Ranking rank_takes",
+    "lyrics.times": "LyricTimes TimedLine TimedSection TimedWord",
+    "lyrics.where": "NamedRegion find_regions",
     "pipeline": "Result decode encode encode_audio generate sample tokenize",
     "recipe": "Recipe",
     "runtime.devices": "Precision",
