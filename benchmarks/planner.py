@@ -160,7 +160,9 @@ def two_forwards() -> Iterator[None]:
     def forward(batch: DecodeBatch, tokens: Tensor, starts: Tensor, extent: int) -> Tensor:
         parts = [slice(len(tokens) // 2), slice(len(tokens) // 2, None)]
         network = batch._run.network
-        return torch.cat([network(tokens[part], starts[part], batch.cache.rows(part), extent) for part in parts])
+        caches = [batch.cache.rows(part) for part in parts]
+        pairs = zip(parts, caches, strict=True)
+        return torch.cat([network(tokens[part], starts[part], cache, extent, batch.head) for part, cache in pairs])
 
     original, DecodeBatch.forward = DecodeBatch.forward, forward
     try:

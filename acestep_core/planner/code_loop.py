@@ -24,10 +24,8 @@ class CodeLoop:
     """
 
     def __init__(self, run: DecodeRun, batch: DecodeBatch, counts: list[int], noise: ChoiceNoise):
-        base, device = run.vocabulary.audio_base, run.device
-        self._run, self._batch, self._base = run, batch, base
-        self._head = run.network.head(slice(base, base + run.vocabulary.codes), device)
-        self._noise = noise
+        device = run.device
+        self._run, self._batch, self._noise = run, batch, noise
         self._starts = torch.tensor(batch.lengths, device=device)
         self._tokens = torch.zeros_like(self._starts)
         self._index = torch.zeros(1, dtype=torch.long, device=device)
@@ -44,14 +42,14 @@ class CodeLoop:
         self._choose(hidden)
 
     def _choose(self, hidden: Tensor) -> None:
-        scores = self._run.network.logits(hidden, self._head)
+        scores = self._batch.logits(hidden)
         self._finite &= torch.isfinite(scores).all()
         if self._run.guided:
             conditional, unconditional = scores.chunk(2)
             scores = guide(conditional, unconditional, self._run.sampling.guidance)
         chosen = choose_tokens(scores, self._run.sampling, self._noise.numbers(self._index))
         self.codes.index_copy_(1, self._index, chosen[:, None])
-        self._tokens.copy_((chosen + self._base).repeat(len(self._tokens) // len(chosen)))
+        self._tokens.copy_(chosen.repeat(len(self._tokens) // len(chosen)))
         self._index += 1
 
     def poll_finite(self) -> None:
@@ -70,8 +68,9 @@ class CodeLoop:
 def decode_codes(run: DecodeRun, rows: Sequence[CodeRow]) -> list[list[int]]:
     """Return the token ids of each row's audio codes."""
     counts = [row.count for row in rows]
+    base = run.vocabulary.audio_base
     count, started = max(counts), time.perf_counter()
-    batch = DecodeBatch(run, all_prompts(rows, run.guided), spare=count)
+    batch = DecodeBatch(run, all_prompts(rows, run.guided), count, slice(base, base + run.vocabulary.codes))
     prefilled, pace = time.perf_counter(), Pace(run.device)
     seeds = [row.seed for row in rows] if run.sampling.temperature else []
     noise = ChoiceNoise(seeds, numbers_per_choice(run.vocabulary.codes), run.device)
@@ -92,7 +91,6 @@ def decode_codes(run: DecodeRun, rows: Sequence[CodeRow]) -> list[list[int]]:
         if i % CHECK_EVERY == 0:
             loop.poll_finite()
     loop.require_finite()
-    base = run.vocabulary.audio_base
     answers = [[base + code for code in codes[:n]] for codes, n in zip(loop.codes.tolist(), counts, strict=True)]
     run.log_speed("codes", sum(counts), len(rows), prefilled - started, time.perf_counter() - prefilled)
     return answers

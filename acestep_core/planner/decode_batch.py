@@ -102,16 +102,21 @@ def all_prompts(rows: Sequence[CodeRow] | Sequence[TextRow], guided: bool) -> li
 class DecodeBatch:
     """Rows in one KV cache.
 
+    head: the rows of the output head for the tokens that can follow, [n, h].
     lengths: the number of tokens of each row.
     hidden: the final hidden state of each row's last token, [rows, h].
     """
 
-    def __init__(self, run: DecodeRun, prompts: list[list[int]], spare: int):
-        """Compute the prompts. The cache gets `spare` more slots than the longest prompt needs."""
+    def __init__(self, run: DecodeRun, prompts: list[list[int]], spare: int, head: slice):
+        """Compute the prompts. The cache gets `spare` more slots than the longest prompt needs.
+
+        head: the ids of the tokens that can follow.
+        """
         self._run = run
         self.lengths = [len(prompt) for prompt in prompts]
         self.cache = run.network.cache(len(prompts), max(self.lengths) + spare, run.device)
         self.hidden = self._prefill(prompts)
+        self.head = run.network.head(head, run.device)
 
     def _prefill(self, prompts: list[list[int]]) -> Tensor:
         """Compute each distinct prompt once, without padding, and copy its cache to the other rows with that prompt."""
@@ -134,16 +139,23 @@ class DecodeBatch:
     def forward(self, tokens: Tensor, starts: Tensor, extent: int) -> Tensor:
         """Return final hidden states [rows, P, h] of tokens [rows, P] at positions from `starts` [rows] on.
 
-        Attention covers the first `extent` slots of the cache.
+        Tokens count from the first row of `head`. Attention covers the first `extent` slots of the cache.
         """
-        return self._run.network(tokens, starts, self.cache, extent)
+        return self._run.network(tokens, starts, self.cache, extent, self.head)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits [rows, n] of hidden states [rows, h] over the rows of `head`."""
+        return self._run.network.logits(hidden, self.head)
 
     def extent(self, length: int) -> int:
         """Return the number of slots that attention covers for rows of up to `length` tokens."""
         return length if self._run.device.type == "cpu" else round_up_slots(length, self.cache.capacity)
 
     def append(self, tokens: list[list[int]]) -> None:
-        """Append `tokens[i]` to row i. The hidden state of a row without new tokens is meaningless."""
+        """Append `tokens[i]` to row i. Tokens count from the first row of `head`.
+
+        The hidden state of a row without new tokens is meaningless.
+        """
         longest = max(map(len, tokens))
         length = max(self.lengths) + longest
         self.cache.reserve(length)

@@ -159,24 +159,31 @@ class PlannerNetwork(ComputeDtype, nn.Module):
 
     def head(self, rows: slice, device: torch.device) -> Tensor:
         """Return some rows of the output head [n, h], on the device. Call it once per run, not per token."""
-        like = torch.empty((), device=device, dtype=self.dtype)
-        return weight_and_bias(self.embed_tokens, like)[0][rows]
+        weight, _ = weight_and_bias(self.embed_tokens, torch.empty((), device=device, dtype=self.dtype))
+        if weight is self.embed_tokens.weight:
+            return weight[rows]
+        return weight[rows].clone()  # frees the copy of the other rows
 
     def logits(self, hidden: Tensor, head: Tensor) -> Tensor:
         """Return float32 logits [..., n] of hidden states [..., h] over the n rows of `head`."""
         return self.lm_head(hidden, head).float()
 
-    def forward(self, tokens: Tensor, starts: Tensor, cache: KVCache, extent: int) -> Tensor:
+    def forward(
+        self, tokens: Tensor, starts: Tensor, cache: KVCache, extent: int, table: Tensor | None = None
+    ) -> Tensor:
         """Return final hidden states [B, P, h] of tokens [B, P] at positions starts [B], starts + 1, ...
 
         extent: number of slots that attention covers, from the largest start + P to the capacity of the cache.
+        table: rows of `head` that `tokens` count from, instead of the embedding layer. An offloaded layer would wait
+            for the tokens, and send their embeddings.
 
         Rows shorter than P may be padded on the right with any token. Later tokens overwrite those slots before
         attention reads them.
         """
         dtype = self.dtype
         window = self._window(tokens, starts, cache, extent)
-        x = self.embed_tokens(tokens).to(torch.float32 if dtype == torch.float16 else dtype)
+        embedded = self.embed_tokens(tokens) if table is None else F.embedding(tokens, table)
+        x = embedded.to(torch.float32 if dtype == torch.float16 else dtype)
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
             x = layer(x, keys, values, window)
         return self.norm(x).to(dtype)

@@ -48,9 +48,9 @@ def decode_text(run: DecodeRun, rows: Sequence[TextRow]) -> list[list[int]]:
     # The tokens that the grammar forces at the start are computed with the prompt.
     starts = zip(all_prompts(rows, run.guided), writers * (1 + run.guided), strict=True)
     total, started = max(writer.max_tokens for writer in writers), time.perf_counter()
-    batch = DecodeBatch(run, [prompt + writer.tokens for prompt, writer in starts], spare=CACHE_GROWTH)
+    prompts = [prompt + writer.tokens for prompt, writer in starts]
+    batch = DecodeBatch(run, prompts, CACHE_GROWTH, slice(0, run.vocabulary.text_rows))
     lengths = [len(writer.tokens) for writer in writers]
-    head = run.network.head(slice(0, run.vocabulary.text_rows), run.device)
     prefilled, step = time.perf_counter(), 0
     picker = TokenPicker(run.vocabulary.text_rows, run.sampling, run.device)
     seeds = [row.seed for row in rows] if run.sampling.temperature else []
@@ -58,8 +58,7 @@ def decode_text(run: DecodeRun, rows: Sequence[TextRow]) -> list[list[int]]:
     while any(choices := [writer.choice for writer in writers]):
         run.check()
         noise.prepare(step)
-        scores = run.network.logits(batch.hidden, head)
-        tokens, finite = picker.pick(choices, scores, run.guided, noise.numbers(step))
+        tokens, finite = picker.pick(choices, batch.logits(batch.hidden), run.guided, noise.numbers(step))
         run.require_finite(finite)
         new = [writer.write(token) if writer.choice else [] for writer, token in zip(writers, tokens, strict=True)]
         lengths, step = [len(writer.tokens) for writer in writers], step + 1

@@ -140,6 +140,15 @@ def test_long_prompt_is_computed_in_chunks(vocabulary, planner, monkeypatch):
     assert got[0] == vocabulary.audio_base + int(planner.logits(hidden, usable).argmax())
 
 
+@pytest.mark.parametrize("make_rows", [code_rows, text_rows])
+def test_new_tokens_do_not_use_the_embedding_layer(vocabulary, planner, monkeypatch, make_rows):
+    """ComfyUI may have offloaded it. The head on the device has the same rows."""
+    rows, embedded, forward = make_rows(vocabulary), [], planner.embed_tokens.forward
+    monkeypatch.setattr(planner.embed_tokens, "forward", lambda ids: embedded.append(ids.shape) or forward(ids))
+    decode(planner, vocabulary, rows, OFFICIAL)
+    assert [shape[0] for shape in embedded] == [1] * 4  # four distinct prompts, one by one
+
+
 class HostReads(TorchDispatchMode):
     """Counts reads of tensor values by Python, which make the host wait for an accelerator."""
 

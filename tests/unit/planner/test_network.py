@@ -118,7 +118,21 @@ def test_head_of_layers_that_store_their_weights_elsewhere():
                 return 2 * self.weight.to(like), None
 
     network = tiny_planner.network(CONFIG, ops=Ops)
-    assert torch.equal(network.head(slice(3, 5), CPU), 2 * network.embed_tokens.weight[3:5])
+    head = network.head(slice(3, 5), CPU)
+    assert torch.equal(head, 2 * network.embed_tokens.weight[3:5])
+    assert head.untyped_storage().nbytes() == head.nbytes  # the rest of the copy is gone
+
+
+def test_head_shares_the_memory_of_the_table():
+    network = tiny_planner.network(CONFIG)
+    assert network.head(slice(3, 5), CPU).data_ptr() == network.embed_tokens.weight[3:].data_ptr()
+
+
+def test_tokens_can_be_rows_of_a_table():
+    network, tokens = tiny_planner.network(CONFIG), ids(1, 9) % 40
+    cache, starts = network.cache(1, 9, CPU), torch.tensor([0])
+    got = network(tokens, starts, cache, 9, network.head(slice(100, 140), CPU))
+    assert torch.equal(got, run(network, tokens + 100))
 
 
 def massive(dtype: torch.dtype) -> PlannerNetwork:

@@ -258,10 +258,10 @@ def test_the_planner_uses_few_cache_lengths(folders, monkeypatch):
     """On a GPU, where each costs a plan for its attention."""
     extents, forward = set(), PlannerNetwork.forward
 
-    def recording(network, tokens, starts, cache, extent):
+    def recording(network, tokens, starts, cache, extent, table=None):
         if tokens.shape[1] == 1:
             extents.add(extent)
-        return forward(network, tokens, starts, cache, extent)
+        return forward(network, tokens, starts, cache, extent, table)
 
     monkeypatch.setattr(PlannerNetwork, "forward", recording)
     for device in ("cuda", "cpu"):
