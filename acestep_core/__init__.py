@@ -20,10 +20,12 @@ if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
         Finish,
         FinishedSong,
         Loudness,
+        Tags,
         finish_songs,
         measure_loudness,
         read_audio,
         read_settings,
+        read_tags,
         write_audio,
     )
     from .audio.reference import reference_audio
@@ -51,7 +53,8 @@ _NAMES = {
     "adapters.adapter": "Adapter AdapterReport",
     "adapters.adapter_file": "read_adapter",
     "adapters.merge": "AdapterUse",
-    "audio": "Finish FinishedSong Loudness finish_songs measure_loudness read_audio read_settings write_audio",
+    "audio": "Finish FinishedSong Loudness Tags finish_songs measure_loudness read_audio read_settings read_tags "
+    "write_audio",
     "audio.reference": "reference_audio",
     "callbacks": "Callbacks Progress",
     "edit.edit": "Edit",

@@ -39,7 +39,7 @@ SECTIONS = {
         "estimate_duration",
     ),
     "Finishing": ("Finish", "finish_songs", "FinishedSong", "measure_loudness", "Loudness"),
-    "Files": ("read_audio", "write_audio", "read_settings"),
+    "Files": ("read_audio", "write_audio", "read_settings", "Tags", "read_tags"),
     "Callbacks": ("Callbacks", "Progress"),
     "Errors": ("AceStepError", "RequestError", "CheckpointError", "NonFiniteError", "Cancelled"),
 }

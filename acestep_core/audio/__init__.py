@@ -1,15 +1,17 @@
 """Read, write, resample, measure and finish audio. No other package knows audio file formats."""
 
-from .audio_files import check_audio_path, read_audio, read_settings, write_audio
+from .audio_files import check_audio_path, read_audio, read_settings, read_tags, write_audio
 from .finish import Finish, FinishedSong, finish_songs
 from .level import anti_clip, check_waveform, dropped_channels, is_finite, normalize_peak, to_stereo
 from .loudness import Loudness, measure_loudness
 from .resample import resample
+from .tags import Tags
 
 __all__ = [
     "Finish",
     "FinishedSong",
     "Loudness",
+    "Tags",
     "anti_clip",
     "check_waveform",
     "check_audio_path",
@@ -19,6 +21,7 @@ __all__ = [
     "normalize_peak",
     "read_audio",
     "read_settings",
+    "read_tags",
     "resample",
     "to_stereo",
     "dropped_channels",

@@ -1,4 +1,4 @@
-"""Read audio files of any format that libsndfile knows, write songs, and keep settings in their comment tag.
+"""Read audio files of any format that libsndfile knows, write songs with tags, and keep settings in the comment tag.
 
 Settings are ASCII-only JSON, because libsndfile writes MP3 tags in Latin-1.
 """
@@ -10,9 +10,11 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import torch
@@ -20,9 +22,11 @@ import torch
 from ..config import MAX_SECONDS, SAMPLE_RATE
 from ..errors import RequestError
 from ..files import atomic_write, check_output_path, parse_json
-from . import wav
+from . import id3, wav
 from .level import check_rate, dropped_channels, is_finite, to_stereo
 from .resample import resample
+from .tags import COMMENT, Tags
+from .vorbis_comments import copy_with_comments, read_comments
 
 if TYPE_CHECKING:
     import soundfile
@@ -34,10 +38,14 @@ FORMATS = {
     ".wav": ("WAV", "PCM_24", None),
     ".flac": ("FLAC", "PCM_24", None),
     ".ogg": ("OGG", "VORBIS", 0.2),
+    ".opus": ("OGG", "OPUS", 0.0),
     ".mp3": ("MP3", "MPEG_LAYER_III", 0.0),
 }
 BLOCK = 65_536  # samples per write: libsndfile's Vorbis encoder crashes on minutes of audio at once
 TAG = "acestep"
+OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz
+MAX_ID3 = 2**25  # bytes
+MAX_TAGS = 4 * 2**20  # characters; a block of FLAC holds 16 MB
 UNKNOWN_FRAMES = 2**36 - 1  # of FLAC: the number of samples is 36 bits, and 0 of a stream becomes 2**63 − 1
 UNKNOWN_BYTES = 0x7FFF0000  # of WAV: programs that write to a pipe take 2**31 or 2**32, less a few bytes
 TOLERANCE = 0.1  # seconds; many MP3 files are a few samples shorter than they say
@@ -123,54 +131,54 @@ def check_audio_path(path: str | Path) -> Path:
 
 
 def write_audio(
-    path: str | Path, waveform: torch.Tensor, sample_rate: int = SAMPLE_RATE, settings: dict | None = None
+    path: str | Path,
+    waveform: torch.Tensor,
+    sample_rate: int = SAMPLE_RATE,
+    settings: dict | None = None,
+    tags: Tags | None = None,
 ) -> None:
     """Write `[channels, samples]` or `[1, channels, samples]`, −1…1, in the format of the suffix.
 
     The file is written atomically and replaces an older one. `settings` (JSON values by name) go into the comment tag,
-    for `read_settings`. Raises RequestError.
+    for `read_settings`. `tags` are for players. Raises RequestError.
     """
     import soundfile
 
-    if not isinstance(waveform, torch.Tensor):
-        raise RequestError(f"waveform must be a tensor [channels, samples], got {type(waveform).__name__}")
-    if waveform.ndim not in (2, 3) or (waveform.ndim == 3 and len(waveform) != 1):
-        raise RequestError(
-            f"waveform must be one song, [channels, samples], got a tensor of shape {list(waveform.shape)}; write the "
-            "items of a batch one by one"
-        )
-    if not waveform.numel():
-        raise RequestError(f"waveform is empty: its shape is {list(waveform.shape)}")
-    if not is_finite(waveform):
-        raise RequestError("waveform contains NaN or infinite samples; all must be finite")
-    check_rate(sample_rate)
+    samples = _samples_of(waveform, sample_rate)
     try:
-        comment = json.dumps({TAG: settings}, ensure_ascii=True)
+        comment = None if settings is None else json.dumps({TAG: settings}, ensure_ascii=True)
     except (TypeError, ValueError, RecursionError) as error:
         raise RequestError(f"settings must be JSON values by name: {error}") from error
     path = check_audio_path(path)
     container, encoding, compression = FORMATS[path.suffix.lower()]
-    samples = waveform.detach().reshape(waveform.shape[-2:]).T
+    if encoding == "OPUS" and sample_rate not in OPUS_RATES:
+        raise RequestError(
+            f"{path} cannot be written: Opus has the rates {', '.join(map(str, OPUS_RATES))} Hz, got {sample_rate}"
+        )
+    options = {
+        "samplerate": sample_rate,
+        "channels": samples.shape[1],
+        "format": container,
+        "subtype": encoding,
+        "compression_level": compression,
+    }
     try:
         with atomic_write(path) as output:
-            with (
-                _reported(output) as target,
-                soundfile.SoundFile(
-                    target,
-                    "w",
-                    samplerate=sample_rate,
-                    channels=samples.shape[1],
-                    format=container,
-                    subtype=encoding,
-                    compression_level=compression,
-                ) as file,
-            ):
-                if settings is not None and container != "WAV":
-                    file.comment = comment
-                for start in range(0, len(samples), BLOCK):
-                    file.write(samples[start : start + BLOCK].to("cpu", torch.float32).contiguous().numpy())
-            if settings is not None and container == "WAV":
-                wav.append_comment(output, comment)
+            plan = _plan_tags(container, encoding, comment, tags)
+            output.write(plan.head)
+            # Tags before the audio have a place only once libsndfile has written its own.
+            with TemporaryFile(dir=path.parent) if plan.copied_with else nullcontext(output) as place:
+                with (
+                    _reported(place, len(plan.head)) as target,
+                    soundfile.SoundFile(target, "w", **options) as file,
+                ):
+                    if plan.comment is not None:
+                        file.comment = plan.comment
+                    for start in range(0, len(samples), BLOCK):
+                        file.write(samples[start : start + BLOCK].to("cpu", torch.float32).contiguous().numpy())
+                if plan.copied_with:
+                    copy_with_comments(place, output, plan.copied_with)
+            wav.append_tags(output, plan.appended)
             output.seek(0)
             with soundfile.SoundFile(output) as written:
                 if written.frames != len(samples):
@@ -183,10 +191,55 @@ def write_audio(
         raise RequestError(f"{path} cannot be written: {error.error_string}") from error
 
 
+def _samples_of(waveform: object, sample_rate: int) -> torch.Tensor:
+    """Return the samples `[samples, channels]` of one song. Raises RequestError if no file can hold them."""
+    if not isinstance(waveform, torch.Tensor):
+        raise RequestError(f"waveform must be a tensor [channels, samples], got {type(waveform).__name__}")
+    if waveform.ndim not in (2, 3) or (waveform.ndim == 3 and len(waveform) != 1):
+        raise RequestError(
+            f"waveform must be one song, [channels, samples], got a tensor of shape {list(waveform.shape)}; write the "
+            "items of a batch one by one"
+        )
+    if not waveform.numel():
+        raise RequestError(f"waveform is empty: its shape is {list(waveform.shape)}")
+    if not is_finite(waveform):
+        raise RequestError("waveform contains NaN or infinite samples; all must be finite")
+    check_rate(sample_rate)
+    return waveform.detach().reshape(waveform.shape[-2:]).T
+
+
+@dataclass(frozen=True)
+class _TagPlan:
+    """Tags of a file to write.
+
+    head: bytes before libsndfile's file.
+    comment: what libsndfile writes as the comment.
+    copied_with: fields that replace libsndfile's comments in a copy of its file.
+    appended: fields at the end of a WAV file.
+    """
+
+    head: bytes = b""
+    comment: str | None = None
+    copied_with: Mapping[str, str] = field(default_factory=dict)
+    appended: Mapping[str, str] = field(default_factory=dict)
+
+
+def _plan_tags(container: str, encoding: str, comment: str | None, tags: Tags | None) -> _TagPlan:
+    fields = {} if comment is None else {COMMENT: comment}
+    fields |= tags.to_fields() if tags else {}
+    if sum(map(len, fields.values())) > MAX_TAGS:
+        raise RequestError(f"tags and settings have more than {MAX_TAGS} characters, which no file holds")
+    if container == "WAV":
+        return _TagPlan(appended=fields)
+    if not tags and encoding != "OPUS":  # libsndfile writes a comment, but for Opus only a short one
+        return _TagPlan(comment=comment)
+    return _TagPlan(head=id3.build_id3(fields)) if container == "MP3" else _TagPlan(copied_with=fields)
+
+
 @contextmanager
-def _reported(output: BinaryIO) -> Iterator[_Recorder]:
-    """Yield a file for libsndfile. Raise the first error of writing, which libsndfile drops or does not name."""
-    recorder = _Recorder(output)
+def _reported(output: BinaryIO, start: int) -> Iterator[_Recorder]:
+    """Yield a file for libsndfile, from `start` on. Raise the first error, which libsndfile drops or does not name."""
+    recorder = _Recorder(output, start)
     try:
         yield recorder
     finally:
@@ -198,8 +251,8 @@ def _reported(output: BinaryIO) -> Iterator[_Recorder]:
 class _Recorder:
     """A file that keeps its first error: an exception cannot pass through libsndfile."""
 
-    def __init__(self, file: BinaryIO):
-        self._file = file
+    def __init__(self, file: BinaryIO, start: int = 0):
+        self._file, self._start = file, start
         self.error: BaseException | None = None
 
     def write(self, data: bytes) -> int:
@@ -209,10 +262,12 @@ class _Recorder:
         return self._keep_error(b"", self._file.read, size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._keep_error(0, self._file.seek, offset, whence)
+        if whence == os.SEEK_SET:
+            offset += self._start
+        return self._keep_error(self._start, self._file.seek, offset, whence) - self._start
 
     def tell(self) -> int:
-        return self._keep_error(0, self._file.tell)
+        return self._keep_error(self._start, self._file.tell) - self._start
 
     def _keep_error(self, failed: T, call: Callable[..., T], *arguments: Any) -> T:
         try:
@@ -225,7 +280,7 @@ class _Recorder:
 def read_settings(path: str | Path) -> dict:
     """Return the settings that `write_audio` stored in a file. Raises RequestError if there are none."""
     with _open(path) as file:
-        comment = wav.read_comment(path) if file.format == "WAV" else file.comment
+        comment = wav.read_fields(path).get(COMMENT, "") if file.format == "WAV" else file.comment
     try:
         settings = parse_json(comment)[TAG]
     except (ValueError, TypeError, KeyError):
@@ -233,6 +288,27 @@ def read_settings(path: str | Path) -> dict:
     if not isinstance(settings, dict):
         raise RequestError(f"{path} has no settings: acestep did not write it, or its tags were removed")
     return settings
+
+
+def read_tags(path: str | Path) -> Tags:
+    """Return the tags of a WAV, FLAC, Ogg, Opus or MP3 file; those of any other file are empty. Raises RequestError."""
+    return Tags.from_fields(_read_fields(path))
+
+
+def _read_fields(path: str | Path) -> dict[str, str]:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+            if head[:4] == b"RIFF":
+                return wav.read_fields(path)
+            if head[:4] in (b"fLaC", b"OggS"):
+                return read_comments(file)
+            if size := min(id3.id3_size(head[:10]), MAX_ID3):
+                file.seek(0)
+                return id3.parse_id3(file.read(size))
+            return {}
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _open(path: str | Path) -> soundfile.SoundFile:
