@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from acestep_core.adapters.adapter_file import read_adapter
+from acestep_core.adapters.convert import convert_adapter
 from acestep_core.adapters.merge import AdapterUse, merge
 from acestep_core.models.model import AceStepModel
 from tests.support import tiny
@@ -106,6 +107,16 @@ def test_peft_on_a_convolution(network, tmp_path, dora):
     weight = network.decoder.proj_in[1].weight
     delta = read_adapter(tmp_path).delta("decoder.proj_in.1", weight)
     assert relative_error(delta, exact - weight.double()) < WEIGHT_LIMIT
+
+
+@pytest.mark.parametrize("name", ["LoRA everywhere", "patterns", "patterns of rsLoRA", "DoRA everywhere"])
+def test_peft_reads_converted_folders(network, tmp_path, name):
+    wrapped = randomised(peft.get_peft_model(copy.deepcopy(network.decoder), copy.deepcopy(PEFT[name])))
+    wrapped.save_pretrained(tmp_path / "trained")
+    convert_adapter(read_adapter(tmp_path / "trained"), tmp_path / "converted")
+    again = peft.PeftModel.from_pretrained(copy.deepcopy(network.decoder), str(tmp_path / "converted")).eval()
+    expected, result = (velocity(network, each.base_model.model) for each in (wrapped, again))
+    assert relative_error(result, expected) < OUTPUT_LIMIT
 
 
 # --- LyCORIS ----------------------------------------------------------------------------------------------------------
