@@ -1,6 +1,7 @@
 """The `acestep` command: songs without a graph. Heavy packages are imported only by the command that needs them.
 
 `acestep "warm lo-fi piano" -o song.flac` · `acestep repaint song.flac --where 10-15` · `acestep models`
+· `acestep doctor`
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import AceStepError, RequestError
+from .doctor import examine
 from .edit_commands import cover_song, extend_song, morph_song, repaint_song, stems_of_song
 from .lora_commands import convert_lora, list_loras
 from .model_commands import download_model, list_models
@@ -32,6 +34,7 @@ COMMANDS = {
     "loras": list_loras,
     "lora-convert": convert_lora,
     "download": download_model,
+    "doctor": examine,
 }
 PLANNING = (plan_song, write_song, listen_to_song)
 OUT_OF_MEMORY = re.compile("out of memory|not enough memory|allocate memory")  # messages of CUDA and of the CPU

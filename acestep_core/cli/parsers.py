@@ -20,6 +20,7 @@ examples:
   acestep "piano" --lora style --lora voice:0.6       LoRAs, the second at 60 %; acestep loras lists them
   acestep models                                      the models and where they are stored
   acestep download turbo                              download a model
+  acestep doctor                                      what works on this machine, device by device
 """
 
 
