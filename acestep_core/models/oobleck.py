@@ -143,10 +143,19 @@ def _narrow(x: Tensor, snake: Snake) -> Tensor:
     return x.to(dtype) if x.dtype.itemsize > dtype.itemsize else x
 
 
+class Float16OverflowError(ArithmeticError):
+    """A result of the VAE exceeds the range of float16."""
+
+
+class WideWeights(dict[str, Tensor]):
+    """The float32 weights of the encoder or decoder. Empty until a result has overflowed float16."""
+
+
 class OobleckVAE(ComputeDtype):
     """Waveform [B, 2, N] to latents [B, T, 64] and back, T = ceil(N / 1920). Results are float32.
 
-    If a float16 result overflows, it is computed again in float32.
+    If a float16 result overflows, it is computed again in float32. With `wide` the first overflow fills `wide` and
+    raises Float16OverflowError instead; all later calls with this `wide` compute in float32.
     """
 
     def __init__(self, config: VAEConfig, ops: Ops = nn, device=None, dtype=None):
@@ -160,28 +169,34 @@ class OobleckVAE(ComputeDtype):
     def device(self) -> torch.device:
         return self.decoder.conv1.weight.device
 
-    def posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, waveform: Tensor, wide: WideWeights | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the latents, each [B, T, 64]. The last frame is padded with zeros."""
         padded = F.pad(waveform, (0, -waveform.shape[-1] % self.config.hop))
-        mean, scale = self._run(self.encoder, padded).transpose(1, 2).chunk(2, dim=-1)
+        mean, scale = self._run(self.encoder, padded, wide).transpose(1, 2).chunk(2, dim=-1)
         return mean, F.softplus(scale) + 1e-4
 
     def encode(self, waveform: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the mean of the latents [B, T, 64], or a sample if there is a `generator` (on the CPU)."""
         return sample_latents(*self.posterior(waveform), generator)
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, wide: WideWeights | None = None) -> Tensor:
         """Decode latents [B, T, 64] to a waveform [B, 2, 1920 T]."""
-        return self._run(self.decoder, latents.transpose(1, 2))
+        return self._run(self.decoder, latents.transpose(1, 2), wide)
 
-    def _run(self, network: nn.Module, x: Tensor) -> Tensor:
+    def _run(self, network: nn.Module, x: Tensor, wide: WideWeights | None) -> Tensor:
+        if wide:
+            return functional_call(network, wide, (x.float(),))
         result = network(x.to(self.dtype)).float()
+        # The host waits here, as it does for the result itself, which is the next thing to be copied.
         if self.dtype != torch.float16 or x.is_meta or result.isfinite().all() or not x.isfinite().all():
             return result
         if not self._overflow_reported:
-            log.warning("VAE: a result overflows float16 and is computed again in float32, which takes longer")
+            log.warning("VAE: a result overflows float16. The song is computed in float32, which takes longer")
             self._overflow_reported = True
         weights = {name: parameter.float() for name, parameter in network.named_parameters()}
+        if wide is not None:
+            wide.update(weights)
+            raise Float16OverflowError
         return functional_call(network, weights, (x.float(),))
 
 

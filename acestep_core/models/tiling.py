@@ -7,6 +7,7 @@ overlap must cover the network's reach.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..callbacks import Callbacks
 from ..config import VAEConfig
 from ..errors import RequestError
-from .oobleck import OobleckVAE, sample_latents
+from .oobleck import Float16OverflowError, OobleckVAE, WideWeights, sample_latents
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,17 @@ class TileLayout:
             return
         for start in range(0, self.frames, self.stride):
             end = min(start + self.stride, self.frames)
-            yield Tile(start, end, max(0, start - self.overlap), min(self.frames, end + self.overlap))
+            yield self._tile(start, end)
+
+    def halves(self, tile: Tile) -> Iterator[Tile]:
+        """Yield both halves of a tile, for work that takes twice the memory."""
+        middle = (tile.start + tile.end + 1) // 2
+        yield self._tile(tile.start, middle)
+        if middle < tile.end:
+            yield self._tile(middle, tile.end)
+
+    def _tile(self, start: int, end: int) -> Tile:
+        return Tile(start, end, max(0, start - self.overlap), min(self.frames, end + self.overlap))
 
     @property
     def stride(self) -> int:
@@ -74,8 +85,8 @@ def decode_tiled(
     batch, hop, device = len(latents), vae.config.hop, device or vae.device
     result = torch.empty(batch, vae.config.audio_channels, layout.frames * hop)
 
-    def compute(item: int, tile: Tile) -> None:
-        waveform = vae.decode(latents[item : item + 1, tile.first : tile.last].to(device))
+    def compute(item: int, tile: Tile, wide: WideWeights) -> None:
+        waveform = vae.decode(latents[item : item + 1, tile.first : tile.last].to(device), wide)
         result[item, :, tile.start * hop : tile.end * hop] = waveform[0, :, tile.used(hop)]
 
     _for_each_tile(layout, batch, compute, "decode", callbacks or Callbacks())
@@ -102,9 +113,9 @@ def encode_tiled(
     mean = torch.empty(len(waveform), layout.frames, vae.config.decoder_input_channels)
     std = torch.empty_like(mean)
 
-    def compute(item: int, tile: Tile) -> None:
+    def compute(item: int, tile: Tile, wide: WideWeights) -> None:
         window = waveform[item : item + 1, :, tile.first * hop : tile.last * hop].to(device)
-        for result, computed in zip((mean, std), vae.posterior(window), strict=True):
+        for result, computed in zip((mean, std), vae.posterior(window, wide), strict=True):
             result[item, tile.start : tile.end] = computed[0, tile.used()]
 
     _for_each_tile(layout, len(waveform), compute, "encode", callbacks or Callbacks())
@@ -146,11 +157,20 @@ def _layout(frames: int, size: int, overlap: int, reach: int) -> TileLayout:
 
 
 def _for_each_tile(
-    layout: TileLayout, batch: int, compute: Callable[[int, Tile], None], stage: str, callbacks: Callbacks
+    layout: TileLayout, batch: int, compute: Callable[[int, Tile, WideWeights], None], stage: str, callbacks: Callbacks
 ) -> None:
-    """Compute the items one after another, so that memory does not grow with the batch."""
+    """Compute the items one after another, so that memory does not grow with the batch.
+
+    From the first overflow of float16 on, half a tile at a time is computed in float32, which takes as much memory.
+    """
     work = [(item, tile) for item in range(batch) for tile in layout]
+    wide = WideWeights()
     for done, (item, tile) in enumerate(work, 1):
         callbacks.check(stage)
-        compute(item, tile)
+        if not wide:
+            with suppress(Float16OverflowError):
+                compute(item, tile, wide)
+        if wide:
+            for half in layout.halves(tile):
+                compute(item, half, wide)
         callbacks.report(stage, done, len(work))

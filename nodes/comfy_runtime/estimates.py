@@ -5,8 +5,11 @@ ComfyUI frees that much before the task starts. Too low runs out of memory; too 
 
 from __future__ import annotations
 
+import torch
+
 from ...acestep_core.config import LATENT_CHANNELS, ModelConfig, VAEConfig
 from ...acestep_core.models.layers import MAX_SCORES
+from ...acestep_core.models.oobleck import OobleckVAE
 from ...acestep_core.sampling.preview import HEIGHT, WIDTH
 
 MARGIN = 1.2  # scratch memory of convolutions and attention kernels
@@ -76,6 +79,13 @@ def tile_bytes(config: VAEConfig, frames: int, itemsize: int) -> int:
     """
     width = max(config.decoder_channels, config.encoder_hidden_size)
     return int(MARGIN * (3 + 3) * frames * config.hop * width * itemsize)
+
+
+def wide_vae_bytes(vae: OobleckVAE) -> int:
+    """Return the bytes of the float32 weights that a float16 VAE uses after an overflow. Its tiles do not grow."""
+    if vae.dtype != torch.float16:
+        return 0
+    return 4 * max(sum(p.numel() for p in part.parameters()) for part in (vae.encoder, vae.decoder))
 
 
 def text_encoding_bytes(hidden_size: int, intermediate_size: int, tokens: int, itemsize: int) -> int:

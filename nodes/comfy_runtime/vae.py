@@ -20,7 +20,7 @@ from ...acestep_core.errors import RequestError
 from ...acestep_core.models.cpu.plugins import install_cpu_plugins
 from ...acestep_core.models.model import AceStepModel
 from ...acestep_core.models.oobleck import OobleckVAE
-from .estimates import tile_bytes
+from .estimates import tile_bytes, wide_vae_bytes
 from .native_vae import NativeVAE, is_song_vae
 from .placement import ComfyPlacement, Container, storage_devices
 from .progress import node_callbacks, show_notes
@@ -88,6 +88,7 @@ class SongVAE:
         sizes = [tile, *(smaller for smaller in self.TILES if smaller < tile)]
         for size, smaller in zip(sizes, [*sizes[1:], None], strict=True):
             memory = tile_bytes(self.first_stage_model.config, min(size, frames), self.vae_dtype.itemsize)
+            memory += wide_vae_bytes(self.first_stage_model)
             placement = ComfyPlacement(self.patcher, memory, whole=True)
             try:
                 return work(pipeline.Model(vae=self.first_stage_model, placement=placement), size)

@@ -153,3 +153,30 @@ def test_memory_does_not_grow_with_the_length(vae):
         return peak - result.untyped_storage().nbytes() - latents.untyped_storage().nbytes()
 
     assert rest(200) == rest(1000)
+
+
+@pytest.mark.parametrize("work", ["decode", "encode"])
+def test_an_overflow_of_float16_is_remembered_for_the_song(work, monkeypatch):
+    """One tile overflows. It and all later ones are computed in float32, in halves, with weights cast once."""
+    vae, reach = tiny.vae(SMALL), decoder_reach(SMALL)
+    part, run, source = {
+        "decode": (vae.decoder, decode_tiled, draw(1, 100, 2)),
+        "encode": (vae.encoder, encode_tiled, draw(1, 2, 100 * 1920)),
+    }[work]
+    vae.half().float()  # weights that float16 holds exactly
+    plain = run(vae, source, 40, reach)
+    part.conv1.weight.mul_(2**17).clamp_(-6e4, 6e4)
+    vae.half().float()
+    expected = run(vae, source, 40, reach)
+    assert not torch.allclose(plain, expected)
+    calls, casts = [], []
+    forward, cast = type(part).forward, torch.Tensor.float
+    monkeypatch.setattr(type(part), "forward", lambda self, x: calls.append((x.dtype, x.shape[2])) or forward(self, x))
+    weight = part.conv1.weight
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: casts.append(self is weight) or cast(self))
+    vae.half()
+    assert relative_error(run(vae, source, 40, reach), expected) < 1e-3
+    tiles, hop = len(TileLayout(100, 40, reach)), 1 if work == "decode" else 1920
+    assert [dtype for dtype, _ in calls] == [torch.float16] + [torch.float32] * 2 * tiles
+    assert max(length for dtype, length in calls if dtype == torch.float32) <= (20 + reach + 1) * hop
+    assert sum(casts) == 1
