@@ -12,6 +12,9 @@ from ..errors import RequestError
 
 log = logging.getLogger("acestep")
 
+# Turing chips without tensor cores (TU116, TU117). Some of them give NaN in float16.
+NO_TENSOR_CORES = ("GTX 16", "MX450", "MX550", "T400", "T500", "T550", "T600", "T1000", "T1200", "T2000", "CMP 30HX")
+
 DTYPES = {
     "bfloat16": torch.bfloat16,
     "bf16": torch.bfloat16,
@@ -95,24 +98,28 @@ class Precision:
 def pick_dtype(device: torch.device, component: str, name: str | torch.dtype = "auto") -> torch.dtype:
     """Return the dtype of one component ("dit", "text_encoder", "vae" or "planner") on a device.
 
-    "auto" is bfloat16 if the hardware computes in it, else float32. For the VAE on such a GPU it is float16, which is
-    as fast and eight times as precise (see `OobleckVAE`). On a CPU the VAE computes in float32.
+    "auto" is bfloat16 if the hardware computes in it, and float16 on a GPU with `has_fast_float16`, else float32. The
+    text encoder is float32 instead of float16, which it overflows. The VAE is float16 instead of bfloat16 on a GPU: as
+    fast and eight times as precise (see `OobleckVAE`). On a CPU the VAE computes in float32.
     Raises RequestError for an unknown name.
     """
     if isinstance(name, torch.dtype):
         name = str(name).removeprefix("torch.")
     key = name.strip().lower()
     if key == "auto":
-        if component == "vae":
-            return torch.float16 if device.type != "cpu" and has_bfloat16(device) else torch.float32
-        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+        if component == "vae" and device.type == "cpu":
+            return torch.float32
+        if has_bfloat16(device):
+            return torch.float16 if component == "vae" else torch.bfloat16
+        return torch.float16 if component != "text_encoder" and has_fast_float16(device) else torch.float32
     if key not in DTYPES:
         raise RequestError(
             f"dtype {name!r} is unknown; choose auto, bfloat16, float16 or float32 (int8 and fp8 are storage formats)"
         )
     dtype = DTYPES[key]
     if dtype == torch.bfloat16 and not has_bfloat16(device):
-        log.warning("%s: %s has no fast bfloat16; auto would choose float32", component, device)
+        better = str(pick_dtype(device, component)).removeprefix("torch.")
+        log.warning("%s: %s has no fast bfloat16; auto would choose %s", component, device, better)
     return dtype
 
 
@@ -129,6 +136,14 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         return _cpu_has_amx()
     return False
+
+
+def has_fast_float16(device: torch.device) -> bool:
+    """True for an NVIDIA GPU with tensor cores for float16 and none for bfloat16: Volta and Turing (7.0 to 7.5)."""
+    if device.type != "cuda" or torch.version.hip:
+        return False
+    name = torch.cuda.get_device_name(device)
+    return (7, 0) <= torch.cuda.get_device_capability(device) < (8, 0) and not any(x in name for x in NO_TENSOR_CORES)
 
 
 def _cpu_has_amx() -> bool:

@@ -6,10 +6,10 @@ import comfy.model_management as mm
 import torch
 
 from ...acestep_core.errors import RequestError, shown
-from ...acestep_core.runtime.devices import has_bfloat16
+from ...acestep_core.runtime.devices import has_bfloat16, has_fast_float16
 from ...acestep_core.runtime.options import pick_storage
 
-COMPUTE_DTYPES = [torch.bfloat16, torch.float32]  # float16 overflows in the lyric encoder
+COMPUTE_DTYPES = [torch.bfloat16, torch.float32]  # elsewhere, float16 is no faster or less sure
 STORAGE_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "fp8_e4m3fn": torch.float8_e4m3fn}
 PLANNER_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PLANNER_STORAGE = {"int8": "int8", "fp8_e4m3fn": "fp8"}  # to the core's names
@@ -19,7 +19,8 @@ def network_dtypes(dtype: str, parameters: int) -> tuple[torch.dtype, torch.dtyp
     """Return storage and compute dtype of a diffusion model with that many parameters.
 
     ComfyUI's policy never computes in bfloat16 on a CPU. If the user chooses bfloat16 and the CPU supports it, we do.
-    On a GPU without bfloat16, the policy stores a model in it that does not fit in float32.
+    A GPU with tensor cores for float16 alone computes in it. On other GPUs without bfloat16, the policy stores a model
+    in bfloat16 that does not fit in float32.
     """
     if not isinstance(dtype, str) or (dtype != "auto" and dtype not in STORAGE_DTYPES):  # a link may give anything
         raise RequestError(f"dtype: {shown(dtype)} is unknown. Allowed are auto, {', '.join(STORAGE_DTYPES)}.")
@@ -28,18 +29,30 @@ def network_dtypes(dtype: str, parameters: int) -> tuple[torch.dtype, torch.dtyp
         raise RequestError(f"dtype: {device} does not support fp8. Choose auto, bfloat16 or float32.")
     if dtype == "bfloat16" and has_bfloat16(device) and not mm.FORCE_FP32:
         return torch.bfloat16, torch.bfloat16
-    storage = mm.unet_dtype(device, parameters, COMPUTE_DTYPES) if dtype == "auto" else STORAGE_DTYPES[dtype]
-    return storage, mm.unet_manual_cast(storage, device, COMPUTE_DTYPES) or storage
+    allowed = _compute_dtypes(device)
+    storage = mm.unet_dtype(device, parameters, allowed) if dtype == "auto" else STORAGE_DTYPES[dtype]
+    return storage, mm.unet_manual_cast(storage, device, allowed) or storage
+
+
+def _compute_dtypes(device: torch.device) -> list[torch.dtype]:
+    """Return the dtypes that a diffusion model or planner may compute in, in the order that ComfyUI tries them."""
+    return [torch.float16, *COMPUTE_DTYPES] if has_fast_float16(device) else COMPUTE_DTYPES
 
 
 def planner_dtypes(dtype: str) -> tuple[torch.dtype | None, torch.dtype]:
     """Return storage and compute dtype of a planner. The storage dtype is None if it is the compute dtype."""
     if isinstance(dtype, str) and dtype in PLANNER_STORAGE:
-        return pick_storage(mm.get_torch_device(), PLANNER_STORAGE[dtype]), text_encoder_dtype()
+        return pick_storage(mm.get_torch_device(), PLANNER_STORAGE[dtype]), _planner_dtype()
     if not isinstance(dtype, str) or (dtype != "auto" and dtype not in PLANNER_DTYPES):
         allowed = ", ".join(("auto", *PLANNER_DTYPES, *PLANNER_STORAGE))
         raise RequestError(f"dtype: {shown(dtype)} is unknown. Allowed are {allowed}.")
-    return None, PLANNER_DTYPES.get(dtype) or text_encoder_dtype()
+    return None, PLANNER_DTYPES.get(dtype) or _planner_dtype()
+
+
+def _planner_dtype() -> torch.dtype:
+    device = mm.get_torch_device()
+    fast = has_fast_float16(device) and mm.should_use_fp16(device)
+    return torch.float16 if fast else text_encoder_dtype()
 
 
 def encoder_dtype(compute: torch.dtype) -> torch.dtype:

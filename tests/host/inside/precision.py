@@ -16,7 +16,7 @@ from .odd_inputs import refusal
 from .world import World, difference, network_of, similarity
 
 MANY = 2_400_000_000
-BF16, F32, FP8 = torch.bfloat16, torch.float32, torch.float8_e4m3fn
+BF16, F16, F32, FP8 = torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn
 
 
 @contextmanager
@@ -48,6 +48,23 @@ def check_a_model_too_large_for_float32_is_stored_in_bfloat16(world: World) -> N
         assert network_dtypes("auto", 10_000_000) == (F32, F32)
     finally:
         mm.should_use_bf16 = usual
+
+
+def check_turing_computes_in_float16(world: World) -> None:
+    """Except for the condition encoder and the text encoder, which exceed its range."""
+    usual = precision.has_fast_float16, mm.should_use_fp16, mm.should_use_bf16
+    precision.has_fast_float16 = lambda device: True
+    mm.should_use_fp16 = lambda *_, **__: True
+    mm.should_use_bf16 = lambda *_, **__: False
+    try:
+        assert network_dtypes("auto", MANY) == (F16, F16)
+        assert network_dtypes("fp8_e4m3fn", MANY) == (FP8, F16)
+        assert network_dtypes("float32", MANY) == (F32, F32)
+        assert precision.encoder_dtype(F16) == precision.text_encoder_dtype() == F32
+        assert precision.planner_dtypes("auto") == (None, F16)
+        assert precision.planner_dtypes("int8") == (torch.int8, F16)
+    finally:
+        precision.has_fast_float16, mm.should_use_fp16, mm.should_use_bf16 = usual
 
 
 def check_fp8_is_refused_on_devices_without_it(world: World) -> None:

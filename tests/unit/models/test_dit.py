@@ -55,6 +55,25 @@ def test_one_time_is_shared_by_all_rows():
     assert torch.allclose(one, each, atol=1e-5)
 
 
+def test_float16_holds_large_activations():
+    """Their squares, which the norms sum, exceed float16 by far."""
+    decoder = tiny.model().decoder
+    decoder.proj_in[1].weight.mul_(4000)
+    largest = []
+    for layer in decoder.layers:
+        layer.register_forward_hook(lambda layer, inputs, x: largest.append(x.abs().max().item()))
+    x, context, condition = inputs()
+    t, null = torch.tensor([0.8, 0.3]), draw(1, 1, WIDTH, seed=4)
+
+    def step():
+        return decoder(torch.cat((x, x)), t, decoder.prepare(context, condition, null=null))
+
+    expected = step()
+    assert 11_500 < min(largest) < 50_000  # 11 500 is the largest that is known of the released models
+    decoder.half()
+    assert relative_error(step(), expected) < 0.01
+
+
 def test_time_features_are_computed_in_float32():
     """In bfloat16, 1000 t is the same for these two times."""
     embed = tiny.model().decoder.time_embed.bfloat16()

@@ -24,6 +24,7 @@ def bfloat16_everywhere(monkeypatch):
 @pytest.fixture
 def bfloat16_nowhere(monkeypatch):
     monkeypatch.setattr(devices, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(devices, "has_fast_float16", lambda device: False)
 
 
 @pytest.fixture
@@ -63,6 +64,37 @@ def test_auto_is_float32_elsewhere(bfloat16_nowhere):
 
 def test_mps_has_no_bfloat16():
     assert not devices.has_bfloat16(MPS)
+
+
+@pytest.mark.parametrize(
+    ("capability", "name", "expected"),
+    [
+        ((7, 0), "Tesla V100-SXM2-16GB", True),
+        ((7, 5), "Tesla T4", True),
+        ((7, 5), "Quadro RTX 6000", True),
+        ((7, 5), "NVIDIA GeForce GTX 1660 SUPER", False),
+        ((7, 5), "NVIDIA T1000 8GB", False),
+        ((6, 1), "NVIDIA GeForce GTX 1080 Ti", False),
+        ((8, 6), "NVIDIA GeForce RTX 3060", False),
+    ],
+)
+def test_volta_and_turing_compute_in_float16_if_they_have_tensor_cores(monkeypatch, capability, name, expected):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert devices.has_fast_float16(CUDA) is expected
+    assert not devices.has_fast_float16(CPU)
+
+
+def test_auto_is_float16_on_turing_except_where_that_overflows(monkeypatch, caplog, bfloat16_nowhere):
+    """The condition encoder and the text encoder exceed the range of float16."""
+    monkeypatch.setattr(devices, "has_fast_float16", lambda device: device.type == "cuda")
+    fp16, fp32 = torch.float16, torch.float32
+    assert Precision.pick(CUDA) == Precision(dit=fp16, condition=fp32, text_encoder=fp32, vae=fp16)
+    assert pick_dtype(CUDA, "planner") == fp16
+    assert Precision.pick(CUDA, dit="float32") == Precision(fp32, fp32, fp32, fp32)
+    pick_dtype(CUDA, "dit", "bf16")
+    assert "auto would choose float16" in caplog.text
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((12, 0), True)])
