@@ -17,6 +17,7 @@ from .encode import BatchSongsNode, EncodeNode
 from .files import copy_example, register_model_folder
 from .listen import ListenNode
 from .loaders import LoadModelNode, LoadPlannerNode
+from .lora import LoadLoraNode
 from .morph import MorphNode
 from .plan import PlanNode
 from .repaint import ExtendNode, RepaintNode
@@ -29,6 +30,7 @@ from .write import PolishNode, WriteNode
 NODES: list[type[io.ComfyNode]] = [
     LoadModelNode,
     DownloadNode,
+    LoadLoraNode,
     SongNode,
     EncodeNode,
     SampleNode,

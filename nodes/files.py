@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
@@ -35,6 +35,8 @@ HINTS = {  # the last entry of a dropdown without files
     Kind.VAE: "(more: put VAEs into models/vae)",
     Kind.PLANNER: "(more: put planner folders into models/acestep, single files into models/text_encoders)",
 }
+LORAS = "loras"
+LORA_HINT = "(put LoRA files or PEFT folders into models/loras)"
 EXAMPLE = Path(__file__).parents[1] / "workflows" / "ACE-Step example.ogg"
 NANO_ENTRY = "nano"  # the model inside this pack
 _ACE_STEP = re.compile(r"ace[-_ .]?step|ace[-_ .]?1[-_.]?5|ace15", re.IGNORECASE)
@@ -114,10 +116,14 @@ def resolve_planner(choice: str) -> tuple[Path, Path | None]:
 def model_path(choice: str, kind: Kind, widget: str | None = None) -> Path:
     """Return the file or folder of a dropdown entry. Raises RequestError that names the widget."""
     widget, categories = widget or kind.value, (MODELS, *SINGLE_FILES[kind])
+    if isinstance(choice, str) and choice in HINTS.values():
+        raise RequestError(f"{widget}: this entry is only a hint: {choice[7:-1]}. Then press R and choose a model.")
+    return _find_inside(choice, categories, widget)
+
+
+def _find_inside(choice: str, categories: Sequence[str], widget: str) -> Path:
     if not isinstance(choice, str):  # a linked node may give anything
         raise RequestError(f"{widget}: {shown(choice)} is not in the list. Choose an entry.")
-    if choice in HINTS.values():
-        raise RequestError(f"{widget}: this entry is only a hint: {choice[7:-1]}. Then press R and choose a model.")
     inside = PureWindowsPath(choice)  # parses both kinds of slash
     if ":" in choice or inside.root or ".." in inside.parts or not inside.parts:
         raise RequestError(f"{widget}: {shown(choice)} is not in ComfyUI's model folders. Choose an entry of the list.")
@@ -131,6 +137,25 @@ def model_path(choice: str, kind: Kind, widget: str | None = None) -> Path:
                 return path
     searched = ", ".join(folder for category in categories for folder in folder_paths.get_folder_paths(category))
     raise RequestError(f"{widget}: {shown(choice)} is not in ComfyUI's model folders ({searched}). Choose an entry.")
+
+
+def lora_entries() -> list[str]:
+    """Return the LoRAs in ComfyUI's folders: files, and folders of PEFT by their own name. ACE-Step's names first."""
+    names = [name for name in folder_paths.get_filename_list(LORAS) if name.lower().endswith(SUFFIXES)]
+    entries = dict.fromkeys(_folder_of_peft(name) for name in names)
+    return sorted(entries, key=lambda name: _ACE_STEP.search(name) is None) or [LORA_HINT]
+
+
+def _folder_of_peft(name: str) -> str:
+    folder, _, file = name.replace(os.sep, "/").rpartition("/")
+    return folder if folder and file == "adapter_model.safetensors" else name
+
+
+def resolve_lora(choice: str) -> Path:
+    """Return the file or folder of a LoRA entry. Raises RequestError."""
+    if choice == LORA_HINT:
+        raise RequestError(f"lora: this entry is only a hint: {LORA_HINT[1:-1]}. Then press R and choose a LoRA.")
+    return _find_inside(choice, [LORAS], "lora")
 
 
 def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:
