@@ -12,11 +12,11 @@ from .sockets import LOADERS
 
 LIMIT = 10.0  # of a strength on the canvas
 GROUPS = {
-    "self_attention": "in self-attention, which holds rhythm and structure together",
-    "cross_attention": "in cross-attention, which follows caption and lyrics",
-    "mlp": "in the MLPs, which hold most of a timbre",
-    "conditioning": "in the parts that read caption, lyrics and timbre",
-    "time": "in the time embeddings and in input and output",
+    "self_attention": "self-attention, which relates the moments of a song to each other",
+    "cross_attention": "cross-attention, which follows caption and lyrics",
+    "mlp": "the MLPs, which shape each moment by itself",
+    "conditioning": "the parts that read caption, lyrics and timbre",
+    "time": "the time embeddings, input and output",
 }
 
 
@@ -34,7 +34,7 @@ class LoadLoraNode(io.ComfyNode):
                 io.Combo.Input(
                     "lora",
                     options=lora_entries(),
-                    tooltip="LoRA file, or PEFT folder, in models/loras.",
+                    tooltip="LoRA file or PEFT folder in models/loras. It must be trained on ACE-Step 1.5, in the size of the model.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -54,7 +54,7 @@ class LoadLoraNode(io.ComfyNode):
                             max=LIMIT,
                             step=0.05,
                             round=0.001,
-                            tooltip=f"Share of the strength {where}. 1 is as trained.",
+                            tooltip=f"Factor of the strength in {where}. 1 is as trained, 0 leaves them out.",
                         )
                     )
                     for name, where in GROUPS.items()
