@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,15 +102,33 @@ def check_dialects_sound_the_same(world: World) -> None:
         assert difference(file, peft) == 0
 
 
-def check_the_core_loader_misses_the_alpha_of_a_folder(world: World) -> None:
-    """The help page says so."""
+def with_core_loader(world: World, path: Path):
+    weights = comfy.utils.load_torch_file(str(path))
+    return comfy.sd.load_lora_for_models(world.model, None, weights, 1.0, 0)[0]
+
+
+def check_what_the_core_loader_does(world: World) -> None:
+    """The table of the help page, line by line."""
     with lora_folder(world) as root:
-        weights = comfy.utils.load_torch_file(str(root / "styles" / "peft" / "adapter_model.safetensors"))
-        own, _ = comfy.sd.load_lora_for_models(world.model, None, weights, 1.0, 0)
-        ours = with_node(world.model, "styles/peft", RANK / ALPHA)
-        if own.patches:  # earlier versions do not know these keys
-            linear = {key: patches for key, patches in own.patches.items() if "proj_in" not in key}
-            assert set(linear) <= set(ours.patches)
+        plain, file = world.sample(), root / "ace-step file.safetensors"
+        own = with_core_loader(world, root / "styles" / "peft" / "adapter_model.safetensors")
+        without_alpha = world.sample(with_node(world.model, "styles/peft", RANK / ALPHA))
+        found = difference(world.sample(own), without_alpha) <= 1e-5
+        assert found or not own.patches  # earlier versions do not know these names at all
+
+        weights = comfy.utils.load_torch_file(str(file))
+        renamed = {key.replace("diffusion_model.decoder.", "lora_unet_"): value for key, value in weights.items()}
+        for name in ("lora_A", "lora_B", "alpha"):
+            renamed = {re.sub(rf"\.(?=.*\.{name})", "_", key): value for key, value in renamed.items()}
+        save_file(renamed, root / "kohya.safetensors")
+        assert not with_core_loader(world, root / "kohya.safetensors").patches
+        as_trained = world.sample(with_node(world.model, file.name))
+        assert difference(world.sample(with_node(world.model, "kohya.safetensors")), as_trained) == 0
+
+        assert difference(world.sample(with_core_loader(world, file)), as_trained) <= 1e-4
+        dora = world.sample(with_node(world.model, "dora.safetensors"))
+        other = world.sample(with_core_loader(world, root / "dora.safetensors"))
+        assert min(difference(other, dora), difference(other, plain)) > 1e-2
 
 
 def check_partial_loading_and_fp8(world: World) -> None:
