@@ -18,6 +18,7 @@ FOUND = {
     "Listen": ["transcribe", "understand"],
     "Plan Song": ["LLM"],
     "Load Planner": ["planner"],
+    "Load LoRA": ["LoRA", "lokr", "peft"],
     "Batch Songs": ["batch"],
     "Timbre": ["timbre", "reference"],
 }
