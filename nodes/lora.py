@@ -34,8 +34,8 @@ class LoadLoraNode(io.ComfyNode):
                 io.Combo.Input(
                     "lora",
                     options=lora_entries(),
-                    tooltip="LoRA file or PEFT folder in models/loras. It must be trained on ACE-Step 1.5, in the size of "
-                    "the model.",
+                    tooltip="LoRA file or PEFT folder in models/loras. It must be trained on ACE-Step 1.5, in the size "
+                    "of the model.",
                 ),
                 io.Float.Input(
                     "strength",
