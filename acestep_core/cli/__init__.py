@@ -20,6 +20,7 @@ from .model_commands import download_model, list_models
 from .planner_commands import listen_to_song, plan_song, write_song
 from .song_command import make_songs
 from .terminal import Terminal, shortened
+from .times_command import time_song
 
 COMMANDS = {
     "plan": plan_song,
@@ -30,6 +31,7 @@ COMMANDS = {
     "cover": cover_song,
     "stems": stems_of_song,
     "morph": morph_song,
+    "times": time_song,
     "models": list_models,
     "loras": list_loras,
     "lora-convert": convert_lora,

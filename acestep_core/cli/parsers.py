@@ -17,6 +17,7 @@ examples:
   acestep repaint song.flac --where 10-15 -o new.flac    10 to 15 seconds again; also extend, cover, stems, morph
   acestep "slow blues" --duration 60 --ending --loudness streaming    a song that ends, at -14 LUFS
   acestep listen song.flac                            caption, lyrics and metadata of audio
+  acestep times song.flac --formats lrc,srt           when each line is sung
   acestep "piano" --lora style --lora voice:0.6       LoRAs, the second at 60 %; acestep loras lists them
   acestep models                                      the models and where they are stored
   acestep download turbo                              download a model
@@ -87,6 +88,30 @@ def listen_parser() -> argparse.ArgumentParser:
     parser = _planner_parser("listen", "Describe audio with the 5 Hz LM: caption, lyrics, metadata, audio codes.")
     parser.add_argument("file", help="audio file, or song file with audio codes")
     parser.add_argument("--model", metavar="NAME|PATH", help="model that encodes the audio; default nano")
+    return parser
+
+
+def times_parser() -> argparse.ArgumentParser:
+    """Return the parser of `acestep times`."""
+    parser = argparse.ArgumentParser(
+        prog="acestep times",
+        description="Find when each word of a song is sung, and which lines are missing.",
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("file", help="audio file of up to 600 seconds, of any program")
+    parser.add_argument("--lyrics", metavar="FILE", help="text file with the lyrics; default: from the tags of FILE")
+    parser.add_argument("--language", metavar="CODE", help="language of the lyrics, such as en, zh, ja")
+    parser.add_argument(
+        "--formats",
+        metavar="NAMES",
+        help="files to write beside FILE: json, lrc or elrc (with words), srt, vtt; default: print the LRC",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only the LRC or the names of the files")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default: from the tags of FILE")
+    model.add_argument("--storage", metavar="KIND", help="int8 or fp8 halves the memory of the diffusion model")
+    _device_options(model)
     return parser
 
 

@@ -66,7 +66,7 @@ def write_songs(
     for path in paths or [next(free_names())]:
         check_audio_path(path)
     callbacks = Callbacks() if quiet else Callbacks(progress=terminal.progress)
-    model = _load(recipes[0], options, callbacks)
+    model = load_for_recipe(recipes[0], options, callbacks)
     if model.note and not quiet:
         terminal.line(shortened(model.note))
     failures = []
@@ -129,7 +129,8 @@ def _write(path: Path | None, waveform: Tensor, sample_rate: int, recipe: Recipe
     return other
 
 
-def _load(recipe: Recipe, options: Options, callbacks: Callbacks) -> Model:
+def load_for_recipe(recipe: Recipe, options: Options, callbacks: Callbacks) -> Model:
+    """Load the model of a recipe, with the device and adapters of the options. Raises as `load_model` does."""
     from ..checkpoints.catalog import Kind
     from ..checkpoints.find import find_installed
     from ..checkpoints.installed import default_roots

@@ -65,16 +65,23 @@ def parse_times(text: str) -> LyricTimes:
     return times
 
 
+def check_formats(text: str) -> tuple[str, ...]:
+    """Return the formats in a list such as "lrc, srt". Raises RequestError for an unknown one or two of one file."""
+    names = tuple(dict.fromkeys(re.findall(r"[^\s,]+", text.lower())))
+    for name in names:
+        if name not in SUFFIXES:
+            raise RequestError(f"format {name!r} of lyric times is unknown; choose {', '.join(SUFFIXES)}")
+    if {"lrc", "elrc"} <= {*names}:
+        raise RequestError("formats: lrc and elrc have the same file name; choose one of them")
+    return names
+
+
 def write_times(song: str | Path, times: LyricTimes, formats: Iterable[str]) -> tuple[Path, ...]:
     """Write times beside a song, with its base name, and return the paths. Raises RequestError."""
-    formats = list(dict.fromkeys(formats))
-    if {"lrc", "elrc"} <= {*formats}:
-        raise RequestError("formats: lrc and elrc have the same file name; choose one of them")
-    texts = {name: format_times(times, name) for name in formats}
-    paths = tuple(Path(song).with_suffix(SUFFIXES[name]) for name in formats)
-    for path, content in zip(paths, texts.values(), strict=True):
-        write_text(path, content)
-    return paths
+    files = {Path(song).with_suffix(SUFFIXES[name]): name for name in check_formats(",".join(formats))}
+    for path, name in files.items():
+        write_text(path, format_times(times, name))
+    return tuple(files)
 
 
 def _printable(line: TimedLine) -> TimedLine:
