@@ -14,7 +14,7 @@ from ..errors import NonFiniteError
 from ..runtime.devices import send
 from .captured_step import round_up_slots
 from .grammar import Grammar
-from .network import PREFILL_CHUNK, PlannerNetwork
+from .network import CACHE_GROWTH, PREFILL_CHUNK, PlannerNetwork
 from .token_sampling import TokenSampling
 from .vocabulary import Vocabulary
 
@@ -114,7 +114,10 @@ class DecodeBatch:
         """
         self._run = run
         self.lengths = [len(prompt) for prompt in prompts]
-        self.cache = run.network.cache(len(prompts), max(self.lengths) + spare, run.device)
+        capacity = max(self.lengths) + spare
+        if run.device.type != "cpu":
+            capacity += -capacity % CACHE_GROWTH  # then attention can be split into equal chunks up to the end
+        self.cache = run.network.cache(len(prompts), capacity, run.device)
         self.hidden = self._prefill(prompts)
         self.head = run.network.head(head, run.device)
 

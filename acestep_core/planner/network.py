@@ -29,6 +29,7 @@ from ..models.layers import (
     rotate,
     weight_and_bias,
 )
+from .split_attention import attend_split, key_chunks, split_bias
 
 # The MLPs of the released 1.7B planner exceed float16: their inner product reaches 85,000 and their output 2,080,000.
 # In float16 both are computed this many times smaller. A power of two loses no digit.
@@ -90,8 +91,9 @@ class AttentionWindow:
 
     rows: Tensor  # [B, 1]
     slots: Tensor  # [B, P], written by this forward
+    split: bool  # over the keys, see `attend_split`
     extent: int  # number of slots that attention covers, from the first on
-    mask: Tensor  # additive, [B, 1, G * P, extent]
+    mask: Tensor  # additive, [B, 1, G * P, extent]; for split attention see `split_bias`
     rotary: Rotary  # [B, 1, P, D] and [B, 1, P, D / 2]
     query_rotary: Rotary  # [B, 1, 1, P, D] and [B, 1, 1, P, D / 2]
 
@@ -107,7 +109,9 @@ class CachedAttention(Attention):
         keys[window.rows, :, window.slots] = rotate(new_keys, window.rotary).transpose(1, 2)
         values[window.rows, :, window.slots] = new_values.transpose(1, 2)
         queries = rotate(self.queries(x), window.query_rotary)
-        return self.merge(attend(queries, keys[:, :, : window.extent], values[:, :, : window.extent], window.mask))
+        seen_keys, seen_values = keys[:, :, : window.extent], values[:, :, : window.extent]
+        attention = attend_split if window.split else attend
+        return self.merge(attention(queries, seen_keys, seen_values, window.mask))
 
 
 class RangedMlp(Mlp):
@@ -193,14 +197,21 @@ class PlannerNetwork(ComputeDtype, nn.Module):
         rows, new = tokens.shape
         slots = starts[:, None] + torch.arange(new, device=tokens.device)
         future = torch.arange(extent, device=tokens.device) > slots[:, :, None]
-        mask = torch.zeros(future.shape, device=tokens.device, dtype=self.dtype).masked_fill_(future, float("-inf"))
-        groups = config.num_attention_heads // config.num_key_value_heads
+        heads = config.num_key_value_heads
+        groups = config.num_attention_heads // heads
+        chunks = key_chunks(tokens.device, rows * heads, extent) if new == 1 else 1
+        if chunks > 1:
+            mask = split_bias(future[:, 0], heads, groups, chunks, self.dtype)
+        else:
+            mask = torch.zeros(future.shape, device=tokens.device, dtype=self.dtype).masked_fill_(future, float("-inf"))
+            mask = mask.repeat(1, groups, 1)[:, None]
         cos, sin = (table[slots][:, None] for table in cache.rotary)
         return AttentionWindow(
             rows=torch.arange(rows, device=tokens.device)[:, None],
             slots=slots,
+            split=chunks > 1,
             extent=extent,
-            mask=mask.repeat(1, groups, 1)[:, None],
+            mask=mask,
             rotary=(cos, sin),
             query_rotary=(cos[:, None], sin[:, None]),
         )
