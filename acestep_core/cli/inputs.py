@@ -95,7 +95,7 @@ def read_songs(options: Options) -> list[SavedSong]:
 
 def _check_standard_input(options: Options) -> None:
     """Raise RequestError if two options read standard input."""
-    names = [f"--{name}" for name in ("from", "codes", "lyrics") if options.get(name) == "-"]
+    names = [f"--{name}" for name in ("from", "codes", "lyrics", "lrc") if options.get(name) == "-"]
     if len(names) > 1:
         raise RequestError(f"{' and '.join(names)}: only one of them can read standard input")
 

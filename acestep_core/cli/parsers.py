@@ -6,6 +6,7 @@ import argparse
 
 from .. import __version__
 from .finishing import finish_options
+from .tagging import tag_options
 
 EXAMPLES = """\
 examples:
@@ -136,7 +137,7 @@ def _planner_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def generation_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that generates songs: output, finishing, sampling, model."""
+    """Add the options of every command that generates songs: output, finishing, tags, sampling, model."""
     output = parser.add_argument_group("output")
     output.add_argument(
         "-o", "--output", metavar="FILE", help=".flac, .wav, .ogg, .opus or .mp3; default: the next free song-N.flac"
@@ -148,6 +149,7 @@ def generation_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
 
     finish_options(parser)
+    tag_options(parser)
 
     sampling = parser.add_argument_group("sampling", "defaults depend on the model variant")
     sampling.add_argument("--steps", type=int, help="sampling steps: about 8 for turbo, 50 for base and sft")

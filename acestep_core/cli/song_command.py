@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,14 @@ from .finishing import finish_result, recorded_finish, with_ending
 from .inputs import check_counts, read_recipes
 from .lora_commands import adapter_uses
 from .parsers import song_parser
+from .tagging import read_tag_options, with_song
 from .terminal import Terminal, log_lines, printable, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..callbacks import Callbacks
-    from ..pipeline import Model
+    from ..pipeline import Model, Result
     from ..recipe import Recipe
 
 Options = Mapping[str, Any]
@@ -65,6 +66,7 @@ def write_songs(
     paths = output_paths(options.get("output"), batch * len(recipes))
     for path in paths or [next(free_names())]:
         check_audio_path(path)
+    tags = read_tag_options(options)
     callbacks = Callbacks() if quiet else Callbacks(progress=terminal.progress)
     model = load_for_recipe(recipes[0], options, callbacks)
     if model.note and not quiet:
@@ -83,35 +85,53 @@ def write_songs(
             callbacks=callbacks,
             **edited,
         )
-        finished = finish_result(result, recipe, options)
-        for item in range(batch):
-            written, waveform, levels = result.recipe(item), result.waveform[item], ""
-            if recording is not None:
-                written = replace(written, recorded_edit=recording.edit, unrecorded=())
-            if song is not recipe.song:  # longer for its ending
-                written = replace(written, song=recipe.song)
-            if finished is not None:
-                waveform, levels = finished[item].waveform, f", {finished[item].after}"
-                written = replace(written, finish=recorded_finish(recipe, finished[item], options))
+        for each in _finished(result, recipe, recording, options):
+            settings, seconds = each.recipe.to_dict(), each.waveform.shape[-1] / result.sample_rate
+            content = (each.waveform, result.sample_rate, settings, with_song(tags, each.recipe.song))
             try:
-                path = _write(paths.pop(0) if paths else None, waveform, result.sample_rate, written, terminal)
+                path = _write(paths.pop(0) if paths else None, content if tags is not None else content[:3], terminal)
             except RequestError as error:  # the other songs are still to be written
                 failures.append(error)
                 continue
-            seconds = waveform.shape[-1] / result.sample_rate
-            print(path if quiet else f"{printable(str(path))}: {seconds:g} s, seed {result.seeds[item]}{levels}")
+            print(path if quiet else f"{printable(str(path))}: {seconds:g} s, seed {each.recipe.seed}{each.levels}")
     if failures:
         raise failures[0]
 
 
-def _write(path: Path | None, waveform: Tensor, sample_rate: int, recipe: Recipe, terminal: Terminal) -> Path:
-    """Write one song and return its path. None is the next free number.
+@dataclass(frozen=True, eq=False)
+class _FileContent:
+    """A song [2, samples] with its recipe and, for the user, its new levels."""
+
+    waveform: Tensor
+    recipe: Recipe
+    levels: str = ""
+
+
+def _finished(
+    result: Result, recipe: Recipe, recording: EditedRecording | None, options: Options
+) -> Iterator[_FileContent]:
+    """Yield the songs of a result, finished as their recipe says."""
+    finished = finish_result(result, recipe, options)
+    for item, waveform in enumerate(result.waveform):
+        written = result.recipe(item)
+        if recording is not None:
+            written = replace(written, recorded_edit=recording.edit, unrecorded=())
+        if finished is None:
+            yield _FileContent(waveform, written)
+            continue
+        if with_ending(recipe) is not recipe.song:  # generated longer than it is asked for
+            written = replace(written, song=recipe.song)
+        written = replace(written, finish=recorded_finish(recipe, finished[item], options))
+        yield _FileContent(finished[item].waveform, written, f", {finished[item].after}")
+
+
+def _write(path: Path | None, content: tuple[Any, ...], terminal: Terminal) -> Path:
+    """Write the arguments of `write_audio` and return the path of the file. None is the next free number.
 
     If `path` cannot be replaced, such as a file in use, the song takes a free name.
     """
     from ..audio import write_audio
 
-    content = (waveform, sample_rate, recipe.to_dict())
     names = free_names()
     if path is not None:
         try:
