@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 
-from acestep_core import AdapterUse, Recipe, generate, load_model, read_adapter, with_adapters
+from acestep_core import AdapterUse, Recipe, encode, generate, load_model, read_adapter, sample, with_adapters
 from acestep_core.errors import CheckpointError, RequestError
+from acestep_core.sampling.settings import SamplingSettings
 from acestep_core.song.song import Metadata, Song
 from tests.support import tiny, tiny_checkpoint, tiny_text
 from tests.support.adapter_files import LINEAR, comfyui_file, factors
+from tests.support.simulated_cuda import simulated_cuda
 
 tiny_tokenizer_dir = tiny_text.tiny_tokenizer_dir
 SONG = Song("warm lo-fi piano", metadata=Metadata(duration=1.0))
@@ -96,3 +98,20 @@ def test_compiled_layers_stay_compiled(model, folder, monkeypatch):
     monkeypatch.setattr(layer, "_compiled_call_impl", layer.forward, raising=False)
     changed = with_adapters(model, ["style"], models_dir=str(folder))
     assert compiled == [changed.network]
+
+
+def latents(model) -> torch.Tensor:
+    return sample(model, encode(model, SONG), seconds=1, seeds=[7], settings=SamplingSettings(steps=2))
+
+
+def test_adapters_of_a_streamed_quantised_model(folder):
+    there = {"models_dir": str(folder), "storage": "int8", **OPTIONS}
+    here = load_model(folder, **there)
+    plain, expected = latents(here), latents(load_model(folder, adapters=["style"], **there))
+    with simulated_cuda():
+        model = load_model(folder, **there | {"device": "cuda", "stream": True})
+        loaded = load_model(folder, adapters=["style"], **there | {"device": "cuda", "stream": True})
+        added = latents(with_adapters(model, ["style"], models_dir=str(folder)))
+        assert torch.allclose(latents(loaded), expected, atol=2e-4)
+        assert torch.allclose(latents(model), plain, atol=2e-4)  # it stays as it is
+    assert tiny.cosine(added, expected) > 0.999 > tiny.cosine(plain, expected)
