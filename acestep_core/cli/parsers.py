@@ -72,6 +72,11 @@ def plan_parser() -> argparse.ArgumentParser:
     plan.add_argument("--best-of", type=int, metavar="N", help="generate codes N times and keep the best ones")
     plan.add_argument("--guidance", type=float, metavar="SCALE", help="CFG scale of the codes; default 2, 1 is off")
     plan.add_argument("--negative-prompt", metavar="TEXT", help="style that the codes avoid; needs guidance above 1")
+    plan.add_argument(
+        "--graphs",
+        action=argparse.BooleanOptionalAction,
+        help="generate codes with CUDA graphs, faster on NVIDIA GPUs; default on",
+    )
     return parser
 
 
@@ -183,7 +188,9 @@ def generation_options(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--compile", action="store_true", help="torch.compile for the GPU; the first song is slow")
     model.add_argument(
-        "--graphs", action="store_true", help="replay sampling steps as CUDA graphs, for fast NVIDIA GPUs"
+        "--graphs",
+        action=argparse.BooleanOptionalAction,
+        help="replay sampling steps as CUDA graphs, for fast NVIDIA GPUs; default off",
     )
 
 

@@ -215,7 +215,7 @@ def _run(options: Options, terminal: Terminal, work: Work, count: int | None = N
     _sampling(TokenSampling(), options, "guidance")  # raises RequestError before the planner is loaded
     output = check_output_path(options["output"]) if "output" in options else None
     callbacks = Callbacks() if options.get("quiet") else Callbacks(progress=terminal.progress)
-    load_options = _given(options, "device", "dtype", "storage", "tokenizer", "models_dir", "offload")
+    load_options = _given(options, "device", "dtype", "storage", "tokenizer", "models_dir", "offload", "graphs")
     with log_lines(terminal, options):
         planner = load_planner(options.get("planner", "nano"), **load_options, callbacks=callbacks)
         text = to_json(work(planner, seeds, callbacks))

@@ -23,15 +23,12 @@ def generate_tokens(
     sampling: TokenSampling,
     stage: str,
     callbacks: Callbacks | None = None,
-    *,
-    graphs: bool = True,
 ) -> list[list[int]]:
     """Return the new token ids of each row: audio codes as ids, or text without the end of its turn.
 
     rows: either all or none have a negative prompt.
     stage: the name of this work in progress reports and in the log.
     callbacks: run before and after every token.
-    graphs: capture the step of the code loop as a CUDA graph, if the device can. The result is the same.
 
     Raises RequestError for a row that is longer than the context, NonFiniteError for NaN or infinite logits, and
     Cancelled.
@@ -44,7 +41,7 @@ def generate_tokens(
     for row in rows:
         _check_length(row, network.config.max_position_embeddings)
     with planner.placement.use(network) as device, phase(stage, device, network.dtype), torch.no_grad():
-        run = DecodeRun(network, planner.vocabulary, sampling, callbacks, device, stage, guided, graphs)
+        run = DecodeRun(network, planner.vocabulary, sampling, callbacks, device, stage, guided, planner.graphs)
         if isinstance(rows[0], CodeRow):
             return decode_codes(run, cast("Sequence[CodeRow]", rows))
         return decode_text(run, cast("Sequence[TextRow]", rows))

@@ -18,7 +18,7 @@ from ..models.cpu.plugins import install_cpu_plugins
 from ..models.layers import Ops
 from ..models.ops import quantized_ops
 from ..runtime.devices import pick_device, pick_dtype
-from ..runtime.options import default_placement, pick_storage
+from ..runtime.options import default_placement, pick_graphs, pick_storage
 from ..runtime.placement import Offload, Placement, Resident
 from ..text.tokenizer import Tokenizer
 from .network import PlannerNetwork
@@ -27,11 +27,15 @@ from .vocabulary import Vocabulary
 
 @dataclass
 class Planner:
-    """The planner's network, its vocabulary, and its placement on a device."""
+    """The planner's network, its vocabulary, and its placement on a device.
+
+    graphs: True replays the step of audio codes as a CUDA graph, if the device can. The codes are the same.
+    """
 
     network: PlannerNetwork
     vocabulary: Vocabulary
     placement: Placement = field(default_factory=lambda: Resident(torch.device("cpu")))
+    graphs: bool = True
 
 
 def load_planner(
@@ -42,6 +46,7 @@ def load_planner(
     storage: str | None = None,
     tokenizer: str | Path | None = None,
     offload: bool = False,
+    graphs: bool | None = None,
     models_dir: str | None = None,
     callbacks: Callbacks | None = None,
 ) -> Planner:
@@ -50,6 +55,8 @@ def load_planner(
     storage: "int8" or "fp8" for the matrices of the layers, at half the memory of bfloat16. They compute in `dtype`.
     tokenizer: a folder with Qwen's tokenizer, for a single file without one beside it.
     offload: keep the weights in host memory and copy them to the device when they are used.
+    graphs: False runs every step of audio codes as it is. By default NVIDIA GPUs replay it as a CUDA graph, which is
+        faster. True also warns if the device cannot do it.
     models_dir: where to look, instead of the default folders.
 
     Raises RequestError for an option that is not allowed, and CheckpointError for files that are missing or unfit.
@@ -57,6 +64,7 @@ def load_planner(
     device = pick_device(device)
     placement = default_placement(device, offload, callbacks=callbacks)
     storage_dtype = pick_storage(device, storage)
+    graphs = graphs is None or pick_graphs(device, graphs, stream=False, callbacks=callbacks)
     path, found = find_planner(name_or_path, default_roots(models_dir))
     network, vocabulary, _ = load_planner_network(
         path,
@@ -67,7 +75,7 @@ def load_planner(
         callbacks=callbacks,
     )
     install_cpu_plugins(network, device)
-    return Planner(network, vocabulary, placement)
+    return Planner(network, vocabulary, placement, graphs)
 
 
 def load_planner_network(

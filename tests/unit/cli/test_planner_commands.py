@@ -151,6 +151,15 @@ def test_plan_of_a_song_in_an_audio_file(acestep, decoder, tmp_path):
     assert (out["lyrics"], out["bpm"], out["seed"]) == (SONG.lyrics, 90, 9) and parse_codes(out["codes"]) == (9,) * 10
 
 
+@pytest.mark.parametrize(("flags", "graphs"), [((), True), (("--no-graphs",), False), (("--graphs",), False)], ids=str)
+def test_graphs_are_an_option_of_plan(acestep, monkeypatch, flags, graphs):
+    received = []
+    monkeypatch.setattr(planning, "generate_tokens", lambda planner, *_: received.append(planner.graphs) or [])
+    _, _, err = acestep("plan", "piano", *OPTIONS, "--time-signature", 4, "--no-codes", *flags)
+    assert received == [graphs]
+    assert ("graphs are ignored: cpu" in err) == ("--graphs" in flags)
+
+
 # --- write, listen ----------------------------------------------------------------------------------------------------
 
 

@@ -111,6 +111,8 @@ def test_placement_options_reach_load_model(acestep, monkeypatch):
         received.clear()
         acestep("piano", f"--{name}")
         assert [other for other in names if received.get(other)] == [name]
+    acestep("piano", "--no-graphs")
+    assert received["graphs"] is False
 
 
 def test_output_paths(tmp_path, monkeypatch):

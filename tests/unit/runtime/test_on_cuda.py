@@ -249,7 +249,7 @@ def test_the_code_loop_is_captured_and_replayed(folders, caplog):
         planner = load_planner(folders["planner"], device="cuda", dtype="float32")
         rows = [CodeRow(list(range(1, 30)), seed, 25, negative_prompt=[1, 2, 3]) for seed in (1, 2)]
         sampling = TokenSampling(temperature=0.85, top_p=0.9, guidance=2.0)
-        both = [generate_tokens(planner, rows, sampling, "codes", graphs=graphs) for graphs in (True, False)]
+        both = [generate_tokens(replace(planner, graphs=graphs), rows, sampling, "codes") for graphs in (True, False)]
     assert both[0] == both[1] and len(set(both[0][0])) > 5
     assert "CUDA graphs are not used" not in caplog.text
 
@@ -269,7 +269,7 @@ def test_the_planner_uses_few_cache_lengths(folders, monkeypatch):
         with simulated_cuda():
             planner = load_planner(folders["planner"], device=device, dtype="float32")
             row = CodeRow(list(range(1, 250)), 1, 20, negative_prompt=[1, 2, 3])
-            generate_tokens(planner, [row], TokenSampling(guidance=2.0), "codes", graphs=False)
+            generate_tokens(replace(planner, graphs=False), [row], TokenSampling(guidance=2.0), "codes")
         assert len(extents) == (2 if device == "cuda" else 19), (device, extents)
 
 
