@@ -12,13 +12,14 @@ from torch import Tensor
 from ..callbacks import Callbacks
 from ..errors import NonFiniteError
 from ..runtime.devices import send
-from .captured_step import round_up_slots
 from .grammar import Grammar
 from .network import CACHE_GROWTH, PREFILL_CHUNK, PlannerNetwork
 from .token_sampling import TokenSampling
 from .vocabulary import Vocabulary
 
 log = logging.getLogger("acestep")
+
+SMALLEST_EXTENT = 256
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,15 @@ class DecodeBatch:
         return self._run.network.logits(hidden, self.head)
 
     def extent(self, length: int) -> int:
-        """Return the number of slots that attention covers for rows of up to `length` tokens."""
-        return length if self._run.device.type == "cpu" else round_up_slots(length, self.cache.capacity)
+        """Return the number of slots that attention covers for rows of up to `length` tokens.
+
+        On an accelerator this is a power of two, as each new extent takes up to half a second: a CUDA graph is
+        captured, or cuDNN plans its attention. Attention masks unwritten slots, but reads them: at most as many as
+        written ones.
+        """
+        if self._run.device.type == "cpu":
+            return length
+        return min(max(SMALLEST_EXTENT, 1 << (length - 1).bit_length()), self.cache.capacity)
 
     def append(self, tokens: list[list[int]]) -> None:
         """Append `tokens[i]` to row i. Tokens count from the first row of `head`.

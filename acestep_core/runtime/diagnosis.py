@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from .cuda_graphs import can_capture
+from .cuda_graphs import capture_obstacle
 from .devices import available_devices, has_bfloat16, pick_dtype
 from .options import STORAGE, pick_compile, pick_storage
 
@@ -37,7 +37,8 @@ def describe_device(device: torch.device) -> dict[str, str]:
     found |= {part: _dtype_name(pick_dtype(device, key)) for part, key in COMPONENTS.items()}
     found["why these dtypes"] = _dtype_reason(device)
     found["attention"] = _attention(device)
-    found["CUDA graphs"] = "possible" if can_capture(device) else _no_graphs_reason(device)
+    obstacle = capture_obstacle(device)
+    found["CUDA graphs"] = f"not used: {obstacle}" if obstacle else "possible"
     found["torch.compile"] = _compile_state(device)
     found["storage"] = ", ".join(name for name in STORAGE if _stores(device, name)) or "none"
     return found
@@ -82,12 +83,6 @@ def _attention(device: torch.device) -> str:
         "memory-efficient": backends.mem_efficient_sdp_enabled(),
     }
     return ", ".join([*(name for name, enabled in states.items() if enabled), "math"])
-
-
-def _no_graphs_reason(device: torch.device) -> str:
-    if device.type == "cuda":
-        return "not used: ROCm gains little and hangs on some GPUs"
-    return f"not used: {device} is no NVIDIA GPU"
 
 
 def _compile_state(device: torch.device) -> str:

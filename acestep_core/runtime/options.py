@@ -10,7 +10,7 @@ import torch
 
 from ..callbacks import Callbacks
 from ..errors import RequestError
-from .cuda_graphs import can_capture
+from .cuda_graphs import capture_obstacle
 from .placement import Offload, Placement, Resident
 from .streaming import Stream
 
@@ -48,12 +48,12 @@ def pick_storage(device: torch.device, name: str | None = None) -> torch.dtype |
 
 
 def pick_graphs(device: torch.device, requested: bool, stream: bool, callbacks: Callbacks | None = None) -> bool:
-    """Return whether steps are captured as CUDA graphs. Warn if they are requested and the device has none.
+    """Return whether steps are captured as CUDA graphs. Warn if they are requested and the device cannot do it.
 
     Raises RequestError for graphs together with `stream`.
     """
-    if requested and not can_capture(device):
-        (callbacks or Callbacks()).warn(f"graphs are ignored: {device} is no NVIDIA GPU")
+    if requested and (obstacle := capture_obstacle(device)):
+        (callbacks or Callbacks()).warn(f"graphs are ignored: {obstacle}")
         return False
     if requested and stream:
         raise RequestError("graphs and stream exclude each other, as a captured layer cannot move: choose one")

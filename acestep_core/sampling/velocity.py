@@ -10,7 +10,7 @@ from torch import Tensor
 from ..callbacks import Callbacks
 from ..models.condition import stack_conditions
 from ..models.model import AceStepModel
-from ..runtime.cuda_graphs import can_capture
+from ..runtime.cuda_graphs import capture_obstacle
 from .captured_velocity import CapturedVelocity, NetworkStep
 from .loop import Velocity
 
@@ -30,7 +30,7 @@ def network_velocity(
     conditions: one encoded condition [1, S, e] per item, of any length, or one for all items.
     context: [B, T, 128].
     guided: True prepares the null condition as well, which `with_null` needs.
-    graphs: True replays steps as CUDA graphs if the device can, see `CapturedVelocity`.
+    graphs: True replays steps as CUDA graphs, see `CapturedVelocity`. A warning says if the device cannot do it.
 
     Times reach the network in float32, whatever its dtype.
     """
@@ -48,8 +48,11 @@ def network_velocity(
         return network(x, times, prepared)
 
     run: NetworkStep = step
-    if graphs and can_capture(context.device, network.decoder):
-        run = CapturedVelocity(step, context.device, (callbacks or Callbacks()).warn)
+    warn = (callbacks or Callbacks()).warn
+    if graphs and (obstacle := capture_obstacle(context.device, network.decoder)):
+        warn(f"CUDA graphs are not used: {obstacle}")
+    elif graphs:
+        run = CapturedVelocity(step, context.device, warn)
 
     @torch.no_grad()
     def velocity(x: Tensor, t: float, with_null: bool) -> Tensor:

@@ -3,10 +3,12 @@
 Its tensors report the device `cuda:0`, store their values in host memory, and raise if they meet a tensor of another
 device. A tensor left on the CPU, a table on the wrong device, or a captured step that reads values on the host is thus
 an error, as with CUDA. Kernels are those of the CPU, in order: results are the same and nothing runs concurrently.
+Work that a real device could run in another order is an error, see `simulated_streams`.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -21,6 +23,14 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from acestep_core.runtime import cuda_graphs
+from tests.support.simulated_streams import (
+    DEVICE,
+    MATMULS,
+    Capture,
+    SimulatedEvent,
+    SimulatedStream,
+    Workspace,
+)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 aten = torch.ops.aten
@@ -77,6 +87,12 @@ class Graph:
     def __init__(self):
         self.steps: list[tuple[Callable, tuple, dict, object]] = []
         self.before: dict[int, tuple[Tensor, Tensor]] = {}
+        self.stream: SimulatedStream | None = None
+        self.workspaces: list[Workspace] = []
+
+    def __del__(self):
+        if self.stream is not None:
+            DEVICE.free_workspace(self.stream)
 
     def save(self, tensors: list[Tensor]) -> None:
         """Save values, which `undo` restores after the capture."""
@@ -90,19 +106,33 @@ class Graph:
                     tensor.copy_(values)
 
     def replay(self) -> None:
+        if any(workspace.freed for workspace in self.workspaces):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         with _disable_current_modes():
             for function, arguments, options, results in self.steps:
                 again = function(*arguments, **options)
+                _note_access(function, arguments, options, results)
                 for old, new in zip(tree_flatten(results)[0], tree_flatten(again)[0], strict=True):
                     if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
                         old.copy_(new)
 
 
 @contextmanager
-def simulated_capture(graph: Graph, capture_error_mode: str = "global", **_: object) -> Iterator[None]:
+def simulated_capture(
+    graph: Graph,
+    pool: object = None,
+    stream: SimulatedStream | None = None,
+    capture_error_mode: str = "global",
+) -> Iterator[None]:
+    """Capture operations. After a failed capture the stream stays the current one, as in torch before 2.12."""
+    before, DEVICE.stream = DEVICE.stream, stream or SimulatedStream()
+    warm, collecting = DEVICE.stream in DEVICE.workspaces, gc.isenabled()
     Graph.capturing = graph
     try:
         yield
+        graph.stream = DEVICE.stream
+        DEVICE.captures.append(Capture(DEVICE.stream, pool, collecting, warm or not graph.workspaces))
+        DEVICE.stream = before
     finally:
         Graph.capturing = None
         graph.undo()
@@ -134,8 +164,17 @@ def perform(function: Callable, arguments: tuple, options: dict) -> object:
         result = function(*held_arguments, **held_options)
         if crosses and any(result is value for value in held[1:]):  # a transfer always copies
             result = result.clone()
-    if Graph.capturing and (on_gpu or to_gpu):
-        Graph.capturing.steps.append((function, held_arguments, held_options, result))
+    if on_gpu or to_gpu:
+        name = getattr(function, "_opname", "")
+        workspaces = [DEVICE.matmul_workspace()] if name in MATMULS else []
+        if Graph.capturing:
+            Graph.capturing.steps.append((function, held_arguments, held_options, result))
+            Graph.capturing.workspaces += workspaces
+        else:
+            with _disable_current_modes():
+                _note_access(function, held_arguments, held_options, result)
+            if function in SYNCS or crosses and not _is_asynchronous(function, arguments, options):
+                DEVICE.wait()
     wrapped = {id(inside): outside for inside, outside in zip(held, flat, strict=True) if isinstance(outside, Tensor)}
 
     def wrap(value: object) -> object:
@@ -144,6 +183,25 @@ def perform(function: Callable, arguments: tuple, options: dict) -> object:
         return wrapped[id(value)] if id(value) in wrapped else SimulatedTensor(value) if to_gpu else value
 
     return tree_map(wrap, result)
+
+
+def _note_access(function: Callable, arguments: tuple, options: dict, results: object) -> None:
+    """Note which memory an operation reads and writes on the current stream."""
+    schema = getattr(function, "_schema", None)
+    if schema is None:
+        written = _tensors(arguments[:1]) if function in (Tensor.copy_, Tensor.__setitem__) else []
+    else:
+        given = {each.name: value for each, value in zip(schema.arguments, arguments, strict=False)} | options
+        changed = [each.name for each in schema.arguments if each.alias_info and each.alias_info.is_write]
+        written = _tensors([given.get(name) for name in changed])
+    read = _tensors((arguments, options))
+    inputs = {tensor.untyped_storage().data_ptr() for tensor in read}
+    written += [tensor for tensor in _tensors(results) if tensor.untyped_storage().data_ptr() not in inputs]
+    DEVICE.access(read, written)
+
+
+def _tensors(values: object) -> list[Tensor]:
+    return [value for value in tree_flatten(values)[0] if isinstance(value, Tensor)]
 
 
 def _check_devices(function: Callable, arguments: tuple, tensors: list[Tensor]) -> None:
@@ -207,16 +265,6 @@ def _submit_here(pool: ThreadPoolExecutor, function: Callable, *arguments, **opt
     return done
 
 
-class _NoOp:
-    """Stands in for a stream or an event."""
-
-    def __init__(self, *_: object):
-        pass
-
-    def __getattr__(self, name: str) -> Callable:
-        return lambda *arguments, **options: None
-
-
 def _without_simulation(function: Callable) -> Callable:
     def call(*arguments, **options):
         with _disable_current_modes():
@@ -230,18 +278,23 @@ def simulated_cuda() -> Iterator[torch.device]:
     """Simulate the device `cuda` within the block."""
     values = {
         "is_available": True, "device_count": 1, "current_device": 0, "get_device_capability": (9, 0),
-        "get_device_name": "SimulatedTensor", "synchronize": None, "empty_cache": None, "reset_peak_memory_stats": None,
+        "get_device_name": "SimulatedTensor", "empty_cache": None, "reset_peak_memory_stats": None,
         "max_memory_allocated": 0, "memory_allocated": 0, "mem_get_info": (80 * 2**30, 80 * 2**30),
-        "is_bf16_supported": True, "current_stream": _NoOp(),
-        "set_stream": None, "graph_pool_handle": (0, 1),
+        "is_bf16_supported": True,
     }  # fmt: skip
     stand_ins = {name: mock.Mock(return_value=value) for name, value in values.items()}
-    stand_ins |= {"Event": _NoOp, "Stream": _NoOp, "CUDAGraph": Graph, "graph": simulated_capture}
-    stand_ins |= {name: lambda _: nullcontext() for name in ("stream", "device")}
+    stand_ins |= {
+        "Event": SimulatedEvent, "Stream": DEVICE.new_stream, "stream": DEVICE.use_stream,
+        "current_stream": lambda _=None: DEVICE.stream, "set_stream": DEVICE.set_stream,
+        "synchronize": lambda _=None: DEVICE.wait(), "get_allocator_backend": lambda: DEVICE.allocator,
+        "CUDAGraph": Graph, "graph": simulated_capture, "graph_pool_handle": DEVICE.new_pool,
+        "device": lambda _: nullcontext(),
+    }  # fmt: skip
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:
         # A moved module needs new parameters, as old ones cannot hold another tensor class.
-        stack.callback(cuda_graphs._capture_stream.cache_clear)
+        stack.callback(cuda_graphs._idle_streams.clear)
+        stack.callback(DEVICE.reset)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, before)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         for context in (

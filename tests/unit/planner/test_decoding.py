@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
 from acestep_core.planner import code_loop, grammar
-from acestep_core.planner.decode_batch import CodeRow, TextRow
+from acestep_core.planner.decode_batch import CodeRow, DecodeBatch, TextRow
 from acestep_core.planner.decoding import generate_tokens
 from acestep_core.planner.grammar import Grammar
 from acestep_core.planner.load_planner import Planner
@@ -67,6 +68,16 @@ def count_forwards(network, monkeypatch) -> list[tuple[int, ...]]:
 
 
 # --- audio codes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("length", "extent"), [
+    (1, 256), (256, 256), (257, 512), (512, 512), (513, 1024), (1025, 2048), (2049, 3000), (3000, 3000),
+])  # fmt: skip
+def test_extents_double_on_an_accelerator(length, extent):
+    """Each costs a capture of a CUDA graph, so a song has few."""
+    for device, expected in (("cuda", extent), ("cpu", length)):
+        batch = SimpleNamespace(_run=SimpleNamespace(device=torch.device(device)), cache=SimpleNamespace(capacity=3000))
+        assert DecodeBatch.extent(batch, length) == expected
 
 
 def test_greedy_guided_codes_equal_transformers(vocabulary, planner):

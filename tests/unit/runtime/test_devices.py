@@ -205,6 +205,7 @@ def test_offload_needs_a_device_with_memory_of_its_own():
 
 def test_graphs_are_for_cuda_and_not_for_streamed_layers(monkeypatch):
     warnings = []
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: "native")
     assert options.pick_graphs(CUDA, True, stream=False) is True
     assert options.pick_graphs(CUDA, False, stream=True) is options.pick_graphs(CPU, False, stream=False) is False
     assert options.pick_graphs(CPU, True, stream=False, callbacks=Callbacks(warning=warnings.append)) is False

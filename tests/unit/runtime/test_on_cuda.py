@@ -25,6 +25,7 @@ from acestep_core.planner.planning import plan, plan_codes
 from acestep_core.planner.scoring import score_codes
 from acestep_core.planner.token_sampling import TokenSampling
 from acestep_core.runtime import cuda_graphs, devices
+from acestep_core.runtime.cuda_graphs import WARM_UPS
 from acestep_core.runtime.placement import Resident
 from acestep_core.sampling.guidance import METHODS
 from acestep_core.sampling.settings import SamplingSettings
@@ -32,6 +33,7 @@ from acestep_core.sampling.solvers import SOLVERS
 from acestep_core.song.song import Metadata, Song
 from tests.support import tiny_checkpoint, tiny_planner, tiny_text
 from tests.support.simulated_cuda import DeviceMismatch, SimulatedTensor, simulated_capture, simulated_cuda
+from tests.support.simulated_streams import DEVICE
 from tests.support.tiny import draw
 
 tiny_tokenizer_dir = tiny_text.tiny_tokenizer_dir
@@ -162,15 +164,15 @@ def test_missing_silence_is_encoded_on_the_gpu(tmp_path, tiny_tokenizer_dir, mon
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "replays", "captures"),
+    ("kind", "settings", "evaluations", "graphs"),
     [
-        ("turbo", SamplingSettings(steps=6), 5, 1),
-        ("turbo", SamplingSettings(steps=3, solver="heun"), 4, 1),
-        ("base", SamplingSettings(6, guidance_scale=4.0, guidance_interval=(0.3, 0.9)), 4, 2),
+        ("turbo", SamplingSettings(steps=6), 6, 1),
+        ("turbo", SamplingSettings(steps=3, solver="heun"), 5, 1),
+        ("base", SamplingSettings(8, guidance_scale=4.0, guidance_interval=(0.6, 0.95)), 8, 2),
     ],
     ids=["euler", "heun", "guidance interval"],
 )
-def test_a_step_is_captured_and_replayed(models, monkeypatch, caplog, kind, settings, replays, captures):
+def test_a_step_is_captured_and_replayed(models, monkeypatch, caplog, kind, settings, evaluations, graphs):
     _, there = models[kind]
     replayed, paced = [], []
     monkeypatch.setattr(cuda_graphs.Pace, "__call__", lambda self: paced.append(self))
@@ -180,18 +182,21 @@ def test_a_step_is_captured_and_replayed(models, monkeypatch, caplog, kind, sett
         expected = song(there, settings)
         assert not replayed
         got = song(replace(there, graphs=True), settings)
+        captures = DEVICE.captures
     assert torch.equal(got, expected)
     assert "CUDA graphs are not used" not in caplog.text
-    assert (len(replayed), len(set(replayed)), len(paced)) == (replays, captures, replays)
+    assert (len(replayed), len(set(replayed)), len(paced)) == (evaluations - WARM_UPS * graphs, graphs, evaluations)
+    assert len(captures) == graphs and all(capture.warm for capture in captures)
+    assert len({(capture.stream, capture.pool) for capture in captures}) == 1
 
 
 def test_steps_run_eagerly_if_a_capture_fails(models, monkeypatch):
     attempts, warnings = [], []
 
     @contextmanager
-    def fail(graph, **options):
+    def fail(graph, pool, stream, **options):
         attempts.append(options)
-        with simulated_capture(graph):
+        with simulated_capture(graph, pool, stream):
             yield
         raise RuntimeError("operation not permitted when stream is capturing")
 
@@ -247,11 +252,28 @@ def test_planner_results_equal_those_of_the_cpu(folders, options):
 def test_the_code_loop_is_captured_and_replayed(folders, caplog):
     with simulated_cuda():
         planner = load_planner(folders["planner"], device="cuda", dtype="float32")
-        rows = [CodeRow(list(range(1, 30)), seed, 25, negative_prompt=[1, 2, 3]) for seed in (1, 2)]
+        rows = [CodeRow(list(range(1, 250)), seed, 25, negative_prompt=[1, 2, 3]) for seed in (1, 2)]
         sampling = TokenSampling(temperature=0.85, top_p=0.9, guidance=2.0)
         both = [generate_tokens(replace(planner, graphs=graphs), rows, sampling, "codes") for graphs in (True, False)]
+        captures = DEVICE.captures
     assert both[0] == both[1] and len(set(both[0][0])) > 5
     assert "CUDA graphs are not used" not in caplog.text
+    assert len(captures) == 2 and all(capture.warm for capture in captures)  # for 256 slots and for the whole cache
+    assert len({(capture.stream, capture.pool) for capture in captures}) == 1
+
+
+def test_nothing_is_captured_with_cuda_malloc_async(models, folders):
+    """There a failed capture would break the allocator of the whole process."""
+    warnings = []
+    with simulated_cuda():
+        DEVICE.allocator = "cudaMallocAsync"
+        song(replace(models["turbo"][1], graphs=True), callbacks=Callbacks(warning=warnings.append))
+        planner = load_planner(folders["planner"], device="cuda", dtype="float32")
+        generate_tokens(planner, [CodeRow([1, 2, 3], 1, 5)], TokenSampling(), "codes")
+        model = load_model(folders["turbo"], device="cuda", graphs=True, callbacks=Callbacks(warning=warnings.append))
+        assert DEVICE.captures == [] and DEVICE.made == 0
+    assert not model.graphs
+    assert len(warnings) == 2 and all("cudaMallocAsync" in warning for warning in warnings)
 
 
 def test_the_planner_uses_few_cache_lengths(folders, monkeypatch):
