@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from .comfy_runtime.versions import advanced, search_aliases
-from .sockets import MAX_BATCH, PLANNER, PlannerSocket, SongSocket, seed_input, share_input, temperature_input
+from .sockets import (
+    MAX_BATCH,
+    PLANNER,
+    PlannerSocket,
+    SongSocket,
+    graphs_input,
+    seed_input,
+    share_input,
+    temperature_input,
+)
 
 if TYPE_CHECKING:
     from ..acestep_core.planner.planning import SongPlan
@@ -114,6 +123,11 @@ class PlanNode(io.ComfyNode):
                         "and later nodes run once per take. Off by default.",
                     )
                 ),
+                graphs_input(
+                    True,
+                    "CUDA graphs. On (default), an NVIDIA GPU generates audio codes faster; the codes stay the same. "
+                    "Turn it off if planning ends in a CUDA error.",
+                ),
             ],
             outputs=[
                 SongSocket.Output(
@@ -143,6 +157,7 @@ class PlanNode(io.ComfyNode):
         negative_prompt,
         top_p=0.9,
         metadata_per_take=False,
+        graphs=True,
     ) -> io.NodeOutput:
         from ..acestep_core.planner.planning import CODING, PLANNING
         from ..acestep_core.song.codes import format_code_lines
@@ -172,6 +187,7 @@ class PlanNode(io.ComfyNode):
             replace(CODING, **sampling, guidance=guidance),
             negative_prompt,
             best_of > 1,
+            graphs,
         )[:batch_size]
         if metadata_per_take:
             return io.NodeOutput([song for song, _ in takes], [format_code_lines([codes]) for _, codes in takes])
@@ -203,6 +219,7 @@ def plan_takes(
     sampling: TokenSampling,
     negative_prompt: str,
     ranked: bool,
+    graphs: bool,
 ) -> list[tuple[Song, Codes]]:
     """Return a song and its audio codes per seed, generated in one batch. If `ranked`, the best come first."""
     from ..acestep_core.planner.planning import code_count, plan_codes
@@ -220,6 +237,7 @@ def plan_takes(
         new_tokens=max(code_count(item.song.metadata.duration) for item in plans),
         extra_bytes=scoring,
     )
+    placed.graphs = placed.graphs and graphs
     with node_callbacks() as callbacks:
         if ranked:
             best = best_codes(

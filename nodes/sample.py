@@ -13,7 +13,7 @@ from ..acestep_core.sampling.guidance import METHODS
 from ..acestep_core.sampling.settings import SamplingSettings
 from ..acestep_core.sampling.solvers import SOLVERS
 from .comfy_runtime.versions import advanced, search_aliases, zero_shown_as
-from .sockets import AUTO, MAX_BATCH, MAX_SEED, SAMPLING, SongSocket, seed_input, share_input
+from .sockets import AUTO, MAX_BATCH, MAX_SEED, SAMPLING, SongSocket, graphs_input, seed_input, share_input
 
 if TYPE_CHECKING:
     import torch
@@ -145,6 +145,11 @@ class SampleNode(io.ComfyNode):
                         "setting.",
                     )
                 ),
+                graphs_input(
+                    False,
+                    "CUDA graphs. On, an NVIDIA GPU samples short songs faster; the song stays the same. Off by "
+                    "default.",
+                ),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="Latents of the song, for Decode Song.")],
         )
@@ -166,6 +171,7 @@ class SampleNode(io.ComfyNode):
         retake_variance=0.0,
         retake_seed=0,
         preview=AUTO,
+        graphs=False,
     ) -> io.NodeOutput:
         import torch
 
@@ -177,6 +183,7 @@ class SampleNode(io.ComfyNode):
         from .comfy_runtime.model import song_model
         from .comfy_runtime.patches import foreign_patches, ksampler_only, transformer_options
         from .comfy_runtime.progress import node_callbacks, show_notes
+        from .comfy_runtime.versions import graphs_disabled
 
         if sigmas is not None:
             check_sigmas(sigmas)
@@ -196,7 +203,9 @@ class SampleNode(io.ComfyNode):
             *notes.wrapper_notes(ksampler_only(model)),
             *notes.conditioning_notes(conditioning),
             *notes.sample_notes(entries, latent, batch_size, sigmas, solver, retake_variance, retake_seed),
+            *notes.graphs_notes(graphs, graphs_disabled()),
         )
+        graphs = graphs and not graphs_disabled()
         groups = batch_groups(entries)
         counts = [batch_size * song_count(group) for group in groups]
         seeds, retake_seeds = (batch_seeds(first, sum(counts)) for first in (seed, retake_seed))
@@ -206,7 +215,9 @@ class SampleNode(io.ComfyNode):
                 own = slice(start, start + count)
                 start += count
                 retake = (retake_seeds[own], retake_variance) if retake_variance else None
-                latents, edit = sample_group(model, group, batch_size, seconds, seeds[own], settings, retake, callbacks)
+                latents, edit = sample_group(
+                    model, group, batch_size, seconds, seeds[own], settings, retake, callbacks, graphs
+                )
                 results.append(latents)
                 edits.append((edit, count))
         return io.NodeOutput(to_latent(torch.cat(results), edits))
@@ -258,6 +269,7 @@ def sample_group(
     settings: SamplingSettings,
     retake: tuple[list[int], float] | None,
     callbacks: Callbacks,
+    graphs: bool,
 ) -> tuple[torch.Tensor, Edit | None]:
     """Sample songs that differ in their text alone. Return latents [len(seeds), T, 64] and their edit."""
     from ..acestep_core import pipeline
@@ -273,6 +285,7 @@ def sample_group(
     rows = sum(entry.rows for entry in group) * (2 if two_texts else 1)
     frames = pipeline.frames_of(seconds)
     placed = model_for_sampling(model, settings, len(seeds), frames, rows, len(first.timbre), edit)
+    placed.graphs = graphs
     show_values(auto_values(settings, placed.defaults))
     latents = pipeline.sample(
         placed,

@@ -35,5 +35,9 @@ def share_input(name: str, default: float, tooltip: str, *, optional: bool = Fal
     )
 
 
+def graphs_input(default: bool, tooltip: str) -> io.Input:
+    return advanced(io.Boolean.Input("graphs", optional=True, default=default, tooltip=tooltip))
+
+
 def temperature_input(default: float, tooltip: str) -> io.Input:
     return advanced(share_input("temperature", default, tooltip, maximum=2.0))

@@ -29,6 +29,11 @@ FOREIGN_KEYS = {
 }
 
 
+def graphs_notes(graphs: bool, disabled: bool) -> list[str]:
+    """Notes on the widget graphs. disabled: ComfyUI was started without CUDA graphs."""
+    return ["graphs is ignored: ComfyUI was started with --disable-cuda-graphs"] if graphs and disabled else []
+
+
 def _applying(*notes: tuple[object, str]) -> list[str]:
     return [note for applies, note in notes if applies]
 

@@ -18,6 +18,7 @@ from ...acestep_core.planner.network import PlannerNetwork, planner_bytes
 from ...acestep_core.planner.vocabulary import Vocabulary
 from .placement import ComfyPlacement, Container, storage_devices
 from .progress import show_notes
+from .versions import graphs_disabled
 
 log = logging.getLogger("acestep")
 
@@ -60,4 +61,5 @@ class PlacedPlanner:
         tokens = min(tokens, self.network.config.max_position_embeddings)
         quantized = any(isinstance(layer, QuantizedLinear) for layer in self.network.layers.modules())
         memory = planner_bytes(self.network.config, rows, tokens, self.network.dtype.itemsize, quantized) + extra_bytes
-        return Planner(self.network, self.vocabulary, _PlannerPlacement(self.patcher, memory))
+        placement = _PlannerPlacement(self.patcher, memory)
+        return Planner(self.network, self.vocabulary, placement, graphs=not graphs_disabled())

@@ -112,6 +112,13 @@ def vae_rates(vae: object) -> tuple[int, int]:
     return encoded, getattr(vae, "audio_sample_rate_output", encoded)
 
 
+def graphs_disabled() -> bool:
+    """Return True if ComfyUI was started without CUDA graphs. Later versions have the option."""
+    from comfy.cli_args import args
+
+    return getattr(args, "disable_cuda_graphs", False)
+
+
 def running_node() -> tuple[str, str] | None:
     """Return the ids of the running prompt and node, or None if ComfyUI does not know them."""
     try:
