@@ -13,6 +13,7 @@ from ..song.codes import CODE_RATE, seconds_of
 from ..song.seeds import distinct_seeds, random_seed
 from ..song.song_file import FIELDS, METADATA_FIELDS, SavedSong, load_codes, load_songs
 from .finishing import finish_values
+from .graph_recipe import graph_settings
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -112,9 +113,15 @@ def _settings_of(path: str) -> list[dict[str, Any]]:
     """Return the settings of each song of a file."""
     if is_song_file(path):
         return [song.to_dict() for song in load_songs(path)]
-    from ..audio import read_settings
+    from ..audio import read_settings, read_tags
 
-    return [read_settings(path)]
+    try:
+        return [read_settings(path)]
+    except RequestError:
+        extra = {name.lower(): text for name, text in read_tags(path).extra.items()}
+        if "prompt" not in extra:
+            raise
+        return [graph_settings(extra["prompt"], path)]
 
 
 def _recipe(options: Options, values: dict[str, Any]) -> Recipe:

@@ -196,7 +196,9 @@ def generation_options(parser: argparse.ArgumentParser) -> None:
 
 def _song_options(parser: argparse.ArgumentParser, duration: str = "up to 600") -> argparse._ArgumentGroup:
     song = _text_options(
-        parser, "song and settings of a song or audio file, - for standard input; other options take precedence"
+        parser,
+        "song and settings of a song or audio file, also one that ComfyUI saved, - for standard input; "
+        "other options take precedence",
     )
     song.add_argument("--duration", type=float, metavar="SECONDS", help=duration)
     return song

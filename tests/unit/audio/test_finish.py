@@ -103,7 +103,7 @@ def test_the_input_changes_only_in_place():
     assert torch.equal(changed.waveform, kept.waveform) and changed.waveform.data_ptr() == waveform.data_ptr()
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".ogg"])
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".ogg", ".opus"])
 def test_a_written_file_keeps_loudness_and_ceiling(tmp_path, suffix):
     for song in (SOFT, DENSE):
         result = finished(song, loudness=-14)
