@@ -24,7 +24,12 @@ NOT_OF_THE_SOURCE = ("seed", "codes", "duration", "edit", "finish", "unrecorded"
 def repaint_song(arguments: Sequence[str], terminal: Terminal) -> None:
     """Generate parts of a song again."""
     parser = edit_parser("repaint", "Generate parts of a song again. The rest is kept sample for sample.")
-    parser.add_argument("--where", required=True, metavar="RANGES", help="parts in seconds, such as 10-15,1:20-")
+    parser.add_argument(
+        "--where",
+        required=True,
+        metavar="PARTS",
+        help='parts in seconds, such as 10-15,1:20-, or by name: "chorus 2", "line 7", "missing lines"',
+    )
     _mode_options(parser)
     _run("repaint", parser, arguments, terminal)
 
@@ -101,6 +106,8 @@ def _edit(operation: str, options: dict[str, Any], terminal: Terminal) -> None:
     path = Path(options.pop("file"))
     edit = _recorded(operation, options, path)
     recording, tags = read_recording(edit, path), _tags(path)
+    if isinstance(lyrics := tags.get("lyrics"), str):
+        recording = replace(recording, lyrics=lyrics)
     if edit.operation == "morph":
         edit = _with_description(edit, options, tags)
         recording = replace(recording, edit=edit)

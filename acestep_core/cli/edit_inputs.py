@@ -23,10 +23,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class EditedRecording:
-    """An edit together with its recording [1, 2, samples] at 48 kHz."""
+    """An edit together with its recording [1, 2, samples] at 48 kHz.
+
+    lyrics: what is sung in the recording, to find its sections and lines. If empty, the lyrics of the new song.
+    """
 
     edit: RecordedEdit
     waveform: Tensor
+    lyrics: str = ""
+
+    def located(self, model: Model, song: Song, callbacks: Callbacks) -> EditedRecording:
+        """Return the edit with sections and lines of `where` replaced by their seconds. Raises RequestError.
+
+        song: the song to generate.
+        """
+        from ..lyrics.capture import lyric_times
+        from ..lyrics.where import find_regions, is_named
+        from ..pipeline import encode, encode_audio
+
+        if not is_named(self.edit.where):
+            return self
+        metadata = replace(song.metadata, duration=self.waveform.shape[-1] / SAMPLE_RATE)
+        own = replace(song, lyrics=self.lyrics or song.lyrics, metadata=metadata)
+        if own.instrumental:
+            raise RequestError(f"--where: {self.edit.source} has no lyrics in its tags; give seconds, or --lyrics FILE")
+        latents = encode_audio(model, self.waveform, SAMPLE_RATE, callbacks=callbacks)
+        (times,) = lyric_times(model, latents, encode(model, own, callbacks=callbacks), callbacks=callbacks)
+        regions = find_regions(self.edit.where, times)
+        callbacks.warn(", ".join(f"{region.name} is {region.start:g}-{region.end:g} seconds" for region in regions))
+        where = ",".join(f"{region.start:g}-{region.end:g}" for region in regions)
+        return replace(self, edit=replace(self.edit, where=where))
 
     def inputs(self, model: Model, song: Song, callbacks: Callbacks) -> dict[str, Any]:
         """Encode the recording. Return the arguments `edit` or `morph` of `generate`. Raises RequestError.
@@ -93,5 +119,9 @@ def find_recording(edit: RecordedEdit, folders: Sequence[Path]) -> Path:
 def read_recording(edit: RecordedEdit, path: Path) -> EditedRecording:
     """Read the audio of an edit. Raises RequestError."""
     from ..audio import read_audio
+    from ..edit.regions import parse_regions
+    from ..lyrics.where import is_named
 
+    if not is_named(edit.where):
+        parse_regions(edit.where)  # before the model is loaded
     return EditedRecording(edit, read_audio(path))

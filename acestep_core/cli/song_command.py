@@ -74,7 +74,10 @@ def write_songs(
     failures = []
     for recipe, recording in zip(recipes, recordings, strict=True):
         song = with_ending(recipe)
-        edited = {"edit": recipe.edit} if recording is None else recording.inputs(model, song, callbacks)
+        edited: dict[str, Any] = {"edit": recipe.edit}
+        if recording is not None:
+            recording = recording.located(model, song, callbacks)
+            edited = recording.inputs(model, song, callbacks)
         result = generate(
             model,
             song,

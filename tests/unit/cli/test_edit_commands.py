@@ -1,6 +1,7 @@
 """Edits of recordings on the command line."""
 
 import json
+import re
 
 import pytest
 import soundfile
@@ -9,7 +10,9 @@ import torch
 from acestep_core import RequestError, read_settings
 from acestep_core.audio import read_audio, write_audio
 from acestep_core.edit.recorded import RecordedEdit
+from acestep_core.lyrics import capture
 from acestep_core.recipe import Recipe
+from tests.support import tiny_checkpoint
 
 
 @pytest.fixture
@@ -71,7 +74,8 @@ def test_every_edit_has_a_command(acestep, song, command, seconds, recorded):
     "command, sentence",
     [
         (["repaint", "a.wav", "--where", "7-9"], "reaches out of the song"),
-        (["repaint", "a.wav", "--where", "x"], "range must be two numbers"),
+        (["repaint", "a.wav", "--where", "9-x"], "range must be two numbers"),
+        (["repaint", "a.wav", "--where", "chorus"], "a.wav has no lyrics in its tags"),
         (["repaint", "missing.wav", "--where", "1-2"], "missing.wav cannot be read"),
         (["extend", "a.wav"], "nothing to add"),
         (["stems", "a.wav", "--extract", "kazoo"], "unknown track 'kazoo'"),
@@ -92,6 +96,23 @@ def test_edits_that_cannot_be_made_say_why(acestep, song, command, sentence):
 def test_a_file_cannot_name_a_recording_elsewhere(source):
     with pytest.raises(RequestError, match="source"):
         RecordedEdit.from_dict({"operation": "repaint", "source": source, "sha256": "0"})
+
+
+def test_parts_are_found_by_name(acestep, monkeypatch, tmp_path):
+    size = (tiny_checkpoint.NETWORK.num_hidden_layers, tiny_checkpoint.NETWORK.hidden_size)
+    monkeypatch.setitem(capture.RELEASED_HEADS, size, {1: (0, 2)})
+    (tmp_path / "words.txt").write_text("[Verse]\nslow river\n[Chorus]\nocean fire", "utf-8")
+    sung = ("--lyrics", "words.txt", "--duration", 6, "--steps", 2, "--seed", 5)
+    assert acestep("warm piano", *sung, "-o", "a.wav")[0] == 0
+    code, _, err = acestep("repaint", "a.wav", "--where", "chorus", "--steps", 2, "-o", "b.wav")
+    assert code == 0, err
+    edit = read_settings("b.wav")["edit"]
+    assert re.fullmatch(r"[\d.]+-[\d.]+", edit["where"])
+    assert f"Chorus is {edit['where']} seconds" in err
+    code, _, err = acestep("repaint", "a.wav", "--where", "bridge", "--steps", 2, "-o", "c.wav")
+    assert code == 2 and "they have Verse, Chorus" in err
+    assert acestep("--from", "b.wav", "-o", "d.wav")[0] == 0  # seconds alone, without the search
+    assert (tmp_path / "d.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
 
 def test_an_edit_survives_json():
