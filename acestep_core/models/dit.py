@@ -46,12 +46,14 @@ class TimeState:
 
 @dataclass(frozen=True)
 class CrossState:
-    """Input of one layer's cross-attention: keys and values [B, K, S, D].
+    """Input of one layer's cross-attention: keys and values [B or 1, K, S, D].
 
+    songs: B.
     null: added to unconditional rows instead of attention, [1, 1, h].
     probe: gets the normalised queries [B, K, G, P, D] of the conditional rows, a CPU's in chunks of positions.
     """
 
+    songs: int
     keys: Tensor
     values: Tensor
     null: Tensor | None
@@ -147,7 +149,7 @@ class DiTLayer(nn.Module):
         return torch.addcmul(x, self.mlp(self.mlp_norm.modulated(x, shift, factor)), gate)
 
     def _cross(self, x: Tensor, cross: CrossState, mask: Tensor | None, attention: AttentionFunction | None) -> Tensor:
-        normed = self.cross_attn_norm(x[: len(cross.keys)])
+        normed = self.cross_attn_norm(x[: cross.songs])
         if cross.probe is not None:
             cross.probe(self.cross_attn.queries(normed))
         attended = self.cross_attn.cross(normed, cross.keys, cross.values, mask, attention)
@@ -159,8 +161,10 @@ class DiTLayer(nn.Module):
 
     def cross_state(self, condition: Tensor, null: Tensor | None, songs: int) -> CrossState:
         """Project embedded condition rows to keys and values, and the embedded null row to its constant."""
-        keys, values = (rows.expand(songs, -1, -1, -1) for rows in self.cross_attn.keys_values(condition))
-        return CrossState(keys, values, None if null is None else self.cross_attn.constant(null))
+        keys, values = self.cross_attn.keys_values(condition)
+        if keys.device.type == "cpu":  # whose kernels round otherwise if one sequence holds all songs
+            keys, values = (rows.expand(songs, -1, -1, -1) for rows in (keys, values))
+        return CrossState(songs, keys, values, None if null is None else self.cross_attn.constant(null))
 
     def modulation_rows(self, device: torch.device) -> Tensor:
         """Return the modulation table and the weights of the two norms that it modulates, float32, [8, 1, h].

@@ -27,6 +27,7 @@ Rotary: TypeAlias = "tuple[Tensor, Tensor]"  # cosines of both halves [P, D], si
 # Unmasked attention of q [B, K, P, D] to k, v [B, K, S, D], returning q's shape.
 AttentionFunction: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
 
+TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 MAX_SCORES = 2**26  # attention scores in memory at a time: 256 MiB in float32
 
 
@@ -157,6 +158,16 @@ def materialises_scores(device: torch.device) -> bool:
     return device.type in ("mps", "xpu") or (device.type == "cuda" and torch.version.hip is not None)
 
 
+def misreads_masks(device: torch.device) -> bool:
+    """True if a kernel of SDPA is wrong with a mask: on ROCm before torch 2.7 (pytorch#147460)."""
+    return device.type == "cuda" and torch.version.hip is not None and TORCH < (2, 7)
+
+
+def misreads_overlaps(device: torch.device) -> bool:
+    """True if SDPA may misread overlapping views: on MPS, where Metal gets the strides themselves."""
+    return device.type == "mps"
+
+
 def _chunked_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
     """Compute the attention of q [B, K, P, D] in chunks of queries, with at most MAX_SCORES scores in memory.
 
@@ -169,8 +180,20 @@ def _chunked_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None
         masks = (attn_mask,) * len(chunks)
     else:
         masks = attn_mask.split(rows, dim=-2)
-    pairs = zip(chunks, masks, strict=True)
-    return torch.cat([F.scaled_dot_product_attention(chunk, k, v, attn_mask=mask) for chunk, mask in pairs], dim=2)
+    sdpa = _attention_by_parts if misreads_masks(q.device) else F.scaled_dot_product_attention
+    return torch.cat([sdpa(chunk, k, v, attn_mask=mask) for chunk, mask in zip(chunks, masks, strict=True)], dim=2)
+
+
+def _attention_by_parts(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
+    """Compute F.scaled_dot_product_attention, if there is a mask by products and a softmax in float32."""
+    if attn_mask is None:
+        return F.scaled_dot_product_attention(q, k, v)
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT
+    if attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, float("-inf"))
+    else:
+        scores = scores + attn_mask
+    return scores.softmax(-1, dtype=torch.float32).to(v) @ v
 
 
 def attend_banded(q: Tensor, k: Tensor, v: Tensor, band: Band) -> Tensor:
@@ -190,6 +213,8 @@ def _attend_blocks(q: Tensor, k: Tensor, v: Tensor, band: Band) -> Tensor:
     batch, heads = k.shape[:2]
     blocks = q[..., w : w * (n + 1), :].unflatten(3, (n, w)).transpose(2, 3).flatten(0, 1)
     keys, values = (x[..., : w * (n + 2), :].unfold(2, 3 * w, w).transpose(-1, -2).flatten(0, 1) for x in (k, v))
+    if misreads_overlaps(k.device):
+        keys, values = keys.contiguous(), values.contiguous()
     out = attend(blocks, keys, values, band.middle)
     return out.unflatten(0, (batch, heads)).transpose(2, 3).flatten(3, 4)
 
@@ -222,7 +247,13 @@ class Attention(nn.Module):
     def cross(
         self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attention: AttentionFunction | None = None
     ) -> Tensor:
-        """Cross-attention of x [B, P, width] to keys and values from `keys_values`, without positions."""
+        """Cross-attention of x [B, P, width] to keys and values from `keys_values`, without positions.
+
+        Keys and values of one item serve all of x.
+        """
+        if len(k) == 1 < len(x):  # as one sequence, as some kernels misread keys that are expanded over a batch
+            rows = self.cross(x.flatten(0, 1)[None], k, v, mask, attention)
+            return rows.view(x.shape)
         return self.merge(attend(self.queries(x), k, v, mask, attention))
 
     def queries(self, x: Tensor) -> Tensor:

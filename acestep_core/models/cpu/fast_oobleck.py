@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import weight_and_bias
+from ..layers import TORCH, weight_and_bias
 from ..oobleck import DecoderBlock, EncoderBlock, OobleckDecoder, OobleckEncoder, ResidualUnit
 from ..snake import Snake
 
@@ -43,7 +43,7 @@ UNIT_REACH = 3 * sum(DILATIONS)
 
 # oneDNN in torch 2.5 and 2.6 takes up to a hundred times as long as torch's own kernel for a narrow transposed
 # convolution in float32.
-SLOW_ONEDNN = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7)
+SLOW_ONEDNN = TORCH < (2, 7)
 
 
 class FastOobleckEncoder(OobleckEncoder):

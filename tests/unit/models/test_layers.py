@@ -123,6 +123,47 @@ def test_chunked_attention_equals_attention(monkeypatch, kind):
     assert len(sizes) == 4 and max(sizes) <= layers.MAX_SCORES
 
 
+@pytest.mark.parametrize("kind", ["additive", "boolean"])
+def test_old_rocm_computes_masked_attention_by_parts(monkeypatch, kind):
+    q, k, v = draw(2, 3, 12, 8), draw(2, 3, 9, 8, seed=1), draw(2, 3, 9, 8, seed=2)
+    shown = draw(12, 9, seed=3) > 0
+    shown[:, 0] = True
+    mask = shown if kind == "boolean" else torch.zeros(12, 9).masked_fill(~shown, float("-inf"))
+    expected = layers.F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    unmasked = layers.F.scaled_dot_product_attention(q, k, v)
+    monkeypatch.setattr(layers, "misreads_masks", lambda device: True)
+    assert torch.equal(layers._chunked_attention(q, k, v, attn_mask=None), unmasked)
+    monkeypatch.setattr(layers.F, "scaled_dot_product_attention", None)
+    assert torch.allclose(layers._chunked_attention(q, k, v, attn_mask=mask), expected, atol=1e-6)
+
+
+def test_masks_are_misread_on_rocm_before_torch_2_7(monkeypatch):
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(layers, "TORCH", (2, 6))
+    assert not layers.misreads_masks(cuda)
+    monkeypatch.setattr(torch.version, "hip", "6.2")
+    assert layers.misreads_masks(cuda) and not layers.misreads_masks(torch.device("cpu"))
+    monkeypatch.setattr(layers, "TORCH", (2, 7))
+    assert not layers.misreads_masks(cuda)
+
+
+def test_metal_gets_no_overlapping_keys(monkeypatch):
+    """They overlap in memory elsewhere: a block reads the keys of its neighbours, too."""
+    q, k, v = draw(2, 2, 2, 50, 8), draw(2, 2, 50, 8, seed=1), draw(2, 2, 50, 8, seed=2)
+    band = layers.make_band(50, 6, 2, q)
+    expected, seen = layers.attend_banded(q, k, v, band), []
+    sdpa = layers.F.scaled_dot_product_attention
+    monkeypatch.setattr(layers, "misreads_overlaps", lambda device: True)
+    monkeypatch.setattr(
+        layers.F,
+        "scaled_dot_product_attention",
+        lambda q, k, v, **options: seen.append((k, v)) or sdpa(q, k, v, **options),
+    )
+    assert torch.allclose(layers.attend_banded(q, k, v, band), expected, atol=1e-6)
+    assert all(x.stride(-3) >= x.shape[-2] * x.shape[-1] for pair in seen for x in pair)
+    assert layers.misreads_overlaps(torch.device("mps"))
+
+
 def test_devices_that_materialise_scores(monkeypatch):
     kinds = ("cpu", "cuda", "xpu", "mps")
     assert [layers.materialises_scores(torch.device(kind)) for kind in kinds] == [False, False, True, True]

@@ -15,6 +15,7 @@ from acestep_core.edit.edit import Edit
 from acestep_core.edit.morph import Morph
 from acestep_core.edit.source import extend
 from acestep_core.edit.tasks import COMPLETE, COVER, LEGO, REPAINT
+from acestep_core.models import layers
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.pipeline import Model, encode, encode_audio, generate, load_model, sample, tokenize
 from acestep_core.planner.decode_batch import CodeRow
@@ -34,7 +35,7 @@ from acestep_core.song.song import Metadata, Song
 from tests.support import tiny_checkpoint, tiny_planner, tiny_text
 from tests.support.simulated_cuda import DeviceMismatch, SimulatedTensor, simulated_capture, simulated_cuda
 from tests.support.simulated_streams import DEVICE
-from tests.support.tiny import draw
+from tests.support.tiny import draw, relative_error
 
 tiny_tokenizer_dir = tiny_text.tiny_tokenizer_dir
 
@@ -124,6 +125,27 @@ def test_results_equal_those_of_the_cpu(models, kind, work):
         assert isinstance(there.network.decoder.layers[0].mlp.up_proj.weight, SimulatedTensor)
         got = work(there)
     assert not isinstance(got, SimulatedTensor) and torch.allclose(got.float(), work(here).float(), atol=2e-4)
+
+
+def test_songs_of_one_condition_share_its_keys(models, monkeypatch):
+    """Expanded over the songs, they would have a stride of zero, which some versions of cuDNN misread."""
+    here, there = models["base"]
+    sdpa, keys = layers.F.scaled_dot_product_attention, []
+
+    def recording(q, k, v, **options):
+        keys.append((tuple(k.shape), 0 in k.stride() or 0 in v.stride()))
+        return sdpa(q, k, v, **options)
+
+    def takes(model: Model) -> torch.Tensor:
+        settings = SamplingSettings(2, guidance_scale=4.0)
+        return sample(model, encode(model, SONG), seconds=FRAMES / 25, seeds=[1, 2, 3], settings=settings)
+
+    with simulated_cuda():
+        monkeypatch.setattr(layers.F, "scaled_dot_product_attention", recording)
+        got = takes(there)
+        monkeypatch.undo()
+    assert {shape[0] for shape, _ in keys} >= {1, 6} and not any(expanded for _, expanded in keys)
+    assert relative_error(got, takes(here)) < 1e-3
 
 
 @pytest.mark.parametrize("options", [
