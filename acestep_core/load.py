@@ -135,8 +135,9 @@ def load_model(
     check_vae(network, vae_model)
     for part in (network, vae_model):
         install_cpu_plugins(part, device)
-    with placement.use(vae_model):
-        ensure_silence(network, vae_model, callbacks)
+    if network.silence_latent is None:
+        with placement.use(vae_model):
+            ensure_silence(network, vae_model, callbacks)
     if compile:
         # On NVIDIA GPUs the activations of the VAE are a fused kernel already.
         compile_parts(*((network,) if device.type == "cuda" and not torch.version.hip else (network, vae_model)))

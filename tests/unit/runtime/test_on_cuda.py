@@ -27,7 +27,7 @@ from acestep_core.planner.scoring import score_codes
 from acestep_core.planner.token_sampling import TokenSampling
 from acestep_core.runtime import cuda_graphs, devices
 from acestep_core.runtime.cuda_graphs import WARM_UPS
-from acestep_core.runtime.placement import Resident
+from acestep_core.runtime.placement import Offload, Resident
 from acestep_core.sampling.guidance import METHODS
 from acestep_core.sampling.settings import SamplingSettings
 from acestep_core.sampling.solvers import SOLVERS
@@ -162,6 +162,14 @@ def test_every_memory_option_generates_the_song(folders, models, options):
         resident = isinstance(model.placement, Resident)
         assert all(isinstance(p, SimulatedTensor) == resident for network in networks for p in network.parameters())
     assert torch.nn.functional.cosine_similarity(got.flatten(), expected.flatten(), dim=0) > 0.97
+
+
+def test_loading_copies_no_vae_for_a_stored_silence(folders, monkeypatch):
+    used, use = [], Offload.use
+    monkeypatch.setattr(Offload, "use", lambda self, module: used.append(module) or use(self, module))
+    with simulated_cuda():
+        load_model(folders["turbo"], device="cuda", dtype="float32", offload=True)
+    assert not used
 
 
 @pytest.mark.parametrize("options", [{}, {"offload": True}, {"stream": True}], ids=str)
