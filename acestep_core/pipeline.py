@@ -6,6 +6,7 @@ Each stage takes a `Model` and moves only the network that it needs to the devic
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -24,6 +25,7 @@ from .edit.source import check_latents
 from .edit.tasks import TEXT2MUSIC, Task, find_task
 from .errors import NonFiniteError, RequestError
 from .load import Model, load_model, recommended
+from .models.layers import TORCH
 from .models.oobleck import OobleckVAE
 from .models.tiling import decode_tiled, encode_tiled
 from .recipe import Recipe, unrecorded
@@ -56,7 +58,7 @@ __all__ = [
     "tokenize",
 ]
 
-MPS_TILE_FRAMES = 32  # on older systems, Metal's convolutions fail beyond 65 536 samples
+MPS_TILE_FRAMES = 32  # for convolutions of at most 65 536 samples
 
 Part = TypeVar("Part")
 
@@ -197,7 +199,7 @@ def decode(
     if (latents == 0).all(dim=2).all(dim=1).any():
         raise RequestError("latents: empty (all zero), which decodes to a drone; sample a song first")
     with model.placement.use(vae) as device, phase("decode", device, vae.dtype):
-        tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
+        tile_frames = _fitting_tile(device, tile_frames)
         waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, callbacks, device)
     _require_finite(waveform, "decode", vae)
     if edit is not None and edit.restores_source:
@@ -226,7 +228,7 @@ def encode_audio(
         callbacks.warn(warning)
     waveform = resample(to_stereo(waveform), sample_rate).clamp(-1, 1)  # as in the original and the VAE's training
     with model.placement.use(vae) as device, phase("encode audio", device, vae.dtype):
-        tile_frames = min(tile_frames, MPS_TILE_FRAMES) if device.type == "mps" else tile_frames
+        tile_frames = _fitting_tile(device, tile_frames)
         latents = encode_tiled(vae, waveform, tile_frames, overlap_frames, callbacks, device)
     _require_finite(latents, "encode audio", vae)
     return latents
@@ -291,6 +293,17 @@ def generate(
         unrecorded=unrecorded(edit, morph, timbre, retake),
         adapters=model.adapters,
     )
+
+
+def _fitting_tile(device: torch.device, frames: int) -> int:
+    """Return the frames of a tile, at most MPS_TILE_FRAMES where Metal fails with longer ones.
+
+    Those are systems before macOS 15.1, and torch before 2.6, which refuses them on all systems (pytorch#140726).
+    """
+    if device.type != "mps":
+        return frames
+    system = tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2] if part.isdigit())
+    return frames if system >= (15, 1) and TORCH >= (2, 6) else min(frames, MPS_TILE_FRAMES)
 
 
 def _check_song(song: object) -> None:

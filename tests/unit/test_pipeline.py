@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from acestep_core import pipeline
 from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
 from acestep_core.models import dit
@@ -312,3 +313,21 @@ def test_non_finite_errors_name_the_stage(model):
         generate(replace(model, vae=vae), SONG, seed=1)
     with pytest.raises(NonFiniteError, match="decode.*latents"):
         decode(model, torch.full((1, 4, 64), float("nan")))
+
+
+@pytest.mark.parametrize(
+    ("system", "torch_version", "frames"),
+    [
+        ("14.7.1", (2, 11), 32),
+        ("15.0", (2, 11), 32),
+        ("15.1", (2, 5), 32),
+        ("15.1", (2, 6), 512),
+        ("26.0", (2, 11), 512),
+    ],
+)
+def test_tiles_on_metal_are_short_only_where_long_ones_fail(monkeypatch, system, torch_version, frames):
+    monkeypatch.setattr(pipeline.platform, "mac_ver", lambda: (system, ("", "", ""), "arm64"))
+    monkeypatch.setattr(pipeline, "TORCH", torch_version)
+    assert pipeline._fitting_tile(torch.device("mps"), 512) == frames
+    assert pipeline._fitting_tile(torch.device("mps"), 24) == 24
+    assert pipeline._fitting_tile(torch.device("cpu"), 512) == 512
