@@ -58,7 +58,12 @@ def fused_snake(device: torch.device, dtype: torch.dtype) -> Kernel | None:
     frequency, strength = (torch.tensor(row, dtype=dtype).view(1, 3, 1) for row in ((0.5, 1.0, 4.0), (2.0, 1.0, 0.125)))
     expected = eager_snake(x.double(), frequency.double(), strength.double())
     try:
-        fused: Kernel = torch.cuda.jiterator._create_jit_fn(SOURCE)
+        compiled: Kernel = torch.cuda.jiterator._create_jit_fn(SOURCE)
+
+        def fused(x: Tensor, frequency: Tensor, strength: Tensor) -> Tensor:
+            with torch.cuda.device(device):  # the private function launches on the current device
+                return compiled(x, frequency, strength)
+
         result = fused(x.to(device), frequency.to(device), strength.to(device))
         # Values reach 11, where neighbouring numbers are 8 eps apart.
         torch.testing.assert_close(result.cpu().double(), expected, rtol=0, atol=10 * torch.finfo(dtype).eps)

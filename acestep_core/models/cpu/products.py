@@ -29,8 +29,17 @@ def _onednn() -> Callable[..., Tensor] | None:
         vendor = platform.processor()  # contains the vendor's name on Windows
     if "AuthenticAMD" not in vendor or not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return None
-    # The operator that torch's compiler uses. It takes a weight as it is, without a reordered copy.
-    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    # The operator that torch's compiler uses. It takes a weight as it is, without a reordered copy. As it is private, a
+    # torch may lack it, or have another one of this name.
+    operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    x, weight, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3), torch.arange(4.0)
+    try:
+        works = operator is not None and torch.equal(
+            operator(x, weight, bias, "none", [], ""), torch.addmm(bias, x, weight.t())
+        )
+    except Exception:  # whatever a changed operator raises
+        works = False
+    return operator if works else None
 
 
 ONEDNN = _onednn()

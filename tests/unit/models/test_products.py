@@ -94,3 +94,12 @@ def test_onednn_is_only_for_amd(cpuinfo, chosen, monkeypatch):
     assert (products._onednn() is not None) == chosen
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
     assert products._onednn() is None
+
+
+@pytest.mark.parametrize("operator", [None, lambda *_: 1 / 0, lambda x, weight, *_: 2 * F.linear(x, weight)])
+def test_a_changed_private_operator_is_not_used(operator, monkeypatch):
+    monkeypatch.setattr(products.Path, "read_text", lambda *_, **__: "vendor_id : AuthenticAMD")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", operator, raising=False)
+    assert products._onednn() is None

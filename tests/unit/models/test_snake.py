@@ -95,3 +95,20 @@ def test_a_wrong_kernel_is_not_used(compiled, wrong):
         got = [network(x.to(CUDA)).cpu() for _ in range(2)]
     assert len(compiled["calls"]) == 1
     assert all(torch.equal(each, random_snake()(x)) for each in got)
+
+
+def test_a_torch_without_the_private_function_uses_the_eager_kernel(compiled, monkeypatch):
+    monkeypatch.delattr(torch.cuda.jiterator, "_create_jit_fn")
+    x = draw(1, 3, 70)
+    with torch.no_grad(), simulated_cuda():
+        got = random_snake().to(CUDA)(x.to(CUDA)).cpu()
+    assert torch.equal(got, random_snake()(x)) and not compiled["calls"]
+
+
+def test_the_fused_kernel_runs_on_the_device_of_its_input(compiled, monkeypatch):
+    devices = []
+    with torch.no_grad(), simulated_cuda():
+        enter = torch.cuda.device
+        monkeypatch.setattr(torch.cuda, "device", lambda device: devices.append(device) or enter(device))
+        random_snake().to(CUDA)(draw(1, 3, 70).to(CUDA))
+    assert devices == [CUDA] * len(compiled["calls"]) == [CUDA] * 2
