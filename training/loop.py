@@ -16,7 +16,14 @@ log = logging.getLogger("acestep")
 def mixed(device: torch.device | str) -> torch.autocast:
     """Autocast to bfloat16, except on CPUs that emulate it and take a hundred times longer."""
     kind = torch.device(device).type
-    return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or torch.cpu._is_avx512_bf16_supported())
+    return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or _cpu_has_bfloat16())
+
+
+def _cpu_has_bfloat16() -> bool:
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch before 2.11
+    return bool(probe and probe())
 
 
 class Stage(Protocol):

@@ -32,6 +32,7 @@ from training.discriminator import Adversary
 from training.export import silence_of, write_network
 from training.flow import Mixture, draw_times
 from training.latents import LatentPool, encode_pool
+from training.loop import mixed
 from training.losses import mel_distance, si_sdr
 from training.mdct_init import init_as_mdct, mdct_basis
 from training.piece import Constraints
@@ -389,3 +390,14 @@ def test_every_stage_can_start_from_a_checkpoint(folders, tmp_path):
 
 def _same(module: torch.nn.Module, reference: torch.nn.Module) -> bool:
     return all(torch.equal(module.state_dict()[name], value) for name, value in reference.state_dict().items())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_cpu_trains_in_bfloat16_only_if_it_has_it(monkeypatch, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    assert mixed("cpu")._enabled is fast
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not mixed("cpu")._enabled
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast, raising=False)
+    assert mixed("cpu")._enabled is fast
