@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class Stream(Offload):
     """Like Offload, but only two layers of a transformer are on the device at a time.
 
     One computes. The next is copied meanwhile if the device can do both (CUDA). Networks without a LayerStack are
-    copied as a whole. On CUDA the layers are in page-locked memory from their first use on.
+    copied as a whole. On CUDA the layers are in page-locked memory from their first use on, for as long as they exist.
     """
 
     @contextmanager
@@ -30,7 +31,7 @@ class Stream(Offload):
         stacks = [part for part in module.modules() if isinstance(part, LayerStack)]
         streamed = [tensor for stack in stacks for tensor in tensors_of(stack)]
         if self.device.type == "cuda":
-            _pin_memory(streamed)
+            _pin_layers([layer for stack in stacks for layer in stack])
         try:
             for stack in stacks:
                 stack.stream = partial(stream_layers, device=self.device)
@@ -110,12 +111,41 @@ def _copy(stored: Sequence[Tensor], buffer: Sequence[Tensor]) -> None:
         target.copy_(source, non_blocking=True)
 
 
-def _pin_memory(tensors: Sequence[Tensor]) -> None:
-    """Move tensors to page-locked memory, without which a copy delays the computation."""
-    try:
-        with torch.inference_mode(False):
-            for tensor in tensors:
-                if not tensor.is_pinned():
-                    tensor.data = tensor.data.pin_memory()
-    except RuntimeError as error:
-        log.warning("stream: page-locked memory does not hold all layers, some are copied more slowly (%s)", error)
+def _pin_layers(layers: Sequence[nn.Module]) -> None:
+    """Move each layer to a block of page-locked memory, without which a copy delays the computation.
+
+    torch's own page-locked memory would take a power of two for each tensor, and never return it to the system.
+    """
+    for layer in layers:
+        tensors = tensors_of(layer)
+        if all(tensor.is_pinned() for tensor in tensors):
+            continue
+        unpin = layer.__dict__.get(_UNPIN)
+        if unpin is not None:  # tensors have been replaced since
+            unpin()
+        block = _one_block(tensors)
+        if int(torch.cuda.cudart().cudaHostRegister(block.data_ptr(), block.nbytes, 0)) != 0:
+            log.warning("stream: page-locked memory does not hold all layers, some are copied more slowly")
+            return
+        unpin = weakref.finalize(layer, _unpin, block)
+        unpin.atexit = False  # the driver may be gone by then
+        layer.__dict__[_UNPIN] = unpin
+
+
+_UNPIN = "_unpin"  # attribute of a layer in page-locked memory: unlocks it, at the latest when the layer is deleted
+_ALIGNMENT = 256  # bytes
+
+
+def _one_block(tensors: Sequence[Tensor]) -> Tensor:
+    """Move tensors to one new block of host memory, and return it as bytes."""
+    sizes = [-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors]
+    with torch.inference_mode(False):
+        block = torch.empty(sum(sizes), dtype=torch.uint8)
+        for tensor, part in zip(tensors, block.split(sizes), strict=True):
+            moved = part[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+            tensor.data = moved.copy_(tensor.data)
+    return block
+
+
+def _unpin(block: Tensor) -> None:
+    torch.cuda.cudart().cudaHostUnregister(block.data_ptr())

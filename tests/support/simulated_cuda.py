@@ -12,6 +12,7 @@ import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -281,6 +282,7 @@ def simulated_cuda() -> Iterator[torch.device]:
         "get_device_name": "SimulatedTensor", "empty_cache": None, "reset_peak_memory_stats": None,
         "max_memory_allocated": 0, "memory_allocated": 0, "mem_get_info": (80 * 2**30, 80 * 2**30),
         "is_bf16_supported": True,
+        "cudart": SimpleNamespace(cudaHostRegister=lambda *_: 0, cudaHostUnregister=lambda *_: 0),
     }  # fmt: skip
     stand_ins = {name: mock.Mock(return_value=value) for name, value in values.items()}
     stand_ins |= {

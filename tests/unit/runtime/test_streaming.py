@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -94,6 +97,52 @@ def test_the_next_layer_is_copied_while_one_runs(monkeypatch):
     for index, _ in enumerate(stream_layers(layers, CPU)):
         events.append(f"run {index}")
     assert events == ["send 0", "send 1", "run 0", "send 2", "run 1", "run 2"]
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Page-locked memory by address: the bytes of each block."""
+    blocks: dict[int, int] = {}
+    runtime = SimpleNamespace(
+        cudaHostRegister=lambda address, size, flags: blocks.update({address: size}) or 0,
+        cudaHostUnregister=lambda address: blocks.pop(address) and 0,
+    )
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    monkeypatch.setattr(
+        torch.Tensor,
+        "is_pinned",
+        lambda self: any(start <= self.data_ptr() < start + size for start, size in blocks.items()),
+    )
+    return blocks
+
+
+def test_each_layer_is_one_block_of_page_locked_memory(locked):
+    network = quantized_model(torch.int8)
+    layers, expected = network.decoder.layers, [tensor.clone() for tensor in tensors_of(network)]
+    streaming._pin_layers(layers)
+    assert len(locked) == len(layers)
+    padding = 256 * max(len(tensors_of(layer)) for layer in layers)
+    for layer, size in zip(layers, locked.values(), strict=True):
+        assert 0 <= size - sum(tensor.nbytes for tensor in tensors_of(layer)) < padding
+    assert all(torch.equal(x, y) for x, y in zip(tensors_of(network), expected, strict=True))
+    before = dict(locked)
+    streaming._pin_layers(layers)
+    assert locked == before, "only once"
+    layers[1].mlp_norm.weight.data = torch.ones(48)  # as a merged adapter does
+    streaming._pin_layers(layers)
+    assert len(locked) == len(layers) and len(locked.keys() & before.keys()) == len(layers) - 1
+    del network, layers, layer
+    gc.collect()
+    assert not locked, "unlocked with the model"
+
+
+def test_layers_stay_usable_if_there_is_too_little_page_locked_memory(locked, monkeypatch, caplog):
+    network = tiny.model()
+    monkeypatch.setattr(torch.cuda.cudart(), "cudaHostRegister", lambda *_: 2)
+    expected = [tensor.clone() for tensor in tensors_of(network)]
+    streaming._pin_layers(network.decoder.layers)
+    assert all(torch.equal(x, y) for x, y in zip(tensors_of(network), expected, strict=True))
+    assert "page-locked" in caplog.text
 
 
 def test_layers_of_different_shapes():
