@@ -15,9 +15,10 @@ log = logging.getLogger("acestep")
 
 @contextmanager
 def phase(stage: str, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Log time, device, dtype and memory when the block ends. On a CPU the memory is the process's peak so far."""
-    if device.type in ("cuda", "xpu"):
-        getattr(torch, device.type).reset_peak_memory_stats(device)
+    """Log time, device, dtype and memory when the block ends. The memory is the process's peak so far.
+
+    The statistics of a GPU belong to the whole process, so a phase never resets them.
+    """
     start = time.perf_counter()
     yield
     if device.type in ("cuda", "xpu"):
@@ -28,7 +29,8 @@ def phase(stage: str, device: torch.device, dtype: torch.dtype) -> Iterator[None
 
 def _memory(device: torch.device) -> str:
     if device.type in ("cuda", "xpu"):
-        return f"{getattr(torch, device.type).max_memory_allocated(device) / 2**30:.2f} GiB peak"
+        peak = getattr(getattr(torch, device.type), "max_memory_allocated", None)  # torch 2.5 has none for XPU
+        return "memory unknown" if peak is None else f"{peak(device) / 2**30:.2f} GiB peak"
     if device.type == "mps":
         return f"{torch.mps.driver_allocated_memory() / 2**30:.2f} GiB"
     if sys.platform == "win32":
