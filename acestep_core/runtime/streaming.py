@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,17 +31,39 @@ class Stream(Offload):
         streamed = [tensor for stack in stacks for tensor in tensors_of(stack)]
         if self.device.type == "cuda":
             _pin_layers([layer for stack in stacks for layer in stack])
-        try:
-            for stack in stacks:
-                stack.stream = partial(stream_layers, device=self.device)
-            with on_device(tensors_of(module), self.device, exclude=streamed):
-                yield self.device
-        finally:
-            for stack in stacks:
-                stack.stream = None
+        with ExitStack() as iterations:
+            try:
+                for stack in stacks:
+                    stack.stream = iterations.enter_context(closing(_LatestIteration(self.device)))
+                with on_device(tensors_of(module), self.device, exclude=streamed):
+                    yield self.device
+            finally:
+                for stack in stacks:
+                    stack.stream = None
 
 
-def stream_layers(layers: Sequence[nn.Module], device: torch.device) -> Iterator[nn.Module]:
+class _LatestIteration:
+    """Streams one stack and closes its latest iteration.
+
+    An exception keeps the frames of an unfinished iteration alive, whose layer would still be on the device, and leave
+    it when another run uses it.
+    """
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._layers: Generator[nn.Module, None, None] | None = None
+
+    def __call__(self, layers: LayerStack) -> Iterator[nn.Module]:
+        self.close()
+        self._layers = stream_layers(layers, self._device)
+        return self._layers
+
+    def close(self) -> None:
+        if self._layers is not None:
+            self._layers.close()
+
+
+def stream_layers(layers: LayerStack, device: torch.device) -> Generator[nn.Module, None, None]:
     """Yield each layer with its tensors on `device` until the next one is requested. Two layers are there at a time."""
     if not layers:
         return

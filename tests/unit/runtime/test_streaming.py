@@ -155,10 +155,12 @@ def test_layers_of_different_shapes():
 def test_an_error_restores_all_tensors():
     network = tiny.model()
     stored = pointers(network)
-    with pytest.raises(KeyError), torch.inference_mode(), Stream(CPU).use(network):
-        for _ in network.decoder.layers.iterate():
+    with pytest.raises(KeyError) as kept, torch.inference_mode(), Stream(CPU).use(network):
+        iteration = network.decoder.layers.iterate()  # alive after the error, as in the frames of a traceback
+        for _ in iteration:
             assert pointers(network) != stored
             raise KeyError
+    assert kept and next(iteration, None) is None
     assert pointers(network) == stored
     assert not any(stack.stream for stack in network.modules() if isinstance(stack, LayerStack))
     assert not any(tensor.is_inference() for tensor in tensors_of(network))
