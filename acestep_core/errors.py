@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 
 
@@ -38,6 +39,9 @@ class Cancelled(AceStepError):
     """The caller cancelled the run through `Callbacks.cancelled`."""
 
 
+MAX_MESSAGE = 2000  # characters
+# Terminals obey all control characters but tab and newline, and the overrides of writing direction.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 80
 
@@ -53,3 +57,13 @@ def first_line(error: BaseException) -> str:
         return "it is nested too deeply"
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return line if len(line) <= 200 else f"{line[:200]}…"
+
+
+def printable(text: str) -> str:
+    """Escape the characters that a terminal obeys, as in JSON. JSON stays the same value."""
+    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def shortened(message: str) -> str:
+    """Return a message of at most MAX_MESSAGE characters: values of a file may be long."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..callbacks import TokenRate
+from ..errors import printable as printable  # for the commands, too
+from ..errors import shortened as shortened
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -19,19 +20,6 @@ if TYPE_CHECKING:
     from ..callbacks import Progress
 
 BYTES = 10_000  # a total of this size or more counts bytes, not steps
-MAX_MESSAGE = 2000  # characters
-# Terminals obey all control characters but tab and newline, and the overrides of writing direction.
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """Escape the characters that a terminal obeys, as in JSON. JSON stays the same value."""
-    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def shortened(message: str) -> str:
-    """Return a message of at most MAX_MESSAGE characters: values of a file may be long."""
-    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
 
 
 class Terminal:

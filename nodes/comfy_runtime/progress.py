@@ -15,7 +15,7 @@ import torch
 from comfy.latent_formats import LatentFormat
 
 from ...acestep_core.callbacks import Callbacks, Progress, TokenRate
-from ...acestep_core.errors import Cancelled
+from ...acestep_core.errors import Cancelled, printable, shortened
 from .versions import running_node
 
 log = logging.getLogger("acestep")
@@ -31,6 +31,7 @@ class _NodeText:
         self._notes: list[str] = []
 
     def add_note(self, sentence: str) -> None:
+        sentence = _safe(sentence)
         if sentence not in self._notes_of(running_node()):
             self._notes.append(sentence)
             self.show()
@@ -47,6 +48,11 @@ class _NodeText:
         if node is None or node != self._node:  # another node starts without notes
             self._node, self._notes = node, []
         return self._notes
+
+
+def _safe(note: str) -> str:
+    """Shorten and escape a note, which may hold text of a file, for terminals and browsers."""
+    return printable(shortened(note))
 
 
 _node_text = _NodeText()  # one, because ComfyUI runs one node at a time
@@ -110,7 +116,7 @@ def node_callbacks(preview: LatentFormat | None = None, shown: str = "auto") -> 
 def show_notes(*notes: str) -> None:
     """Write notes to the log and below the running node, one line each. Empty ones are skipped."""
     for note in filter(None, notes):
-        log.warning(note)
+        log.warning(_safe(note))
         _node_text.add_note(note)
 
 

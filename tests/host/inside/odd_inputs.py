@@ -17,7 +17,7 @@ from pack_under_test.acestep_core.song.song import Song
 from pack_under_test.nodes import files
 from pack_under_test.nodes.codes import LoadCodesNode
 from pack_under_test.nodes.comfy_runtime import load
-from pack_under_test.nodes.comfy_runtime.progress import node_callbacks
+from pack_under_test.nodes.comfy_runtime.progress import node_callbacks, show_notes
 from pack_under_test.nodes.loaders import LoadModelNode, LoadPlannerNode
 from pack_under_test.nodes.sample import EmptyLatentNode
 from pack_under_test.nodes.song import SongNode
@@ -195,3 +195,10 @@ def check_a_preview_that_is_on_needs_no_setting(world: World) -> None:
         for shown, is_drawn in (("auto", False), ("on", True)):
             with node_callbacks(world.model.model.latent_format, shown) as callbacks:
                 assert (callbacks.progress._preview(latents) is not None) == is_drawn
+
+
+def check_notes_of_files_are_escaped_and_shortened(world: World) -> None:
+    note = "red \x1b[31m \u202e" + "x" * 10_000
+    (shown_note,) = notes_of(lambda: show_notes(note))
+    for text in (shown_note, world.log.lines[-1]):
+        assert text.startswith(r"red \u001b[31m \u202e") and len(text) < 3000
