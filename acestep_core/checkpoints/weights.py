@@ -75,7 +75,8 @@ def load_weights(
 ) -> tuple[Network, LoadReport]:
     """Build a network and load the weights of `source` into it.
 
-    build: returns the network on the meta device, with parameters of `dtype`.
+    build: returns the network on the meta device, with parameters of `dtype`. A parameter of another dtype is loaded in
+        that dtype.
     changes_of: returns the changes to parameters of this network, by name. A change takes the value of the file in
         float32 and returns another, which is then cast or quantised.
 
@@ -87,7 +88,8 @@ def load_weights(
         problem = first_line(error)
         raise CheckpointError(f"{source.path} describes a network that cannot be built: {problem}") from error
     started, device, callbacks = time.perf_counter(), torch.device(device), callbacks or Callbacks()
-    shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    parameters = dict(network.named_parameters())
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     _check_fit(source, shapes)
     changes = {} if changes_of is None else changes_of(network)
     weights = {name: source.weights[name] for name in shapes}
@@ -99,12 +101,12 @@ def load_weights(
     reader = TensorReader()
     with torch.inference_mode(False), torch.no_grad():
         for name, weight in sorted(weights.items(), key=lambda item: (str(item[1].value.file), item[1].value.start)):
-            change = changes.get(name)
+            change, own = changes.get(name), parameters[name].dtype
             if change is None:
-                value = _read_weight(reader, weight, dtype, device).reshape(shapes[name])
+                value = _read_weight(reader, weight, own, device).reshape(shapes[name])
             else:
                 exact = _read_weight(reader, weight, torch.float32, torch.device("cpu")).reshape(shapes[name])
-                value = change(exact).to(device=device, dtype=dtype)
+                value = change(exact).to(device=device, dtype=own)
             set_parameter(network, name, value)
             done += weight.size
             callbacks.report(stage, done, total)
@@ -172,7 +174,7 @@ def set_parameter(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
     """Replace a parameter. A layer that stores its weight in another form converts it."""
     parent, _, leaf = name.rpartition(".")
     layer = network.get_submodule(parent)
-    store = getattr(layer, "store", None)  # of QuantizedLinear, or of a host's layer that keeps another dtype
+    store = getattr(layer, "store", None)  # of QuantizedLinear
     if leaf == "weight" and store is not None:
         store(tensor)
     else:

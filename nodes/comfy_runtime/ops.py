@@ -63,11 +63,14 @@ def comfy_ops(storage: torch.dtype, compute: torch.dtype, wide: bool = False) ->
 
 
 def stored_layers(ops: Any, storage: torch.dtype) -> type:
-    """Return an `ops` namespace for transformer layers, whose matrices are cast to `storage` while they load."""
+    """Return an `ops` namespace for transformer layers, whose matrices are loaded in `storage`."""
 
     class Layers(ops):
         class Linear(ops.Linear):
-            def store(self, weight: torch.Tensor) -> None:
-                self.weight = torch.nn.Parameter(weight.to(storage), requires_grad=False)
+            weight: torch.nn.Parameter
+
+            def __init__(self, *sizes: int, bias: bool = True, device: Any = None, dtype: torch.dtype | None = None):
+                super().__init__(*sizes, bias=bias, device=device, dtype=dtype)
+                self.weight = torch.nn.Parameter(self.weight.to(storage), requires_grad=False)
 
     return Layers

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from unittest import mock
 
 import comfy.lora
 import comfy.sd
 import torch
+from pack_under_test.acestep_core.callbacks import Callbacks
+from pack_under_test.nodes import files
 from pack_under_test.nodes.comfy_runtime import load
+from safetensors.torch import save_file
 
+from .estimates import peak
 from .world import World, difference, network_of, similarity
 
 ADAPTED = tuple(
@@ -86,3 +91,26 @@ def check_fp8_storage_is_close_to_float32(world: World) -> None:
     assert 0.97 < similarity(world.sample(model), exact) < 1 - 1e-7
     assert difference(world.ksample(model), world.sample(model)) <= 1e-2
     assert similarity(world.sample(with_lora(model)), world.sample(with_lora(world.model))) > 0.9
+
+
+def check_fp8_never_takes_the_memory_of_the_compute_dtype(world: World) -> None:
+    def load_fp8(compute: torch.dtype, path: Path, *files: Path) -> tuple[torch.nn.Module, int]:
+        """Return the network, and the most bytes that loading took beside the maps of its files."""
+        loaded = []
+        with mock.patch.object(load, "network_dtypes", lambda *_: (torch.float8_e4m3fn, compute)):
+            measured = peak(lambda: loaded.append(load._load_network(path, "fp8_e4m3fn", "turbo", Callbacks())))
+        return loaded[0][0], measured - sum(file.stat().st_size for file in files or [path])
+
+    released = files.resolve_model(files.NANO_ENTRY, "auto", "auto").network  # in bfloat16
+    for compute in (torch.float32, torch.bfloat16):
+        network, measured = load_fp8(compute, released, *released.glob("*.safetensors"))
+        largest = max(parameter.numel() for parameter in network.parameters())
+        size = sum(parameter.nbytes for parameter in network.parameters())
+        assert measured <= size + 2 * compute.itemsize * largest, (compute, measured, size)
+    file = Path.cwd() / "fp8.safetensors"
+    save_file({name: parameter.clone() for name, parameter in network.named_parameters()}, file)
+    again, measured = load_fp8(torch.bfloat16, file)
+    assert measured < 0.02 * size, "nothing is cast, so all weights stay in the map"
+    for name, parameter in network.named_parameters():
+        assert torch.equal(again.get_parameter(name).view(torch.uint8), parameter.view(torch.uint8)), name
+    file.unlink()
