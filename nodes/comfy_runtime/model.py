@@ -44,7 +44,7 @@ from .conditioning import (
 from .conds import WINDOW_KEY, WINDOWS_KEY, SongCond, check_sigmas, check_windows
 from .estimates import MAX_CONDITION_ROWS, sampling_bytes, tokenizing_bytes
 from .latents import check_samples
-from .patches import attention_override, compiled_network, foreign_patches, transformer_options
+from .patches import OverriddenAttention, compiled_network, foreign_patches, transformer_options
 from .placement import ComfyPlacement, storage_devices
 from .precision import COMPUTE_DTYPES, encoder_dtype
 from .progress import node_callbacks, show_notes
@@ -91,7 +91,7 @@ class AceStep15(model_class()):  # type: ignore[misc]
         # "disable_unet_model_creation", fails in ComfyUI 0.11.1, whose BaseModel reads the network all the same.
         flow = comfy.model_base.ModelType.FLOW
         comfy.model_base.BaseModel.__init__(self, config, flow, unet_model=lambda **_: network)
-        self.defaults = defaults
+        self.defaults, self.attention = defaults, OverriddenAttention()
         network.in_channels = LATENT_CHANNELS  # type: ignore[assignment]  # read by RenormCFG
 
     def get_dtype(self) -> torch.dtype:
@@ -138,7 +138,7 @@ class AceStep15(model_class()):  # type: ignore[misc]
 
     def _velocity(self, x: torch.Tensor, t: torch.Tensor, prepared: Prepared, options: Mapping) -> torch.Tensor:
         """Return the velocity [B, 64, T] of latents x [B, 64, T]."""
-        with attention_override(self.diffusion_model, options):
+        with self.attention.of(self.diffusion_model, options):
             return self.diffusion_model(x.movedim(1, -1), t, prepared).movedim(-1, 1)
 
     def extra_conds_shapes(self, **kwargs: Any) -> dict[str, list[int]]:
@@ -218,8 +218,8 @@ def song_model(model: object) -> AceStep15:
 class _SongPlacement(ComfyPlacement):
     @contextmanager
     def use(self, module: torch.nn.Module) -> Iterator[torch.device]:
-        network, options = self.patcher.model.diffusion_model, transformer_options(self.patcher)
-        with super().use(module) as device, attention_override(network, options):
+        model, options = self.patcher.model, transformer_options(self.patcher)
+        with super().use(module) as device, model.attention.of(model.diffusion_model, options):
             yield device
 
 

@@ -19,22 +19,30 @@ ATTENTION_KEY = "optimized_attention_override"  # set by nodes for another atten
 ROPE_KEY = "rope_options"  # set by ScaleROPE
 
 
-@contextmanager
-def attention_override(network: AceStepModel, options: Mapping[str, Any]) -> Iterator[None]:
-    """Run the network with the attention of `transformer_options`, if they have one."""
-    if ATTENTION_KEY not in options:
-        yield
-        return
+class OverriddenAttention:
+    """The attention of `transformer_options`, one object for all steps of a network.
 
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    torch.compile may compile again for another object. TorchCompileModel ignores changes of what is called
+    `transformer_options`.
+    """
+
+    transformer_options: Mapping[str, Any] = {}
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         shaped = {"skip_reshape": True, "skip_output_reshape": True}
-        return attention_pytorch(q, k, v, q.shape[1], **shaped, transformer_options=options)
+        return attention_pytorch(q, k, v, q.shape[1], **shaped, transformer_options=self.transformer_options)
 
-    network.decoder.attention = attend
-    try:
-        yield
-    finally:
-        network.decoder.attention = None
+    @contextmanager
+    def of(self, network: AceStepModel, options: Mapping[str, Any]) -> Iterator[None]:
+        """Run the network with the attention of `options`, if they have one."""
+        if ATTENTION_KEY not in options:
+            yield
+            return
+        self.transformer_options, network.decoder.attention = options, self
+        try:
+            yield
+        finally:
+            self.transformer_options, network.decoder.attention = {}, None
 
 
 def compiled_network(model: comfy.model_patcher.ModelPatcher) -> AceStepModel:

@@ -6,6 +6,7 @@ import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from torch._dynamo.utils import counters
 
+from .patched import with_attention
 from .world import World, difference, network_of
 
 
@@ -25,10 +26,10 @@ class Backend:
         return call
 
 
-def compiled(model, backend):
+def compiled(model, backend, **settings):
     """Compile the MODEL as the node does."""
     clone = model.clone()
-    set_torch_compile_wrapper(model=clone, backend=backend)
+    set_torch_compile_wrapper(model=clone, backend=backend, **settings)
     return clone
 
 
@@ -49,4 +50,20 @@ def check_every_step_runs_the_compiled_network(world: World) -> None:
     with_guidance = Backend()
     world.ksample(compiled(world.model, with_guidance), cfg=3.0, steps=2)
     assert with_guidance.calls == 4
+    torch._dynamo.reset()
+
+
+def check_an_attention_override_compiles_once(world: World) -> None:
+    def same(function, *args, **kwargs):
+        return function(*args, **kwargs)
+
+    for work in (world.ksample, world.sample):
+        torch._dynamo.reset()
+        counters.clear()
+        backend, patched = Backend(), with_attention(world.model, same)
+        ignored = {"guard_filter_fn": lambda guards: ["transformer_options" not in guard.name for guard in guards]}
+        model = compiled(patched, backend, options=ignored)
+        assert difference(work(model), work(patched)) <= 1e-4
+        assert backend.graphs and backend.calls == 4 * backend.graphs, (work, backend.graphs, backend.calls)
+        assert counters["frames"]["total"] == backend.graphs, (work, dict(counters["frames"]))
     torch._dynamo.reset()

@@ -18,6 +18,7 @@ def with_attention(model, override):
 
 
 def check_an_attention_override_replaces_torchs(world: World) -> None:
+    decoder = network_of(world.model).decoder
     for work in (world.sample, world.ksample):
         plain, calls = work(), []
 
@@ -29,7 +30,10 @@ def check_an_attention_override_replaces_torchs(world: World) -> None:
             return 1.5 * function(*args, **kwargs)
 
         # 75 patches are fewer than the window, so every layer has two attentions: over all patches and the condition.
-        assert difference(work(with_attention(world.model, same)), plain) <= 1e-4, work
+        used = []
+        with counted(decoder, lambda _, used=used: used.append(decoder.attention)):
+            assert difference(work(with_attention(world.model, same)), plain) <= 1e-4, work
+        assert len(used) == 4 and all(one is used[0] for one in used), "torch.compile may compile for each object"
         assert len(calls) == 4 * 2 * len(world.model.model.diffusion_model.decoder.layers), work
         assert difference(work(with_attention(world.model, other)), plain) > 0.1, work
         assert difference(work(), plain) == 0, work
