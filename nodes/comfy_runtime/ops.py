@@ -10,21 +10,33 @@ import comfy.ops
 import torch
 
 from ...acestep_core.models.ops import QuantizedLinear
-from .versions import embedding_with_weights, linear_with_weights
+from .versions import embedding_with_weights, is_borrowed, linear_with_weights
+
+
+def _cast(layer: Any, like: torch.Tensor | None = None, **options: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return weight and bias of a layer, cast, which stay valid.
+
+    An offloaded weight is copied on a stream of its own, while the previous layer computes, into a buffer.
+    """
+    weight, bias, source = comfy.ops.cast_bias_weight(layer, like, offloadable=True, **options)
+    if is_borrowed(source):
+        weight, bias = weight.clone(), None if bias is None else bias.clone()
+    comfy.ops.uncast_bias_weight(layer, weight, bias, source)
+    return weight, bias
 
 
 class _Castable:
     """A layer that returns its weights cast; see `acestep_core.models.layers.weight_and_bias`."""
 
     def weight_and_bias(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return comfy.ops.cast_bias_weight(self, like)
+        return _cast(self, like)
 
 
 class _Quantized(QuantizedLinear, comfy.ops.CastWeightBiasOp):
     """The core's quantized layer. ComfyUI may keep its weight on another device and copy it for each use."""
 
     def stored_weight(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return comfy.ops.cast_bias_weight(self, dtype=self.weight.dtype, device=like.device, bias_dtype=like.dtype)
+        return _cast(self, dtype=self.weight.dtype, device=like.device, bias_dtype=like.dtype)
 
 
 def quantized_layers(storage: torch.dtype) -> type:

@@ -80,6 +80,18 @@ def model_class() -> type:
     return getattr(comfy.model_base, NATIVE_CLASS, comfy.model_base.BaseModel)
 
 
+def is_borrowed(source: object) -> bool:
+    """Return True if weights lie in a buffer of ComfyUI, which a later cast overwrites.
+
+    source: the third result of `cast_bias_weight`. Early versions return a stream or None, later ones a tuple of a
+    stream, a tensor or device, and a tensor.
+    """
+    import torch
+
+    parts = source if isinstance(source, tuple) else (source,)
+    return any(part is not None and not isinstance(part, torch.Tensor) for part in parts)
+
+
 def is_native(model: object) -> bool:
     """Return True for a model of ComfyUI's own loader."""
     return type(model).__name__ == NATIVE_CLASS
