@@ -53,7 +53,8 @@ def load_network(
         )
     silence = None
     if source.silence is not None:
-        silence = stored_silence(source.silence, source.config.audio_acoustic_hidden_dim)
+        with torch.inference_mode(False):  # training cannot use tensors of a host's inference mode
+            silence = stored_silence(source.silence, source.config.audio_acoustic_hidden_dim).to(device)
     config = replace(source.config, model_version=source.variant.name, is_turbo=source.variant.is_turbo)
 
     def build() -> AceStepModel:
@@ -64,7 +65,7 @@ def load_network(
 
     model, report = load_weights(build, source, device, dtype, callbacks, changes_of)
     if silence is not None:
-        model.silence_latent = silence.to(device)
+        model.silence_latent = silence
     return model, report
 
 

@@ -81,10 +81,11 @@ def encode_silence(vae: OobleckVAE, device: torch.device, dtype: torch.dtype) ->
     with torch.inference_mode(False), torch.no_grad():
         waveform = torch.zeros(1, 2, ENCODED_FRAMES * HOP, device=device, dtype=dtype)
         latents = vae.encode(waveform).to(device="cpu", dtype=torch.float32)
-    if not torch.isfinite(latents).all():
+        interior = latents[:, ENCODED_FRAMES // 2, None]
+        silence = torch.cat([latents[:, :START_FRAMES], interior], dim=1)
+    if not torch.isfinite(silence).all():
         raise NonFiniteError.of_vae("silence latent", dtype)
-    interior = latents[:, ENCODED_FRAMES // 2, None]
-    return torch.cat([latents[:, :START_FRAMES], interior], dim=1)
+    return silence
 
 
 def ensure_silence(model: AceStepModel, vae: OobleckVAE, callbacks: Callbacks | None = None) -> None:
@@ -96,5 +97,6 @@ def ensure_silence(model: AceStepModel, vae: OobleckVAE, callbacks: Callbacks | 
     weight = vae.encoder.conv1.weight
     silence = encode_silence(vae, weight.device, weight.dtype)
     log.info("silence latent: not in the checkpoint, encoded with the VAE")
-    model.silence_latent = silence.to(model.null_condition_emb.device)
+    with torch.inference_mode(False):
+        model.silence_latent = silence.to(model.null_condition_emb.device)
     callbacks.report("encode silence", 1, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +21,23 @@ class SongCond:
     """One conditioning entry, prepared for the network at the first step.
 
     Has the methods of `comfy.conds.CONDRegular`. Entries are never concatenated: each has its own keys and values.
+
+    encoded: [1, S, e]. context: [1 or B, T, 128]. context_of: returns the context for another number of frames.
     """
 
-    def __init__(self, encoded: torch.Tensor, context: torch.Tensor):
-        self.encoded = encoded  # [1, S, e]
-        self.context = context  # [1 or B, T, 128]
-        self._prepared: dict[int, tuple[object, Prepared]] = {}
+    def __init__(
+        self, encoded: torch.Tensor, context: torch.Tensor, context_of: Callable[[int], torch.Tensor] | None = None
+    ):
+        self.encoded, self.context, self.context_of = encoded, context, context_of
+        self._prepared: dict[tuple[AceStepModel, int], tuple[object, Prepared]] = {}
         self._areas: dict[tuple[int, int], SongCond] = {}
+
+    def of_length(self, frames: int) -> SongCond:
+        """Return the condition for a song of that many frames. Training mixes songs of several lengths."""
+        if frames == self.context.shape[1]:
+            return self
+        assert self.context_of is not None
+        return SongCond(self.encoded, self.context_of(frames), self.context_of)
 
     def process_cond(self, batch_size: int, area: Sequence[int] | None = None, **_: object) -> SongCond:
         """Return the condition for `area`, (frames, first frame), or for the whole song."""
@@ -52,16 +62,23 @@ class SongCond:
         """True before the first step."""
         return not self._prepared
 
-    def prepared(self, network: AceStepModel, batch: int, weights: object) -> Prepared:
-        """Return the step-independent part of the network's input for this batch size.
+    def prepared(self, network: AceStepModel, batch: int, weights: object, device: torch.device) -> Prepared:
+        """Return the step-independent part of the network's input for this batch size. The network is on `device`.
 
-        `weights` identifies the state of weight hooks. A new state replaces the prepared tensors of the old one.
+        `weights` identifies the state of weight hooks. A new state replaces the prepared tensors of the old one. While
+        weights are trained, the tensors are computed again for each step, as its gradients need.
         """
-        if batch not in self._prepared or self._prepared[batch][0] != weights:
-            self._prepared.pop(batch, None)  # free the old tensors first
-            prepared = network.decoder.prepare(self.context.expand(batch, -1, -1), self.encoded)
-            self._prepared[batch] = weights, prepared
-        return self._prepared[batch][1]
+
+        def prepare() -> Prepared:
+            return network.decoder.prepare(self.context.expand(batch, -1, -1).to(device), self.encoded.to(device))
+
+        if torch.is_grad_enabled():
+            return prepare()
+        key = network, batch  # MultiGPU runs a clone of the network on each GPU
+        if key not in self._prepared or self._prepared[key][0] != weights:
+            self._prepared.pop(key, None)  # free the old tensors first
+            self._prepared[key] = weights, prepare()
+        return self._prepared[key][1]
 
     def in_window(self, network: AceStepModel, whole: Prepared, window: Any, retained: Sequence[int] = ()) -> Prepared:
         """Return `whole` cut to a context window: any frames in any order, `retained` ones from the song's start.

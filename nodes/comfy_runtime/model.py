@@ -97,6 +97,7 @@ class AceStep15(model_class()):  # type: ignore[misc]
     def get_dtype(self) -> torch.dtype:
         return self.diffusion_model.decoder.dtype
 
+    @torch.no_grad()  # even if a LoRA is trained: the entry is encoded once for all steps
     def extra_conds(self, **kwargs: Any) -> dict[str, SongCond]:
         """Encode one conditioning entry. ComfyUI calls this once per sampling, with the network on its device."""
         network, device, caption = self.diffusion_model, kwargs["device"], kwargs.get("cross_attn")
@@ -119,14 +120,21 @@ class AceStep15(model_class()):  # type: ignore[misc]
             edit.check_model(network.config)
             check_items("edit", edit.items, songs)
         items = 1 if edit is None or edit.items == 1 else songs
-        with node_callbacks() as callbacks:
-            return {"song": SongCond(encoded, context_latents(network, edit, items, frames, device, callbacks))}
+
+        @torch.no_grad()
+        def context_of(frames: int) -> torch.Tensor:
+            with node_callbacks() as callbacks:
+                return context_latents(network, edit, items, frames, device, callbacks)
+
+        return {"song": SongCond(encoded, context_of(frames), context_of)}
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):
         song, options = conds["song"], transformer_options or {}
-        if song.is_new:
+        if torch.is_grad_enabled():  # TrainLoraNode, which numbers its songs where a sampler has its sigmas
+            song = song.of_length(x.shape[-1])
+        elif song.is_new:
             check_sigmas(options.get("sample_sigmas", t))
-        prepared = song.prepared(self.diffusion_model, len(x), _hook_state(self.current_patcher))
+        prepared = song.prepared(self.diffusion_model, len(x), _hook_state(self.current_patcher), x.device)
         if WINDOW_KEY in options:
             retained = getattr(_context_windows(self.current_patcher), "cond_retain_index_list", ())
             prepared = song.in_window(self.diffusion_model, prepared, options[WINDOW_KEY], retained)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import comfy.model_management as mm
-import comfy.model_patcher
 import torch
+from comfy.model_patcher import ModelPatcher
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class Container(torch.nn.Module):
         self.network = network
 
 
+def set_factory(patcher: ModelPatcher, build: Callable[..., ModelPatcher], *arguments: object) -> None:
+    """Let ComfyUI build the model of `patcher` again, for training, other devices and further GPUs.
+
+    build: returns another patcher for `arguments` and the keyword `disable_dynamic`.
+    """
+    patcher.cached_patcher_init = build, arguments
+
+
 @dataclass(frozen=True)
 class ComfyPlacement:
     """The core's `Placement`: ComfyUI loads and patches the network, with `memory` free bytes for the work.
@@ -44,7 +52,7 @@ class ComfyPlacement:
     `whole`: load the network completely, because some of its layers cannot be cast while in use.
     """
 
-    patcher: comfy.model_patcher.ModelPatcher
+    patcher: ModelPatcher
     memory: int = 0
     whole: bool = False
 

@@ -17,10 +17,9 @@ class PlacedTextEncoder:
 
     def __init__(self, encoder: TextEncoder, style: PromptStyle = ORIGINAL):
         module = encoder.module
-        patcher = comfy.model_patcher.ModelPatcher(
-            Container(module), mm.get_torch_device(), storage_devices().text_encoder
-        )
+        devices = mm.get_torch_device(), storage_devices().text_encoder
+        self.patcher = comfy.model_patcher.ModelPatcher(Container(module), *devices)
         itemsize = next(module.parameters()).dtype.itemsize
         sizes = module.config.hidden_size, module.config.intermediate_size
-        placement = ComfyPlacement(patcher, text_encoding_bytes(*sizes, CAPTION_TOKENS, itemsize), whole=True)
+        placement = ComfyPlacement(self.patcher, text_encoding_bytes(*sizes, CAPTION_TOKENS, itemsize), whole=True)
         self.model = Model(text_encoder=encoder, placement=placement, style=style)

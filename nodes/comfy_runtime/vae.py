@@ -40,18 +40,23 @@ class SongVAE:
     TILES = (512, 256, 128, 64, 32)  # frames, tried in turn if memory runs out
 
     def __init__(self, network: OobleckVAE):
-        self.first_stage_model = network
+        self.first_stage_model: torch.nn.Module = network
         self.vae_dtype = network.dtype
         self.device, self.output_device = mm.vae_device(), mm.intermediate_device()
         install_cpu_plugins(network, self.device)
         self.patcher = comfy.model_patcher.ModelPatcher(Container(network), self.device, storage_devices().vae)
 
+    @property
+    def _network(self) -> OobleckVAE:
+        """The patcher's network. Select VAE Device replaces the patcher, and `first_stage_model` by its Container."""
+        return self.patcher.model.network
+
     def encode_silence(self, network: AceStepModel, callbacks: Callbacks) -> None:
         """Set the silence latent of a network whose checkpoint has none."""
 
         def encode(model: pipeline.Model, _: int) -> None:
-            with model.placement.use(self.first_stage_model):
-                ensure_silence(network, self.first_stage_model, callbacks)
+            with model.placement.use(self._network):
+                ensure_silence(network, self._network, callbacks)
 
         self._in_tiles(encode, self.TILES[-1], ENCODED_FRAMES)
 
@@ -87,11 +92,11 @@ class SongVAE:
         """Run `work` in tiles of that size, then in smaller ones while memory runs out. Raises RequestError."""
         sizes = [tile, *(smaller for smaller in self.TILES if smaller < tile)]
         for size, smaller in zip(sizes, [*sizes[1:], None], strict=True):
-            memory = tile_bytes(self.first_stage_model.config, min(size, frames), self.vae_dtype.itemsize)
-            memory += wide_vae_bytes(self.first_stage_model)
+            memory = tile_bytes(self._network.config, min(size, frames), self.vae_dtype.itemsize)
+            memory += wide_vae_bytes(self._network)
             placement = ComfyPlacement(self.patcher, memory, whole=True)
             try:
-                return work(pipeline.Model(vae=self.first_stage_model, placement=placement), size)
+                return work(pipeline.Model(vae=self._network, placement=placement), size)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -134,7 +139,7 @@ class SongVAE:
 
     def get_sd(self) -> dict[str, torch.Tensor]:
         """Return the state dict that VAESave writes, in the names that ComfyUI's loaders and ours read."""
-        return stable_audio_state(self.first_stage_model)
+        return stable_audio_state(self._network)
 
     def throw_exception_if_invalid(self) -> None:
         return None

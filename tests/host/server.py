@@ -27,13 +27,21 @@ REPO = Path(__file__).resolve().parents[2]
 COLOUR, LEVEL = re.compile(r"\x1b\[[0-9;]*m"), re.compile(r"^\[[A-Z]+\] ", re.MULTILINE)
 
 
-# A pack that says which models are loaded. ComfyUI unloads them some time after it has answered.
+# A pack that says which models are loaded, as ComfyUI unloads them some time after it has answered. Its node makes a
+# list of a batch.
 PROBE = """
 import comfy.model_management
 from aiohttp import web
 from server import PromptServer
 
-NODE_CLASS_MAPPINGS = {}
+class ListOfBatch:
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"samples": ("LATENT",)}})
+    RETURN_TYPES, OUTPUT_IS_LIST, FUNCTION, CATEGORY = ("LATENT",), (True,), "split", "tests"
+
+    def split(self, samples):
+        return ([{"samples": one[None]} for one in samples["samples"]],)
+
+NODE_CLASS_MAPPINGS = {"TestsListOfBatch": ListOfBatch}
 
 @PromptServer.instance.routes.get("/tests/unloading")
 async def unloading(request):

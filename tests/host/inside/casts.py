@@ -18,6 +18,10 @@ def check_weights_stay_valid_after_the_next_cast(world: World) -> None:
         layer.store(torch.randn(8, 8))
     stream = object()
     for layers in ([ops.Linear(8, 8) for _ in range(2)], [ops.Conv1d(8, 8, 1) for _ in range(2)], quantized):
+        for layer in layers:
+            layer.bias = torch.nn.Parameter(torch.randn(8))
+            if layers is not quantized:
+                layer.weight = torch.nn.Parameter(torch.randn(layer.weight.shape))
         weight, bias = torch.empty_like(layers[0].weight), torch.empty(8)
         for source in (
             stream,
