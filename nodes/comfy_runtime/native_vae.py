@@ -65,12 +65,12 @@ class _Network:
                     "the VAE of Load Model, or an ACE-Step 1.5 VAE."
                 )
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode [B, T, 64] to [B, 2, 1920 T]."""
+    def decode(self, latents: torch.Tensor, wide: object = None) -> torch.Tensor:
+        """Decode [B, T, 64] to [B, 2, 1920 T]. `wide` is never filled: ComfyUI chooses the dtype."""
         sound = self._vae.decode(latents.movedim(-1, 1)).movedim(-1, 1)
         return resample(to_stereo(sound), self._decoded_rate)
 
-    def posterior(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def posterior(self, waveform: torch.Tensor, wide: object = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode [B, 2, N] to latents [B, T, 64] with zero deviation. ComfyUI would drop an unpadded last frame."""
         padded = torch.nn.functional.pad(waveform, (0, -waveform.shape[-1] % self.config.hop))
         sound = resample(padded, SAMPLE_RATE, self._encoded_rate)

@@ -21,8 +21,8 @@ class SmallGpu:
 
     def __enter__(self) -> SmallGpu:
         decode, posterior = self.network.decode, self.network.posterior
-        self.network.decode = lambda latents: decode(self._room(latents, latents.shape[1]))
-        self.network.posterior = lambda wave: posterior(self._room(wave, wave.shape[-1] // 1920))
+        self.network.decode = lambda latents, wide=None: decode(self._room(latents, latents.shape[1]), wide)
+        self.network.posterior = lambda wave, wide=None: posterior(self._room(wave, wave.shape[-1] // 1920), wide)
         return self
 
     def __exit__(self, *_: object) -> None:
