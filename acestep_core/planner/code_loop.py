@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..runtime.cuda_graphs import Pace, StepGraphs, can_capture
+from ..runtime.cuda_graphs import Pace
 from .decode_batch import CodeRow, DecodeBatch, DecodeRun, all_prompts
 from .rng import ChoiceNoise
 from .token_sampling import choose_tokens, guide, numbers_per_choice
@@ -78,16 +78,12 @@ def decode_codes(run: DecodeRun, rows: Sequence[CodeRow]) -> list[list[int]]:
     loop = CodeLoop(run, batch, counts, noise)
     loop.require_finite()
     run.report(1, count, len(rows))
-    # A step launches about 500 kernels, and launching them takes most of its time. A graph is one launch.
-    captures = run.graphs and can_capture(run.device, run.network)
-    graphs = StepGraphs(run.device, run.callbacks.warn) if captures else None
     length = max(batch.lengths)
     for i in range(1, count):
         run.check()
         noise.prepare(i)
         extent = batch.extent(length + i)
-        step = partial(loop.step, extent)
-        step() if graphs is None else graphs(extent, step)
+        batch.run(extent, partial(loop.step, extent))
         pace()
         run.report(i + 1, count, sum(min(each, i + 1) for each in counts))
         if i % CHECK_EVERY == 0:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..callbacks import Callbacks
 from ..errors import NonFiniteError
+from ..runtime.cuda_graphs import StepGraphs, can_capture
 from ..runtime.devices import send
 from .grammar import Grammar
 from .network import CACHE_GROWTH, PREFILL_CHUNK, PlannerNetwork
@@ -18,6 +21,8 @@ from .token_sampling import TokenSampling
 from .vocabulary import Vocabulary
 
 log = logging.getLogger("acestep")
+
+Result = TypeVar("Result")
 
 SMALLEST_EXTENT = 256
 
@@ -121,6 +126,9 @@ class DecodeBatch:
         self.cache = run.network.cache(len(prompts), capacity, run.device)
         self.hidden = self._prefill(prompts)
         self.head = run.network.head(head, run.device)
+        captures = run.graphs and can_capture(run.device, run.network)
+        self._graphs = StepGraphs(run.device, run.callbacks.warn) if captures else None
+        self._inputs = torch.zeros(len(prompts), 3, dtype=torch.long, device=run.device)
 
     def _prefill(self, prompts: list[list[int]]) -> Tensor:
         """Compute each distinct prompt once, without padding, and copy its cache to the other rows with that prompt."""
@@ -139,6 +147,13 @@ class DecodeBatch:
             position = torch.full((1,), start, device=run.device)
             hidden = run.network(tokens, position, cache, start + tokens.shape[1])
         return hidden[:, -1]
+
+    def run(self, key: Hashable, step: Callable[[], Result]) -> Result:
+        """Run a step, as a CUDA graph if the device can. See StepGraphs.
+
+        A step launches about 500 kernels, and launching them takes most of its time. A graph is one launch.
+        """
+        return step() if self._graphs is None else self._graphs(key, step)
 
     def forward(self, tokens: Tensor, starts: Tensor, extent: int) -> Tensor:
         """Return final hidden states [rows, P, h] of tokens [rows, P] at positions from `starts` [rows] on.
@@ -174,8 +189,14 @@ class DecodeBatch:
             [start, max(len(new), 1) - 1, *new, *[0] * (longest - len(new))]
             for start, new in zip(self.lengths, tokens, strict=True)
         ]
-        sent = send(torch.tensor(rows), self._run.device)  # one transfer for all
-        starts, last, padded = sent[:, 0], sent[:, 1], sent[:, 2:]
-        hidden = self.forward(padded, starts, self.extent(length))
-        self.hidden = hidden.take_along_dim(last[:, None, None], 1)[:, 0]
+        sent, extent = send(torch.tensor(rows), self._run.device), self.extent(length)  # one transfer for all
+        if longest == 1:
+            self._inputs.copy_(sent)
+            self.hidden = self.run((extent, self.cache.capacity), partial(self._append_one, extent))
+        else:
+            hidden = self.forward(sent[:, 2:], sent[:, 0], extent)
+            self.hidden = hidden.take_along_dim(sent[:, 1, None, None], 1)[:, 0]
         self.lengths = [length + len(new) for length, new in zip(self.lengths, tokens, strict=True)]
+
+    def _append_one(self, extent: int) -> Tensor:
+        return self.forward(self._inputs[:, 2:], self._inputs[:, 0], extent)[:, 0]

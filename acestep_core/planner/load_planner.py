@@ -29,7 +29,7 @@ from .vocabulary import Vocabulary
 class Planner:
     """The planner's network, its vocabulary, and its placement on a device.
 
-    graphs: True replays the step of audio codes as a CUDA graph, if the device can. The codes are the same.
+    graphs: True replays the step of a token as a CUDA graph, if the device can. The result is the same.
     """
 
     network: PlannerNetwork
@@ -55,7 +55,7 @@ def load_planner(
     storage: "int8" or "fp8" for the matrices of the layers, at half the memory of bfloat16. They compute in `dtype`.
     tokenizer: a folder with Qwen's tokenizer, for a single file without one beside it.
     offload: keep the weights in host memory and copy them to the device when they are used.
-    graphs: False runs every step of audio codes as it is. By default NVIDIA GPUs replay it as a CUDA graph, which is
+    graphs: False runs the step of every token as it is. By default NVIDIA GPUs replay it as a CUDA graph, which is
         faster. True also warns if the device cannot do it.
     models_dir: where to look, instead of the default folders.
 

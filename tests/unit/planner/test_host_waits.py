@@ -2,6 +2,7 @@
 
 import torch
 
+from acestep_core.planner import decode_batch, network, text_loop
 from acestep_core.planner.decode_batch import TextRow
 from acestep_core.planner.decoding import generate_tokens
 from acestep_core.planner.grammar import Grammar
@@ -40,13 +41,31 @@ class Traffic:
         monkeypatch.setattr(simulated_cuda, "perform", counting)
 
 
+def test_text_is_captured_again_after_the_cache_has_grown(vocabulary, monkeypatch):
+    for module in (network, decode_batch, text_loop):
+        monkeypatch.setattr(module, "CACHE_GROWTH", 8)
+    grammar = Grammar(vocabulary, skip=ALL_BUT_ONE, then_lyrics=True)
+    rows = [TextRow([1, 2, 3 + i], i, grammar, [1, 2], max_lyrics=18) for i in range(2)]
+    replays, replay = [], simulated_cuda.Graph.replay
+    monkeypatch.setattr(simulated_cuda.Graph, "replay", lambda graph: replays.append(graph) or replay(graph))
+    answers = []
+    with simulated_cuda.simulated_cuda() as device:
+        there = tiny_planner.network(tiny_planner.config_of(vocabulary)).to(device)
+        for graphs in (False, True):
+            assert not replays
+            planner = Planner(there, vocabulary, Resident(device), graphs=graphs)
+            answers.append(generate_tokens(planner, rows, TokenSampling(guidance=2.0), "write"))
+    assert answers[0] == answers[1] and max(map(len, answers[0])) > 20
+    assert len(set(replays)) >= 2 and len(replays) >= 6
+
+
 def test_text_waits_once_per_token_of_all_rows(vocabulary, monkeypatch):
     forwards, forward = [], PlannerNetwork.forward
     monkeypatch.setattr(PlannerNetwork, "forward", lambda *args: forwards.append(args) or forward(*args))
     traffic, grammar = Traffic(monkeypatch), Grammar(vocabulary, skip=ALL_BUT_ONE, then_lyrics=True)
     with simulated_cuda.simulated_cuda() as device:
-        network = tiny_planner.network(tiny_planner.config_of(vocabulary)).to(device)
-        planner = Planner(network, vocabulary, Resident(device))
+        there = tiny_planner.network(tiny_planner.config_of(vocabulary)).to(device)
+        planner = Planner(there, vocabulary, Resident(device), graphs=False)  # a replay calls no forward
         counts = [(0, traffic.waits, traffic.uploads)]
         for lyrics in (2, 10):
             rows = [TextRow([1, 2, 3 + i], i, grammar, [1, 2], max_lyrics=lyrics) for i in range(2)]
