@@ -14,8 +14,8 @@ from ..errors import RequestError
 from .ends import fade_in, fade_out, find_ending, sounding_part
 from .level import check_rate, is_finite
 from .limiter import limited, reduction_factors
-from .loudness import GATING_HOPS, Loudness, gated, measure_loudness, weighted_powers, windowed
-from .true_peak import group_peaks
+from .loudness import GATING_HOPS, Loudness, gated, loudness_of, weighted_powers, windowed
+from .true_peak import PIECE, group_peaks, peak_level
 
 TARGETS: Mapping[str, float | None] = {
     "streaming": -14.0,
@@ -165,19 +165,19 @@ def _with_new_ends(waveform: Tensor, sample_rate: int, finish: Finish, in_place:
     return waveform
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Measured:
-    """A song with its levels and its `group_peaks`."""
+    """A song with its `weighted_powers` and `group_peaks`."""
 
     waveform: Tensor
     sample_rate: int
-    levels: Loudness
+    powers: Tensor
     peaks: Tensor
 
     @classmethod
     def of(cls, waveform: Tensor, sample_rate: int) -> _Measured:
-        peaks = group_peaks(waveform, sample_rate)
-        return cls(waveform, sample_rate, measure_loudness(waveform, sample_rate, peaks), peaks)
+        powers = weighted_powers(waveform.split(PIECE, dim=-1), sample_rate)
+        return cls(waveform, sample_rate, powers, group_peaks(waveform, sample_rate))
 
     def louder(self, gain: float, ceiling: float) -> Iterator[Tensor]:
         """Yield pieces of the waveform after a gain in dB and the limiter."""
@@ -185,56 +185,65 @@ class _Measured:
         factors = reduction_factors(self.peaks * factor, 10 ** (ceiling / 20), self.sample_rate)
         return limited(self.waveform, factors, factor)
 
+    def louder_powers(self, gain: float, ceiling: float) -> Tensor:
+        """Return the powers after a gain in dB and the limiter."""
+        if peak_level(self.peaks) + gain <= ceiling:
+            return self.powers * 10 ** (gain / 10)
+        return weighted_powers(self.louder(gain, ceiling), self.sample_rate)
+
 
 def _with_new_level(songs: list[Tensor], sample_rate: int, finish: Finish) -> list[FinishedSong]:
     """Bring songs to the target with one gain and a limiter, in place."""
     measured = [_Measured.of(song, sample_rate) for song in songs]
+    before = [loudness_of(song.powers, song.peaks) for song in measured]
     ceiling = finish.ceiling
     if ceiling is None:
-        return [FinishedSong(song.waveform, song.levels, song.levels, 0.0) for song in measured]
-    gain, note = finish.gain or 0.0, ""
+        return [FinishedSong(song, levels, levels, 0.0) for song, levels in zip(songs, before, strict=True)]
+    gain, note, powers = finish.gain or 0.0, "", None
     if finish.gain is None and finish.loudness is not None:
-        gain, note = _find_gain(measured, finish.loudness, ceiling)
+        gain, note, powers = _find_gain(measured, finish.loudness, ceiling)
+    powers = powers or [song.louder_powers(gain, ceiling) for song in measured]
     finished = []
-    for song in measured:
-        after = song.levels
-        if gain != 0 or song.levels.true_peak > ceiling:
+    for song, levels, each in zip(measured, before, powers, strict=True):
+        peaks = song.peaks
+        if gain != 0 or levels.true_peak > ceiling:
             place = 0
             for piece in song.louder(gain, ceiling):
                 song.waveform[:, place : place + piece.shape[-1]] = piece
                 place += piece.shape[-1]
-            after = measure_loudness(song.waveform, sample_rate)
-        finished.append(FinishedSong(song.waveform, song.levels, after, gain, note))
+            peaks = group_peaks(song.waveform, sample_rate)
+        finished.append(FinishedSong(song.waveform, levels, loudness_of(each, peaks), gain, note))
     return finished
 
 
-def _find_gain(songs: list[_Measured], target: float, ceiling: float) -> tuple[float, str]:
-    """Return the gain in dB with which the limited songs reach the target, and a sentence if they do not."""
-    reached = songs[0].levels.integrated if len(songs) == 1 else _loudness(songs, 0.0, 0.0)
-    loudest = max(song.levels.true_peak for song in songs)
+def _find_gain(songs: list[_Measured], target: float, ceiling: float) -> tuple[float, str, list[Tensor] | None]:
+    """Return the gain in dB with which the limited songs reach the target, and a sentence if they do not.
+
+    The third value is the powers of the songs after this gain, if they are known.
+    """
+    reached = _together([song.powers for song in songs])
+    loudest = max(peak_level(song.peaks) for song in songs)
     if reached == -math.inf:
         longest = max(song.waveform.shape[-1] / song.sample_rate for song in songs)
         reason = f"too short ({longest:.2g} of {MIN_SECONDS} seconds)" if longest < MIN_SECONDS else "silent"
-        return 0.0, f"loudness unchanged, because the audio is {reason}"
+        return 0.0, f"loudness unchanged, because the audio is {reason}", None
     highest = min(MAX_GAIN, ceiling - loudest + MAX_REDUCTION)
     gain = min(target - reached, highest)
-    if loudest + gain <= ceiling:
-        return gain, ""
     points = [(gain, target)]  # gains in dB, and the loudness that each gave
-    for _ in range(PASSES):
-        points.append((gain, _loudness(songs, gain, ceiling)))
+    for left in reversed(range(PASSES)):
+        powers = [song.louder_powers(gain, ceiling) for song in songs]
+        points.append((gain, _together(powers)))
         short = target - points[-1][1]
-        if abs(short) < NEAR or (gain == highest and short > 0):
+        if abs(short) < NEAR or (gain == highest and short > 0) or not left:
             break
         gain = min(gain + short / _slope(points), highest)
     if abs(short) <= TOLERANCE:
-        return gain, ""
-    return gain, f"peak-limited: {target:g} LUFS would need more than {MAX_REDUCTION:g} dB of limiting"
+        return gain, "", powers
+    return gain, f"peak-limited: {target:g} LUFS would need more than {MAX_REDUCTION:g} dB of limiting", powers
 
 
-def _loudness(songs: list[_Measured], gain: float, ceiling: float) -> float:
-    """Return the integrated loudness of several songs together, after a gain in dB and the limiter."""
-    powers = [weighted_powers(song.louder(gain, ceiling), song.sample_rate) for song in songs]
+def _together(powers: list[Tensor]) -> float:
+    """Return the integrated loudness of several songs together."""
     return gated(torch.cat([windowed(each, GATING_HOPS) for each in powers]))
 
 

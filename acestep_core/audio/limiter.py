@@ -13,6 +13,7 @@ from .true_peak import GROUP, PIECE
 
 LOOKAHEAD = 0.005  # seconds before a peak in which the level goes down
 RELEASE = 0.1  # seconds
+STEPS = 2**16  # of the release at once
 FLOOR = 0.1  # dB; the release is exponential above this reduction and linear below it, so that it ends
 
 
@@ -22,14 +23,15 @@ def reduction_factors(peaks: Tensor, ceiling: float, sample_rate: int) -> Tensor
     peaks: the `group_peaks` of all channels. Between two starts the factor changes linearly. No product of a peak and
     its factor is above `ceiling`.
     """
-    needed = 20 * (peaks.double() / ceiling).clamp(min=1).log10()  # dB
     half = max(1, round(LOOKAHEAD * sample_rate / GROUP / 2))
     ahead = 2 * half
-    # A start needs what both of its groups need. The level may go down before the first sample too.
-    needed = torch.maximum(F.pad(needed, (1, 0)), F.pad(needed, (0, 1)))
-    highest = _highest_ahead(F.pad(needed, (ahead, ahead)), ahead + 1)
-    reduction = _average(_average(_released(highest, GROUP / (RELEASE * sample_rate)), half + 1), half + 1)
-    return (10 ** (-reduction / 20)).float()
+    needed = (peaks / ceiling).clamp_(min=1).log10_().mul_(20)  # dB
+    # A start needs what its group needs and the one before, hence one more. The level may go down before the song.
+    reduction = _highest_ahead(F.pad(needed, (ahead + 1, ahead + 1)), ahead + 2)
+    reduction = _released(reduction, GROUP / (RELEASE * sample_rate))
+    for _ in range(2):  # a triangular window: the level goes down without a corner
+        reduction = F.avg_pool1d(reduction[None, None], half + 1, stride=1)[0, 0]
+    return reduction.mul_(-math.log(10) / 20).exp_()
 
 
 def limited(waveform: Tensor, factors: Tensor, gain: float) -> Iterator[Tensor]:
@@ -58,13 +60,13 @@ def _highest_ahead(values: Tensor, count: int) -> Tensor:
 def _released(reduction: Tensor, decay: float) -> Tensor:
     """Return the reduction in dB with a slow return to 0 after each peak, at `decay` time constants per step."""
     # A release is a straight line in log(1 + reduction / FLOOR), so the highest of all lines is a running maximum.
-    slope = decay * torch.arange(len(reduction), dtype=torch.float64)
-    lines = torch.log1p(reduction / FLOOR) + slope
-    return FLOOR * torch.expm1(torch.maximum(lines.cummax(dim=0).values - slope, reduction.new_zeros(())))
-
-
-def _average(values: Tensor, count: int) -> Tensor:
-    """Return the mean of each value and the count − 1 before it, `[values − count + 1]`. Zeros give exact zeros."""
-    sums = F.pad(values.cumsum(dim=0), (1, 0))
-    mean = (sums[count:] - sums[:-count]) / count
-    return torch.where(mean < 1e-6, 0, mean)  # dB; cumulated rounding is far smaller
+    result, last = torch.empty_like(reduction), 0.0
+    for start in range(0, len(reduction), STEPS):
+        lines = (reduction[start : start + STEPS].double() / FLOOR).log1p()
+        slope = decay * torch.arange(1, len(lines) + 1, dtype=torch.float64)
+        lines += slope
+        lines[0] = lines[0].clamp(min=last)
+        level = (lines.cummax(dim=0).values - slope).clamp(min=0)
+        last = float(level[-1])
+        result[start : start + STEPS] = FLOOR * level.expm1()
+    return result

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .level import check_rate
-from .true_peak import group_peaks, peak_level
+from .true_peak import PIECE, group_peaks, peak_level
 
 HOPS_PER_SECOND = 10  # gating blocks start every 100 ms
 GATING_HOPS, SHORT_TERM_HOPS = 4, 30  # 400 ms and 3 s
@@ -38,19 +38,21 @@ class Loudness:
         return f"{self.integrated:.1f} LUFS, {self.true_peak:.1f} dBTP, range {self.range:.1f} LU"
 
 
-def measure_loudness(waveform: Tensor, sample_rate: int, peaks: Tensor | None = None) -> Loudness:
-    """Return the levels of `[channels, samples]`. All channels have the same weight. Raises RequestError.
-
-    peaks: the `group_peaks` of the waveform, if they are known.
-    """
+def measure_loudness(waveform: Tensor, sample_rate: int) -> Loudness:
+    """Return the levels of `[channels, samples]`. All channels have the same weight. Raises RequestError."""
     check_rate(sample_rate)
-    powers = weighted_powers(waveform.split(2**18, dim=-1), sample_rate)
+    powers = weighted_powers(waveform.split(PIECE, dim=-1), sample_rate)
+    return loudness_of(powers, group_peaks(waveform, sample_rate))
+
+
+def loudness_of(powers: Tensor, peaks: Tensor) -> Loudness:
+    """Return the levels of audio with these `weighted_powers` and `group_peaks`."""
     short_term = windowed(powers, SHORT_TERM_HOPS)
     return Loudness(
         integrated=gated(windowed(powers, GATING_HOPS)),
         short_term=decibels(float(short_term.max())) + OFFSET if len(short_term) else -math.inf,
         range=_range(short_term),
-        true_peak=peak_level(group_peaks(waveform, sample_rate) if peaks is None else peaks),
+        true_peak=peak_level(peaks),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 MIN_OVERSAMPLED = 176_400  # Hz: four times at 44.1 and 48 kHz, two times at 96 kHz, once from 192 kHz on
 GROUP = 16  # samples that share one value of `group_peaks`
 BLOCK = 3 * GROUP  # samples per row of the matrix product
-PIECE = 5000 * BLOCK  # samples at once, a few MB
+PIECE = 2000 * BLOCK  # samples at once
 REACH = 16  # samples on each side of a point that its value depends on, as in other meters
 
 

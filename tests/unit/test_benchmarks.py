@@ -18,7 +18,8 @@ from acestep_core.config import ModelConfig, VAEConfig
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.tiling import TileLayout
 from acestep_core.sampling.velocity import network_velocity
-from benchmarks import dit_step, loading, memory, native, stages, vae
+from benchmarks import dit_step, finish, loading, memory, native, stages, vae
+from benchmarks.common import in_child
 from tests.support import tiny
 from tests.support.tiny import draw, relative_error
 from tests.support.tiny_text import CONFIG as TEXT
@@ -36,7 +37,7 @@ def start(monkeypatch: pytest.MonkeyPatch, module: str, *arguments: str) -> None
     import_module(f"benchmarks.{module}").main()
 
 
-@pytest.mark.parametrize("module", ["dit_step", "vae", "loading", "memory", "stages", "planner"])
+@pytest.mark.parametrize("module", ["dit_step", "vae", "loading", "memory", "stages", "planner", "finish"])
 def test_help_has_the_command(monkeypatch, capsys, module):
     with pytest.raises(SystemExit) as exited:
         start(monkeypatch, module, "--help")
@@ -235,3 +236,15 @@ def test_all_candidates_load_the_same_weights(monkeypatch, tmp_path):
     assert len({(each["size"], each["touched"]) for each in results}) == 1
     song = loading.first_song(tmp_path, 5)
     assert 0 < song["loaded"] < song["complete"]
+
+
+def test_finishing_needs_less_memory_than_half_of_the_audio_on_top_of_its_copy(monkeypatch, capsys):
+    seconds = 240
+    result = in_child("benchmarks.finish", "--one", "finish at -14 LUFS", "--seconds", str(seconds))
+    assert result["size"] == seconds * 48_000 * 2 * 4 and result["peak"] < 1.5 * result["size"]
+    monkeypatch.setattr(finish, "in_child", lambda *_: result)
+    start(monkeypatch, "finish", "--seconds", str(seconds))
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + len(finish.CANDIDATES)
+    for work in finish.CANDIDATES.values():
+        work(finish.sound(1))
