@@ -138,6 +138,7 @@ def _pin_layers(layers: Sequence[nn.Module]) -> None:
 
     torch's own page-locked memory would take a power of two for each tensor, and never return it to the system.
     """
+    driver = torch.cuda.cudart()
     for layer in layers:
         tensors = tensors_of(layer)
         if all(tensor.is_pinned() for tensor in tensors):
@@ -146,10 +147,10 @@ def _pin_layers(layers: Sequence[nn.Module]) -> None:
         if unpin is not None:  # tensors have been replaced since
             unpin()
         block = _one_block(tensors)
-        if int(torch.cuda.cudart().cudaHostRegister(block.data_ptr(), block.nbytes, 0)) != 0:
+        if int(driver.cudaHostRegister(block.data_ptr(), block.nbytes, 0)) != 0:
             log.warning("stream: page-locked memory does not hold all layers, some are copied more slowly")
             return
-        unpin = weakref.finalize(layer, _unpin, block)
+        unpin = weakref.finalize(layer, _unlock, driver, block)
         unpin.atexit = False  # the driver may be gone by then
         layer.__dict__[_UNPIN] = unpin
 
@@ -169,5 +170,5 @@ def _one_block(tensors: Sequence[Tensor]) -> Tensor:
     return block
 
 
-def _unpin(block: Tensor) -> None:
-    torch.cuda.cudart().cudaHostUnregister(block.data_ptr())
+def _unlock(driver: Any, block: Tensor) -> None:
+    driver.cudaHostUnregister(block.data_ptr())
