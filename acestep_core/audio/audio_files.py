@@ -22,7 +22,7 @@ import torch
 from ..config import MAX_SECONDS, SAMPLE_RATE
 from ..errors import RequestError
 from ..files import atomic_write, check_output_path, parse_json
-from . import id3, wav
+from . import id3, m4a, wav
 from .level import check_rate, dropped_channels, is_finite, to_stereo
 from .resample import resample
 from .tags import COMMENT, Tags
@@ -125,8 +125,11 @@ def _has_last_page(path: str | Path) -> bool:
 def check_audio_path(path: str | Path) -> Path:
     """Return the path if an audio file can be written there, else raise RequestError. The suffix selects the format."""
     path = check_output_path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise RequestError(f"{path} cannot be written: the name must end in {', '.join(FORMATS)}")
+    suffix = path.suffix.lower()
+    if suffix == m4a.SUFFIX:
+        m4a.check_pyav(path)
+    elif suffix not in FORMATS:
+        raise RequestError(f"{path} cannot be written: the name must end in {', '.join((*FORMATS, m4a.SUFFIX))}")
     return path
 
 
@@ -150,6 +153,9 @@ def write_audio(
     except (TypeError, ValueError, RecursionError) as error:
         raise RequestError(f"settings must be JSON values by name: {error}") from error
     path = check_audio_path(path)
+    if path.suffix.lower() == m4a.SUFFIX:
+        _write_m4a(path, samples, sample_rate, _fields(comment, tags))
+        return
     container, encoding, compression = FORMATS[path.suffix.lower()]
     if encoding == "OPUS" and sample_rate not in OPUS_RATES:
         raise RequestError(
@@ -224,11 +230,26 @@ class _TagPlan:
     appended: Mapping[str, str] = field(default_factory=dict)
 
 
-def _plan_tags(container: str, encoding: str, comment: str | None, tags: Tags | None) -> _TagPlan:
+def _write_m4a(path: Path, samples: torch.Tensor, sample_rate: int, fields: Mapping[str, str]) -> None:
+    try:
+        with atomic_write(path) as output, _reported(output, 0) as target:
+            left_out = m4a.write_m4a(target, samples, sample_rate, fields)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
+    if left_out:
+        log.warning("%s has no %s: M4A has no place for them", path, ", ".join(left_out))
+
+
+def _fields(comment: str | None, tags: Tags | None) -> dict[str, str]:
     fields = {} if comment is None else {COMMENT: comment}
     fields |= tags.to_fields() if tags else {}
     if sum(map(len, fields.values())) > MAX_TAGS:
         raise RequestError(f"tags and settings have more than {MAX_TAGS} characters, which no file holds")
+    return fields
+
+
+def _plan_tags(container: str, encoding: str, comment: str | None, tags: Tags | None) -> _TagPlan:
+    fields = _fields(comment, tags)
     if container == "WAV":
         return _TagPlan(appended=fields)
     if not tags and encoding != "OPUS":  # libsndfile writes a comment, but for Opus only a short one
@@ -279,10 +300,8 @@ class _Recorder:
 
 def read_settings(path: str | Path) -> dict:
     """Return the settings that `write_audio` stored in a file. Raises RequestError if there are none."""
-    with _open(path) as file:
-        comment = wav.read_fields(path).get(COMMENT, "") if file.format == "WAV" else file.comment
     try:
-        settings = parse_json(comment)[TAG]
+        settings = parse_json(_read_comment(path))[TAG]
     except (ValueError, TypeError, KeyError):
         settings = None
     if not isinstance(settings, dict):
@@ -290,8 +309,15 @@ def read_settings(path: str | Path) -> dict:
     return settings
 
 
+def _read_comment(path: str | Path) -> str:
+    if str(path).lower().endswith(m4a.SUFFIX):  # not known to libsndfile
+        return _read_fields(path).get(COMMENT, "")
+    with _open(path) as file:
+        return wav.read_fields(path).get(COMMENT, "") if file.format == "WAV" else file.comment
+
+
 def read_tags(path: str | Path) -> Tags:
-    """Return the tags of a WAV, FLAC, Ogg, Opus or MP3 file; those of any other file are empty. Raises RequestError."""
+    """Return the tags of a WAV, FLAC, Ogg, Opus, MP3 or M4A file, empty for any other file. Raises RequestError."""
     return Tags.from_fields(_read_fields(path))
 
 
@@ -303,6 +329,8 @@ def _read_fields(path: str | Path) -> dict[str, str]:
                 return wav.read_fields(path)
             if head[:4] in (b"fLaC", b"OggS"):
                 return read_comments(file)
+            if m4a.is_m4a(head):
+                return m4a.read_m4a(file)
             if size := min(id3.id3_size(head[:10]), MAX_ID3):
                 file.seek(0)
                 return id3.parse_id3(file.read(size))

@@ -145,7 +145,10 @@ def generation_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of every command that generates songs: output, finishing, tags, sampling, model."""
     output = parser.add_argument_group("output")
     output.add_argument(
-        "-o", "--output", metavar="FILE", help=".flac, .wav, .ogg, .opus or .mp3; default: the next free song-N.flac"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help=".flac, .wav, .ogg, .opus, .mp3 or .m4a; default: the next free song-N.flac",
     )
     output.add_argument("--seed", type=int, help="random seed; default random")
     output.add_argument("--batch", type=int, metavar="N", help="number of takes, with seeds counting up")

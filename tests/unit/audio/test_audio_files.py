@@ -204,7 +204,7 @@ def test_a_file_holds_one_song(tmp_path):
 
 
 def test_unwritable_names_are_refused(tmp_path):
-    with pytest.raises(RequestError, match=r"\.wav, \.flac, \.ogg, \.opus, \.mp3"):
+    with pytest.raises(RequestError, match=r"\.wav, \.flac, \.ogg, \.opus, \.mp3, \.m4a"):
         check_audio_path(tmp_path / "song.aac")
     with pytest.raises(RequestError, match="does not exist"):
         check_audio_path(tmp_path / "missing" / "song.wav")

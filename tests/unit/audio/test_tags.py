@@ -1,5 +1,8 @@
 """Tags of every format, read back by our reader, by mutagen and by ffmpeg."""
 
+import importlib.util
+from dataclasses import replace
+
 import av
 import mutagen
 import mutagen.id3
@@ -8,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from acestep_core.audio import Tags, read_audio, read_settings, read_tags, write_audio
+from acestep_core.audio import Tags, audio_files, measure_loudness, read_audio, read_settings, read_tags, write_audio
 from acestep_core.audio.tags import lrc_text, timed_lines
 from acestep_core.errors import RequestError
 from tests.support.sounds import RATE, music
@@ -191,3 +194,52 @@ def test_a_file_that_is_not_there_is_refused(folder):
 def test_opus_has_few_sample_rates(folder):
     with pytest.raises(RequestError, match="48000"):
         write_audio(folder / "a.opus", SONG, 44100)
+
+
+def test_m4a_keeps_what_it_has_a_place_for(folder, caplog):
+    path = folder / "a.m4a"
+    write_audio(path, music(2), settings={"seed": 1, "caption": "🎵"}, tags=FULL)
+    expected = replace(FULL, timed_lyrics="", key=None, extra={})
+    assert read_tags(path) == expected and read_settings(path) == {"seed": 1, "caption": "🎵"}
+    assert "times of the lyrics, INITIALKEY, prompt, workflow" in caplog.messages[0]
+    native = mutagen.File(path).tags
+    assert (native["©nam"], native["tmpo"], native["©lyr"]) == ([FULL.title], [92], [FULL.lyrics])
+    with av.open(str(path)) as file:
+        sound = torch.cat([torch.from_numpy(frame.to_ndarray()) for frame in file.decode(audio=0)], dim=-1)
+    levels = [measure_loudness(each[:, : 2 * RATE], RATE).integrated for each in (sound, music(2))]
+    assert levels[0] == pytest.approx(levels[1], abs=0.2)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_values_survive_in_m4a(folder, name):
+    path, tags = folder / "hostile.m4a", Tags(title=HOSTILE[name], lyrics=HOSTILE[name])
+    write_audio(path, SONG[:, :4800], tags=tags)
+    assert read_tags(path) == tags
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 1 + len(whole) // 20):
+        path.write_bytes(whole[:size])
+        assert isinstance(read_tags(path), Tags)
+
+
+def test_m4a_needs_pyav(folder, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RequestError, match="pip install av"):
+        write_audio(folder / "b.m4a", SONG)
+
+
+def test_m4a_that_cannot_be_written_keeps_the_old_file(folder, monkeypatch):
+    path = folder / "old.m4a"
+    path.write_bytes(b"old")
+    for rate, waveform in ((4000, SONG), (RATE, SONG[:1].expand(3, -1))):
+        with pytest.raises(RequestError, match="M4A"):
+            write_audio(path, waveform, rate)
+    with pytest.raises(RequestError, match="no settings"):
+        read_settings(path)
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(audio_files._Recorder, "write", lambda self, data: self._keep_error(0, refuse))
+    with pytest.raises(RequestError, match="No space left"):
+        write_audio(path, SONG)
+    assert path.read_bytes() == b"old"

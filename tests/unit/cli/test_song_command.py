@@ -208,7 +208,7 @@ def test_a_song_that_cannot_be_written_does_not_stop_the_others(acestep, monkeyp
         (["--guidance-method", "x"], "guidance method 'x'"),
         (["--lyrics", "missing.txt"], "lyrics file missing.txt"),
         (["--from", "missing.flac"], "missing.flac"),
-        (["-o", "song.aac"], ".wav, .flac, .ogg, .opus, .mp3"),
+        (["-o", "song.aac"], ".wav, .flac, .ogg, .opus, .mp3, .m4a"),
         (["-o", "missing/song.wav"], "folder missing"),
         (["--device", "tpu"], "device 'tpu'"),
         (["--dtype", "int8"], "dtype 'int8'"),
