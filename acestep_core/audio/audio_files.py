@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import torch
 
@@ -233,7 +233,7 @@ class _TagPlan:
 def _write_m4a(path: Path, samples: torch.Tensor, sample_rate: int, fields: Mapping[str, str]) -> None:
     try:
         with atomic_write(path) as output, _reported(output, 0) as target:
-            left_out = m4a.write_m4a(target, samples, sample_rate, fields)
+            left_out = m4a.write_m4a(cast(BinaryIO, target), samples, sample_rate, fields)
     except OSError as error:
         raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
     if left_out:
