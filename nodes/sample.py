@@ -277,6 +277,7 @@ def sample_group(
     from .comfy_runtime.model import model_for_sampling
     from .comfy_runtime.notes import auto_values
     from .comfy_runtime.progress import show_values
+    from .comfy_runtime.versions import with_fixed_weights
 
     first = group[0]
     edit = first.edit and first.edit.repeated(takes)
@@ -284,6 +285,7 @@ def sample_group(
     two_texts = first.morph is not None or (edit is not None and edit.drops_source)
     rows = sum(entry.rows for entry in group) * (2 if two_texts else 1)
     frames = pipeline.frames_of(seconds)
+    model = with_fixed_weights(model) if graphs else model
     placed = model_for_sampling(model, settings, len(seeds), frames, rows, len(first.timbre), edit)
     placed.graphs = graphs
     show_values(auto_values(settings, placed.defaults))

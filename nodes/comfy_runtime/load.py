@@ -84,7 +84,7 @@ def _model_patcher(
     with node_callbacks() as callbacks:
         network, dtypes = _load_network(path, dtype, variant, callbacks)
     network.silence_latent = silence
-    return wrap_network(network, recommended(network), *dtypes)
+    return wrap_network(network, recommended(network), *dtypes, dynamic=not disable_dynamic)
 
 
 def _vae_patcher(path: Path, disable_dynamic: bool = False) -> ModelPatcher:

@@ -48,7 +48,7 @@ from .patches import OverriddenAttention, compiled_network, foreign_patches, tra
 from .placement import ComfyPlacement, storage_devices
 from .precision import COMPUTE_DTYPES, encoder_dtype
 from .progress import node_callbacks, show_notes
-from .versions import is_native, model_class, temporal_ratio
+from .versions import is_native, model_class, patcher_class, temporal_ratio
 
 
 def _preview_image(latents: torch.Tensor) -> torch.Tensor:
@@ -201,12 +201,19 @@ def _hook_state(patcher: comfy.model_patcher.ModelPatcher | None) -> tuple:
 
 
 def wrap_network(
-    network: AceStepModel, defaults: VariantDefaults, storage: torch.dtype, compute: torch.dtype
+    network: AceStepModel,
+    defaults: VariantDefaults,
+    storage: torch.dtype,
+    compute: torch.dtype,
+    dynamic: bool = True,
 ) -> comfy.model_patcher.ModelPatcher:
-    """Return the network as a MODEL, whose layers are stored in `storage`."""
+    """Return the network as a MODEL, whose layers are stored in `storage`.
+
+    dynamic: False for weights that ComfyUI moves as a whole, as the nodes for torch.compile, training and hooks need.
+    """
     install_cpu_plugins(network, mm.get_torch_device())
     model = AceStep15(network, defaults, storage, compute)
-    return comfy.model_patcher.ModelPatcher(model, mm.get_torch_device(), storage_devices().network)
+    return patcher_class(dynamic)(model, mm.get_torch_device(), storage_devices().network)
 
 
 def song_model(model: object) -> AceStep15:

@@ -50,6 +50,7 @@ class PlacedPlanner:
         self.network, self.vocabulary = network, vocabulary
         install_cpu_plugins(network, mm.get_torch_device())
         devices = mm.get_torch_device(), storage_devices().text_encoder
+        # ComfyUI's dynamic patcher would move weights between two tokens, which no CUDA graph survives.
         self.patcher = comfy.model_patcher.ModelPatcher(Container(network), *devices)
 
     def with_room(self, *texts: str, rows: int = 1, new_tokens: int = 0, extra_bytes: int = 0) -> Planner:

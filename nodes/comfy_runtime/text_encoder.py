@@ -18,6 +18,7 @@ class PlacedTextEncoder:
     def __init__(self, encoder: TextEncoder, style: PromptStyle = ORIGINAL):
         module = encoder.module
         devices = mm.get_torch_device(), storage_devices().text_encoder
+        # Not the dynamic patcher, which would never free the layers of another library for a dynamic MODEL.
         self.patcher = comfy.model_patcher.ModelPatcher(Container(module), *devices)
         itemsize = next(module.parameters()).dtype.itemsize
         sizes = module.config.hidden_size, module.config.intermediate_size

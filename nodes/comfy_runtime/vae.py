@@ -44,6 +44,7 @@ class SongVAE:
         self.vae_dtype = network.dtype
         self.device, self.output_device = mm.vae_device(), mm.intermediate_device()
         install_cpu_plugins(network, self.device)
+        # Not the dynamic patcher: after an overflow of float16 the VAE runs with other weights, in float32.
         self.patcher = comfy.model_patcher.ModelPatcher(Container(network), self.device, storage_devices().vae)
 
     @property

@@ -92,6 +92,20 @@ def is_borrowed(source: object) -> bool:
     return any(part is not None and not isinstance(part, torch.Tensor) for part in parts)
 
 
+def patcher_class(dynamic: bool) -> type:
+    """Return the class of the patchers of ComfyUI's own models, which in later versions may load weights on demand."""
+    import comfy.model_patcher
+
+    plain = comfy.model_patcher.ModelPatcher
+    return getattr(comfy.model_patcher, "CoreModelPatcher", plain) if dynamic else plain
+
+
+def with_fixed_weights(model: Any) -> Any:
+    """Return the MODEL with weights that stay where they are loaded, as CUDA graphs need."""
+    dynamic = hasattr(model, "is_dynamic") and model.is_dynamic()  # a later version
+    return model.get_non_dynamic_delegate() if dynamic else model
+
+
 def is_native(model: object) -> bool:
     """Return True for a model of ComfyUI's own loader."""
     return type(model).__name__ == NATIVE_CLASS
