@@ -38,9 +38,9 @@ AdapterLike: TypeAlias = "str | Path | Adapter | AdapterUse | tuple[str | Path |
 class Model:
     """The networks of a song and their placement. A stage needs only its own network. The others may be None.
 
-    A Model serves one stage at a time: its placement moves the weights, and streams, compiled layers and a host's
-    attention are set on the networks themselves. Threads need a Model each. Of the whole process, a Model changes one
-    setting, the limit of recompilations with `compile`.
+    Threads may share a Model that is resident and has no `graphs`. Otherwise it serves one stage at a time, because
+    offload and streams move the weights, and a host sets its attention on the networks. Of the whole process, a Model
+    changes one setting, the limit of recompilations with `compile`.
 
     network: with its `silence_latent`, see `checkpoints.silence.ensure_silence`.
     defaults: the recommended sampling of the variant.

@@ -6,14 +6,14 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 import folder_paths
 
-from ..acestep_core.checkpoints.catalog import NANO_PLANNER, RELEASES, Kind
+from ..acestep_core.checkpoints.catalog import NANO, NANO_PLANNER, RELEASES, Kind
 from ..acestep_core.errors import CheckpointError, RequestError, shown
 from .sockets import AUTO
 
@@ -36,9 +36,9 @@ HINTS = {  # the last entry of a dropdown without files
     Kind.PLANNER: "(more: put planner folders into models/acestep, single files into models/text_encoders)",
 }
 LORAS = "loras"
-LORA_HINT = "(put LoRA files or PEFT folders into models/loras)"
 EXAMPLE = Path(__file__).parents[1] / "workflows" / "ACE-Step example.ogg"
 NANO_ENTRY = "nano"  # the model inside this pack
+NANO_LORAS = NANO / "loras"
 _ACE_STEP = re.compile(r"ace[-_ .]?step|ace[-_ .]?1[-_.]?5|ace15", re.IGNORECASE)
 
 
@@ -140,10 +140,18 @@ def _find_inside(choice: str, categories: Sequence[str], widget: str) -> Path:
 
 
 def lora_entries() -> list[str]:
-    """Return the LoRAs in ComfyUI's folders: files, and folders of PEFT by their own name. ACE-Step's names first."""
+    """Return the LoRAs in ComfyUI's folders: files, and folders of PEFT by their own name. ACE-Step's names first.
+
+    Those of nano come last.
+    """
     names = [name for name in folder_paths.get_filename_list(LORAS) if name.lower().endswith(SUFFIXES)]
     entries = dict.fromkeys(_folder_of_peft(name) for name in names)
-    return sorted(entries, key=lambda name: _ACE_STEP.search(name) is None) or [LORA_HINT]
+    return [*sorted(entries, key=lambda name: _ACE_STEP.search(name) is None), *_nano_loras(entries)]
+
+
+def _nano_loras(taken: Container[str] = ()) -> dict[str, Path]:
+    """Return the LoRAs inside this pack by their entries."""
+    return {path.name: path for path in sorted(NANO_LORAS.iterdir()) if path.name not in taken}
 
 
 def _folder_of_peft(name: str) -> str:
@@ -153,9 +161,13 @@ def _folder_of_peft(name: str) -> str:
 
 def resolve_lora(choice: str) -> Path:
     """Return the file or folder of a LoRA entry. Raises RequestError."""
-    if choice == LORA_HINT:
-        raise RequestError(f"lora: this entry is only a hint: {LORA_HINT[1:-1]}. Then press R and choose a LoRA.")
-    return _find_inside(choice, [LORAS], "lora")
+    try:
+        return _find_inside(choice, [LORAS], "lora")
+    except RequestError:
+        own = _nano_loras().get(choice) if isinstance(choice, str) else None
+        if own is None:
+            raise
+        return own
 
 
 def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:

@@ -35,7 +35,7 @@ class LoadLoraNode(io.ComfyNode):
                     "lora",
                     options=lora_entries(),
                     tooltip="LoRA file or PEFT folder in models/loras. It must be trained on ACE-Step 1.5, in the size "
-                    "of the model.",
+                    "of the model. nano-… are for the demo nano.",
                 ),
                 io.Float.Input(
                     "strength",

@@ -269,6 +269,20 @@ def ksampler() -> str:
     )  # fmt: skip
 
 
+def lora() -> str:
+    def dial(x: float, share: float) -> str:
+        turn = math.radians(-135 + 270 * share)
+        tip = (x + 34 * math.sin(turn), 330 - 34 * math.cos(turn))
+        return (
+            f'<circle cx="{x}" cy="330" r="50" fill="#ffffff10" stroke="#ffffff40" stroke-width="4"/>'
+            f'<line x1="{x}" y1="330" x2="{tip[0]:.1f}" y2="{tip[1]:.1f}" stroke="#ffffff" stroke-width="10" '
+            'stroke-linecap="round"/>'
+        )
+
+    levels = contour(28, 16)
+    return bars(levels, 60, 170, 392, 150, MODEL) + dial(140, 0.2) + dial(256, 0.75) + dial(372, 0.5)
+
+
 def form(picture: str, colours: Colours) -> str:
     """Draw a form: a window with a small picture, fields and a button."""
     bar = "".join(f'<circle cx="{74 + i * 24}" cy="84" r="7" fill="#ffffff55"/>' for i in range(3))
@@ -319,6 +333,7 @@ PICTURES: dict[str, tuple[str, Callable[[], str], Colours]] = {
     "13 Many takes": ("Many takes", many_takes, TAKES),
     "14 Batch of songs": ("Batch\nof songs", batch_of_songs, TAKES),
     "15 KSampler": ("KSampler", ksampler, NATIVE),
+    "16 LoRA": ("LoRA", lora, MODEL),
     "simple_song.app": ("Simple\nsong", simple_form, SONG),
     "cover_my_song.app": ("Cover\nmy song", cover_form, EDIT),
     "repaint_my_song.app": ("Repaint\nmy song", repaint_form, EDIT),

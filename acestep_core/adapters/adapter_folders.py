@@ -6,18 +6,23 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ..checkpoints.catalog import NANO
 from ..errors import CheckpointError
 from .adapter import files_hash
 from .adapter_file import CONFIG, WEIGHTS, adapter_name, find_adapter_files
 from .recorded_adapter import RecordedAdapter
 
+NANO_LORAS = NANO / "loras"
 _MAX_DEPTH = 8  # of folders below a folder of LoRAs
 
 
 def lora_folders(roots: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the folders of LoRAs of these roots. A root may be ComfyUI's models folder, or `acestep` in it."""
-    folders = (folder / "loras" for root in roots for folder in (root, *([root.parent] if _is_ours(root) else ())))
-    return tuple(dict.fromkeys(folders))
+    """Return the folders of LoRAs of these roots, and nano's.
+
+    A root may be ComfyUI's models folder, or `acestep` in it.
+    """
+    folders = [folder / "loras" for root in roots for folder in (root, *([root.parent] if _is_ours(root) else ()))]
+    return tuple(dict.fromkeys((*folders, NANO_LORAS)))
 
 
 def _is_ours(root: Path) -> bool:

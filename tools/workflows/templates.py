@@ -281,6 +281,16 @@ def ksampler(info: dict) -> Graph:
     return b.graph
 
 
+def lora(info: dict) -> Graph:
+    b = Builder("16 LoRA", info, [400, 330, 330, 320])
+    model, song = b.model(), b.vocal_song(0)
+    adapted = b.graph.add("LoadLora", 1, 130, model=model["model"], lora="nano-bells", strength=1.0)
+    encode = b.encode(1, model, song.out)
+    b.note(1, "lora", 220)
+    b.play(model, b.sample(2, adapted, encode.out).out)
+    return b.graph
+
+
 TEMPLATES: list[Callable[[dict], Graph]] = [
     text_to_music,
     real_model,
@@ -297,4 +307,5 @@ TEMPLATES: list[Callable[[dict], Graph]] = [
     many_takes,
     batch_of_songs,
     ksampler,
+    lora,
 ]

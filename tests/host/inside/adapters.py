@@ -76,7 +76,9 @@ def merged(world: World, *uses: tuple[str, float], dtype: str = "float32"):
 
 def check_entries_are_files_and_folders(world: World) -> None:
     with lora_folder(world):
-        assert lora_entries() == ["ace-step file.safetensors", "dora.safetensors", "styles/peft"]
+        own = ["nano-bells", "nano-house.safetensors"]
+        assert lora_entries() == ["ace-step file.safetensors", "dora.safetensors", "styles/peft", *own]
+    assert lora_entries()[-2:] == own
 
 
 def check_the_node_equals_the_core(world: World) -> None:

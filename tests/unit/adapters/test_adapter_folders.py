@@ -3,7 +3,13 @@
 import pytest
 
 from acestep_core.adapters.adapter_file import open_adapter
-from acestep_core.adapters.adapter_folders import find_adapter, find_recorded, list_adapter_paths, lora_folders
+from acestep_core.adapters.adapter_folders import (
+    NANO_LORAS,
+    find_adapter,
+    find_recorded,
+    list_adapter_paths,
+    lora_folders,
+)
 from acestep_core.adapters.recorded_adapter import RecordedAdapter
 from acestep_core.errors import CheckpointError, RequestError
 from tests.support.adapter_files import LINEAR, comfyui_file, factors, peft_folder
@@ -23,9 +29,10 @@ def loras(tmp_path):
 
 
 def test_folders_of_comfyui_and_of_our_own(tmp_path):
-    assert lora_folders([tmp_path / "models"]) == (tmp_path / "models" / "loras",)
+    assert lora_folders([tmp_path / "models"]) == (tmp_path / "models" / "loras", NANO_LORAS)
     ours = tmp_path / "models" / "acestep"
-    assert lora_folders([ours]) == (ours / "loras", tmp_path / "models" / "loras")
+    assert lora_folders([ours]) == (ours / "loras", tmp_path / "models" / "loras", NANO_LORAS)
+    assert find_adapter("nano-bells", [NANO_LORAS]) == NANO_LORAS / "nano-bells"
 
 
 def test_files_and_folders_are_listed_once(loras):
