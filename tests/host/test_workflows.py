@@ -36,8 +36,8 @@ DURATIONS["08 Extend"] = RECORDING_SECONDS + ADDED
 SHIPPED = 30.0  # seconds of a song without a source
 SAMPLERS = ("AS15_Sample", "KSampler")
 PASSED_ON = {"AS15_Timbre": "conditioning", "AS15_Morph": "target"}  # the input that replaces the output of these
-# Notes on nano, on short songs and on the values of auto, and token rates.
-UNAVOIDABLE = re.compile(r".*a miniature.*|.*shorter than any song.*|auto: .*|\d+ tokens, .*|")
+# Notes on nano, on short songs, on the values of auto and on what a LoRA changes, and token rates.
+UNAVOIDABLE = re.compile(r".*a miniature.*|.*: LoRA rank .*|.*shorter than any song.*|auto: .*|\d+ tokens, .*|")
 KEEPING = {"07 Repaint", "08 Extend"}  # a part keeps its level
 START, END = 4.0, 8.0  # of the repainted part
 RATE = 48_000

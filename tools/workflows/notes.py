@@ -261,16 +261,16 @@ NOTES: dict[str, dict[str, list[str]]] = {
     "lora": {
         "en": [
             "*{Load LoRA}* makes any caption sound like bells here. Strength 1 is as trained; set 0 to compare.",
-            "Put your own files or PEFT folders into `models/loras` and press R. They need the model that they were "
+            "Put your own files or PEFT folders into *models/loras* and press R. They need the model that they were "
             "trained on, 2B or XL.",
         ],
         "zh": [
             "这里的*{Load LoRA}*让任何描述都变成钟琴。强度 1 为训练时的效果，设为 0 可作比较。",
-            "把自己的文件或 PEFT 文件夹放入 `models/loras`，然后按 R。模型须与训练时相同：2B 或 XL。",
+            "把自己的文件或 PEFT 文件夹放入 *models/loras*，然后按 R。模型须与训练时相同：2B 或 XL。",
         ],
         "ja": [
             "ここでは *{Load LoRA}* がどのキャプションもベルの音にします。強さ 1 が学習したとおりです。0 にすると比べられます。",
-            "自分のファイルや PEFT フォルダは `models/loras` に置き、R キーを押します。学習に使ったモデル（2B または XL）が必要です。",
+            "自分のファイルや PEFT フォルダは *models/loras* に置き、R キーを押します。学習に使ったモデル（2B または XL）が必要です。",
         ],
     },
     "ksampler": {
