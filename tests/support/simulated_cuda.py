@@ -8,6 +8,7 @@ Work that a real device could run in another order is an error, see `simulated_s
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,6 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from acestep_core.runtime import cuda_graphs
 from tests.support.simulated_streams import (
@@ -113,7 +113,7 @@ class Graph:
             for function, arguments, options, results in self.steps:
                 again = function(*arguments, **options)
                 _note_access(function, arguments, options, results)
-                for old, new in zip(tree_flatten(results)[0], tree_flatten(again)[0], strict=True):
+                for old, new in zip(leaves(results), leaves(again), strict=True):
                     if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
                         old.copy_(new)
 
@@ -141,7 +141,7 @@ def simulated_capture(
 
 def perform(function: Callable, arguments: tuple, options: dict) -> object:
     """Run `function` on the held tensors and wrap its results."""
-    flat, shape = tree_flatten((arguments, options))
+    flat = leaves((arguments, options))
     tensors = [value for value in flat if isinstance(value, Tensor)]
     on_gpu = any(isinstance(value, SimulatedTensor) for value in tensors)
     if on_gpu and function not in TRANSFERS:
@@ -156,8 +156,9 @@ def perform(function: Callable, arguments: tuple, options: dict) -> object:
         raise RuntimeError(f"operation not permitted when stream is capturing: {function}")
 
     held = [value.held if isinstance(value, SimulatedTensor) else value for value in flat]
-    held = [CPU if value == CUDA else value for value in held]
-    held_arguments, held_options = tree_unflatten(held, shape)
+    held = [CPU if isinstance(value, torch.device) and value == CUDA else value for value in held]
+    following = iter(held)
+    held_arguments, held_options = mapped(lambda _: next(following), (arguments, options))
     held_options.pop("pin_memory", None)
     with _disable_current_modes():
         if Graph.capturing:
@@ -183,17 +184,17 @@ def perform(function: Callable, arguments: tuple, options: dict) -> object:
             return value
         return wrapped[id(value)] if id(value) in wrapped else SimulatedTensor(value) if to_gpu else value
 
-    return tree_map(wrap, result)
+    return mapped(wrap, result)
 
 
 def _note_access(function: Callable, arguments: tuple, options: dict, results: object) -> None:
     """Note which memory an operation reads and writes on the current stream."""
-    schema = getattr(function, "_schema", None)
-    if schema is None:
+    names = _argument_names(function)
+    if names is None:
         written = _tensors(arguments[:1]) if function in (Tensor.copy_, Tensor.__setitem__) else []
     else:
-        given = {each.name: value for each, value in zip(schema.arguments, arguments, strict=False)} | options
-        changed = [each.name for each in schema.arguments if each.alias_info and each.alias_info.is_write]
+        known, changed = names
+        given = dict(zip(known, arguments, strict=False)) | options
         written = _tensors([given.get(name) for name in changed])
     read = _tensors((arguments, options))
     inputs = {tensor.untyped_storage().data_ptr() for tensor in read}
@@ -201,8 +202,41 @@ def _note_access(function: Callable, arguments: tuple, options: dict, results: o
     DEVICE.access(read, written)
 
 
+@functools.cache
+def _argument_names(function: Callable) -> tuple[list[str], list[str]] | None:
+    """Return the names of all arguments and of those that are written, or None for a function without a schema."""
+    schema = getattr(function, "_schema", None)
+    if schema is None:
+        return None
+    changed = [each.name for each in schema.arguments if each.alias_info and each.alias_info.is_write]
+    return [each.name for each in schema.arguments], changed
+
+
 def _tensors(values: object) -> list[Tensor]:
-    return [value for value in tree_flatten(values)[0] if isinstance(value, Tensor)]
+    return [value for value in leaves(values) if isinstance(value, Tensor)]
+
+
+# torch's own functions for nested values take most of the time of a simulation.
+def leaves(values: object) -> list:
+    """Return the values in nested tuples, lists and dictionaries, in order."""
+    if isinstance(values, dict):
+        values = values.values()
+    elif not _is_nested(values):
+        return [values]
+    return [leaf for value in values for leaf in leaves(value)]
+
+
+def mapped(function: Callable, values: object) -> object:
+    """Return the nested values with `function` of each leaf, in order."""
+    if isinstance(values, dict):
+        return {name: mapped(function, value) for name, value in values.items()}
+    if not _is_nested(values):
+        return function(values)
+    return type(values)([mapped(function, value) for value in values])
+
+
+def _is_nested(value: object) -> bool:
+    return type(value) in (tuple, list) or type(value).__module__ == "torch.return_types"
 
 
 def _check_devices(function: Callable, arguments: tuple, tensors: list[Tensor]) -> None:
@@ -227,14 +261,20 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         if function is aten._pin_memory.default:
             return _without_simulation(torch.clone)(arguments[0])
-        return perform(function, arguments, options or {})
+        options = options or {}
+        device = options.get("device")
+        if not types and Graph.capturing is None and (device is None or device.type != "cuda"):
+            # Work of the CPU, such as most of loading. Most of the time of `perform` is looking for tensors.
+            options = {name: value for name, value in options.items() if name != "pin_memory"}
+            return _without_simulation(function)(*arguments, **options)
+        return perform(function, arguments, options)
 
 
 class _Calls(TorchFunctionMode):
     """Handles the calls in `BEFORE_DISPATCH`, and the device name "cuda" without a number."""
 
     def __torch_function__(self, function, types, arguments=(), options=None):
-        arguments, options = tree_map(_with_index, (arguments, options or {}))
+        arguments, options = mapped(_with_index, (arguments, options or {}))
         if function in (torch.tensor, torch.as_tensor) and options.get("device") == CUDA:
             return function(*arguments, **{**options, "device": CPU}).to(CUDA)
         if function == Tensor.data.__set__:
