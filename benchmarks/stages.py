@@ -70,12 +70,17 @@ def size(name: str) -> Size:
 
 
 class Networks:
-    """The networks of all sides, of one size, with random weights."""
+    """The networks of all sides, of one size, with random weights. Without `peers` there is ours alone."""
 
-    def __init__(self, size: Size, device: str, dtype: torch.dtype, vae_dtype: torch.dtype, graphs: bool = False):
-        from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
-        from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
-
+    def __init__(
+        self,
+        size: Size,
+        device: str,
+        dtype: torch.dtype,
+        vae_dtype: torch.dtype,
+        graphs: bool = False,
+        peers: bool = True,
+    ):
         self.config, vae = size.network, size.vae
         self.device, self.dtype, self.vae_dtype, self.graphs = torch.device(device), dtype, vae_dtype, graphs
         self.text_encoder = _randomise(build_qwen3(size.text, device, dtype))
@@ -83,6 +88,14 @@ class Networks:
         self.vae = _randomise(OobleckVAE(vae, device=device, dtype=vae_dtype))
         for ours in (self.network, self.vae):
             install_cpu_plugins(ours, self.device)
+        self.peer_vae = self.native = self.native_vae = None
+        if peers:
+            self._build_peers(vae, dtype, vae_dtype)
+
+    def _build_peers(self, vae: VAEConfig, dtype: torch.dtype, vae_dtype: torch.dtype) -> None:
+        from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
+        from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
+
         with self.device:
             self.peer_transformer = _randomise(AceStepTransformer1DModel(**_sizes(self.config)).to(dtype))
             self.peer_encoder = _randomise(AceStepConditionEncoder(**_encoder_sizes(self.config)).to(dtype))
@@ -93,7 +106,6 @@ class Networks:
                 sampling_rate=vae.sampling_rate,
             ).eval().to(vae_dtype)  # fmt: skip
         self.peer_vae.enable_tiling()
-        self.native = self.native_vae = None
         if native.is_available(self.config):
             self.native = _randomise(native.build_network(self.config, self.device, dtype))
             self.native_vae = _randomise(native.build_autoencoder(vae, self.device, vae_dtype))
@@ -170,6 +182,8 @@ def stages(networks: Networks, seconds: int, with_native: bool = True) -> dict[s
             "diffusers": lambda: networks.peer_vae.decode(latents.mT.to(vae_dtype)).sample.float().cpu(),
         },
     }
+    if networks.peer_vae is None:
+        return {stage: {"ours": each["ours"]} for stage, each in sides.items()}
     if networks.native is not None and with_native:
         sides["encode"][native.NAME] = lambda: native.condition(networks.native, encode_text(), lyrics, timbre[0])
         sides["sample"][native.NAME] = lambda: euler(native_velocity)
