@@ -55,11 +55,11 @@ def randomise(module: nn.Module, seed: int = 0, gain: float = 1.0) -> nn.Module:
             elif name.endswith(("table", "special_token", "special_tokens", "null_condition_emb")):
                 parameter.copy_(0.5 * noise)
             else:
-                parameter.copy_(gain * noise / _inputs(name, parameter) ** 0.5)
+                parameter.copy_(gain * noise / inputs_of(name, parameter) ** 0.5)
     return module.eval().requires_grad_(False)
 
 
-def _inputs(name: str, parameter: Tensor) -> int:
+def inputs_of(name: str, parameter: Tensor) -> int:
     """Return the number of inputs that one output of this matrix or kernel sums."""
     if "conv_t1" in name:
         return 2 * parameter.shape[0]  # the kernel is twice the stride
