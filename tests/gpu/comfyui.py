@@ -98,6 +98,7 @@ def audio_of(server: ComfyServer, prompt_id: str) -> Tensor:
 
 def songs_of(server: ComfyServer, expected: list[Tensor], quick: bool) -> Iterator[Line]:
     """Yield the lines of one running server. `expected` has the songs of an earlier one, or receives them."""
+    started = len(server.log)
     seconds, steps = (1.0, 1) if quick else (30.0, 8)
     prompts = [song_prompt(server, dtype, seconds, steps) for dtype in DTYPES]
     found = [audio_of(server, prompt_id) for prompt_id in [server.queue(prompt) for prompt in prompts]]
@@ -111,8 +112,13 @@ def songs_of(server: ComfyServer, expected: list[Tensor], quick: bool) -> Iterat
     yield at_most(f"{DTYPES[0]}: after Unload models", relative_rms(again, found[0]), 1e-3)
     other = audio_of(server, server.queue(song_prompt(server, DTYPES[0], seconds, steps, seed=8)))
     yield at_least("another seed gives another song", relative_rms(other, found[0]), 0.5)
-    errors = [line for line in server.log.splitlines() if ERRORS.search(line)]
+    errors = errors_in(server.log[started:])  # ComfyUI's start reports packages that its own nodes miss
     yield is_true("no error in the log", not errors, no=f"{len(errors)} lines", reason=" | ".join(errors[:3]))
+
+
+def errors_in(log: str) -> list[str]:
+    """Return the lines that report an error."""
+    return [line for line in log.splitlines() if ERRORS.search(line)]
 
 
 def run_configuration(name: str, expected: list[Tensor], comfyui: Path, cpu: bool, quick: bool) -> CheckResult:

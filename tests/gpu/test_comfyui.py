@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from tests.support.comfyui import find_comfyui
 
@@ -36,6 +37,23 @@ def test_one_configuration(tmp_path, capsys):
 def test_what_cannot_run_has_a_reason(configuration, cpu, reason):
     assert reason in comfyui.reason_against(configuration, find_comfyui(), cpu)
     assert bool(reason) == bool(comfyui.reason_against(configuration, find_comfyui(), cpu))
+
+
+def test_errors_of_the_songs_count_and_those_of_the_start_do_not(monkeypatch):
+    class Server:
+        log = "Traceback (most recent call last):\nModuleNotFoundError: No module named 'x'\n"
+        queue = staticmethod(lambda prompt: prompt)
+        unload_models = staticmethod(lambda forget: None)
+
+    def song(server, dtype, seconds, steps, seed=7):
+        server.log += late
+        return seed
+
+    monkeypatch.setattr(comfyui, "song_prompt", song)
+    monkeypatch.setattr(comfyui, "audio_of", lambda server, seed: torch.full((4, 2), float(seed) * (-1) ** seed))
+    for late, results in (("loaded\n", {"ok", "info"}), ("CUDA error: out of memory\n", {"ok", "info", "FAILED"})):
+        lines = list(comfyui.songs_of(Server(), [], quick=True))
+        assert {line.result for line in lines} == results
 
 
 def test_a_failed_server_is_a_failed_line(monkeypatch, tmp_path):
