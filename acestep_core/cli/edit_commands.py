@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..edit.recorded import RecordedEdit, file_hash
 from ..errors import RequestError
-from .inputs import read_recipes
+from .inputs import read_recipes, settings_in_tags
 from .parsers import edit_parser
 from .song_command import write_songs
 from .terminal import Terminal, log_lines
 
-# Options of the commands that have another name in a RecordedEdit.
-NAMES = ("where", "before", "after", "overlap", "strength", "noise_strength", "mode", "mode_strength", "source_caption",
-         "start", "end", "draws")  # fmt: skip
-NOT_OF_THE_SOURCE = ("seed", "codes", "duration", "edit", "finish", "unrecorded", "besides")  # settings of its tags
+# Options that a RecordedEdit has under the same name.
+SAME_NAMES = ("where", "before", "after", "overlap", "strength", "noise_strength", "mode", "mode_strength",
+              "source_caption", "start", "end", "draws")  # fmt: skip
+SOURCE_ONLY = ("seed", "codes", "duration", "edit", "finish", "unrecorded")  # tags that the new song does not inherit
 
 
 def repaint_song(arguments: Sequence[str], terminal: Terminal) -> None:
@@ -105,13 +105,13 @@ def _edit(operation: str, options: dict[str, Any], terminal: Terminal) -> None:
 
     path = Path(options.pop("file"))
     edit = _recorded(operation, options, path)
-    recording, tags = read_recording(edit, path), _tags(path)
+    recording, tags = read_recording(edit, path), settings_in_tags(path)
     if isinstance(lyrics := tags.get("lyrics"), str):
         recording = replace(recording, lyrics=lyrics)
     if edit.operation == "morph":
         edit = _with_description(edit, options, tags)
         recording = replace(recording, edit=edit)
-    inherited = {name: value for name, value in tags.items() if name not in NOT_OF_THE_SOURCE}
+    inherited = {name: value for name, value in tags.items() if name not in SOURCE_ONLY}
     (recipe,) = read_recipes(options, [inherited] if "from" not in options else None)
     song = recipe.song
     if not (song.caption.strip() or song.lyrics.strip() or edit.operation == "extract"):
@@ -124,7 +124,7 @@ def _edit(operation: str, options: dict[str, Any], terminal: Terminal) -> None:
 
 
 def _recorded(operation: str, options: dict[str, Any], path: Path) -> RecordedEdit:
-    values = {name: options.pop(name) for name in NAMES if name in options}
+    values = {name: options.pop(name) for name in SAME_NAMES if name in options}
     for name in ("extract", "add", "complete"):
         if name in options:
             operation, values["tracks"] = name, _tracks(options.pop(name))
@@ -132,7 +132,7 @@ def _recorded(operation: str, options: dict[str, Any], path: Path) -> RecordedEd
         raise RequestError("--after and --before: nothing to add; give the seconds of at least one, such as --after 20")
     if values.get("where") and operation not in ("repaint", "add"):
         raise RequestError(f"--where: {operation} works on the whole song; leave it out")
-    if options.pop("blend", False):
+    if options.pop("blend", False) and values.get("strength") != 0:  # at 0, a blend would still show the source
         values["blend"] = 1 - values.pop("strength", 1.0)
     if options.pop("keep_sound", False):
         values["use_codes"] = False
@@ -145,23 +145,13 @@ def _tracks(text: str) -> tuple[str, ...]:
     return tuple(name.strip().lower().replace(" ", "_") for name in BETWEEN.split(text) if name.strip())
 
 
-def _tags(path: Path) -> dict[str, Any]:
-    """Return the settings in a file's tags. A file of another program has none."""
-    from ..audio import read_settings
-
-    try:
-        return read_settings(path)
-    except RequestError:
-        return {}
-
-
 def _with_description(edit: RecordedEdit, options: dict[str, Any], tags: dict[str, Any]) -> RecordedEdit:
     from ..files import read_text
 
-    text: Callable[[str], str] = lambda name: tags[name] if isinstance(tags.get(name), str) else ""  # noqa: E731
-    caption = edit.source_caption or text("caption")
-    lyrics_file = options.pop("source_lyrics", None)
-    lyrics = text("lyrics") if lyrics_file is None else read_text(lyrics_file, "lyrics file")
+    caption, lyrics = (tags[name] if isinstance(tags.get(name), str) else "" for name in ("caption", "lyrics"))
+    caption = edit.source_caption or caption
+    if "source_lyrics" in options:
+        lyrics = read_text(options.pop("source_lyrics"), "lyrics file")
     if not caption.strip():
         raise RequestError("--source-caption: missing, and the recording has no tags; describe the recording as it is")
     return replace(edit, source_caption=caption, source_lyrics=lyrics)

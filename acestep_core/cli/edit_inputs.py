@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import SAMPLE_RATE
-from ..edit.recorded import RecordedEdit, file_hash
+from ..edit.recorded import TRACK_OPERATIONS, RecordedEdit, file_hash
 from ..errors import RequestError
 
 if TYPE_CHECKING:
@@ -110,9 +110,10 @@ def find_recording(edit: RecordedEdit, folders: Sequence[Path]) -> Path:
         if file_hash(path) == edit.sha256:
             return path
     reason = "another file of that name is there" if paths else "it is not there"
+    command = "stems" if edit.operation in TRACK_OPERATIONS else edit.operation
     raise RequestError(
         f"--from: the song was made from {edit.source}, looked for in {' and '.join(map(str, folders))}, but {reason}; "
-        f"put the recording there, or edit one with `acestep {edit.operation} FILE`"
+        f"put the recording there, or edit one with `acestep {command} FILE`"
     )
 
 

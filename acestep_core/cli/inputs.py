@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
@@ -107,6 +108,16 @@ def _check_text(path: str, songs: Sequence[Song], empty: bool) -> None:
         raise RequestError(f"{path} has no songs: it is empty")
     if not all(song.caption.strip() or song.lyrics.strip() for song in songs):
         raise RequestError(f"{path} has a song without caption and lyrics: give a caption")
+
+
+def settings_in_tags(path: Path) -> dict[str, Any]:
+    """Return the settings in the tags of an audio file. A file of another program has none."""
+    from ..audio import read_settings
+
+    try:
+        return read_settings(path)
+    except RequestError:
+        return {}
 
 
 def _settings_of(path: str) -> list[dict[str, Any]]:

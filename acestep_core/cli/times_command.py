@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
-from .inputs import read_recipes
+from .inputs import read_recipes, settings_in_tags
 from .parsers import times_parser
 from .song_command import load_for_recipe
 from .terminal import Terminal, log_lines, printable
@@ -54,14 +54,10 @@ def _time_song(options: dict[str, Any], terminal: Terminal) -> None:
 
 
 def _text_of(path: Path) -> dict[str, Any]:
-    """Return the settings in a file's tags that matter for its text and model. A file of another program has none."""
-    from ..audio import read_settings
+    """Return the settings in a file's tags that matter for its text and model."""
     from ..recipe import PARTS
 
-    try:
-        tags = read_settings(path)
-    except RequestError:
-        return {}
+    tags = settings_in_tags(path)
     names = ("caption", "lyrics", "bpm", "key", "time_signature", "language", "variant", *PARTS)
     return {name: tags[name] for name in names if name in tags}
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from ..errors import RequestError
+from ..errors import RequestError, shown
 
-OPERATIONS = ("repaint", "extend", "cover", "extract", "add", "complete", "morph")
+TRACK_OPERATIONS = ("extract", "add", "complete")
+OPERATIONS = ("repaint", "extend", "cover", *TRACK_OPERATIONS, "morph")
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,21 @@ class RecordedEdit:
 
     def __post_init__(self) -> None:
         if self.operation not in OPERATIONS:
-            raise RequestError(f"edit: unknown operation {self.operation!r:.80}; allowed are {', '.join(OPERATIONS)}")
-        for name in ("source", "sha256", "where", "mode", "source_caption", "source_lyrics"):
-            value = getattr(self, name)
-            if not isinstance(value, str):
-                raise RequestError(f"edit: {name} must be text, got {value!r:.80}")
+            raise RequestError(f"edit: unknown operation {shown(self.operation)}; allowed are {', '.join(OPERATIONS)}")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.type == "str" and not isinstance(value, str):
+                raise RequestError(f"edit: {item.name} must be text, got {shown(value)}")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if item.type in ("float", "int") and not number:
+                raise RequestError(f"edit: {item.name} must be a number, got {shown(value)}")
+            if item.type == "bool" and not isinstance(value, bool):
+                raise RequestError(f"edit: {item.name} must be true or false, got {shown(value)}")
         inside = PureWindowsPath(self.source)  # parses both kinds of slash, drives and network shares
         if len(inside.parts) != 1 or inside.anchor or inside.parts[0] == ".." or "\0" in self.source:
-            raise RequestError(f"edit: the source must be the name of a file without a folder, got {self.source!r:.80}")
+            raise RequestError(
+                f"edit: the source must be the name of a file without a folder, got {shown(self.source)}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values that differ from their defaults, for JSON."""
@@ -70,14 +79,14 @@ class RecordedEdit:
     def from_dict(cls, values: object) -> RecordedEdit:
         """Read the result of `to_dict`. Unknown names are ignored. Raises RequestError."""
         if not isinstance(values, Mapping):
-            raise RequestError(f"edit must be an object of names and values, got {values!r:.80}")
+            raise RequestError(f"edit must be an object of names and values, got {shown(values)}")
         known = {item.name: values[item.name] for item in fields(cls) if item.name in values}
         missing = [item.name for item in fields(cls) if item.default is MISSING and item.name not in known]
         if missing:
             raise RequestError(f"edit: {missing[0]} is missing")
         tracks = known.get("tracks", ())
         if not isinstance(tracks, (list, tuple)) or not all(isinstance(track, str) for track in tracks):
-            raise RequestError(f"edit: tracks must be a list of names, got {tracks!r:.80}")
+            raise RequestError(f"edit: tracks must be a list of names, got {shown(tracks)}")
         return cls(**{**known, "tracks": tuple(tracks)})
 
 

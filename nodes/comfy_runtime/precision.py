@@ -9,7 +9,7 @@ from ...acestep_core.errors import RequestError, shown
 from ...acestep_core.runtime.devices import has_bfloat16, has_fast_float16
 from ...acestep_core.runtime.options import pick_storage
 
-COMPUTE_DTYPES = [torch.bfloat16, torch.float32]  # elsewhere, float16 is no faster or less sure
+COMPUTE_DTYPES = [torch.bfloat16, torch.float32]  # float16 only where bfloat16 is missing: its range is small
 STORAGE_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "fp8_e4m3fn": torch.float8_e4m3fn}
 PLANNER_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PLANNER_STORAGE = {"int8": "int8", "fp8_e4m3fn": "fp8"}  # to the core's names

@@ -1,4 +1,4 @@
-"""What all checks share: the device, the sizes of the networks, and the trained nano model."""
+"""The device, the sizes of the networks and the trained nano model, which all checks share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks ask of a device: memory, waiting, launches. A test replaces it by a simulated one."""
+"""Memory, waiting and launches of a device. A test replaces it by a simulated one."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ BASE = VariantDefaults(steps=2, shift=1.0, guidance_scale=4.0, is_turbo=False)
 CAPTION, LYRICS = 256, 2048  # tokens, at most
 SLACK = 2 * 2**20  # ComfyUI keeps hundreds of MiB free beside the estimate
 WASTEFUL = 3  # an estimate above this multiple of the peak moves other models off the GPU for nothing
-FLOOR = 64 * 2**20  # below this, fixed parts such as a preview dominate and cost nobody anything
+FLOOR = 64 * 2**20  # bytes; below, fixed parts such as a preview dominate, and a wrong estimate is harmless
 
 
 @cache

@@ -120,7 +120,7 @@ def test_a_wrong_estimate_is_found(monkeypatch):
 def test_an_estimate_is_neither_too_low_nor_wasteful():
     results = [estimates.compared("x", size * 2**20, 100 * 2**20).result for size in (97, 99, 299, 301)]
     assert results == [FAILED, PASSED, PASSED, FAILED]
-    assert estimates.compared("small", 60 * 2**20, 1).result == PASSED  # its fixed parts cost nobody anything
+    assert estimates.compared("small", 60 * 2**20, 1).result == PASSED  # fixed parts dominate
 
 
 def test_an_error_is_a_failed_line(monkeypatch):

@@ -9,6 +9,7 @@ import torch
 
 from acestep_core import RequestError, read_settings
 from acestep_core.audio import read_audio, write_audio
+from acestep_core.cli.edit_inputs import find_recording
 from acestep_core.edit.recorded import RecordedEdit
 from acestep_core.lyrics import capture
 from acestep_core.recipe import Recipe
@@ -122,7 +123,19 @@ def test_an_edit_survives_json():
     assert Recipe.from_dict(values).recorded_edit == edit
 
 
-@pytest.mark.parametrize("given", [[], "x", {}, {"operation": "sing"}, {"operation": "add", "tracks": "drums"}])
+@pytest.mark.parametrize(
+    "given", [{"operation": "sing"}, {"tracks": "drums"}, {"overlap": "1"}, {"use_codes": "no"}, {"where": [1]}]
+)
 def test_broken_edits_of_a_file_are_refused(given):
-    with pytest.raises(RequestError, match="edit"):
-        Recipe.from_dict({"seed": 1, "edit": given})
+    known = {"operation": "repaint", "source": "a.wav", "sha256": "0"}
+    assert Recipe.from_dict({"seed": 1, "edit": known}).recorded_edit is not None
+    with pytest.raises(RequestError, match=f"edit: .*{next(iter(given))}"):
+        Recipe.from_dict({"seed": 1, "edit": {**known, **given}})
+    for other in ([], "x", {}):
+        with pytest.raises(RequestError, match="edit"):
+            Recipe.from_dict({"seed": 1, "edit": other})
+
+
+def test_a_missing_recording_names_a_command_that_exists(tmp_path):
+    with pytest.raises(RequestError, match="acestep stems FILE"):
+        find_recording(RecordedEdit("extract", "a.wav", "0"), [tmp_path])

@@ -1,4 +1,4 @@
-"""How often the planner's loops wait for a simulated CUDA device, and how often they send data."""
+"""Waits of the planner's loops for a simulated CUDA device, and their transfers, counted."""
 
 import torch
 
