@@ -9,6 +9,7 @@ from .graph import inputs_of, widget_names
 from .server import ComfyServer
 
 NODES = {
+    "AS15_LoadLora",
     "AS15_LoadModel",
     "AS15_Song",
     "AS15_Encode",

@@ -26,7 +26,7 @@ INSTRUMENTAL = "[Instrumental]"
 SEED = 7
 EDIT_COLUMNS = [290, 330, 300, 270, 260]
 # Pixels of a node without its title bar, in both renderers and with the messages of a run.
-LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 342
+LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 372
 DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
 BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
 
@@ -284,7 +284,7 @@ def ksampler(info: dict) -> Graph:
 def lora(info: dict) -> Graph:
     b = Builder("16 LoRA", info, [400, 330, 330, 320])
     model, song = b.model(), b.vocal_song(0)
-    adapted = b.graph.add("LoadLora", 1, 130, model=model["model"], lora="nano-bells", strength=1.0)
+    adapted = b.graph.add("LoadLora", 1, 246, model=model["model"], lora="nano-bells", strength=1.0)
     encode = b.encode(1, model, song.out)
     b.note(1, "lora", 220)
     b.play(model, b.sample(2, adapted, encode.out).out)

@@ -2,7 +2,7 @@
 import { app } from "../../../scripts/app.js";
 
 const STAGES = { // by node id: categories are translated
-    yellow: ["LoadModel", "LoadPlanner", "Download"],
+    yellow: ["LoadModel", "LoadLora", "LoadPlanner", "Download"],
     green: ["Song", "EditSong", "Encode", "BatchSongs"],
     pale_blue: ["Sample", "EmptyLatent"],
     cyan: ["Decode", "EncodeAudio"],
