@@ -1,6 +1,6 @@
 """Write and read ComfyUI's CONDITIONING: a list of `[caption states [1, L, width], data]`.
 
-Lyrics and timbre have the keys of ComfyUI's own ACE-Step 1.5. Song, edit and morph have keys of ours.
+Lyrics and timbre have the keys of ComfyUI's own ACE-Step 1.5. Song, lyric tokens, edit and morph have keys of ours.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ...acestep_core.text.encoder import TextCondition
 if TYPE_CHECKING:
     from ...acestep_core.edit.edit import Edit
     from ...acestep_core.edit.morph import Morph, MorphSettings
+    from ...acestep_core.text.lyric_tokens import LyricTokens
 
 SONG_KEY = "acestep_song"
 EDIT_KEY = "acestep_edit"
@@ -25,8 +26,10 @@ MORPH_KEY = "acestep_morph"
 TEXT_ONLY_KEY = "acestep_text_only"  # caption states under the text-to-music instruction
 BATCH_KEY = "acestep_batch"  # true if the entry is a song of its own, not part of a mix
 LYRICS_KEY = "conditioning_lyrics"
+LYRIC_TOKENS_KEY = "acestep_lyric_tokens"  # their places, for lyric times
 TIMBRE_KEY = "reference_audio_timbre_latents"  # as of ReferenceTimbreAudio: a list of [1, 64, T]
 NATIVE_CODES_KEY = "audio_codes"  # as of ComfyUI's own text encoder: a list of lists
+END_TOKENS = 2  # after the lyrics: those of the template and of every text
 
 Conditioning = list[list[Any]]
 
@@ -53,7 +56,11 @@ class SongEntry:
 
 
 def to_conditioning(text: TextCondition, song: Song, edit: Edit | None, device: torch.device) -> Conditioning:
-    data: dict[str, Any] = {LYRICS_KEY: text.lyrics.to(device), SONG_KEY: song}
+    data: dict[str, Any] = {
+        LYRICS_KEY: text.lyrics.to(device),
+        LYRIC_TOKENS_KEY: text.lyric_tokens,
+        SONG_KEY: song,
+    }
     if edit is not None:
         data[EDIT_KEY] = edit
     if text.text_only is not None:
@@ -115,7 +122,7 @@ def _read_entry(caption: torch.Tensor | None, data: dict[str, Any], width: int) 
             "conditioning: this is a zeroed (negative) conditioning. Connect the positive one; Sample Song computes "
             "the unconditional pass itself."
         )
-    text = text_condition(caption, data.get(LYRICS_KEY), width, data.get(TEXT_ONLY_KEY))
+    text = text_condition(caption, data.get(LYRICS_KEY), width, data.get(TEXT_ONLY_KEY), data.get(LYRIC_TOKENS_KEY))
     return SongEntry(text, data.get(SONG_KEY), edit_of(data), data.get(MORPH_KEY), tuple(data.get(TIMBRE_KEY) or ()))
 
 
@@ -136,14 +143,26 @@ def core_references(timbre: Sequence[torch.Tensor] | None) -> list[torch.Tensor]
 
 
 def text_condition(
-    caption: torch.Tensor | None, lyrics: torch.Tensor | None, width: int, text_only: torch.Tensor | None = None
+    caption: torch.Tensor | None,
+    lyrics: torch.Tensor | None,
+    width: int,
+    text_only: torch.Tensor | None = None,
+    lyric_tokens: LyricTokens | None = None,
 ) -> TextCondition:
-    """Return the text states of an entry. Raises RequestError if their width is not the model's."""
+    """Return the text states of an entry. Raises RequestError if their width is not the model's.
+
+    Lyric tokens of other lyrics, which a node may have left behind, are dropped.
+    """
     if caption is None or lyrics is None or any(len(s) != 1 or s.shape[-1] != width for s in (caption, lyrics)):
         raise RequestError(
             "conditioning: made for another model. Connect Encode Song with the text encoder of the same Load Model."
         )
-    return TextCondition(caption, lyrics, caption_prompt="", lyric_prompt="", text_only=text_only)
+    if lyric_tokens is not None:
+        ends = lyrics.shape[1] - lyric_tokens.first - len(lyric_tokens.spans)
+        lyric_tokens = lyric_tokens if 0 <= ends <= END_TOKENS else None
+    return TextCondition(
+        caption, lyrics, caption_prompt="", lyric_prompt="", text_only=text_only, lyric_tokens=lyric_tokens
+    )
 
 
 def condition_rows(caption: torch.Tensor, lyrics: torch.Tensor, references: int = 1) -> int:
