@@ -18,6 +18,7 @@ from .files import copy_example, register_model_folder
 from .listen import ListenNode
 from .loaders import LoadModelNode, LoadPlannerNode
 from .lora import LoadLoraNode
+from .lyrics import LyricTimesNode
 from .morph import MorphNode
 from .plan import PlanNode
 from .repaint import ExtendNode, RepaintNode
@@ -53,6 +54,7 @@ NODES: list[type[io.ComfyNode]] = [
     PolishNode,
     ListenNode,
     EditSongNode,
+    LyricTimesNode,
 ]
 
 

@@ -18,6 +18,7 @@ TextEncoderSocket = io.Custom("ACESTEP_TEXT_ENCODER")
 SongSocket = io.Custom("ACESTEP_SONG")
 PlannerSocket = io.Custom("ACESTEP_PLANNER")
 TaskSocket = io.Custom("ACESTEP_TASK")
+TimesSocket = io.Custom("ACESTEP_TIMES")
 
 
 def seed_input(tooltip: str) -> io.Input:

@@ -21,6 +21,7 @@ FOUND = {
     "Load LoRA": ["LoRA", "lokr", "peft"],
     "Batch Songs": ["batch"],
     "Timbre": ["timbre", "reference"],
+    "Lyric Times": ["lyric times", "lrc", "subtitles", "timestamps"],
 }
 
 

@@ -34,6 +34,7 @@ NODES = {
     "AS15_Listen",
     "AS15_Download",
     "AS15_EditSong",
+    "AS15_LyricTimes",
 }
 
 

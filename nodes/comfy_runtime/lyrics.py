@@ -1,0 +1,107 @@
+"""Lyric times of the songs in a LATENT, read from the network in a MODEL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...acestep_core.config import FRAMES_PER_CODE
+from ...acestep_core.edit.edit import Edit
+from ...acestep_core.errors import RequestError
+from ...acestep_core.lyrics.capture import lyric_times
+from ...acestep_core.lyrics.structure import parse_lyrics
+from ...acestep_core.lyrics.times import LyricTimes
+from ...acestep_core.sampling.settings import SamplingSettings
+from .conditioning import Conditioning, SongEntry, core_references, read_entries
+from .latents import from_latent
+from .model import model_for_sampling, song_model
+from .progress import node_callbacks
+
+if TYPE_CHECKING:
+    import comfy.model_patcher
+
+
+@dataclass(frozen=True)
+class EntryItems:
+    """The items of a latent that belong to one entry of its conditioning: `count` of them from `first` on."""
+
+    entry: SongEntry
+    first: int
+    count: int
+
+    def edit(self, frames: int) -> Edit | None:
+        """Return the edit of these items, or None if they are songs of another length, such as a recording."""
+        edit = self.entry.edit
+        if edit is None:
+            return None
+        tolerance = 0 if edit.source is not None else FRAMES_PER_CODE - 1  # codes last whole 0.2 s
+        return edit.repeated(self.count // edit.items) if abs(edit.frames - frames) <= tolerance else None
+
+    @property
+    def is_sung(self) -> bool:
+        """True if the lyrics have lines, not only tags."""
+        tokens = self.entry.text.lyric_tokens
+        return tokens is not None and bool(parse_lyrics(tokens.text).lines)
+
+
+def items_of(entries: Sequence[SongEntry], songs: int) -> list[EntryItems]:
+    """Return the items of each entry, as Sample Song orders them. Raises RequestError if the numbers do not fit."""
+    counts = [max(entry.edit.items if entry.edit else 1, entry.morph.items if entry.morph else 1) for entry in entries]
+    takes, rest = divmod(songs, sum(counts))
+    if rest and len(entries) == 1:  # a part of a batch of edits
+        return [EntryItems(_without_edit(entries[0]), 0, songs)]
+    if rest or not takes:
+        raise RequestError(
+            f"conditioning: for {sum(counts)} songs, and the latent has {songs}. Connect the conditioning that the "
+            "latent was sampled from."
+        )
+    found, first = [], 0
+    for entry, count in zip(entries, counts, strict=True):
+        found.append(EntryItems(entry, first, count * takes))
+        first += count * takes
+    return found
+
+
+def _without_edit(entry: SongEntry) -> SongEntry:
+    return SongEntry(entry.text, entry.song, None, None, entry.timbre)
+
+
+def song_items(
+    model: comfy.model_patcher.ModelPatcher, conditioning: Conditioning, latent: dict
+) -> tuple[torch.Tensor, list[EntryItems]]:
+    """Return latents [B, T, 64] and the items of each entry. Raises RequestError for lyrics without tokens."""
+    entries = read_entries(conditioning, song_model(model).diffusion_model.config.text_hidden_dim)
+    for entry in entries:
+        if entry.text.lyric_tokens is None:
+            raise RequestError(
+                "conditioning: without the places of its lyrics. Connect Encode Song of the ACE-Step 1.5 nodes, with "
+                "the lyrics that are sung."
+            )
+    latents = from_latent(latent)
+    return latents, items_of(entries, len(latents))
+
+
+def times_of_items(
+    model: comfy.model_patcher.ModelPatcher, latents: torch.Tensor, items: EntryItems, item: int | None = None
+) -> Iterator[LyricTimes]:
+    """Yield the times of an entry's items, or of the item with that number in the latent."""
+    entry, edit = items.entry, items.edit(latents.shape[1])
+    first, end = items.first, items.first + items.count
+    if item is not None and (edit is None or edit.items == 1):
+        first, end, item = item, item + 1, None
+    model_options = SamplingSettings(guidance_scale=1.0)
+    placed = model_for_sampling(model, model_options, 1, latents.shape[1], entry.rows, len(entry.timbre), edit)
+    placed.network = song_model(model).diffusion_model  # a compiled one would be compiled again
+    with node_callbacks() as callbacks:
+        times = lyric_times(
+            placed,
+            latents[first:end],
+            entry.text,
+            edit=edit,
+            timbre=core_references(entry.timbre),
+            callbacks=callbacks,
+        )
+    yield from times if item is None else [times[item - first]]
