@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..acestep_core.config import MAX_SECONDS
-from ..acestep_core.edit.regions import parse_regions
+from ..acestep_core.edit.regions import parse_regions, parse_time
 from ..acestep_core.errors import AceStepError, RequestError
+from ..acestep_core.lyrics.where import is_named
 
 UNCONNECTED: Any = object()  # the default of a socket
 
@@ -43,11 +44,35 @@ def check_part(
     end: float | None,
     more_ranges: str | None,
     mask: object,
+    where: str | None = "",
+    times: object = UNCONNECTED,
 ) -> None:
     """Check the source of an edit, and its ranges. A mask replaces them, and a latent may have one of its own."""
     check_source(audio, vae, latent)
     if mask is UNCONNECTED and (audio is not UNCONNECTED or latent is UNCONNECTED):
-        check_ranges(start, end, more_ranges)
+        replaced = where is None or where.strip()
+        check_ranges(*((None, None) if replaced else (start, end)), more_ranges)
+        check_where(where, times)
+
+
+def check_where(where: str | None, times: object, *, may_be_time: bool = False) -> None:
+    """Raise RequestError for seconds that are no range, and for names without times. A linked text is None.
+
+    may_be_time: a single time is allowed as well.
+    """
+    if not where or not where.strip():
+        return
+    if is_named(where):
+        if times is UNCONNECTED:
+            raise RequestError(f"times: missing. Connect Lyric Times to find {where.strip()!r}, or give seconds.")
+        return
+    try:
+        ranges = () if may_be_time and parse_time(where) is not None else parse_regions(where)
+    except RequestError as error:
+        raise RequestError(f"where: {error}.") from None
+    for first, last in ranges:
+        if last is not None and last <= first:
+            raise RequestError(f"where: the end must be after the start, got {first:g}-{last:g}.")
 
 
 def check_ranges(start: float | None, end: float | None, more_ranges: str | None) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from comfy_api.latest import io
 
 from ..acestep_core.config import FRAME_RATE
-from .checks import UNCONNECTED, check_part, check_source, valid
+from .checks import UNCONNECTED, check_part, check_source, check_where, valid
 from .comfy_runtime.versions import search_aliases, zero_shown_as
-from .sockets import EDITS, seconds_input
+from .sockets import EDITS, TimesSocket, seconds_input
 from .source import (
     MAX_EDIT_SECONDS,
     MODES,
@@ -18,6 +20,10 @@ from .source import (
     source_inputs,
     task_output,
 )
+
+if TYPE_CHECKING:
+    from ..acestep_core.lyrics.times import LyricTimes
+    from .source import EditSource
 
 
 class RepaintNode(io.ComfyNode):
@@ -55,6 +61,10 @@ class RepaintNode(io.ComfyNode):
                     tooltip="Mask instead of seconds. White is regenerated; the left edge is the beginning of the "
                     "song, the right edge the end.",
                 ),
+                *where_inputs(
+                    "Parts to regenerate instead of start and end: a section (chorus 2, [Bridge]), line 7, missing "
+                    "lines, or seconds such as 10-15. Names need times. Usually empty."
+                ),
             ],
             outputs=[task_output()],
         )
@@ -69,12 +79,25 @@ class RepaintNode(io.ComfyNode):
         vae=UNCONNECTED,
         latent=UNCONNECTED,
         mask=UNCONNECTED,
+        times=UNCONNECTED,
+        where="",
     ) -> bool | str:
-        return valid(check_part, audio, vae, latent, start, end, more_ranges, mask)
+        return valid(check_part, audio, vae, latent, start, end, more_ranges, mask, where, times)
 
     @classmethod
     def execute(
-        cls, start, end, more_ranges, mode, mode_strength, audio=None, vae=None, latent=None, mask=None
+        cls,
+        start,
+        end,
+        more_ranges,
+        mode,
+        mode_strength,
+        audio=None,
+        vae=None,
+        latent=None,
+        mask=None,
+        times=None,
+        where="",
     ) -> io.NodeOutput:
         from ..acestep_core.edit.edit import Edit
         from ..acestep_core.edit.tasks import REPAINT
@@ -87,7 +110,7 @@ class RepaintNode(io.ComfyNode):
                 waveform=source.waveform,
                 mode=mode,
                 mode_strength=mode_strength,
-                **edit_region(source, mask, start, end, more_ranges),
+                **named_region(source, mask, where, times, start, end, more_ranges),
             )
         )
 
@@ -116,23 +139,42 @@ class ExtendNode(io.ComfyNode):
                     "replaces a fade-out or a last chord.",
                 ),
                 *mode_inputs(),
+                *where_inputs(
+                    "Place to continue from: the end of a section (chorus 2, [Bridge]) or of line 7, or seconds such "
+                    "as 42 or 1:20. The rest of the source is dropped. Names need times. Empty is the end of the song."
+                ),
             ],
             outputs=[task_output()],
         )
 
     @classmethod
-    def validate_inputs(cls, mode, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED) -> bool | str:
+    def validate_inputs(
+        cls, mode, audio=UNCONNECTED, vae=UNCONNECTED, latent=UNCONNECTED, times=UNCONNECTED, where=""
+    ) -> bool | str:
         if mode not in (None, *MODES):
             return f"mode: must be {', '.join(MODES)}, got {mode!r}."
-        return valid(check_source, audio, vae, latent)
+        return valid(check_extension, audio, vae, latent, times, where)
 
     @classmethod
-    def execute(cls, after, before, overlap, mode, mode_strength, audio=None, vae=None, latent=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        after,
+        before,
+        overlap,
+        mode,
+        mode_strength,
+        audio=None,
+        vae=None,
+        latent=None,
+        times=None,
+        where="",
+    ) -> io.NodeOutput:
         from ..acestep_core.edit.edit import Edit
         from ..acestep_core.edit.regions import widen
         from ..acestep_core.edit.tasks import REPAINT
 
-        source = require_source(audio, vae, latent, padding=(before, after))
+        end = seam(where, times, after)
+        source = require_source(audio, vae, latent, padding=(before, after), end=end)
         return edit_output(
             Edit(
                 task=REPAINT,
@@ -143,3 +185,57 @@ class ExtendNode(io.ComfyNode):
                 mode_strength=mode_strength,
             )
         )
+
+
+def check_extension(audio: object, vae: object, latent: object, times: object, where: str | None) -> None:
+    check_source(audio, vae, latent)
+    check_where(where, times, may_be_time=True)
+
+
+def where_inputs(tooltip: str) -> list[io.Input]:
+    """The place of an edit by name."""
+    return [
+        TimesSocket.Input(
+            "times", optional=True, tooltip="Times of the lyrics, from Lyric Times, for names of sections and lines."
+        ),
+        io.String.Input("where", optional=True, default="", tooltip=tooltip),
+    ]
+
+
+def named_region(
+    source: EditSource,
+    mask: Any,
+    where: str,
+    times: LyricTimes | None,
+    start: float,
+    end: float,
+    more_ranges: str,
+) -> dict[str, Any]:
+    """Return `regions` or `mask` of an Edit. If `where` is given, it replaces start and end. Show its seconds."""
+    from ..acestep_core.edit.regions import parse_regions
+    from ..acestep_core.lyrics.where import regions_of
+    from .comfy_runtime.notes import where_notes
+    from .comfy_runtime.progress import show_notes, show_values
+
+    masked = mask is not None or source.noise_mask is not None
+    show_notes(*where_notes(where, masked))
+    if masked or not where.strip():
+        return edit_region(source, mask, start, end, more_ranges)
+    regions, found = regions_of(where, times)
+    show_values(found and f"where: {found}")
+    return {"regions": (*regions, *parse_regions(more_ranges))}
+
+
+def seam(where: str, times: LyricTimes | None, after: float) -> float | None:
+    """Return the seconds of the source that an extension keeps, or None for all. Show what `where` is."""
+    from ..acestep_core.lyrics.where import is_named, seam_of
+    from .comfy_runtime.notes import seam_notes
+    from .comfy_runtime.progress import show_notes, show_values
+
+    show_notes(*seam_notes(where, after))
+    if not where.strip() or not after:
+        return None
+    part = seam_of(where, times)
+    if part is not None and is_named(where):
+        show_values(f"where: the song continues after {part.name}, at {part.end:g} seconds")
+    return None if part is None else part.end

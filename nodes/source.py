@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..acestep_core.audio import dropped_channels
 from ..acestep_core.config import MAX_SECONDS, SAMPLE_RATE
-from ..acestep_core.edit.source import check_latents, extend, source_waveform
+from ..acestep_core.edit.source import check_latents, cut, extend, source_waveform
 from ..acestep_core.errors import RequestError
 from .comfy_runtime.latents import from_latent
 from .comfy_runtime.versions import advanced
@@ -74,12 +74,18 @@ def task_output() -> io.Output:
 
 
 def find_source(
-    audio, vae, latent, padding: tuple[float, float] | None = None, *, follows_mask: bool = False
+    audio,
+    vae,
+    latent,
+    padding: tuple[float, float] | None = None,
+    *,
+    end: float | None = None,
+    follows_mask: bool = False,
 ) -> EditSource | None:
     """Return the connected source, or None. Show notes on inputs that are not used.
 
-    padding: seconds to add before and after it. follows_mask: the node uses the noise mask of a latent. Raises
-    RequestError.
+    padding: seconds to add before and after it. end: seconds of the source to keep, or None for all. follows_mask: the
+    node uses the noise mask of a latent. Raises RequestError.
     """
     from .comfy_runtime.notes import source_notes
     from .comfy_runtime.progress import node_callbacks, show_notes
@@ -92,22 +98,29 @@ def find_source(
             raise RequestError("vae: missing. Connect the VAE of Load Model to encode the audio.")
         waveform = source_waveform(audio["waveform"], audio["sample_rate"])
         show_notes(*dropped_channels(audio["waveform"]))
+        waveform = cut(waveform, end)
         if padding:
             waveform, added = extend(waveform, *padding)
         with node_callbacks() as callbacks:
             return EditSource(song_vae(vae).to_latents(waveform, SAMPLE_RATE, callbacks), waveform, added)
     if latent is None:
         return None
-    latents = check_latents(from_latent(latent))
+    latents = cut(check_latents(from_latent(latent)), end)
     if padding:
         latents, added = extend(latents, *padding)
     return EditSource(latents, None, added, latent.get("noise_mask") if follows_mask else None)
 
 
 def require_source(
-    audio, vae, latent, padding: tuple[float, float] | None = None, *, follows_mask: bool = False
+    audio,
+    vae,
+    latent,
+    padding: tuple[float, float] | None = None,
+    *,
+    end: float | None = None,
+    follows_mask: bool = False,
 ) -> EditSource:
-    source = find_source(audio, vae, latent, padding, follows_mask=follows_mask)
+    source = find_source(audio, vae, latent, padding, end=end, follows_mask=follows_mask)
     if source is None:
         raise RequestError("audio or latent: missing. Connect audio and vae, or a latent.")
     return source

@@ -38,7 +38,7 @@ class EditedRecording:
         song: the song to generate.
         """
         from ..lyrics.capture import lyric_times
-        from ..lyrics.where import find_regions, is_named
+        from ..lyrics.where import describe_regions, find_regions, is_named
         from ..pipeline import encode, encode_audio
 
         if not is_named(self.edit.where):
@@ -50,7 +50,7 @@ class EditedRecording:
         latents = encode_audio(model, self.waveform, SAMPLE_RATE, callbacks=callbacks)
         (times,) = lyric_times(model, latents, encode(model, own, callbacks=callbacks), callbacks=callbacks)
         regions = find_regions(self.edit.where, times)
-        callbacks.warn(", ".join(f"{region.name} is {region.start:g}-{region.end:g} seconds" for region in regions))
+        callbacks.warn(describe_regions(regions))
         where = ",".join(f"{region.start:g}-{region.end:g}" for region in regions)
         return replace(self, edit=replace(self.edit, where=where))
 

@@ -22,6 +22,12 @@ def parse_regions(text: str) -> OpenRegions:
     return tuple(_parse_region(part) for part in parts)
 
 
+def parse_time(text: str) -> float | None:
+    """Return the seconds of a time such as "42" or "1:20", or None for any other text."""
+    match = re.fullmatch(_TIME, text.strip())
+    return None if match is None or match[1] is None else _parse_seconds(match[1])
+
+
 def _parse_region(text: str) -> tuple[float, float | None]:
     match = _RANGE.fullmatch(text)
     if match is None or not any(match.groups()):

@@ -59,6 +59,20 @@ def extend(source: Tensor, before: float = 0.0, after: float = 0.0) -> tuple[Ten
     return torch.cat([padding[0], source, padding[1]], dim=axis), tuple(regions)
 
 
+def cut(source: Tensor, end: float | None) -> Tensor:
+    """Return the first `end` seconds of a source, a waveform or latents as for `extend`, in whole latent frames.
+
+    None, or a time after its end, returns the whole source. Raises RequestError if nothing is left.
+    """
+    if end is None:
+        return source
+    axis, hop = (1, 1) if source.shape[2] == LATENT_CHANNELS else (2, HOP)
+    frames = round(end * FRAME_RATE)
+    if frames < 1:
+        raise RequestError(f"end: at {end:g} seconds, nothing of the source is left; choose a later place")
+    return source.narrow(axis, 0, min(frames * hop, source.shape[axis]))
+
+
 def check_latents(latents: Tensor, name: str = "source") -> Tensor:
     """Return latents [B, T, 64] as float32 on the CPU. `name` is the input's. Raises RequestError for unusable ones."""
     if (

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..edit.regions import BETWEEN
+from ..edit.regions import BETWEEN, OpenRegions, parse_regions, parse_time
 from ..errors import RequestError
 from .structure import KINDS, section_name
-from .times import LyricTimes
+
+if TYPE_CHECKING:
+    from .times import LyricTimes
 
 MARGIN = 0.3  # seconds around the vocals, as far as the neighbouring lines leave them free
 ROOM = 1.0  # seconds that a missing line needs
@@ -28,14 +31,57 @@ class NamedRegion:
 
 def is_named(where: str) -> bool:
     """Return True if a text names sections or lines, False if it holds seconds alone."""
-    return any(part.strip() and not re.match(r"[\d.:\s]*(?:-|–|to\b|$)", part.strip()) for part in BETWEEN.split(where))
+    return any(part.strip() and not _has_seconds(part) for part in BETWEEN.split(where))
+
+
+def _has_seconds(part: str) -> bool:
+    return re.match(r"[\d.:\s]*(?:-|–|to\b|$)", part.strip()) is not None
+
+
+def describe_regions(regions: Iterable[NamedRegion]) -> str:
+    """Return a phrase that gives the seconds of named regions."""
+    return ", ".join(f"{region.name} is {region.start:g}-{region.end:g} seconds" for region in regions)
+
+
+def seam_of(where: str, times: LyricTimes | None) -> NamedRegion | None:
+    """Return the part after which a song goes on, the last one that `where` names or gives in seconds.
+
+    where: as for `find_regions`, or a time such as "42" or "1:20". times: may be None for seconds.
+
+    Returns None if the part lasts to the end of the song. Raises RequestError.
+    """
+    time = parse_time(where)
+    if time is not None:
+        return NamedRegion(where.strip(), 0.0, time)
+    if not is_named(where):
+        ends = [end for _, end in parse_regions(where)]
+        return NamedRegion(where.strip(), 0.0, ends[-1]) if ends and ends[-1] is not None else None
+    return find_regions(where, _required(times, where))[-1]
+
+
+def _required(times: LyricTimes | None, where: str) -> LyricTimes:
+    if times is None:
+        raise RequestError(f"times: missing. Connect Lyric Times to find {where.strip()!r}, or give seconds.")
+    return times
+
+
+def regions_of(where: str, times: LyricTimes | None) -> tuple[OpenRegions, str]:
+    """Return the regions of `where` in seconds, and a phrase that gives those of names.
+
+    where: as for `find_regions`, or seconds. times: may be None for seconds. Raises RequestError.
+    """
+    if not is_named(where):
+        return parse_regions(where), ""
+    found = find_regions(where, _required(times, where))
+    return tuple((region.start, region.end) for region in found), describe_regions(found)
 
 
 def find_regions(where: str, times: LyricTimes, margin: float = MARGIN) -> tuple[NamedRegion, ...]:
     """Return the regions of the sections and lines that `where` names, in the order of the song.
 
     where: names such as "chorus 2", "[Bridge]", "line 7", "lines 3-5" and "missing lines", separated by commas. A name
-        without a number, such as "chorus", is every section of that name. Lines count from 1, without tags.
+        without a number, such as "chorus", is every section of that name. Lines count from 1, without tags. Seconds,
+        such as 10-15, may stand between the names.
     margin: seconds before and after the vocals. A region ends at the neighbouring line at the latest.
 
     Regions that touch become one. Raises RequestError for a name that is not in the lyrics.
@@ -52,10 +98,16 @@ def find_regions(where: str, times: LyricTimes, margin: float = MARGIN) -> tuple
             joined[-1] = NamedRegion(name, last.start, max(last.end, region.end))
         else:
             joined.append(region)
+    for region in joined:
+        if region.end <= region.start:
+            raise RequestError(f"where: {region.name!r} has no time in this song; give {_known(times)}")
     return tuple(joined)
 
 
 def _find(name: str, times: LyricTimes, margin: float) -> list[NamedRegion]:
+    if _has_seconds(name):
+        ((start, end),) = parse_regions(name)
+        return [NamedRegion(name, start, times.duration if end is None else end)]
     plain = _normal(name)
     if plain in ("missing", "missing line", "missing lines"):
         if all(line.found is None for line in times.lines):

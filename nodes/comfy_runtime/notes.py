@@ -153,6 +153,16 @@ def mask_notes(has_ranges: bool) -> list[str]:
     return _applying((has_ranges, "start, end and more_ranges are ignored: a mask is connected"))
 
 
+def where_notes(where: str, masked: bool) -> list[str]:
+    """A note on a place by name that a mask replaces."""
+    return _applying((where.strip() and masked, "where is ignored: a mask is connected"))
+
+
+def seam_notes(where: str, after: float) -> list[str]:
+    """A note on the place to continue from, if nothing continues there."""
+    return _applying((where.strip() and not after, "where is ignored: after is 0, so nothing is added at that place"))
+
+
 def stems_notes(operation: str, has_more_tracks: bool, has_region: bool) -> list[str]:
     """Notes on the inputs of Stems that another operation uses."""
     return _applying(

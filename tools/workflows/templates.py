@@ -167,8 +167,8 @@ class Edit:
 
 EDITS = {
     "cover": Edit("cover", "Cover", 250, {}, {"caption": JAZZ}),
-    "repaint": Edit("repaint", "Repaint", 240, {"start": 4, "end": 8}, {"caption": SOURCE_CAPTION}, normalize=False),
-    "extend": Edit("extend", "Extend", 210, {"after": 8},
+    "repaint": Edit("repaint", "Repaint", 284, {"start": 4, "end": 8}, {"caption": SOURCE_CAPTION}, normalize=False),
+    "extend": Edit("extend", "Extend", 254, {"after": 8},
                    {"caption": SOURCE_CAPTION, "duration": RECORDING_SECONDS + 8}, normalize=False),
     "stems": Edit("stems", "Stems", 290, {"track": "drums"}, {"caption": "drum kit, dry"}, {"variant": "base"}),
 }  # fmt: skip

@@ -9,12 +9,13 @@ import node_helpers
 import torch
 from pack_under_test.acestep_core.edit.edit import Edit
 from pack_under_test.acestep_core.lyrics.capture import lyric_times
-from pack_under_test.acestep_core.lyrics.times import LyricTimes
+from pack_under_test.acestep_core.lyrics.times import LyricTimes, TimedLine, TimedSection
 from pack_under_test.acestep_core.pipeline import Model, encode
 from pack_under_test.acestep_core.song.song import Metadata, Song
 from pack_under_test.nodes.comfy_runtime.conditioning import LYRIC_TOKENS_KEY, LYRICS_KEY
 from pack_under_test.nodes.encode import BatchSongsNode
 from pack_under_test.nodes.lyrics import LyricTimesNode
+from pack_under_test.nodes.repaint import ExtendNode, RepaintNode
 
 from .odd_inputs import refusal
 from .partial import keep_partly, weights_of_an_adapter
@@ -155,3 +156,62 @@ def check_what_is_refused(world: World) -> None:
     assert "no head is known" in refusal(lambda: times_of(unknown, plain, samples))
     assert "MODEL is not ACE-Step" in refusal(lambda: times_of(object(), plain, samples))
     assert not notes_of(lambda: times_of(model, plain, samples))
+
+
+PLACES = LyricTimes(
+    (TimedLine("hello again", 0.5, 1.5, (), 0, 1.0), TimedLine("good night", 3.0, 4.2, (), 1, 0.0)),
+    (TimedSection("Verse", "verse", "Verse", 0.5, 1.5), TimedSection("Chorus", "chorus", "Chorus", 3.0, 4.2)),
+    6.0,
+)
+
+
+def repainted(**changes: object) -> Edit:
+    usual = {"start": 1.0, "end": 2.0, "more_ranges": "", "mode": "balanced", "mode_strength": 0.5}
+    return RepaintNode.execute(**{**usual, "latent": {"samples": latents_of(1)}, **changes}).args[0]
+
+
+def extended(**changes: object) -> Edit:
+    usual = {"after": 2.0, "before": 0.0, "overlap": 0.0, "mode": "balanced", "mode_strength": 0.5}
+    return ExtendNode.execute(**{**usual, "latent": {"samples": latents_of(1)}, **changes}).args[0]
+
+
+def check_repaint_by_name(world: World) -> None:
+    assert repainted().regions == repainted(times=PLACES).regions == ((1, 2),)
+    notes = notes_of(lambda: repainted(times=PLACES, where="chorus"))
+    assert notes == ["where: Chorus is 2.7-4.5 seconds"]
+    assert repainted(times=PLACES, where="chorus").regions == ((2.7, 4.5),)
+    assert repainted(times=PLACES, where="missing lines", more_ranges="5-").regions == ((1.5, 6), (5, 6))
+    assert repainted(where="3-4").regions == ((3, 4),)
+    mask = torch.ones(1, 4, 4)
+    ignored = notes_of(lambda: repainted(times=PLACES, where="chorus", mask=mask))
+    assert ignored[0].startswith("where is ignored")
+    assert "bridge" in refusal(lambda: repainted(times=PLACES, where="bridge"))
+
+
+def check_extend_from_a_section(world: World) -> None:
+    samples = latents_of(1)
+    notes = notes_of(lambda: extended(times=PLACES, where="verse"))
+    assert notes == ["where: the song continues after Verse, at 1.8 seconds"]
+    edit = extended(times=PLACES, where="verse")
+    assert edit.frames == 45 + 50 and edit.regions == ((1.8, 3.8),)
+    assert difference(edit.source[:, :45].movedim(1, -1), samples[..., :45]) == 0
+    assert extended(where="2").frames == 100 and extended(where="").frames == extended(where="9").frames == FRAMES + 50
+    sound = {"waveform": torch.rand(1, 2, 6 * 48_000) - 0.5, "sample_rate": 48_000}
+    edit = extended(audio=sound, vae=world.vae, latent=None, where="2")
+    assert edit.frames == 100 and edit.waveform.shape[-1] == 4 * 48_000
+    assert difference(edit.waveform[..., :96_000], sound["waveform"][..., :96_000]) == 0
+    ignored = notes_of(lambda: extended(times=PLACES, where="verse", after=0.0, before=1.0))
+    assert ignored[-1].startswith("where is ignored: after is 0")
+
+
+def check_places_are_checked_before_the_run(world: World) -> None:
+    valid = {"start": 1.0, "end": 2.0, "more_ranges": "", "latent": None}
+    assert RepaintNode.validate_inputs(**valid, audio=None, vae=None) is True  # an old graph
+    named = {**valid, "audio": None, "vae": None, "where": "chorus 2"}
+    assert "times: missing" in RepaintNode.validate_inputs(**named)
+    assert RepaintNode.validate_inputs(**named, times=None) is True
+    assert "42" in RepaintNode.validate_inputs(**{**named, "where": "42"})
+    assert "after the start" in RepaintNode.validate_inputs(**{**named, "where": "9-5"})
+    assert RepaintNode.validate_inputs(**{**named, "where": "5-9", "start": 3.0}) is True  # start and end are replaced
+    assert ExtendNode.validate_inputs("balanced", latent=None, where="42") is True
+    assert "times: missing" in ExtendNode.validate_inputs("balanced", latent=None, where="chorus")

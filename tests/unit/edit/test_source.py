@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from acestep_core.edit.source import check_latents, extend, source_waveform
+from acestep_core.edit.source import check_latents, cut, extend, source_waveform
 from acestep_core.errors import RequestError
 from tests.support.tiny import draw
 
@@ -80,3 +80,11 @@ def test_extend_refuses_other_shapes(shape):
 def test_invalid_source_latents(latents, keyword):
     with pytest.raises(RequestError, match=keyword):
         check_latents(latents)
+
+
+def test_a_source_is_cut_at_whole_frames():
+    latents, sound = draw(1, 50, 64), TONE.expand(1, 2, -1)
+    assert cut(latents, 1.01).equal(latents[:, :25]) and cut(latents, None) is latents
+    assert cut(sound, 0.5).shape[-1] == 12 * 1920 and cut(sound, 9.0).equal(sound)
+    with pytest.raises(RequestError, match="end"):
+        cut(latents, 0.01)

@@ -7,7 +7,7 @@ import pytest
 from acestep_core.errors import RequestError
 from acestep_core.lyrics.structure import parse_lyrics
 from acestep_core.lyrics.times import LyricTimes, TimedLine, TimedSection
-from acestep_core.lyrics.where import find_regions, is_named
+from acestep_core.lyrics.where import find_regions, is_named, regions_of, seam_of
 
 LYRICS = """[Intro]
 [Verse 1]
@@ -123,3 +123,30 @@ def test_missing_lines_of_a_file_without_scores_are_refused(times):
 )
 def test_names_differ_from_seconds(text, named):
     assert is_named(text) is named
+
+
+def test_seconds_may_stand_between_names(times):
+    assert where("chorus 2, 5-7", times) == [(5, 7), (43.7, 48.3)]
+    assert where("bridge, 55-", times) == [(48.7, 53.3), (55, 60)]
+
+
+def test_regions_are_seconds_or_names(times):
+    assert regions_of("10-15, 40-", None) == (((10, 15), (40, None)), "")
+    regions, found = regions_of("chorus 2", times)
+    assert regions == ((43.7, 48.3),) and "Chorus 2 is 43.7-48.3 seconds" in found
+    with pytest.raises(RequestError, match="times.*chorus 2"):
+        regions_of(" chorus 2", None)
+
+
+def test_a_song_continues_after_the_last_part(times):
+    assert [seam_of(text, None).end for text in ("42", "1:20", "0-30", "5-7, 9-11")] == [42, 80, 30, 11]
+    assert [seam_of(text, times).end for text in ("chorus", "line 3", "bridge, verse 1")] == [48.3, 24.3, 53.3]
+    assert seam_of("40-", None) is None and seam_of(",", None) is None
+    with pytest.raises(RequestError, match="times"):
+        seam_of("chorus", None)
+
+
+def test_a_section_without_a_time_is_refused(times):
+    silent = replace(times, sections=tuple(replace(each, end=each.start) for each in times.sections))
+    with pytest.raises(RequestError, match="solo.*no time|Solo.*no time"):
+        find_regions("guitar solo", silent)
