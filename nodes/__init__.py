@@ -18,7 +18,7 @@ from .files import copy_example, register_model_folder
 from .listen import ListenNode
 from .loaders import LoadModelNode, LoadPlannerNode
 from .lora import LoadLoraNode
-from .lyrics import LyricTimesNode
+from .lyrics import LyricTimesNode, PickBestNode, SaveLyricsNode
 from .morph import MorphNode
 from .plan import PlanNode
 from .repaint import ExtendNode, RepaintNode
@@ -55,6 +55,8 @@ NODES: list[type[io.ComfyNode]] = [
     ListenNode,
     EditSongNode,
     LyricTimesNode,
+    PickBestNode,
+    SaveLyricsNode,
 ]
 
 

@@ -279,6 +279,19 @@ class Edit:
             changes["codes"] = tuple(codes for codes in self.codes for _ in range(times))
         return replace(self, **changes)
 
+    def of_item(self, item: int) -> Edit:
+        """Return the edit of one song of the batch."""
+        if self.items == 1:
+            return self
+        changes: dict[str, Any] = {
+            name: value[item : item + 1]
+            for name in ("source", "mask", "waveform")
+            if (value := getattr(self, name)) is not None and len(value) > 1
+        }
+        if len(self.codes) > 1:
+            changes["codes"] = (self.codes[item],)
+        return replace(self, **changes)
+
 
 def _by_song(codes: Sequence[Codes]) -> Sequence[Codes]:
     if isinstance(codes, str) or not isinstance(codes, Sequence) or not all(isinstance(c, Sequence) for c in codes):

@@ -70,9 +70,11 @@ class Ranking:
     notes: tuple[str, ...]
 
 
-def rank_takes(scores: Sequence[LyricScore | None]) -> Ranking:
+def rank_takes(scores: Sequence[LyricScore | float | None]) -> Ranking:
     """Rank takes by their scores. Ties keep their order. Takes without a score, such as instrumentals, come last."""
-    values = [-1.0 if score is None else round(score.value, 4) for score in scores]
+    values = [
+        -1.0 if score is None else round(score.value if isinstance(score, LyricScore) else score, 4) for score in scores
+    ]
     order = sorted(range(len(values)), key=lambda i: -values[i])
     missing = values.count(-1.0)
     notes = []

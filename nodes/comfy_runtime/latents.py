@@ -53,6 +53,21 @@ def edits_of(latent: dict) -> EditRuns:
     ]
 
 
+def select_items(latent: dict, items: Sequence[int]) -> dict:
+    """Return a LATENT of these items, in this order, each with its edit."""
+    count = len(latent["samples"])
+    edits = [edit and edit.of_item(i) for edit, run in edits_of(latent) for i in range(run)]
+    chosen = {**latent, **to_latent(from_latent(latent)[list(items)], [(edits[i], 1) for i in items])}
+    if all(edits[i] is None for i in items):
+        chosen.pop(EDITS_KEY, None)
+    mask = latent.get("noise_mask")
+    if mask is not None and len(mask) == count:
+        chosen["noise_mask"] = mask[list(items)]
+    if len(latent.get("batch_index", ())) == count:  # as of LatentFromBatch
+        chosen["batch_index"] = [latent["batch_index"][i] for i in items]
+    return chosen
+
+
 def _has_source(edit: Edit, latents: torch.Tensor) -> bool:
     """Return True if the frames that the edit keeps are those of its source."""
     if not edit.keeps_source or latents.shape[1] != edit.frames:

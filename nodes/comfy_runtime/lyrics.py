@@ -1,4 +1,4 @@
-"""Lyric times of the songs in a LATENT, read from the network in a MODEL."""
+"""Lyric times and scores of the songs in a LATENT, read from the network in a MODEL."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from ...acestep_core.lyrics.times import LyricTimes
 from ...acestep_core.sampling.settings import SamplingSettings
 from .conditioning import Conditioning, SongEntry, core_references, read_entries
 from .latents import from_latent
-from .model import model_for_sampling, song_model
+from .model import extract_codes, model_for_sampling, song_model
 from .progress import node_callbacks
 
 if TYPE_CHECKING:
     import comfy.model_patcher
+
+    from ...acestep_core.lyrics.scores import LyricScore
+    from ...acestep_core.planner.scoring import Score
+    from .planner import PlacedPlanner
 
 
 @dataclass(frozen=True)
@@ -105,3 +109,56 @@ def times_of_items(
             callbacks=callbacks,
         )
     yield from times if item is None else [times[item - first]]
+
+
+@dataclass(frozen=True)
+class TakeScore:
+    """The scores of one take: of its lyrics, if they have lines, and of its audio codes, if a planner is there."""
+
+    times: LyricTimes | None = None
+    codes: Score | None = None
+
+    @property
+    def lyrics(self) -> LyricScore | None:
+        return None if self.times is None else self.times.score
+
+    @property
+    def value(self) -> float | None:
+        """The mean of both scores, from 0 to 1, or None without any."""
+        given = []
+        if self.lyrics is not None:
+            given.append(self.lyrics.value)
+        if self.codes is not None:
+            given.append(self.codes.reward)
+        return sum(given) / len(given) if given else None
+
+
+def score_takes(
+    model: comfy.model_patcher.ModelPatcher, conditioning: Conditioning, latent: dict, planner: PlacedPlanner | None
+) -> list[TakeScore]:
+    """Return the scores of each take of a latent. Raises RequestError."""
+    latents, entries = song_items(model, conditioning, latent)
+    takes: list[TakeScore] = []
+    for items in entries:
+        times = times_of_items(model, latents, items) if items.is_sung else [None] * items.count
+        codes = [None] * items.count if planner is None else _code_scores(model, planner, latents, items)
+        takes += [TakeScore(*scores) for scores in zip(times, codes, strict=True)]
+    return takes
+
+
+def _code_scores(
+    model: comfy.model_patcher.ModelPatcher, planner: PlacedPlanner, latents: torch.Tensor, items: EntryItems
+) -> Sequence[Score | None]:
+    """Score the audio codes of an entry's items: those that they were sampled from, else those that they have."""
+    from ...acestep_core.planner.scoring import POSITIONS, score_codes
+
+    song, edit = items.entry.song, items.edit(latents.shape[1])
+    if song is None:
+        return [None] * items.count
+    own = () if edit is None else edit.codes
+    if len(own) != items.count or not all(own):
+        own = extract_codes(model, latents[items.first : items.first + items.count])
+    scoring = 4 * 4 * POSITIONS * planner.network.config.vocab_size
+    placed = planner.with_room(song.caption, song.lyrics, new_tokens=len(own[0]), extra_bytes=scoring)
+    with node_callbacks() as callbacks:
+        return score_codes(placed, own, song, callbacks=callbacks)

@@ -181,6 +181,15 @@ def listen_notes(songs: int, has_source: bool, has_codes: bool) -> list[str]:
     )
 
 
+def pick_notes(keep: int, takes: int, songs: int) -> list[str]:
+    """Notes on Pick Best."""
+    return _applying(
+        (keep > takes > 1, f"keep: the batch has {takes} takes, so all of them are kept"),
+        (takes == 1, "latent: it has one take, so there is nothing to choose; raise batch_size of Sample Song"),
+        (songs > 1, "conditioning: scores of different lyrics are compared"),
+    )
+
+
 def plan_notes(
     song: Song, rewrite_caption: bool, generate_codes: bool, code_options: Mapping[str, bool], guidance: float
 ) -> list[str]:

@@ -22,6 +22,8 @@ FOUND = {
     "Batch Songs": ["batch"],
     "Timbre": ["timbre", "reference"],
     "Lyric Times": ["lyric times", "lrc", "subtitles", "timestamps"],
+    "Pick Best": ["pick best", "best of n", "best take"],
+    "Save Lyrics": ["save lyrics", "save subtitles"],
 }
 
 

@@ -35,6 +35,8 @@ NODES = {
     "AS15_Download",
     "AS15_EditSong",
     "AS15_LyricTimes",
+    "AS15_PickBest",
+    "AS15_SaveLyrics",
 }
 
 

@@ -4,8 +4,8 @@ import { app } from "../../../scripts/app.js";
 const STAGES = { // by node id: categories are translated
     yellow: ["LoadModel", "LoadLora", "LoadPlanner", "Download"],
     green: ["Song", "EditSong", "Encode", "BatchSongs"],
-    pale_blue: ["Sample", "EmptyLatent"],
-    cyan: ["Decode", "EncodeAudio", "LyricTimes"],
+    pale_blue: ["Sample", "EmptyLatent", "PickBest"],
+    cyan: ["Decode", "EncodeAudio", "LyricTimes", "SaveLyrics"],
     purple: ["Cover", "Repaint", "Extend", "Stems", "Timbre", "Morph", "AudioCodes", "SaveCodes", "LoadCodes"],
     blue: ["Plan", "Write", "Polish", "Listen"],
 };

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import comfy.sd
+import folder_paths
 import node_helpers
 import torch
 from pack_under_test.acestep_core.edit.edit import Edit
@@ -13,8 +17,10 @@ from pack_under_test.acestep_core.lyrics.times import LyricTimes, TimedLine, Tim
 from pack_under_test.acestep_core.pipeline import Model, encode
 from pack_under_test.acestep_core.song.song import Metadata, Song
 from pack_under_test.nodes.comfy_runtime.conditioning import LYRIC_TOKENS_KEY, LYRICS_KEY
+from pack_under_test.nodes.comfy_runtime.latents import EDITS_KEY, edits_of
 from pack_under_test.nodes.encode import BatchSongsNode
-from pack_under_test.nodes.lyrics import LyricTimesNode
+from pack_under_test.nodes.files import resolve_planner
+from pack_under_test.nodes.lyrics import LyricTimesNode, PickBestNode, SaveLyricsNode
 from pack_under_test.nodes.repaint import ExtendNode, RepaintNode
 
 from .odd_inputs import refusal
@@ -215,3 +221,100 @@ def check_places_are_checked_before_the_run(world: World) -> None:
     assert RepaintNode.validate_inputs(**{**named, "where": "5-9", "start": 3.0}) is True  # start and end are replaced
     assert ExtendNode.validate_inputs("balanced", latent=None, where="42") is True
     assert "times: missing" in ExtendNode.validate_inputs("balanced", latent=None, where="chorus")
+
+
+def picked(model, conditioning, latent: dict, keep: int = 1, planner=None) -> tuple[dict, str, list[float]]:
+    return PickBestNode.execute(model, conditioning, latent, keep, planner).args
+
+
+def check_takes_are_sorted_by_their_scores(world: World) -> None:
+    model, plain = loaded(world), encoded(world)
+    sampled = world.sample_latent(model, conditioning=plain, batch=4)
+    scores = [times_of(model, plain, sampled["samples"], i + 1).score.value for i in range(4)]
+    order = sorted(range(4), key=lambda i: -scores[i])
+    latent, text, best = picked(model, plain, sampled, keep=4)
+    assert difference(latent["samples"], sampled["samples"][order]) == 0 and latent["type"] == "audio"
+    assert best == [scores[i] for i in order] and len(set(best)) == 4
+    lines = text.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"{rank}. take {i + 1}" for rank, i in enumerate(order, 1)]
+    assert f"lyrics {scores[order[0]]:.2f}" in lines[0]
+    latent, text, best = picked(model, plain, sampled)
+    assert difference(latent["samples"], sampled["samples"][order[:1]]) == 0 and len(best) == 1
+    assert len(text.splitlines()) == 4
+
+
+def check_ties_instrumentals_and_single_takes_have_a_sentence(world: World) -> None:
+    model, plain, samples = loaded(world), encoded(world), latents_of(2)
+    same = {"samples": samples[:1].expand(2, -1, -1)}
+    (note,) = notes_of(lambda: picked(model, plain, same))
+    assert "share their score" in note
+    silent = encoded(world, replace(SONG, lyrics="[Instrumental]"))
+    (note,) = notes_of(lambda: picked(model, silent, {"samples": samples}))
+    assert "nothing is sung" in note
+    latent, text, scores = picked(model, silent, {"samples": samples}, 2)
+    assert difference(latent["samples"], samples) == 0 and scores == [0, 0] and "no score" in text
+    assert "one take" in notes_of(lambda: picked(model, plain, {"samples": samples[:1]}))[0]
+    assert "all of them" in notes_of(lambda: picked(model, plain, {"samples": samples}, 3))[0]
+    both = BatchSongsNode.execute(plain, song_2=silent).args[0]
+    notes = notes_of(lambda: picked(model, both, {"samples": samples}))
+    assert "1 of 2 takes" in notes[0] and "different lyrics" in notes[1]
+
+
+def check_the_planner_scores_instrumentals(world: World) -> None:
+    from pack_under_test.nodes.comfy_runtime.load import load_planner_socket
+
+    planner = load_planner_socket(*resolve_planner("nano"), "float32")
+    model, samples = loaded(world), latents_of(3)
+    silent = encoded(world, replace(SONG, lyrics="[Instrumental]"))
+    latent, text, scores = picked(model, silent, {"samples": samples}, 3, planner)
+    assert sorted(scores, reverse=True) == scores and 0 < scores[-1] < scores[0] and "audio codes 0." in text
+    _, text, mixed = picked(model, encoded(world), {"samples": samples}, 3, planner)
+    assert "lyrics 0." in text and "audio codes" in text and mixed != scores
+
+
+def check_a_picked_edit_keeps_its_source(world: World) -> None:
+    model = loaded(world)
+    sources = torch.randn(2, FRAMES, 64, generator=torch.Generator().manual_seed(1))
+    edit = Edit("repaint", source=sources, regions=[(2, 4)])
+    conditioning = encoded(world, task=edit)
+    sampled = world.sample_latent(model, conditioning=conditioning, batch=2)
+    latent, text, _ = picked(model, conditioning, sampled, keep=4)
+    order = [int(line.split()[2].rstrip(":")) - 1 for line in text.splitlines()]
+    found = edits_of(latent)
+    assert [count for _, count in found] == [1, 1, 1, 1]
+    for i, (own, _) in zip(order, found, strict=True):
+        assert difference(own.source[0], sources[i // 2]) == 0
+    plain, _, _ = picked(model, encoded(world), {"samples": latents_of(2), "batch_index": [4, 5]}, keep=2)
+    assert EDITS_KEY not in plain and sorted(plain["batch_index"]) == [4, 5]
+
+
+def saved(folder: Path, **changes: object) -> list[str]:
+    usual = {"filename_prefix": "songs/take", "lrc": True, "word_times": False, "srt": False, "vtt": False}
+    out = SaveLyricsNode.execute(PLACES, **{**usual, "json": False, **changes})
+    assert out.ui["text"][0].splitlines() == [f"songs/{each['filename']}" for each in out.ui["lyrics"]]
+    return [each["filename"] for each in out.ui["lyrics"]]
+
+
+def check_lyrics_are_saved(world: World) -> None:
+    output = folder_paths.get_output_directory()
+    with tempfile.TemporaryDirectory() as name:
+        folder_paths.set_output_directory(name)
+        folder = Path(name, "songs")
+        try:
+            assert saved(folder) == ["take_00001_.lrc"]
+            assert "hello again" in (folder / "take_00001_.lrc").read_text("utf-8")
+            names = saved(folder, srt=True, vtt=True, json=True)
+            assert names == [f"take_00002_{end}" for end in (".lrc", ".srt", ".vtt", ".lyrics.json")]
+            content = json.loads((folder / names[-1]).read_text("utf-8"))
+            assert LyricTimes.from_dict(content) == PLACES
+            assert saved(folder, word_times=True) == ["take_00003_.lrc"]
+            (folder / "take_00004_.srt").write_text("mine")
+            assert saved(folder, srt=True, lrc=False) == ["take_00005_.srt"]
+            (dated,) = SaveLyricsNode.execute(PLACES, "%year%/x", True, False, False, False, False).ui["lyrics"]
+            assert dated["subfolder"].isdigit()
+            assert "outside" in refusal(lambda: saved(folder, filename_prefix="../x"))
+            assert "all off" in refusal(lambda: saved(folder, lrc=False))
+        finally:
+            folder_paths.set_output_directory(output)
+    assert "all off" in SaveLyricsNode.validate_inputs(False, False, False, False, False)
+    assert SaveLyricsNode.validate_inputs(None, False, False, False, False) is True
