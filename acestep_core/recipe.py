@@ -40,6 +40,7 @@ class Recipe:
     recorded_edit: the edit of a recording that the song is made from.
     finish: the finishing of the song, or None.
     adapters: the LoRAs and other adapters of the model.
+    lyric_score: how well the take follows its lyrics, from 0 to 1, or None if unknown. Not read back.
     unrecorded: phrases that name the inputs a recipe cannot store. Without these inputs, the song differs.
     """
 
@@ -53,6 +54,7 @@ class Recipe:
     recorded_edit: RecordedEdit | None = None
     finish: Finish | None = None
     adapters: tuple[RecordedAdapter, ...] = ()
+    lyric_score: float | None = None
 
     @property
     def edit(self) -> Edit | None:
@@ -76,6 +78,7 @@ class Recipe:
             "edit": None if self.recorded_edit is None else self.recorded_edit.to_dict(),
             "finish": (self.finish and self.finish.to_dict()) or None,
             "loras": [adapter.to_dict() for adapter in self.adapters] or None,
+            "lyric_score": self.lyric_score if self.lyric_score is None else round(self.lyric_score, 4),
             "unrecorded": list(self.unrecorded) or None,
         }
         return {name: value for name, value in values.items() if value is not None}

@@ -151,7 +151,7 @@ def _recipe(options: Options, values: dict[str, Any]) -> Recipe:
     recipe = replace(recipe, origin={**recipe.origin, **paths})
     # Find errors before the model is loaded.
     recipe.settings.resolve(TURBO)
-    distinct_seeds(recipe.seed, options.get("batch", 1))
+    distinct_seeds(recipe.seed, max(options.get("batch", 1), options.get("best_of", 1)))
     _check_duration(recipe)
     if recipe.unrecorded:
         log.warning(

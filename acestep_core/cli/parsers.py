@@ -19,6 +19,7 @@ examples:
   acestep "slow blues" --duration 60 --ending --loudness streaming    a song that ends, at -14 LUFS
   acestep listen song.flac                            caption, lyrics and metadata of audio
   acestep times song.flac --formats lrc,srt           when each line is sung
+  acestep "indie pop" --lyrics song.txt --best-of 4   the take of four that follows the lyrics best
   acestep "piano" --lora style --lora voice:0.6       LoRAs, the second at 60 %; acestep loras lists them
   acestep models                                      the models and where they are stored
   acestep download turbo                              download a model
@@ -152,6 +153,9 @@ def generation_options(parser: argparse.ArgumentParser) -> None:
     )
     output.add_argument("--seed", type=int, help="random seed; default random")
     output.add_argument("--batch", type=int, metavar="N", help="number of takes, with seeds counting up")
+    output.add_argument(
+        "--best-of", type=int, metavar="N", help="generate N takes and keep the best ones by their lyrics; default off"
+    )
     output.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="peak at -1 dBFS (default)")
     output.add_argument("-q", "--quiet", action="store_true", help="print only the names of the files")
     output.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..files import reserve
+from .best_of import check_heads, keep_best, takes_of
 from .edit_inputs import EditedRecording, find_recording, read_recording
 from .finishing import finish_result, recorded_finish, with_ending
-from .inputs import check_counts, read_recipes
+from .inputs import read_recipes
 from .lora_commands import adapter_uses
 from .parsers import song_parser
 from .tagging import read_tag_options, with_song
@@ -62,7 +63,7 @@ def write_songs(
     from ..pipeline import generate
 
     batch, quiet = options.get("batch", 1), options.get("quiet", False)
-    check_counts(options, "batch")
+    takes = takes_of(options, recipes)
     paths = output_paths(options.get("output"), batch * len(recipes))
     for path in paths or [next(free_names())]:
         check_audio_path(path)
@@ -71,6 +72,8 @@ def write_songs(
     model = load_for_recipe(recipes[0], options, callbacks)
     if model.note and not quiet:
         terminal.line(shortened(model.note))
+    if takes > batch:
+        check_heads(model)
     failures = []
     for recipe, recording in zip(recipes, recordings, strict=True):
         song = with_ending(recipe)
@@ -81,14 +84,18 @@ def write_songs(
         result = generate(
             model,
             song,
-            batch=batch,
+            batch=takes,
             seed=recipe.seed,
             settings=recipe.settings,
             normalize=recipe.normalize,
             callbacks=callbacks,
             **edited,
         )
-        for each in _finished(result, recipe, recording, options):
+        scores: list[float | None] = []
+        if takes > batch:
+            edit = edited.get("edit")
+            result, scores = keep_best(model, result, batch, edit, callbacks, None if quiet else terminal)
+        for each in _finished(result, recipe, recording, options, scores):
             settings, seconds = each.recipe.to_dict(), each.waveform.shape[-1] / result.sample_rate
             content = (each.waveform, result.sample_rate, settings, with_song(tags, each.recipe.song))
             try:
@@ -111,12 +118,16 @@ class _FileContent:
 
 
 def _finished(
-    result: Result, recipe: Recipe, recording: EditedRecording | None, options: Options
+    result: Result,
+    recipe: Recipe,
+    recording: EditedRecording | None,
+    options: Options,
+    scores: Sequence[float | None] = (),
 ) -> Iterator[_FileContent]:
-    """Yield the songs of a result, finished as their recipe says."""
+    """Yield the songs of a result, finished as their recipe says. scores: of the takes, if they are compared."""
     finished = finish_result(result, recipe, options)
     for item, waveform in enumerate(result.waveform):
-        written = result.recipe(item)
+        written = replace(result.recipe(item), lyric_score=scores[item] if scores else None)
         if recording is not None:
             written = replace(written, recorded_edit=recording.edit, unrecorded=())
         if finished is None:
