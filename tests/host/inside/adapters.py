@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import comfy.hooks
 import comfy.sd
 import comfy.utils
 import folder_paths
@@ -20,7 +21,7 @@ from pack_under_test.nodes.files import lora_entries, resolve_lora
 from pack_under_test.nodes.lora import GROUPS, LoadLoraNode
 from safetensors.torch import save_file
 
-from .odd_inputs import refusal
+from .odd_inputs import refusal, with_data
 from .partial import keep_partly, weights_of_an_adapter
 from .world import World, difference, network_of, notes_of, similarity
 
@@ -143,6 +144,18 @@ def check_partial_loading_and_fp8(world: World) -> None:
         small, _, _ = world.load("fp8_e4m3fn")
         rough = world.sample(with_node(small, "dora.safetensors"))
         assert similarity(rough, patched) > similarity(rough, world.sample(small)) > 0.5
+
+
+def check_a_weight_hook_adds_to_the_node(world: World) -> None:
+    """The hook of one conditioning acts on top of Load LoRA, and leaves the model with the adapter as it was."""
+    with lora_folder(world):
+        model = with_node(world.model, "ace-step file.safetensors", 0.5)
+        group = comfy.hooks.create_hook_lora(weights_of_an_adapter(world.model), ALPHA / RANK / 2, 0.0)
+        both = world.ksample(model.clone(), conditioning=with_data(world, hooks=group))
+        whole = with_node(world.model, "ace-step file.safetensors", 1.0)
+        assert difference(both, world.ksample(whole)) < 1e-4
+        assert difference(both, world.ksample(model)) > 1e-3
+        assert difference(world.ksample(model), world.ksample(model.clone())) == 0
 
 
 def check_a_stack_is_the_sum_in_any_order(world: World) -> None:
