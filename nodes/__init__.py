@@ -15,6 +15,7 @@ from .cover import CoverNode
 from .download import DownloadNode
 from .encode import BatchSongsNode, EncodeNode
 from .files import copy_example, register_model_folder
+from .finish import FinishSongNode
 from .listen import ListenNode
 from .loaders import LoadModelNode, LoadPlannerNode
 from .lora import LoadLoraNode
@@ -23,6 +24,7 @@ from .morph import MorphNode
 from .plan import PlanNode
 from .repaint import ExtendNode, RepaintNode
 from .sample import EmptyLatentNode, SampleNode
+from .save import SaveSongNode
 from .song import EditSongNode, SongNode
 from .stems import StemsNode
 from .timbre import TimbreNode
@@ -38,6 +40,8 @@ NODES: list[type[io.ComfyNode]] = [
     EmptyLatentNode,
     DecodeNode,
     EncodeAudioNode,
+    FinishSongNode,
+    SaveSongNode,
     CoverNode,
     RepaintNode,
     ExtendNode,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -88,12 +89,8 @@ class SaveCodesNode(io.ComfyNode):
         songs = parse_code_lines(codes)
         if not songs:
             raise RequestError("codes: empty. Connect audio codes.")
-        output = check_prefix(filename_prefix)
-        try:
-            folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(filename_prefix, output)
-        except (OSError, ValueError) as error:  # such as a name that is too long
-            raise RequestError(f"filename_prefix: {filename_prefix!r:.80} cannot be written: {error!s:.80}") from error
-        with reserve(Path(folder, f"{name}_{number:05}_.json") for number in count(counter)) as path:
+        names, subfolder = numbered_paths(filename_prefix, ".json")
+        with reserve(names) as path:
             save_songs(path, [SavedSong(song or Song(""), item) for item in songs])
         saved = [{"filename": path.name, "subfolder": subfolder, "type": "output"}]
         return io.NodeOutput(ui={**ui.PreviewText(os.path.join(subfolder, path.name)).as_dict(), "codes": saved})
@@ -166,6 +163,19 @@ def codes_path(file: str) -> Path:
     if not exists:
         raise RequestError(f"file: {file!r} is not a file of audio codes in ComfyUI's input folder. Choose an entry.")
     return path
+
+
+def numbered_paths(prefix: str, suffix: str) -> tuple[Iterator[Path], str]:
+    """Return paths in the output folder with rising numbers, as ComfyUI names its files, and their subfolder.
+
+    Raises RequestError for a prefix that cannot be written.
+    """
+    output = check_prefix(prefix)
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
+    except (OSError, ValueError) as error:  # such as a name that is too long
+        raise RequestError(f"filename_prefix: {prefix!r:.80} cannot be written: {error!s:.80}") from error
+    return (Path(folder, f"{name}_{number:05}_{suffix}") for number in count(counter)), subfolder
 
 
 def check_prefix(prefix: str) -> str:

@@ -294,6 +294,18 @@ def form(picture: str, colours: Colours) -> str:
     return card(44, 58, 424, 290, "#ffffff40", "#151925") + bar + picture + fields + texts + button
 
 
+def finish_and_save() -> str:
+    def ceiling(y: float) -> str:
+        return (
+            f'<path d="M48 {y}H464" stroke="#ffffff" stroke-width="5" stroke-dasharray="4 14" stroke-linecap="round"/>'
+        )
+
+    count = 27
+    levels = [0.78 + 0.22 * level for level in contour(count, 91)]
+    faded = [level * min(1.0, (count - i) / 6) for i, level in enumerate(levels)]
+    return bars(faded, 48, 190, 416, 190, SONG) + ceiling(84) + ceiling(296)
+
+
 def simple_form() -> str:
     return form(play(166, 164, 38, SONG) + bars(contour(14, 3), 72, 280, 196, 90, SONG), SONG)
 
@@ -334,6 +346,7 @@ PICTURES: dict[str, tuple[str, Callable[[], str], Colours]] = {
     "14 Batch of songs": ("Batch\nof songs", batch_of_songs, TAKES),
     "15 KSampler": ("KSampler", ksampler, NATIVE),
     "16 LoRA": ("LoRA", lora, MODEL),
+    "20 Finish and save": ("Finish\nand save", finish_and_save, SONG),
     "simple_song.app": ("Simple\nsong", simple_form, SONG),
     "cover_my_song.app": ("Cover\nmy song", cover_form, EDIT),
     "repaint_my_song.app": ("Repaint\nmy song", repaint_form, EDIT),

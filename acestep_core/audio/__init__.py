@@ -1,6 +1,6 @@
 """Read, write, resample, measure and finish audio. No other package knows audio file formats."""
 
-from .audio_files import check_audio_path, read_audio, read_settings, read_tags, write_audio
+from .audio_files import check_audio_path, holds_rate, read_audio, read_settings, read_tags, write_audio
 from .finish import Finish, FinishedSong, finish_songs
 from .level import anti_clip, check_waveform, dropped_channels, is_finite, normalize_peak, to_stereo
 from .loudness import Loudness, measure_loudness
@@ -16,6 +16,7 @@ __all__ = [
     "check_waveform",
     "check_audio_path",
     "finish_songs",
+    "holds_rate",
     "is_finite",
     "measure_loudness",
     "normalize_peak",

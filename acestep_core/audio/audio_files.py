@@ -43,7 +43,11 @@ FORMATS = {
 }
 BLOCK = 65_536  # samples per write: libsndfile's Vorbis encoder crashes on minutes of audio at once
 TAG = "acestep"
-OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz
+RATES = {  # Hz, of the formats that do not hold every rate
+    ".opus": (8_000, 12_000, 16_000, 24_000, 48_000),
+    ".mp3": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+    m4a.SUFFIX: m4a.RATES,
+}
 MAX_ID3 = 2**25  # bytes
 MAX_TAGS = 4 * 2**20  # characters; a block of FLAC holds 16 MB
 UNKNOWN_FRAMES = 2**36 - 1  # of FLAC: the number of samples is 36 bits, and 0 of a stream becomes 2**63 − 1
@@ -133,6 +137,11 @@ def check_audio_path(path: str | Path) -> Path:
     return path
 
 
+def holds_rate(suffix: str, sample_rate: float) -> bool:
+    """Return True if files with this suffix can have this sample rate in Hz."""
+    return sample_rate in RATES.get(suffix.lower(), (sample_rate,))
+
+
 def write_audio(
     path: str | Path,
     waveform: torch.Tensor,
@@ -157,10 +166,9 @@ def write_audio(
         _write_m4a(path, samples, sample_rate, _fields(comment, tags))
         return
     container, encoding, compression = FORMATS[path.suffix.lower()]
-    if encoding == "OPUS" and sample_rate not in OPUS_RATES:
-        raise RequestError(
-            f"{path} cannot be written: Opus has the rates {', '.join(map(str, OPUS_RATES))} Hz, got {sample_rate}"
-        )
+    if not holds_rate(path.suffix, sample_rate):
+        allowed = ", ".join(map(str, RATES[path.suffix.lower()]))
+        raise RequestError(f"{path} cannot be written: its format has the rates {allowed} Hz, got {sample_rate}")
     options = {
         "samplerate": sample_rate,
         "channels": samples.shape[1],
@@ -241,8 +249,8 @@ def _write_m4a(path: Path, samples: torch.Tensor, sample_rate: int, fields: Mapp
 
 
 def _fields(comment: str | None, tags: Tags | None) -> dict[str, str]:
-    fields = {} if comment is None else {COMMENT: comment}
-    fields |= tags.to_fields() if tags else {}
+    fields = tags.to_fields() if tags else {}
+    fields |= {} if comment is None else {COMMENT: comment}
     if sum(map(len, fields.values())) > MAX_TAGS:
         raise RequestError(f"tags and settings have more than {MAX_TAGS} characters, which no file holds")
     return fields

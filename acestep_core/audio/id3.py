@@ -31,7 +31,8 @@ def build_id3(fields: Mapping[str, str]) -> bytes:
         elif name == COMMENT:
             frames.append(_frame("COMM", UTF_8 + b"eng\0" + text))
         elif name not in (LYRICS, PLAIN_LYRICS):
-            frames.append(_frame("TXXX", UTF_8 + name.encode("utf-8") + b"\0" + text))
+            # ComfyUI's page finds a graph by the NUL that ends its text.
+            frames.append(_frame("TXXX", UTF_8 + name.encode("utf-8") + b"\0" + text + b"\0"))
     if plain:
         frames.append(_frame("USLT", UTF_8 + language + b"\0" + plain.encode("utf-8")))
     if entries:

@@ -14,6 +14,7 @@ from ..errors import RequestError
 MAX_BYTES = 8 * 2**20  # of all tags
 NAMES = {"title": "TITLE", "artist": "ARTIST", "album": "ALBUM", "bpm": "BPM"}
 COMMENT, LYRICS, PLAIN_LYRICS, KEY, LANGUAGE = "COMMENT", "LYRICS", "UNSYNCEDLYRICS", "INITIALKEY", "LANGUAGE"
+SETTINGS = '{"acestep":'  # the start of a comment that holds settings
 _KEY = re.compile(r"([A-G][#b]?)( major| minor)")
 _SHORT_KEY = re.compile(r"([A-G][#b]?)(m?)")
 _EXTRA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,63}")
@@ -30,6 +31,7 @@ class Tags:
     bpm: a whole number from 1 to 999.
     key: such as "C# minor".
     language: code of the lyrics, such as "en".
+    comment: plain text. A file with settings has no other comment.
     extra: texts by name, such as ComfyUI's `prompt` and `workflow`.
 
     Line ends become `\\n`. Raises RequestError for other values, for NUL and for invalid Unicode.
@@ -43,10 +45,11 @@ class Tags:
     bpm: int | None = None
     key: str | None = None
     language: str | None = None
+    comment: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("title", "artist", "album", "lyrics", "timed_lyrics"):
+        for name in ("title", "artist", "album", "lyrics", "timed_lyrics", "comment"):
             object.__setattr__(self, name, _checked(name, getattr(self, name)))
         if self.timed_lyrics and not timed_lines(self.timed_lyrics):
             raise RequestError(
@@ -80,6 +83,7 @@ class Tags:
             note, mode = self.key.split()
             values[KEY] = note + ("m" if mode == "minor" else "")
         values[LANGUAGE] = None if self.language is None else THREE_LETTERS.get(self.language, self.language)
+        values[COMMENT] = self.comment
         return {name: str(value) for name, value in {**values, **self.extra}.items() if value not in (None, "")}
 
     @classmethod
@@ -97,6 +101,8 @@ class Tags:
             known["key"] = f"{match[1]} {'minor' if match[2] else 'major'}"
         language = fields_by_name.get(LANGUAGE, "").lower()
         known["language"] = TWO_LETTERS.get(language, language) or None
+        comment = fields_by_name.get(COMMENT, "")
+        known["comment"] = "" if comment.startswith(SETTINGS) else comment
         known["extra"] = {name: value for name, value in values.items() if name.upper() not in _RESERVED}
         good = {}
         for name, value in known.items():

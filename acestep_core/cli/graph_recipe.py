@@ -13,10 +13,10 @@ from ..files import parse_json
 
 log = logging.getLogger("acestep")
 
-LOAD, SONG, EDIT_SONG, ENCODE, SAMPLE, DECODE = (
-    f"AS15_{name}" for name in ("LoadModel", "Song", "EditSong", "Encode", "Sample", "Decode")
+LOAD, SONG, EDIT_SONG, ENCODE, SAMPLE, DECODE, FINISH = (
+    f"AS15_{name}" for name in ("LoadModel", "Song", "EditSong", "Encode", "Sample", "Decode", "FinishSong")
 )
-SAVERS = ("SaveAudio", "SaveAudioMP3", "SaveAudioOpus", "SaveAudioAdvanced", "PreviewAudio")
+SAVERS = ("AS15_SaveSong", "SaveAudio", "SaveAudioMP3", "SaveAudioOpus", "SaveAudioAdvanced", "PreviewAudio")
 AUTO = (None, "auto", 0)
 SEEDS = 2**32  # ComfyUI's seeds are longer, and their lower half selects the noise
 STORAGE = {"fp8_e4m3fn": "fp8"}
@@ -28,12 +28,14 @@ def graph_settings(prompt: str, path: str) -> dict[str, Any]:
     Raises RequestError that names the first node which this command cannot run.
     """
     graph = _Graph(path, _parse(prompt, path))
-    ends = {graph.source(saver, "audio", DECODE) for saver in graph.nodes_of(*SAVERS)}
+    ends = {graph.source(saver, "audio", DECODE, FINISH) for saver in graph.nodes_of(*SAVERS)}
     if len(ends) != 1:
         raise RequestError(
             f"{path}: its graph saves {len(ends) or 'no'} songs; the command line makes one of one graph"
         )
-    decode = ends.pop()
+    end = ends.pop()
+    finish = end if end in graph.nodes_of(FINISH) else None
+    decode = end if finish is None else graph.source(finish, "audio", DECODE)
     sample = graph.source(decode, "latent", SAMPLE)
     encode = graph.source(sample, "conditioning", ENCODE)
     song = graph.source(encode, "song", SONG, EDIT_SONG)
@@ -55,8 +57,28 @@ def graph_settings(prompt: str, path: str) -> dict[str, Any]:
         **_model_settings(graph, loads.pop()),
     }
     settings = {name: value for name, value in settings.items() if value not in AUTO}
+    if finish is not None:
+        settings |= _finish_settings(graph, finish, settings.get("duration"))
     seed, normalize = graph.value(sample, "seed"), graph.value(decode, "normalize")
     return {**settings, "seed": seed % SEEDS if isinstance(seed, int) else seed, "normalize": normalize}
+
+
+def _finish_settings(graph: _Graph, node: str, duration: object) -> dict[str, Any]:
+    """Return the finish of a song, and its duration without the seconds that --ending adds."""
+    from ..text.prompts import DEFAULT_SECONDS
+
+    names = ("loudness", "true_peak", "fade_in", "fade_out", "trim", "ending")
+    finish = {name: graph.value(node, name) for name in names}
+    if isinstance(finish["loudness"], str):
+        finish["loudness"] = finish["loudness"].partition(" (")[0]
+    if finish["loudness"] == "number":
+        finish["loudness"] = graph.value(node, "lufs")
+    ending, seconds = finish["ending"], DEFAULT_SECONDS if duration is None else duration
+    if not ending or not isinstance(ending, (int, float)) or not isinstance(seconds, (int, float)):
+        return {"finish": finish}
+    if seconds <= ending:
+        raise RequestError(f"{graph.path}: the ending of {graph.name(node)} is as long as its song")
+    return {"finish": finish, "duration": seconds - ending}
 
 
 def _model_settings(graph: _Graph, load: str) -> dict[str, Any]:

@@ -137,6 +137,14 @@ def decode_notes(edits: EditRuns, latent_edits: EditRuns, normalize: bool) -> li
     )
 
 
+def save_notes(peak: float, format: str, is_long: bool) -> list[str]:
+    """Notes on a song to save. is_long: the graph has more bytes than ComfyUI's page reads from Opus files."""
+    return _applying(
+        (peak > 1, f"audio: its peak of {peak:.3g} is above 1 and clips in the file; connect Finish Song before"),
+        (is_long and format == "opus", "workflow: too long to open from an Opus file; choose flac or mp3"),
+    )
+
+
 def source_notes(audio: object, latent: dict | None, follows_mask: bool) -> list[str]:
     """Notes on the source of an edit. `follows_mask`: the node follows the latent's noise mask."""
     if latent is None:

@@ -24,6 +24,9 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+KINDS = {  # of a dropped file, as the browser reports them
+    ".json": "application/json", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".opus": "audio/ogg",
+}  # fmt: skip
 WINDOW = {"width": 1600, "height": 900}
 TIMEOUT = 60_000  # milliseconds for a step on a slow machine
 SETTLE = 500  # milliseconds until the canvas is redrawn
@@ -107,13 +110,13 @@ WATCH_TITLE = """() => {
     new MutationObserver(() => seenTitles.push(document.title))
         .observe(document.querySelector("title"), {childList: true, characterData: true, subtree: true});
 }"""
-DROP = """([name, bytes, x, y]) => {
+DROP = """([name, bytes, kind, x, y]) => {
     const data = new DataTransfer();
     const content = Uint8Array.from(atob(bytes), letter => letter.charCodeAt(0));
-    data.items.add(new File([content], name, {type: "application/json"}));
+    data.items.add(new File([content], name, {type: kind}));
     const target = document.elementFromPoint(x, y);
-    for (const kind of ["dragenter", "dragover", "drop"])
-        target.dispatchEvent(new DragEvent(kind, {
+    for (const event of ["dragenter", "dragover", "drop"])
+        target.dispatchEvent(new DragEvent(event, {
             dataTransfer: data, bubbles: true, cancelable: true, clientX: x, clientY: y}));
 }"""
 
@@ -285,7 +288,8 @@ class Frontend:
     def drop_file(self, path: Path) -> None:
         """Drag a file from the desktop onto the canvas."""
         content = base64.b64encode(path.read_bytes()).decode()
-        self.page.evaluate(DROP, [path.name, content, WINDOW["width"] / 2, WINDOW["height"] / 2])
+        kind = KINDS[path.suffix]
+        self.page.evaluate(DROP, [path.name, content, kind, WINDOW["width"] / 2, WINDOW["height"] / 2])
         self.page.wait_for_function("app.graph.nodes.length > 0")
         self.page.wait_for_timeout(SETTLE)
 

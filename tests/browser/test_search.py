@@ -20,6 +20,8 @@ FOUND = {
     "Load Planner": ["planner"],
     "Load LoRA": ["LoRA", "lokr", "peft"],
     "Batch Songs": ["batch"],
+    "Finish Song": ["finish", "mastering", "lufs", "limiter"],
+    "Save Song": ["export", "id3", "save song"],
     "Timbre": ["timbre", "reference"],
     "Lyric Times": ["lyric times", "lrc", "subtitles", "timestamps"],
     "Pick Best": ["pick best", "best of n", "best take"],

@@ -27,6 +27,8 @@ OUTPUTS = {
     "AS15_Song": ["ACESTEP_SONG"],
     "AS15_EditSong": ["ACESTEP_SONG", "STRING"],
     "AS15_Encode": ["CONDITIONING"],
+    "AS15_FinishSong": ["AUDIO"],
+    "LoadAudio": ["AUDIO"],
     "PrimitiveStringMultiline": ["STRING"],
 }
 # Earlier frontends lose the outputs of a run that ends before the response to its request.

@@ -27,10 +27,11 @@ REPO = Path(__file__).resolve().parents[2]
 COLOUR, LEVEL = re.compile(r"\x1b\[[0-9;]*m"), re.compile(r"^\[[A-Z]+\] ", re.MULTILINE)
 
 
-# A pack that says which models are loaded, as ComfyUI unloads them some time after it has answered. Its node makes a
-# list of a batch.
+# A pack that says which models are loaded, as ComfyUI unloads them some time after it has answered. Its nodes make a
+# list of a batch, and a batch of two recordings.
 PROBE = """
 import comfy.model_management
+import torch
 from aiohttp import web
 from server import PromptServer
 
@@ -41,7 +42,14 @@ class ListOfBatch:
     def split(self, samples):
         return ([{"samples": one[None]} for one in samples["samples"]],)
 
-NODE_CLASS_MAPPINGS = {"TestsListOfBatch": ListOfBatch}
+class BatchAudio:
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"first": ("AUDIO",), "second": ("AUDIO",)}})
+    RETURN_TYPES, FUNCTION, CATEGORY = ("AUDIO",), "join", "tests"
+
+    def join(self, first, second):
+        return ({**first, "waveform": torch.cat([first["waveform"], second["waveform"]])},)
+
+NODE_CLASS_MAPPINGS = {"TestsListOfBatch": ListOfBatch, "TestsBatchAudio": BatchAudio}
 
 @PromptServer.instance.routes.get("/tests/unloading")
 async def unloading(request):

@@ -37,6 +37,8 @@ NODES = {
     "AS15_LyricTimes",
     "AS15_PickBest",
     "AS15_SaveLyrics",
+    "AS15_FinishSong",
+    "AS15_SaveSong",
 }
 
 

@@ -28,6 +28,7 @@ EDIT_COLUMNS = [290, 330, 300, 270, 260]
 # Pixels of a node without its title bar, in both renderers and with the messages of a run.
 LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 372
 DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
+FINISH, SAVE = 330, 330
 BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
 
 
@@ -291,6 +292,20 @@ def lora(info: dict) -> Graph:
     return b.graph
 
 
+def finish_and_save(info: dict) -> Graph:
+    b = Builder("20 Finish and save", info, [290, 330, 270, 270, 290])
+    model = b.model()
+    b.note(0, "finish", 250)
+    song = b.vocal_song(1, 450)
+    encode = b.encode(2, model, song.out)
+    sample = b.sample(2, model, encode.out)
+    decode = b.graph.add("Decode", 3, DECODE, vae=model["vae"], latent=sample.out)
+    finish = b.graph.add("FinishSong", 3, FINISH, audio=decode.out, fade_out=2, trim=False)
+    save = b.graph.add("SaveSong", 4, SAVE, audio=finish.out, song=song.out, filename_prefix="audio/%title%")
+    save.values |= {"title": "Streetlights", "artist": "nano"}
+    return b.graph
+
+
 TEMPLATES: list[Callable[[dict], Graph]] = [
     text_to_music,
     real_model,
@@ -308,4 +323,5 @@ TEMPLATES: list[Callable[[dict], Graph]] = [
     batch_of_songs,
     ksampler,
     lora,
+    finish_and_save,
 ]

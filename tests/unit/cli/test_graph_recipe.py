@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from acestep_core import read_audio, read_settings
+from acestep_core.audio import Finish
 from acestep_core.cli.graph_recipe import graph_settings
 from acestep_core.errors import RequestError
+from acestep_core.recipe import Recipe
 
 GRAPH = {
     "1": {"class_type": "AS15_LoadModel", "inputs": {"model": "nano", "text_encoder": "auto", "vae": "auto",
@@ -69,6 +71,24 @@ def test_every_widget_has_its_setting():
     assert graph_settings(json.dumps(GRAPH), "a.flac")["storage"] == "fp8"
 
 
+FINISH = {"class_type": "AS15_FinishSong", "inputs": {"audio": ["5", 0], "loudness": "apple (-16)", "lufs": -9.0,
+                                                     "true_peak": -2.0, "fade_in": 0.5, "fade_out": 1.0, "trim": True,
+                                                     "ending": 0.0, "one_gain": False}}  # fmt: skip
+
+
+def with_finish(duration=1.0, **inputs) -> dict:
+    save = {"class_type": "AS15_SaveSong", "inputs": {"audio": ["7", 0], "title": "A"}}
+    finish = {**FINISH, "inputs": {**FINISH["inputs"], **inputs}}
+    return {**GRAPH, "2": changed("2", duration=duration)["2"], "6": save, "7": finish}
+
+
+def test_the_finish_of_a_graph_is_that_of_the_command_line():
+    settings = graph_settings(json.dumps(with_finish()), "a.flac")
+    assert Recipe.from_dict(settings).finish == Finish(-16.0, -2.0, 0.5, 1.0, True)
+    settings = graph_settings(json.dumps(with_finish(20.0, loudness="number", ending=15.0)), "a.flac")
+    assert settings["duration"] == 5 and Recipe.from_dict(settings).finish.loudness == -9
+
+
 OTHER = {"class_type": "KSampler", "inputs": {}}
 
 
@@ -87,6 +107,8 @@ OTHER = {"class_type": "KSampler", "inputs": {}}
         (changed("5", latent=None), "latent"),
         ({**GRAPH, "4": 5}, "node 4"),
         ({**GRAPH, "4": {"class_type": "AS15_Sample", "inputs": []}}, "conditioning"),
+        (with_finish(audio=["4", 0]), "AS15_Sample"),
+        (with_finish(ending=2.0), "as long as its song"),
         ([], "not an object"),
         ("{", "object|JSON"),
     ],
