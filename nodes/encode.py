@@ -53,10 +53,11 @@ class EncodeNode(io.ComfyNode):
     @classmethod
     def execute(cls, text_encoder, song, task=None, codes=None) -> io.NodeOutput:
         from ..acestep_core import pipeline
+        from ..acestep_core.lyrics.check import estimate_duration
         from .comfy_runtime.conditioning import to_conditioning
         from .comfy_runtime.notes import duration_notes
         from .comfy_runtime.placement import intermediate_device
-        from .comfy_runtime.progress import node_callbacks, show_notes
+        from .comfy_runtime.progress import node_callbacks, show_notes, show_values
 
         edit = edit_with_codes(task, codes)
         options: dict = {}
@@ -64,6 +65,10 @@ class EncodeNode(io.ComfyNode):
             show_notes(*duration_notes([song], edit.seconds))
             song = replace(song, metadata=replace(song.metadata, duration=edit.seconds))
             options = {"task": edit.task, "tracks": edit.tracks, "explicit_mask": not edit.auto_mask}
+        elif song.metadata.duration is None:
+            seconds = estimate_duration(song.lyrics)
+            show_values(f"auto: {seconds:g} seconds, estimated from the lyrics")
+            song = replace(song, metadata=replace(song.metadata, duration=seconds))
         with node_callbacks() as callbacks:
             text = pipeline.encode(text_encoder.model, song, callbacks=callbacks, **options)
         return io.NodeOutput(to_conditioning(text, song, edit, intermediate_device()))

@@ -159,6 +159,7 @@ class PlanNode(io.ComfyNode):
         metadata_per_take=False,
         graphs=True,
     ) -> io.NodeOutput:
+        from ..acestep_core.lyrics.check import check_lyrics
         from ..acestep_core.planner.planning import CODING, PLANNING
         from ..acestep_core.song.codes import format_code_lines
         from ..acestep_core.song.seeds import batch_seeds
@@ -178,6 +179,7 @@ class PlanNode(io.ComfyNode):
         plans = plan_songs(
             planner, song, seeds if metadata_per_take else seeds[:1], rewrite_caption, replace(PLANNING, **sampling)
         )
+        show_notes(*dict.fromkeys(note for item in plans for note in check_lyrics(item.song)))
         if not generate_codes:
             return io.NodeOutput([item.song for item in plans], [""] * len(plans))
         takes = plan_takes(

@@ -256,7 +256,7 @@ class EmptyLatentNode(io.ComfyNode):
         from .comfy_runtime.latents import to_latent
         from .comfy_runtime.placement import intermediate_device
 
-        shape = (batch_size, frames_of(required_duration(song)), LATENT_CHANNELS)
+        shape = (batch_size, frames_of(song_duration(song)), LATENT_CHANNELS)
         return io.NodeOutput(to_latent(torch.zeros(shape, device=intermediate_device())))
 
 
@@ -340,10 +340,11 @@ def entry_duration(entry: SongEntry, latent: dict | None) -> float:
         return from_latent(latent).shape[1] / FRAME_RATE
     if entry.song is None:
         raise RequestError("conditioning: it has no duration. Connect Encode Song, or a latent of the song's length.")
-    return required_duration(entry.song)
+    return song_duration(entry.song)
 
 
-def required_duration(song: Song) -> float:
-    if song.metadata.duration is None:
-        raise RequestError("duration: this song has none. Set one in Song, or plan one with Plan Song.")
-    return song.metadata.duration
+def song_duration(song: Song) -> float:
+    """Return the duration of a song in seconds, as Encode Song estimates it if the song has none."""
+    from ..acestep_core.lyrics.check import estimate_duration
+
+    return song.metadata.duration or estimate_duration(song.lyrics)

@@ -55,13 +55,22 @@ class SongNode(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, duration, bpm) -> bool | str:
         """Report values outside of their range before the run. A linked input is None here."""
-        if duration is not None and not 0 < duration <= MAX_SECONDS:
-            return f"duration: must be above 0 and at most {MAX_SECONDS} seconds, got {duration:g}."
+        if duration is not None and not 0 <= duration <= MAX_SECONDS:
+            return f"duration: must be 0 (auto) or up to {MAX_SECONDS} seconds, got {duration:g}."
         return valid_bpm(bpm)
 
     @classmethod
     def execute(cls, caption, lyrics, language, duration, bpm, key, time_signature) -> io.NodeOutput:
-        return io.NodeOutput(song_of(caption, lyrics, language, duration, bpm, key, time_signature))
+        from ..acestep_core.lyrics.check import check_lyrics, estimate_duration
+        from .comfy_runtime.progress import show_notes, show_values
+
+        song = song_of(caption, lyrics, language, duration, bpm, key, time_signature)
+        show_notes(*check_lyrics(song))
+        if song.metadata.duration is None:
+            show_values(
+                f"auto: {estimate_duration(lyrics):g} seconds by the lyrics, unless Plan Song sets the duration"
+            )
+        return io.NodeOutput(song)
 
 
 class EditSongNode(io.ComfyNode):
@@ -127,22 +136,16 @@ class EditSongNode(io.ComfyNode):
         if song is None and not (caption.strip() or lyrics.strip()):
             raise RequestError("song: missing, and caption and lyrics are empty. Connect a song, or write one.")
         if song is None or source == EDITS:
+            from ..acestep_core.lyrics.check import check_lyrics
+            from .comfy_runtime.progress import show_notes
+
             song = song_of(caption, lyrics, language, duration, bpm, key, time_signature)
+            show_notes(*check_lyrics(song))
         return io.NodeOutput(song, song_text(song), ui={"song": [widget_values(song)]})
 
 
 def metadata_inputs(duration: float) -> list[io.Input]:
-    """Return the widgets of a song's metadata. With a default duration of 0, the duration may be auto."""
-    optional = duration == 0
-    seconds = io.Float.Input(
-        "duration",
-        default=duration,
-        min=0.0 if optional else 1.0,
-        max=float(MAX_SECONDS),
-        step=1.0,
-        round=0.1,
-        tooltip="Duration of the song in seconds. The model is trained on 10 to 600; 30 to 240 is typical.",
-    )
+    """Return the widgets of a song's metadata. duration: the default in seconds, 0 for auto."""
     return [
         io.Combo.Input(
             "language",
@@ -150,7 +153,19 @@ def metadata_inputs(duration: float) -> list[io.Input]:
             default=AUTO,
             tooltip="Vocal language, which sets the pronunciation of the lyrics. auto leaves it to the model.",
         ),
-        zero_shown_as(AUTO, seconds) if optional else seconds,
+        zero_shown_as(
+            AUTO,
+            io.Float.Input(
+                "duration",
+                default=duration,
+                min=0.0,
+                max=float(MAX_SECONDS),
+                step=1.0,
+                round=0.1,
+                tooltip="Duration of the song in seconds. auto (0) fits the lyrics, or leaves it to Plan Song. The "
+                "model is trained on 10 to 600; 30 to 240 is typical.",
+            ),
+        ),
         zero_shown_as(
             AUTO,
             io.Int.Input(

@@ -65,9 +65,10 @@ class WriteNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, planner, idea, seed, instrumental, language, duration, temperature) -> io.NodeOutput:
+        from ..acestep_core.lyrics.check import check_lyrics
         from ..acestep_core.planner.writing import WRITING, compose
         from .comfy_runtime.planner import LYRICS_TOKENS
-        from .comfy_runtime.progress import node_callbacks
+        from .comfy_runtime.progress import node_callbacks, show_notes
 
         with node_callbacks() as callbacks:
             (written,) = compose(
@@ -79,6 +80,7 @@ class WriteNode(io.ComfyNode):
                 sampling=replace(WRITING, temperature=temperature),
                 callbacks=callbacks,
             )
+        show_notes(*check_lyrics(written.song))
         return io.NodeOutput(written.song)
 
 
@@ -107,12 +109,14 @@ class PolishNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, planner, song, seed, temperature) -> io.NodeOutput:
+        from ..acestep_core.lyrics.check import check_lyrics
         from ..acestep_core.planner.writing import WRITING, polish
         from .comfy_runtime.planner import LYRICS_TOKENS
-        from .comfy_runtime.progress import node_callbacks
+        from .comfy_runtime.progress import node_callbacks, show_notes
 
         placed = planner.with_room(song.caption, song.lyrics, new_tokens=LYRICS_TOKENS)
         with node_callbacks() as callbacks:
             sampling = replace(WRITING, temperature=temperature)
             (polished,) = polish(placed, song, [seed], sampling=sampling, callbacks=callbacks)
+        show_notes(*check_lyrics(polished.song))
         return io.NodeOutput(polished.song)

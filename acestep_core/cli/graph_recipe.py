@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import RequestError, shown
 from ..files import parse_json
+from ..lyrics.check import estimate_duration
 
 log = logging.getLogger("acestep")
 
@@ -57,6 +58,8 @@ def graph_settings(prompt: str, path: str) -> dict[str, Any]:
         **_model_settings(graph, loads.pop()),
     }
     settings = {name: value for name, value in settings.items() if value not in AUTO}
+    if "duration" not in settings and isinstance(settings.get("lyrics", ""), str):
+        settings["duration"] = estimate_duration(settings.get("lyrics", ""))  # as Encode Song does
     if finish is not None:
         settings |= _finish_settings(graph, finish, settings.get("duration"))
     seed, normalize = graph.value(sample, "seed"), graph.value(decode, "normalize")

@@ -24,6 +24,7 @@ log = logging.getLogger("acestep")
 
 Options = Mapping[str, Any]
 
+AUTO_DURATION = "auto"
 # If the options choose another variant or another model, these settings of a file do not apply.
 VARIANT_SETTINGS = ("steps", "shift", "guidance_scale", "timesteps")
 MODEL_SETTINGS = (*VARIANT_SETTINGS, "variant", "vae", "text_encoder")
@@ -86,6 +87,8 @@ def read_songs(options: Options) -> list[SavedSong]:
     if "lyrics" in options:
         text["lyrics"] = read_text(options["lyrics"], "lyrics file")
     metadata = {name: options[name] for name in METADATA_FIELDS if name in options}
+    if metadata.get("duration") == AUTO_DURATION:
+        metadata["duration"] = None  # the planner chooses
     songs = [
         replace(item, song=replace(item.song, **text, metadata=replace(item.song.metadata, **metadata)))
         for item in saved
@@ -147,6 +150,8 @@ def _recipe(options: Options, values: dict[str, Any]) -> Recipe:
     merged["finish"] = finish_values(options, values.get("finish"))
     if merged["seed"] is None:
         merged["seed"] = random_seed()
+    if merged.get("duration") == AUTO_DURATION:
+        merged["duration"] = None if merged.get("codes") else _fitting_duration(merged.get("lyrics"))
     recipe = Recipe.from_dict(merged)
     recipe = replace(recipe, origin={**recipe.origin, **paths})
     # Find errors before the model is loaded.
@@ -161,6 +166,16 @@ def _recipe(options: Options, values: dict[str, Any]) -> Recipe:
             " and codes" if recipe.codes else "",
         )
     return recipe
+
+
+def _fitting_duration(lyrics: object) -> float | None:
+    from ..lyrics.check import estimate_duration
+
+    if not isinstance(lyrics, str):  # refused by the recipe
+        return None
+    seconds = estimate_duration(lyrics)
+    log.warning("duration: %g seconds, estimated from the lyrics", seconds)
+    return seconds
 
 
 def _check_duration(recipe: Recipe) -> None:

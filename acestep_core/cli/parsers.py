@@ -6,6 +6,7 @@ import argparse
 
 from .. import __version__
 from .finishing import finish_options
+from .inputs import AUTO_DURATION
 from .tagging import tag_options
 
 EXAMPLES = """\
@@ -39,7 +40,7 @@ def song_parser() -> argparse.ArgumentParser:
     parser.add_argument("caption", nargs="?", help="style, instruments, mood, voice")
     parser.add_argument("--version", action="version", version=f"acestep {__version__}")
 
-    song = _song_options(parser, "up to 600; default 30")
+    song = _song_options(parser, "up to 600; default 30; auto fits the lyrics")
     song.add_argument("--codes", metavar="FILE", help="song file with the audio codes; default: the codes of --from")
     song.add_argument(
         "--no-codes", dest="codes", action="store_const", const=None, help="ignore the audio codes of --from"
@@ -201,13 +202,15 @@ def generation_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _song_options(parser: argparse.ArgumentParser, duration: str = "up to 600") -> argparse._ArgumentGroup:
+def _song_options(
+    parser: argparse.ArgumentParser, duration: str = "up to 600; auto (default) is the planner's"
+) -> argparse._ArgumentGroup:
     song = _text_options(
         parser,
         "song and settings of a song or audio file, also one that ComfyUI saved, - for standard input; "
         "other options take precedence",
     )
-    song.add_argument("--duration", type=float, metavar="SECONDS", help=duration)
+    song.add_argument("--duration", type=_duration, metavar="SECONDS|auto", help=duration)
     return song
 
 
@@ -227,6 +230,13 @@ def _device_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", help="auto, cuda, cuda:1, xpu, mps, cpu")
     group.add_argument("--dtype", help="auto, bfloat16, float16, float32")
     group.add_argument("--offload", action="store_true", help="keep only the running network on the GPU")
+
+
+def _duration(text: str) -> float | str:
+    try:
+        return text if text == AUTO_DURATION else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds or {AUTO_DURATION}, got {text!r}") from None
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from ..errors import RequestError
 from ..files import check_output_path, write_text
 from ..song.song import Metadata
 from ..song.song_file import METADATA_FIELDS, SavedSong, load_codes, to_json
-from .inputs import check_counts, is_song_file, read_songs
+from .inputs import AUTO_DURATION, check_counts, is_song_file, read_songs
 from .parsers import listen_parser, plan_parser, write_parser
 from .terminal import Terminal, log_lines, printable
 
@@ -116,7 +116,8 @@ def _compose(options: Options, terminal: Terminal) -> None:
             raise RequestError(
                 f"--{name} cannot be combined with an idea; change the written song with `acestep plan --from`"
             )
-    metadata = Metadata(**_given(options, *METADATA_FIELDS))
+    given = {name: value for name, value in _given(options, *METADATA_FIELDS).items() if value != AUTO_DURATION}
+    metadata = Metadata(**given)
 
     def work(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
         from ..planner.writing import WRITING, compose
@@ -206,6 +207,7 @@ def _saved(written: Sequence[WrittenSong], seeds: Sequence[int], codes: Sequence
 def _run(options: Options, terminal: Terminal, work: Work, count: int | None = None) -> None:
     """Load the planner, call `work` with `count` seeds (default: --batch), and write its songs."""
     from ..callbacks import Callbacks
+    from ..lyrics.check import check_lyrics
     from ..planner.load_planner import load_planner
     from ..planner.token_sampling import TokenSampling
     from ..song.seeds import distinct_seeds, random_seed
@@ -218,7 +220,10 @@ def _run(options: Options, terminal: Terminal, work: Work, count: int | None = N
     load_options = _given(options, "device", "dtype", "storage", "tokenizer", "models_dir", "offload", "graphs")
     with log_lines(terminal, options):
         planner = load_planner(options.get("planner", "nano"), **load_options, callbacks=callbacks)
-        text = to_json(work(planner, seeds, callbacks))
+        songs = work(planner, seeds, callbacks)
+        for note in dict.fromkeys(note for saved in songs for note in check_lyrics(saved.song)):
+            callbacks.warn(note)
+        text = to_json(songs)
     if output is None:
         _print(text)
     else:

@@ -69,6 +69,8 @@ def write_songs(
         check_audio_path(path)
     tags = read_tag_options(options)
     callbacks = Callbacks() if quiet else Callbacks(progress=terminal.progress)
+    for note in _lyric_notes(recipes):
+        callbacks.warn(note)
     model = load_for_recipe(recipes[0], options, callbacks)
     if model.note and not quiet:
         terminal.line(shortened(model.note))
@@ -106,6 +108,20 @@ def write_songs(
             print(path if quiet else f"{printable(str(path))}: {seconds:g} s, seed {each.recipe.seed}{each.levels}")
     if failures:
         raise failures[0]
+
+
+def _lyric_notes(recipes: Sequence[Recipe]) -> list[str]:
+    """Return sentences about lyrics that may sound poor, before they are sung."""
+    from ..lyrics.check import check_lyrics
+    from ..text.prompts import DEFAULT_SECONDS
+
+    notes: dict[str, None] = {}
+    for recipe in recipes:
+        song, metadata = recipe.song, recipe.song.metadata
+        if recipe.recorded_edit is None and not recipe.codes:
+            song = replace(song, metadata=replace(metadata, duration=metadata.duration or DEFAULT_SECONDS))
+        notes.update(dict.fromkeys(check_lyrics(song)))
+    return list(notes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ def rejection(server: ComfyServer, prompt: dict, class_type: str) -> str:
     return details[0]
 
 
-@pytest.mark.parametrize("duration", [0, -3, 601])
+@pytest.mark.parametrize("duration", [-3, 601])
 def test_duration_out_of_range(server: ComfyServer, prompt: dict, duration: float) -> None:
     sentence = rejection(server, with_inputs(prompt, "AS15_Song", duration=duration), "AS15_Song")
     assert "duration" in sentence and "600" in sentence and str(duration) in sentence

@@ -37,7 +37,10 @@ SHIPPED = 30.0  # seconds of a song without a source
 SAMPLERS = ("AS15_Sample", "KSampler")
 PASSED_ON = {"AS15_Timbre": "conditioning", "AS15_Morph": "target"}  # the input that replaces the output of these
 # Notes on nano, on short songs, on the values of auto and on what a LoRA changes, and token rates.
-UNAVOIDABLE = re.compile(r".*a miniature.*|.*: LoRA rank .*|.*shorter than any song.*|auto: .*|\d+ tokens, .*|")
+UNAVOIDABLE = re.compile(
+    r".*a miniature.*|.*: LoRA rank .*|.*shorter than any song.*|auto: .*|\d+ tokens, .*|"
+    r"lyrics: about \d+ syllables .*"  # in few seconds
+)
 LEVELLED = {"07 Repaint", "08 Extend", "20 Finish and save"}  # by another rule than that of the peak
 PLAYERS = ("PreviewAudio", "AS15_SaveSong")
 START, END = 4.0, 8.0  # of the repainted part

@@ -13,16 +13,18 @@ import torch
 from comfy_extras.nodes_custom_sampler import BasicScheduler
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from pack_under_test.acestep_core.errors import CheckpointError, RequestError, shown
+from pack_under_test.acestep_core.lyrics.check import estimate_duration
 from pack_under_test.acestep_core.song.song import Song
 from pack_under_test.nodes import files
 from pack_under_test.nodes.codes import LoadCodesNode
 from pack_under_test.nodes.comfy_runtime import load
 from pack_under_test.nodes.comfy_runtime.progress import node_callbacks, show_notes
+from pack_under_test.nodes.encode import EncodeNode
 from pack_under_test.nodes.loaders import LoadModelNode, LoadPlannerNode
 from pack_under_test.nodes.sample import EmptyLatentNode
-from pack_under_test.nodes.song import SongNode
+from pack_under_test.nodes.song import EditSongNode, SongNode
 
-from .world import FRAMES, World, difference, network_of, notes_of, similarity
+from .world import FRAMES, World, difference, lines_of, network_of, notes_of, similarity
 
 
 def refusal(work) -> str:
@@ -82,7 +84,8 @@ def check_a_shift_that_rounds_sigmas_above_one_works(world: World) -> None:
 
 def check_song_values_out_of_range_are_refused_before_the_run(world: World) -> None:
     assert SongNode.validate_inputs(10.0, 0) is SongNode.validate_inputs(None, None) is True
-    assert SongNode.validate_inputs(0.0, 90).startswith("duration")
+    assert SongNode.validate_inputs(0.0, 90) is True  # auto
+    assert SongNode.validate_inputs(-1.0, 90).startswith("duration")
     assert SongNode.validate_inputs(10.0, 10).startswith("bpm")
 
 
@@ -97,13 +100,32 @@ def check_inputs_that_only_ksampler_starts_from_are_noted(world: World) -> None:
     assert not any(word in line for line in lines for word in ("noise_strength", "batch_size")), lines
 
 
-def check_a_song_without_a_duration_is_refused(world: World) -> None:
-    song = Song("slow jazz")
-    for work in (
-        lambda: EmptyLatentNode.execute(song, 1),
-        lambda: world.sample(conditioning=with_data(world, acestep_song=song)),
-    ):
-        assert refusal(work).startswith("duration")
+def check_a_song_without_a_duration_fits_its_lyrics(world: World) -> None:
+    song = Song("slow jazz", "[Verse]\nhello again\nmy friend")
+    seconds = estimate_duration(song.lyrics)
+    assert EmptyLatentNode.execute(song, 1).args[0]["samples"].shape[-1] == seconds * 25
+    conditioning: list = []
+    (note,) = [line for line in lines_of(lambda: conditioning.append(encoded(world, song))) if "estimated" in line]
+    assert f"{seconds:g} seconds" in note
+    assert world.sample(conditioning=conditioning[0], steps=1).shape[-1] == seconds * 25
+    shorter = {"samples": torch.zeros(1, 64, FRAMES)}
+    assert world.sample(conditioning=conditioning[0], latent=shorter, steps=1).shape[-1] == FRAMES
+    values = ("", song.lyrics, "auto", 0.0, 0, "auto", "auto")
+    (line,) = lines_of(lambda: SongNode.execute(*values))
+    assert f"{seconds:g} seconds" in line and SongNode.execute(*values).args[0].metadata.duration is None
+
+
+def check_lyrics_are_checked_without_blocking(world: World) -> None:
+    lyrics = "[Vers]\n你好 世界"
+    for node, before in ((SongNode, ()), (EditSongNode, ("edits",))):
+        values = (*before, "pop", lyrics, "auto", 60.0, 0, "auto", "auto")
+        notes = notes_of(lambda node=node, values=values: node.execute(*values))
+        assert [note.split(":")[0] for note in notes] == ["language", "lyrics", "lyrics"], notes
+        assert node.execute(*values).args[0].lyrics == lyrics
+
+
+def encoded(world: World, song: Song):
+    return EncodeNode.execute(world.text_encoder, song).args[0]
 
 
 def check_a_text_encoder_of_another_width_is_refused(world: World) -> None:

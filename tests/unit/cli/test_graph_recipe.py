@@ -11,6 +11,7 @@ from acestep_core import read_audio, read_settings
 from acestep_core.audio import Finish
 from acestep_core.cli.graph_recipe import graph_settings
 from acestep_core.errors import RequestError
+from acestep_core.lyrics.check import estimate_duration
 from acestep_core.recipe import Recipe
 
 GRAPH = {
@@ -87,6 +88,14 @@ def test_the_finish_of_a_graph_is_that_of_the_command_line():
     assert Recipe.from_dict(settings).finish == Finish(-16.0, -2.0, 0.5, 1.0, True)
     settings = graph_settings(json.dumps(with_finish(20.0, loudness="number", ending=15.0)), "a.flac")
     assert settings["duration"] == 5 and Recipe.from_dict(settings).finish.loudness == -9
+
+
+def test_a_duration_on_auto_fits_the_lyrics():
+    lyrics = "[Verse]\n" + "we are walking down the road\n" * 20
+    graph = changed("2", duration=0, lyrics=lyrics)
+    assert graph_settings(json.dumps(graph), "a.flac")["duration"] == estimate_duration(lyrics) > 60
+    graph = {**with_finish(ending=15.0), "2": graph["2"]}
+    assert graph_settings(json.dumps(graph), "a.flac")["duration"] == estimate_duration(lyrics) - 15
 
 
 OTHER = {"class_type": "KSampler", "inputs": {}}

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from acestep_core.cli.inputs import read_recipes
+from acestep_core.cli.inputs import read_recipes, read_songs
+from acestep_core.lyrics.check import estimate_duration
 
 
 def read(options):
@@ -89,3 +90,14 @@ def test_sampling_settings_do_not_apply_to_another_variant(monkeypatch):
     values["model"] = "turbo"
     assert read({"from": "x.flac", "variant": "turbo"}).settings.steps == 8
     assert read({"from": "x.flac", "variant": "base"}).settings.steps is None
+
+
+def test_a_duration_may_fit_the_lyrics(caplog):
+    lyrics = "[Verse]\n" + "\n".join(["we are walking down the road"] * 20)
+    (recipe,) = read_recipes({"caption": "pop", "duration": "auto"}, [{"lyrics": lyrics}])
+    assert recipe.song.metadata.duration == estimate_duration(lyrics) > 60
+    assert "estimated from the lyrics" in caplog.text
+    (planned,) = read_recipes({"caption": "pop", "duration": "auto"}, [{"codes": [1, 2, 3, 4, 5]}])
+    assert planned.song.metadata.duration is None
+    (song,) = read_songs({"caption": "pop", "duration": "auto"})
+    assert song.song.metadata.duration is None

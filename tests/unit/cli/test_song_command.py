@@ -237,3 +237,10 @@ def test_a_missing_caption_is_a_usage_error(acestep):
 
 def test_timesteps_must_be_numbers(acestep):
     assert "'1,a'" in acestep("piano", "--timesteps", "1,a")[2]
+
+
+def test_lyrics_that_may_sound_poor_are_noted_and_sung(acestep, tmp_path):
+    (tmp_path / "words.txt").write_text("[Vers\n" + "we are walking down the road\n" * 12, "utf-8")
+    code, _, err = acestep("pop", "--lyrics", "words.txt", "--duration", 6, "--steps", 1, "-o", "a.wav")
+    assert code == 0 and "bracket in line 1" in err and "syllables in 6 seconds" in err
+    assert soundfile.info("a.wav").duration == 6
