@@ -211,7 +211,7 @@ def set_value(workflow: dict, node_type: str, index: int, value: object) -> None
         (lambda w: w["nodes"][4]["inputs"][1].update(link=None), "nothing is connected to latent"),
         (lambda w: w["nodes"][3]["widgets_values"].pop(), "values for the widgets"),
         (lambda w: set_value(w, "AS15_LoadModel", 0, "acestep-v15-nowhere"), "not allowed for model"),
-        (lambda w: set_value(w, "AS15_Song", 3, 0.5), "not allowed for duration"),
+        (lambda w: set_value(w, "AS15_Song", 3, -0.5), "not allowed for duration"),
         (lambda w: set_value(w, "AS15_Sample", 0, 1.5), "not allowed for seed"),
         (lambda w: set_value(w, "AS15_Sample", 1, "sometimes"), "not allowed for control after generate"),
         (lambda w: set_value(w, "AS15_Decode", 0, "yes"), "not allowed for normalize"),
