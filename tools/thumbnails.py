@@ -294,6 +294,50 @@ def form(picture: str, colours: Colours) -> str:
     return card(44, 58, 424, 290, "#ffffff40", "#151925") + bar + picture + fields + texts + button
 
 
+def lyric_times() -> str:
+    levels = contour(27, 101)
+    marks = ((64, 96), (176, 132), (324, 108))
+    drawn = bars(levels, 48, 130, 416, 150, GREY, 0.7)
+    for x, width in marks:
+        drawn += (
+            f'<path d="M{x} 58V262" stroke="{TAKES[1]}" stroke-width="5" stroke-linecap="round"/>'
+            f'<circle cx="{x}" cy="262" r="10" fill="{TAKES[1]}"/>'
+        ) + lines(x, 292, (width,), "#e8ecf6", thick=18)
+    return drawn + lines(64, 326, (78,), "#e8ecf680", thick=12) + lines(176, 326, (104,), "#e8ecf680", thick=12)
+
+
+def best_of() -> str:
+    drawn = ""
+    for row, seed in enumerate((111, 112, 113, 114)):
+        y, best = 82 + row * 78, row == 2
+        drawn += bars(contour(24, seed), 128, y, 336, 66, TAKES if best else GREY, 1 if best else 0.55)
+        if best:
+            drawn += card(40, y - 40, 434, 80, TAKES[1], "#0f8f9c33")
+            drawn += f'<path d="M62 {y}l12 13l24 -27" stroke="{TAKES[1]}" stroke-width="10" fill="none" \
+stroke-linecap="round" stroke-linejoin="round"/>'
+        else:
+            drawn += f'<circle cx="80" cy="{y}" r="9" fill="#ffffff33"/>'
+    return drawn
+
+
+def repaint_by_name() -> str:
+    levels, new = contour(27, 121), contour(27, 122)
+    step, part = 416 / 27, slice(11, 20)
+    x, width = 48 + part.start * step, (part.stop - part.start) * step
+    label = (
+        f'<rect x="{x - 8}" y="62" width="{width + 16}" height="46" rx="14" fill="{EDIT[1]}"/>'
+        f'<text x="{x + width / 2}" y="95" font-size="30" font-weight="700" text-anchor="middle" fill="#10131b">'
+        "chorus</text>"
+    )
+    return (
+        bars(levels[: part.start], 48, 230, part.start * step, 200, GREY)
+        + bars(levels[part.stop :], x + width, 230, 416 - part.stop * step, 200, GREY)
+        + card(x - 8, 120, width + 16, 220, EDIT[1], "#7b3fe433")
+        + bars(new[part], x, 230, width, 200, EDIT)
+        + label
+    )
+
+
 def finish_and_save() -> str:
     def ceiling(y: float) -> str:
         return (
@@ -346,6 +390,9 @@ PICTURES: dict[str, tuple[str, Callable[[], str], Colours]] = {
     "14 Batch of songs": ("Batch\nof songs", batch_of_songs, TAKES),
     "15 KSampler": ("KSampler", ksampler, NATIVE),
     "16 LoRA": ("LoRA", lora, MODEL),
+    "17 Lyric times": ("Lyric times", lyric_times, TAKES),
+    "18 Best of four takes": ("Best of\nfour takes", best_of, TAKES),
+    "19 Repaint by name": ("Repaint\nby name", repaint_by_name, EDIT),
     "20 Finish and save": ("Finish\nand save", finish_and_save, SONG),
     "simple_song.app": ("Simple\nsong", simple_form, SONG),
     "cover_my_song.app": ("Cover\nmy song", cover_form, EDIT),

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load
 
 from acestep_core.checkpoints.catalog import RELEASES
+from tests.support.singing import write_singing_nano
 from tools.build_workflows import out_of_date
 
 from .graph import find, load_workflow, to_prompt, widget_names, with_all, with_inputs, with_node, without
@@ -36,10 +37,11 @@ DURATIONS["08 Extend"] = RECORDING_SECONDS + ADDED
 SHIPPED = 30.0  # seconds of a song without a source
 SAMPLERS = ("AS15_Sample", "KSampler")
 PASSED_ON = {"AS15_Timbre": "conditioning", "AS15_Morph": "target"}  # the input that replaces the output of these
-# Notes on nano, on short songs, on the values of auto and on what a LoRA changes, and token rates.
+# Notes on nano, on short songs, on the values of auto and on what a LoRA changes, token rates, and places by name.
 UNAVOIDABLE = re.compile(
     r".*a miniature.*|.*: LoRA rank .*|.*shorter than any song.*|auto: .*|\d+ tokens, .*|"
-    r"lyrics: about \d+ syllables .*"  # in few seconds
+    r"lyrics: about \d+ syllables .*|"  # in few seconds
+    r"where: .* seconds"
 )
 LEVELLED = {"07 Repaint", "08 Extend", "20 Finish and save"}  # by another rule than that of the peak
 PLAYERS = ("PreviewAudio", "AS15_SaveSong")
@@ -63,6 +65,8 @@ def quick_prompt(server: ComfyServer, name: str, seed: int) -> dict[str, dict]:
         if node["class_type"] == "AS15_Song" and node["inputs"]["duration"] == SHIPPED:
             prompt = with_node(prompt, key, duration=SECONDS)
     prompt = with_all(prompt, "AS15_Write", duration=SECONDS)
+    if {"AS15_LyricTimes", "AS15_PickBest"} & {node["class_type"] for node in prompt.values()}:
+        prompt = with_all(prompt, "AS15_LoadModel", model=write_singing_nano(server.base / "models" / "acestep"))
     for sampler in SAMPLERS:
         prompt = with_all(prompt, sampler, steps=2, seed=seed)
     return prompt

@@ -273,6 +273,58 @@ NOTES: dict[str, dict[str, list[str]]] = {
             "自分のファイルや PEFT フォルダは *models/loras* に置き、R キーを押します。学習に使ったモデル（2B または XL）が必要です。",
         ],
     },
+    "times": {
+        "en": [
+            "*{Lyric Times}* finds when each line is sung, and shows the lines that are missing and the times.",
+            "*{Save Lyrics}* writes them for players and video editors into ComfyUI's folder *output/audio*.",
+            "For a recording, write its lyrics into *{Song}* and connect *{Encode Audio}* to *latent*.",
+        ],
+        "zh": [
+            "*{Lyric Times}*找出每一句何时演唱，并显示漏唱的句子和时间。",
+            "*{Save Lyrics}*把它们写入 ComfyUI 的 *output/audio* 文件夹，供播放器和视频编辑器使用。",
+            "如果是录音，把它的歌词写入*{Song}*，并把*{Encode Audio}*接到 Latent。",
+        ],
+        "ja": [
+            "*{Lyric Times}* は各行がいつ歌われるかを調べ、抜けた行と時刻を表示します。",
+            "*{Save Lyrics}* はそれをプレーヤーや動画編集ソフト用に ComfyUI の *output/audio* フォルダへ書き出します。",
+            "録音の場合は、その歌詞を *{Song}* に書き、*{Encode Audio}* を潜在表現につなぎます。",
+        ],
+    },
+    "best": {
+        "en": [
+            "*{Sample Song}* makes four takes. *{Pick Best}* scores how well each one sings its lyrics, and passes on "
+            "the best.",
+            "Set *batch_size* to make more takes, and *keep* to hear more than one.",
+            REAL["en"],
+        ],
+        "zh": [
+            "*{Sample Song}*生成四个版本。*{Pick Best}*为每个版本唱歌词的好坏打分，只传出最好的。",
+            "*batch_size* 设定生成几个版本，*keep* 设定保留几个。",
+            REAL["zh"],
+        ],
+        "ja": [
+            "*{Sample Song}* は 4 つのテイクを作ります。*{Pick Best}* は歌詞への忠実さを採点し、最も良いものを渡します。",
+            "*batch_size* でテイクの数、*keep* で残す数を変えられます。",
+            REAL["ja"],
+        ],
+    },
+    "by_name": {
+        "en": [
+            "*{Repaint}* samples the chorus again and keeps the rest. *{Lyric Times}* knows where the chorus is.",
+            "*where* also takes *verse 2*, *[Bridge]*, *line 3* and *missing lines*. The node shows the seconds.",
+            "Another seed of *New chorus* gives another chorus.",
+        ],
+        "zh": [
+            "*{Repaint}*重新生成副歌，其余保持不变。*{Lyric Times}*知道副歌在哪里。",
+            "*where* 也可以填 *verse 2*、*[Bridge]*、*line 3* 和 *missing lines*。节点上显示对应的秒数。",
+            "更换 *New chorus* 的种子，就得到另一段副歌。",
+        ],
+        "ja": [
+            "*{Repaint}* はサビだけを作り直し、残りはそのままにします。サビの場所は *{Lyric Times}* が調べます。",
+            "*where* には *verse 2*、*[Bridge]*、*line 3*、*missing lines* も書けます。秒はノードに表示されます。",
+            "*New chorus* のシードを変えると、別のサビになります。",
+        ],
+    },
     "finish": {
         "en": [
             "*{Finish Song}* brings the song to the loudness of streaming services and shows the levels before and "

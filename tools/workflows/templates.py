@@ -29,6 +29,7 @@ EDIT_COLUMNS = [290, 330, 300, 270, 260]
 LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 372
 DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
 FINISH, SAVE = 330, 330
+TIMES, SAVE_LYRICS, PICK, REPAINT = 330, 210, 330, 284
 BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
 
 
@@ -292,6 +293,50 @@ def lora(info: dict) -> Graph:
     return b.graph
 
 
+def find_times(b: Builder, column: int, model: Node, conditioning: Output, latent: Output) -> Node:
+    inputs = {"model": model["model"], "conditioning": conditioning, "latent": latent}
+    return b.graph.add("LyricTimes", column, TIMES, **inputs)  # type: ignore[arg-type]
+
+
+def lyric_times(info: dict) -> Graph:
+    b = Builder("17 Lyric times", info, [350, 260, 270, 290, 260])
+    model, song = b.model(), b.vocal_song(0)
+    encode = b.encode(1, model, song.out)
+    b.note(1, "times", 260)
+    sample = b.sample(2, model, encode.out)
+    times = find_times(b, 3, model, encode.out, sample.out)
+    b.play(model, sample.out)
+    b.graph.add("SaveLyrics", 4, SAVE_LYRICS, times=times["times"], srt=True)
+    return b.graph
+
+
+def best_of(info: dict) -> Graph:
+    b = Builder("18 Best of four takes", info, [350, 260, 270, 290, 260])
+    model, song = b.model(), b.vocal_song(0)
+    encode = b.encode(1, model, song.out)
+    b.note(1, "best", 260)
+    takes = b.sample(2, model, encode.out, batch_size=4)
+    inputs = {"model": model["model"], "conditioning": encode.out, "latent": takes.out}
+    best = b.graph.add("PickBest", 3, PICK, **inputs)  # type: ignore[arg-type]
+    b.play(model, best["latent"])
+    return b.graph
+
+
+def repaint_by_name(info: dict) -> Graph:
+    b = Builder("19 Repaint by name", info, [350, 270, 290, 270, 260])
+    model, song = b.model(), b.vocal_song(0)
+    encode = b.encode(1, model, song.out)
+    first = b.sample(1, model, encode.out, title="First take", after_generate="fixed")
+    times = find_times(b, 2, model, encode.out, first.out)
+    inputs = {"latent": first.out, "times": times["times"], "where": "chorus"}
+    task = b.graph.add("Repaint", 2, REPAINT, **inputs)  # type: ignore[arg-type]
+    again = b.encode(3, model, song.out, task=task.out)
+    result = b.sample(3, model, again.out, title="New chorus", seed=8)
+    b.play(model, result.out)
+    b.note(4, "by_name", 250)
+    return b.graph
+
+
 def finish_and_save(info: dict) -> Graph:
     b = Builder("20 Finish and save", info, [290, 330, 270, 270, 290])
     model = b.model()
@@ -323,5 +368,8 @@ TEMPLATES: list[Callable[[dict], Graph]] = [
     batch_of_songs,
     ksampler,
     lora,
+    lyric_times,
+    best_of,
+    repaint_by_name,
     finish_and_save,
 ]
