@@ -20,6 +20,7 @@ from .listen import ListenNode
 from .loaders import LoadModelNode, LoadPlannerNode
 from .lora import LoadLoraNode
 from .lyrics import LyricTimesNode, PickBestNode, SaveLyricsNode
+from .mix import MixStemsNode
 from .morph import MorphNode
 from .plan import PlanNode
 from .repaint import ExtendNode, RepaintNode
@@ -40,6 +41,7 @@ NODES: list[type[io.ComfyNode]] = [
     EmptyLatentNode,
     DecodeNode,
     EncodeAudioNode,
+    MixStemsNode,
     FinishSongNode,
     SaveSongNode,
     CoverNode,

@@ -350,6 +350,28 @@ def finish_and_save() -> str:
     return bars(faded, 48, 190, 416, 190, SONG) + ceiling(84) + ceiling(296)
 
 
+def stems_to_files() -> str:
+    drawn = ""
+    for row, (seed, colours) in enumerate(((31, EDIT), (32, PLANNER), (33, SONG))):
+        y = 92 + row * 96
+        drawn += bars(contour(20, seed), 48, y, 250, 72, colours) + arrow(338, y, 20)
+        drawn += (
+            f'<path d="M392 {y - 36}h40l32 32v40h-72z" fill="#1b2030" stroke="{colours[1]}" stroke-width="6" '
+            'stroke-linejoin="round"/>'
+        )
+    return drawn
+
+
+def mix_stems() -> str:
+    drawn = ""
+    for place, (share, colours) in enumerate(((0.3, EDIT), (0.7, PLANNER), (0.5, SONG), (0.85, MODEL))):
+        x, y = 104 + place * 101, 330 - share * 250
+        drawn += f'<path d="M{x} 66V334" stroke="#ffffff30" stroke-width="12" stroke-linecap="round"/>'
+        drawn += f'<path d="M{x} {y}V334" stroke="{gradient(colours)}" stroke-width="12" stroke-linecap="round"/>'
+        drawn += f'<rect x="{x - 32}" y="{y - 17}" width="64" height="34" rx="12" fill="{gradient(colours)}"/>'
+    return drawn
+
+
 def simple_form() -> str:
     return form(play(166, 164, 38, SONG) + bars(contour(14, 3), 72, 280, 196, 90, SONG), SONG)
 
@@ -394,6 +416,8 @@ PICTURES: dict[str, tuple[str, Callable[[], str], Colours]] = {
     "18 Best of four takes": ("Best of\nfour takes", best_of, TAKES),
     "19 Repaint by name": ("Repaint\nby name", repaint_by_name, EDIT),
     "20 Finish and save": ("Finish\nand save", finish_and_save, SONG),
+    "21 Stems to files": ("Stems\nto files", stems_to_files, EDIT),
+    "22 Mix stems": ("Mix stems", mix_stems, SONG),
     "simple_song.app": ("Simple\nsong", simple_form, SONG),
     "cover_my_song.app": ("Cover\nmy song", cover_form, EDIT),
     "repaint_my_song.app": ("Repaint\nmy song", repaint_form, EDIT),

@@ -20,6 +20,7 @@ FOUND = {
     "Load Planner": ["planner"],
     "Load LoRA": ["LoRA", "lokr", "peft"],
     "Batch Songs": ["batch"],
+    "Mix Stems": ["mixer", "overlay"],
     "Finish Song": ["finish", "mastering", "lufs", "limiter"],
     "Save Song": ["export", "id3", "save song"],
     "Timbre": ["timbre", "reference"],

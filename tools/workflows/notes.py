@@ -344,6 +344,43 @@ NOTES: dict[str, dict[str, list[str]]] = {
             "ファイルは ComfyUI の *output/audio* フォルダにあります。",
         ],
     },
+    "stem_files": {
+        "en": [
+            "Three tracks of a recording are extracted in one batch, and *{Save Song}* writes them as files of equal "
+            "length and start, for a DAW. Open the small nodes to choose other tracks.",
+            OWN_FILE["en"],
+            "Extraction needs a base or sft model: *comfy-base* in *{Download Model}*.",
+        ],
+        "zh": [
+            "一次批量提取录音的三条音轨，*{Save Song}*把它们存成长度和起点相同的文件，供 DAW 使用。展开折叠的节点可选择其他音轨。",
+            OWN_FILE["zh"],
+            "提取音轨需要 base 或 sft 模型：在*{Download Model}*中选择 *comfy-base*。",
+        ],
+        "ja": [
+            "録音の 3 つのトラックを一度に抽出し、*{Save Song}* が長さと開始位置の揃ったファイルとして DAW 用に保存します。"
+            "折りたたまれたノードを開くと、ほかのトラックを選べます。",
+            OWN_FILE["ja"],
+            "抽出には base または sft モデルが必要です。*{Download Model}* で *comfy-base* を選びます。",
+        ],
+    },
+    "mix": {
+        "en": [
+            "*{Stems}* extracts the drums of a recording, and *{Mix Stems}* adds them to it again: more drums. Negative "
+            "gains turn a stem down, −60 mutes it.",
+            OWN_FILE["en"],
+            "Extraction needs a base or sft model: *comfy-base* in *{Download Model}*.",
+        ],
+        "zh": [
+            "*{Stems}*提取录音中的鼓，*{Mix Stems}*再把它加回录音：鼓声更响。负的增益调低音轨，−60 为静音。",
+            OWN_FILE["zh"],
+            "提取音轨需要 base 或 sft 模型：在*{Download Model}*中选择 *comfy-base*。",
+        ],
+        "ja": [
+            "*{Stems}* が録音のドラムを抽出し、*{Mix Stems}* がもう一度録音に足してドラムを大きくします。負のゲインは小さく、−60 はミュートです。",
+            OWN_FILE["ja"],
+            "抽出には base または sft モデルが必要です。*{Download Model}* で *comfy-base* を選びます。",
+        ],
+    },
     "ksampler": {
         "en": [
             "ComfyUI's own *{KSampler}*: the same seed gives the same song as *{Sample Song}*. *{Empty Song}* sets "

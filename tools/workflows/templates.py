@@ -28,7 +28,7 @@ EDIT_COLUMNS = [290, 330, 300, 270, 260]
 # Pixels of a node without its title bar, in both renderers and with the messages of a run.
 LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 372
 DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
-FINISH, SAVE = 330, 330
+FINISH, SAVE, MIX = 330, 330, 540
 TIMES, SAVE_LYRICS, PICK, REPAINT = 330, 210, 330, 284
 BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
 
@@ -351,6 +351,42 @@ def finish_and_save(info: dict) -> Graph:
     return b.graph
 
 
+def stems_to_files(info: dict) -> Graph:
+    b = Builder("21 Stems to files", info, [280, 300, 280, 290, 290])
+    model = b.model(variant="base")
+    b.note(0, "stem_files", 250)
+    song, audio = b.song(1, 350, SOURCE_CAPTION), b.recording(1)
+    encoded = {}
+    for number, track in enumerate(("drums", "bass", "keyboard"), 1):
+        small = {"title": track.capitalize(), "collapsed": True, "gap": 12}
+        task = b.graph.add("Stems", 2, 290, audio=audio.out, vae=model["vae"], track=track, **small)  # type: ignore[arg-type]
+        encoded[f"song_{number}"] = b.encode(2, model, song.out, task=task.out, collapsed=True, gap=12).out
+    batch = b.graph.add("BatchSongs", 2, 198, **encoded)  # type: ignore[arg-type]
+    sample = b.sample(3, model, batch.out, seed=8)
+    decoded = decode_small(b, 3, model, sample.out)
+    b.graph.add("SaveSong", 4, SAVE, audio=decoded, filename_prefix="stems/%date:yyyy-MM-dd%/stem %batch_num%")
+    return b.graph
+
+
+def mix(info: dict) -> Graph:
+    b = Builder("22 Mix stems", info, [290, 300, 280, 290, 280])
+    model = b.model(variant="base")
+    song, audio = b.song(0, 350, "drum kit, dry"), b.recording(1)
+    task = b.graph.add("Stems", 1, 290, audio=audio.out, vae=model["vae"], track="drums")
+    encode = b.encode(1, model, song.out, task=task.out)
+    sample = b.sample(2, model, encode.out, seed=8)
+    mixed = b.graph.add("MixStems", 3, MIX, stem_1=audio.out, stem_2=decode_small(b, 2, model, sample.out))
+    b.graph.add("PreviewAudio", 4, PLAYER, audio=mixed.out)
+    b.note(4, "mix", 250)
+    return b.graph
+
+
+def decode_small(b: Builder, column: int, model: Node, latent: Output) -> Output:
+    """Decode latents at their level, below Sample Song of a column."""
+    b.graph.y[column] = BELOW_SAMPLE
+    return b.graph.add("Decode", column, DECODE, collapsed=True, vae=model["vae"], latent=latent, normalize=False).out
+
+
 TEMPLATES: list[Callable[[dict], Graph]] = [
     text_to_music,
     real_model,
@@ -372,4 +408,6 @@ TEMPLATES: list[Callable[[dict], Graph]] = [
     best_of,
     repaint_by_name,
     finish_and_save,
+    stems_to_files,
+    mix,
 ]

@@ -1,0 +1,69 @@
+"""Mix Stems: every input changes the mix, and wrong ones are refused."""
+
+from __future__ import annotations
+
+import torch
+from pack_under_test.nodes.mix import STEMS, MixStemsNode
+
+from .odd_inputs import refusal
+from .saving import RATE, recording
+from .world import World, difference
+
+GAINS = {f"gain_{number}": 0.0 for number in range(1, STEMS + 1)}
+USUAL = {"delays": "", "headroom": 1.0, "batch": "separate", **GAINS}
+
+
+def mix(**inputs) -> torch.Tensor:
+    return MixStemsNode.execute(**{**USUAL, "stem_1": recording(), **inputs}).args[0]["waveform"]
+
+
+def text(**inputs) -> str:
+    shown = MixStemsNode.execute(**{**USUAL, "stem_1": recording(), **inputs}).ui
+    return "" if shown is None else shown.as_dict()["text"][0]
+
+
+def check_every_stem_and_gain_is_in_the_mix(world: World) -> None:
+    alone = recording()["waveform"]
+    assert difference(mix(), alone) == 0
+    for number in range(2, STEMS + 1):
+        both = mix(**{f"stem_{number}": recording(), "headroom": 0.0})
+        assert difference(both, 2 * alone) < 1e-6
+        assert difference(mix(**{f"stem_{number}": recording(), f"gain_{number}": -60.0}), alone) == 0
+    assert difference(mix(gain_1=-6.0), alone * 10 ** (-6 / 20)) < 1e-6
+    late = mix(delays="0.5")
+    assert late.shape[-1] == alone.shape[-1] + RATE // 2 and not late[..., : RATE // 2].any()
+
+
+def check_batches_and_rates(world: World) -> None:
+    batch = recording(batch=2)
+    assert mix(stem_1=batch).shape[0] == 2
+    assert difference(mix(stem_1=batch, batch="together"), batch["waveform"].sum(dim=0, keepdim=True)) < 1e-6
+    assert mix(stem_1=batch, stem_2=recording()).shape[0] == 2
+    three = recording(batch=3)
+    assert refusal(lambda: mix(stem_1=batch, stem_2=three)).startswith("stem_1: ")
+    slow = {"waveform": recording()["waveform"][..., ::2], "sample_rate": RATE // 2}
+    assert mix(stem_2=slow).shape == recording()["waveform"].shape
+    assert mix(stem_1=recording(channels=1), stem_2=recording()).shape[1] == 2
+
+
+def check_the_node_shows_headroom_and_distance(world: World) -> None:
+    assert text() == ""
+    assert text(reference=recording()) == "-inf dB from the reference"
+    assert text(gain_1=-20.0, reference=recording()) == "-0.9 dB from the reference"
+    assert "turned down by" in text(gain_1=24.0)
+    assert "1: " in text(stem_1=recording(batch=2), reference=recording())
+
+
+def check_wrong_stems_are_refused(world: World) -> None:
+    for inputs, start in (
+        ({"stem_1": None}, "stem_1: "),
+        ({"stem_3": {"waveform": torch.zeros(2, 5), "sample_rate": RATE}}, "stem_3: "),
+        ({"reference": {}}, "reference: "),
+        ({"reference": recording(batch=3)}, "reference: "),
+        ({"delays": "soon"}, "delays: "),
+        ({"delays": "0 " * 9}, "delays: "),
+        ({"delays": "-1"}, "delays: "),
+        ({"delays": "inf"}, "delays: "),
+    ):
+        sentence = refusal(lambda inputs=inputs: mix(**inputs))
+        assert sentence.startswith(start) and "\n" not in sentence, sentence
