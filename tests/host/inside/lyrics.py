@@ -149,6 +149,29 @@ def check_an_instrumental(world: World) -> None:
     assert out.args[0].lines == () and "Nothing is sung" in out.ui.as_dict()["text"][0]
 
 
+HOSTILE = {
+    "no newline": "la " * 300,
+    "beyond 2048 tokens": "slow river ocean fire\n" * 900,
+    "emoji": "love 🎵\n👩‍👩‍👧 fire 🎵🎵\n\n🎵",
+    "right to left": "[Verse]\nשלום עולם \u202eabc\u202c\nمرحبا می‌خواهم",
+    "control characters": "slow\x07 river\n\x1b[31mfire\x0b\u2028ocean\x85love",
+    "brackets": "[[[[\n]]][\n[]\n[ ]la[]la]\n" * 9,
+}
+
+
+def check_hostile_lyrics_have_times_in_their_order(world: World) -> None:
+    model, samples = loaded(world), latents_of(1)
+    for name, lyrics in HOSTILE.items():
+        conditioning = encoded(world, replace(SONG, lyrics=lyrics))
+        times, lrc, srt = LyricTimesNode.execute(model, conditioning, {"samples": samples}).args
+        spans = [(word.start, word.end) for line in times.lines for word in line.words]
+        assert spans and all(0 <= start <= end <= times.duration for start, end in spans), name
+        assert all(before[1] <= after[0] + 1e-9 for before, after in zip(spans, spans[1:], strict=False)), name
+        assert lrc.count("\n") >= len(times.lines) and srt.count("-->") == len(times.lines), name
+        if name == "beyond 2048 tokens":  # the lines that the model does not get
+            assert times.missing and times.missing[-1] == 899
+
+
 def check_what_is_refused(world: World) -> None:
     samples, plain = latents_of(2), encoded(world)
     model = loaded(world)
