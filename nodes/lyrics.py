@@ -203,19 +203,17 @@ def free_names(folder: str, name: str, counter: int, suffixes: Sequence[str]) ->
 
 
 def ranked_lines(takes: Sequence[TakeScore], order: Sequence[int]) -> list[str]:
-    """Return a line per take with its rank, its number in the batch and its scores."""
+    """Return a line per take with its rank, its number in the batch, its scores and the lines that are missing."""
     rows = []
     for rank, i in enumerate(order, 1):
-        take, parts = takes[i], []
-        if take.lyrics is not None and take.times is not None:
-            missing = len(take.times.missing)
-            parts.append(
-                f"lyrics {take.lyrics.value:.2f}, {f'{missing} lines missing' if missing else 'no line missing'}"
-            )
-        if take.codes is not None:
-            parts.append(f"audio codes {take.codes.reward:.2f}")
-        value = "no score" if take.value is None else f"{take.value:.3f}"
-        rows.append(f"{rank}. take {i + 1}: {value}" + (f" ({'; '.join(parts)})" if parts else ""))
+        take = takes[i]
+        parts = ["no score" if take.value is None else f"{take.value:.3f}"]
+        if take.lyrics is not None and take.codes is not None:
+            parts.append(f"lyrics {take.lyrics.value:.2f}, audio codes {take.codes.reward:.2f}")
+        if take.times is not None and take.times.lines:
+            missing = ", ".join(str(line + 1) for line in take.times.missing)
+            parts.append(f"missing lines {missing}" if missing else "no line missing")
+        rows.append(f"{rank}. take {i + 1}: {'; '.join(parts)}")
     return rows
 
 
