@@ -8,7 +8,7 @@ from .frontend import Frontend
 # The first of our nodes for each word. The frontend ranks nodes with the word in their own name before these.
 FOUND = {
     "Load Model": ["ace step", "acestep", "ace-step 1.5"],
-    "Song": ["music", "song", "text to music", "lyrics", "bpm", "caption", "vocal", "voice", "instrumental"],
+    "Song": ["music", "song", "text to music", "bpm", "caption", "vocal", "voice", "instrumental"],
     "Sample Song": ["generate music", "variation"],
     "Cover": ["cover", "remix", "style transfer"],
     "Repaint": ["repaint", "inpaint audio"],
@@ -26,17 +26,20 @@ FOUND = {
     "Timbre": ["timbre", "reference"],
     "Lyric Times": ["lyric times", "lrc", "subtitles", "timestamps"],
     "Pick Best": ["pick best", "best of n", "best take"],
-    "Save Lyrics": ["save lyrics", "save subtitles"],
+    "Save Lyrics": ["save lyrics", "save subtitles", "lyrics"],
 }
 
 
 def test_every_word_finds_its_node(tab: Frontend) -> None:
     has_aliases = "search_aliases" in tab.server.object_info()["AS15_Song"]
     tab.open()
+    wrong = {}
     for node, words in FOUND.items():
         for word in words:
             if has_aliases:
                 ours = [text.splitlines()[0] for text in tab.search(word) if PACK_FOLDER in text]
-                assert ours and ours[0] == node, f"{word!r} finds {ours}"
+                if not ours or ours[0] != node:
+                    wrong[word] = ours
             elif word in node.lower():  # earlier frontends find names alone
                 assert node in tab.library(word).all_inner_texts()
+    assert not wrong
