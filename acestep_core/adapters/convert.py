@@ -7,11 +7,13 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from ..checkpoints.diffusers_keys import to_diffusers
 from ..errors import RequestError
 from ..files import atomic_write, check_output_path
 from .adapter import WIDTHS, Adapter, ModuleAdapter
@@ -21,30 +23,32 @@ from .factors import Difference, Factors, Hadamard, Kronecker, LowRank
 _PREFIX = "diffusion_model."  # before a module's path in ComfyUI's model
 
 
-def convert_adapter(adapter: Adapter, path: str | Path) -> Path:
+def convert_adapter(adapter: Adapter, path: str | Path, header: Mapping[str, str] | None = None) -> Path:
     """Write an adapter to a single file of ComfyUI (a `.safetensors` path) or a folder of PEFT. Return the path.
+
+    header: more entries for the header of the safetensors file.
 
     Raises RequestError if the path cannot be written, or the adapter has no such form.
     """
     path = Path(path)
     if path.suffix.lower() == ".safetensors":
-        content = _comfyui_file(adapter)
+        content = _comfyui_file(adapter, header or {})
         check_output_path(path)
         _write(path, content)
     else:
-        _write_folder(path, _peft_folder(adapter))
+        _write_folder(path, _peft_folder(adapter, header or {}))
     return path
 
 
 # --- ComfyUI ----------------------------------------------------------------------------------------------------------
 
 
-def _comfyui_file(adapter: Adapter) -> bytes:
+def _comfyui_file(adapter: Adapter, header: Mapping[str, str]) -> bytes:
     state: dict[str, Tensor] = {}
     for module in adapter.modules.values():
         name = _PREFIX + module.path
         state |= {f"{name}.{key}": tensor for key, tensor in _comfyui_tensors(module).items()}
-    return _saved(state, _modelspec(adapter))
+    return _saved(state, {**_modelspec(adapter), **header})
 
 
 def _comfyui_tensors(module: ModuleAdapter) -> dict[str, Tensor]:
@@ -99,7 +103,7 @@ def _modelspec(adapter: Adapter) -> dict[str, str]:
 # --- PEFT -------------------------------------------------------------------------------------------------------------
 
 
-def _peft_folder(adapter: Adapter) -> Mapping[str, bytes]:
+def _peft_folder(adapter: Adapter, header: Mapping[str, str]) -> Mapping[str, bytes]:
     state: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
@@ -143,7 +147,16 @@ def _peft_folder(adapter: Adapter) -> Mapping[str, bytes]:
         "task_type": None,
     }
     text = json.dumps(config, indent=2) + "\n"
-    return {PEFT_WEIGHTS: _saved(state, {"format": "pt", **_modelspec(adapter)}), CONFIG: text.encode()}
+    if not config["rank_pattern"] and not config["alpha_pattern"]:
+        header = {**header, "lora_adapter_metadata": _diffusers_config(config)}
+    return {PEFT_WEIGHTS: _saved(state, {"format": "pt", **_modelspec(adapter), **header}), CONFIG: text.encode()}
+
+
+def _diffusers_config(config: Mapping[str, Any]) -> str:
+    """Return the settings for diffusers, which reads no `adapter_config.json` and would else take alpha = rank."""
+    names = [to_diffusers(f"decoder.{name}.weight")[1].removesuffix(".weight") for name in config["target_modules"]]
+    values = {name: config[name] for name in ("r", "lora_alpha", "use_dora", "use_rslora", "bias", "lora_dropout")}
+    return json.dumps({f"transformer.{name}": value for name, value in {**values, "target_modules": names}.items()})
 
 
 def _is_convolution(module: ModuleAdapter) -> bool:
