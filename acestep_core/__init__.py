@@ -46,6 +46,14 @@ if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
     from .runtime.devices import Precision
     from .sampling.settings import SamplingSettings
     from .song.song import Metadata, Song
+    from .train.checks import CheckedAudio, CheckedDataset, check_dataset
+    from .train.dataset_json import write_dataset_json
+    from .train.examples import Dataset, Example, Problem
+    from .train.results import TrainedAdapter
+    from .train.song_folder import read_dataset
+    from .train.train_adapter import SampleSongs, train_adapter
+    from .train.train_settings import TrainSettings
+    from .train.train_state import LossRow
 
     __version__: str
 
@@ -73,6 +81,14 @@ _NAMES = {
     "runtime.devices": "Precision",
     "sampling.settings": "SamplingSettings",
     "song.song": "Metadata Song",
+    "train.checks": "CheckedAudio CheckedDataset check_dataset",
+    "train.dataset_json": "write_dataset_json",
+    "train.examples": "Dataset Example Problem",
+    "train.results": "TrainedAdapter",
+    "train.song_folder": "read_dataset",
+    "train.train_adapter": "SampleSongs train_adapter",
+    "train.train_settings": "TrainSettings",
+    "train.train_state": "LossRow",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_MODULES)

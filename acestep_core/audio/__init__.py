@@ -1,6 +1,14 @@
 """Read, write, resample, measure and finish audio. No other package knows audio file formats."""
 
-from .audio_files import check_audio_path, holds_rate, read_audio, read_settings, read_tags, write_audio
+from .audio_files import (
+    check_audio_path,
+    holds_rate,
+    read_audio,
+    read_settings,
+    read_tags,
+    sample_rate_of,
+    write_audio,
+)
 from .finish import Finish, FinishedSong, finish_songs
 from .level import anti_clip, check_waveform, dropped_channels, is_finite, normalize_peak, to_stereo
 from .loudness import Loudness, measure_loudness
@@ -24,6 +32,7 @@ __all__ = [
     "read_settings",
     "read_tags",
     "resample",
+    "sample_rate_of",
     "to_stereo",
     "dropped_channels",
     "write_audio",

@@ -77,6 +77,12 @@ def read_audio(path: str | Path) -> torch.Tensor:
     return resample(to_stereo(waveform), sample_rate)
 
 
+def sample_rate_of(path: str | Path) -> int:
+    """Return the sample rate of an audio file in Hz. Raises RequestError."""
+    with _open(path) as file:
+        return file.samplerate
+
+
 def _read_stereo(path: str | Path, file: soundfile.SoundFile) -> torch.Tensor:
     """Read at most two channels, `[1, channels, samples]`, in blocks: a small file may hold hours of silence."""
     import numpy

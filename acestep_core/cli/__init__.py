@@ -21,6 +21,7 @@ from .planner_commands import listen_to_song, plan_song, write_song
 from .song_command import make_songs
 from .terminal import Terminal, shortened
 from .times_command import time_song
+from .train_commands import train_lora
 
 COMMANDS = {
     "plan": plan_song,
@@ -32,6 +33,7 @@ COMMANDS = {
     "stems": stems_of_song,
     "morph": morph_song,
     "times": time_song,
+    "train": train_lora,
     "models": list_models,
     "loras": list_loras,
     "lora-convert": convert_lora,
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, MemoryError) as error:
         if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
             raise
-        code, message = 1, _out_of_memory(error, of_songs=command not in PLANNING)
+        code, message = 1, _out_of_memory(error, command)
     finally:
         terminal.close()
     terminal.line(shortened(f"acestep: {message}"))
@@ -80,10 +82,12 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _out_of_memory(error: Exception, of_songs: bool) -> str:
-    shorter, offload = (", a shorter --duration", "--offload or --stream") if of_songs else ("", "--offload")
+def _out_of_memory(error: Exception, command: object) -> str:
+    advice = "--storage int8, a shorter --duration, a smaller --batch or --dtype bfloat16, on a GPU also --offload or "
+    advice += "--stream"
+    if command in PLANNING:
+        advice = "--storage int8, a smaller --batch or --dtype bfloat16, on a GPU also --offload"
+    elif command is train_lora:
+        advice = "--storage int8, --recompute, a shorter --crop, a smaller --batch or --dtype bfloat16"
     reason = str(error).splitlines()[0] if str(error) else "no memory left"
-    return (
-        f"out of memory; try --storage int8{shorter}, a smaller --batch or --dtype bfloat16, on a GPU also {offload} "
-        f"({reason})"
-    )
+    return f"out of memory; try {advice} ({reason})"

@@ -22,6 +22,7 @@ examples:
   acestep times song.flac --formats lrc,srt           when each line is sung
   acestep "indie pop" --lyrics song.txt --best-of 4   the take of four that follows the lyrics best
   acestep "piano" --lora style --lora voice:0.6       LoRAs, the second at 60 %; acestep loras lists them
+  acestep train my-band -o my-band.safetensors        a LoRA of your own songs; --check lists what is wrong with them
   acestep models                                      the models and where they are stored
   acestep download turbo                              download a model
   acestep doctor                                      what works on this machine, device by device
@@ -120,6 +121,74 @@ def times_parser() -> argparse.ArgumentParser:
     model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default: from the tags of FILE")
     model.add_argument("--storage", metavar="KIND", help="int8 or fp8 halves the memory of the diffusion model")
     _device_options(model)
+    return parser
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """Return the parser of `acestep train`."""
+    parser = argparse.ArgumentParser(
+        prog="acestep train",
+        description="Train a LoRA on your own songs. If the process ends, the same command continues the training.",
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("dataset", help="folder of audio files with text files, or a dataset.json")
+    parser.add_argument("-o", "--output", metavar="FILE", help="file of the adapter, .safetensors")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
+
+    songs = parser.add_argument_group("songs")
+    songs.add_argument("--check", action="store_true", help="list all problems of the songs and train nothing")
+    songs.add_argument("--trigger", metavar="WORD", help="word in every caption, which then asks for the style")
+    songs.add_argument("--trigger-position", metavar="PLACE", help="prepend (default), append or replace the caption")
+    songs.add_argument(
+        "--crop", type=float, metavar="SECONDS", help="part of a song that a step sees; 0: all; default 30"
+    )
+    songs.add_argument("--write-dataset", metavar="FILE", help="write the dataset.json of the original trainer")
+
+    adapter = parser.add_argument_group("adapter")
+    adapter.add_argument("--kind", metavar="NAME", help="lora, dora or lokr; default lora")
+    adapter.add_argument("--rank", type=int, help="higher learns more of the songs; 8 to 64, default 16")
+    adapter.add_argument("--alpha", type=float, help="strength in training is alpha / rank; default twice the rank")
+    adapter.add_argument("--rank-stabilized", action="store_true", help="alpha / sqrt(rank) instead (rsLoRA)")
+    adapter.add_argument("--modules", metavar="NAME", help="attention, or all with the MLPs; default attention")
+
+    training = parser.add_argument_group("training")
+    training.add_argument("--steps", type=int, help="updates of the weights; default 1000")
+    training.add_argument("--batch", type=int, metavar="N", help="crops computed at once; default 1")
+    training.add_argument("--accumulation", type=int, metavar="N", help="batches per step; default 4")
+    training.add_argument("--learning-rate", type=float, metavar="RATE", help="at its peak; default 1e-4")
+    training.add_argument("--warmup", type=int, metavar="STEPS", help="steps up to the peak; default 100")
+    training.add_argument("--weight-decay", type=float, metavar="W", help="of AdamW; default 0.01")
+    training.add_argument("--clip", type=float, metavar="NORM", help="largest norm of the gradient; default 1")
+    training.add_argument("--times", metavar="NAME", help="timesteps: turbo or continuous; default by the model")
+    training.add_argument(
+        "--condition-dropout", type=float, metavar="SHARE", help="crops without text; default 0.15, for turbo 0"
+    )
+    training.add_argument("--seed", type=int, help="of order, crops and noise; default 0")
+    training.add_argument(
+        "--recompute",
+        action=argparse.BooleanOptionalAction,
+        help="gradient checkpointing: less memory, more time; default on for GPUs and --storage",
+    )
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--sample-every", type=int, metavar="STEPS", help="make a song of one seed every N steps")
+    run.add_argument("--sample", metavar="CAPTION", help="caption of that song; default: that of the first song")
+    run.add_argument("--save-every", type=int, metavar="STEPS", help="steps between two states; default 50")
+    run.add_argument(
+        "--work", metavar="DIR", help="folder of features, states, losses and samples; default DATASET.train"
+    )
+    run.add_argument("--restart", action="store_true", help="start again instead of continuing")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default nano")
+    model.add_argument("--vae", metavar="NAME|PATH", help="another VAE")
+    model.add_argument("--text-encoder", metavar="NAME|PATH", help="another text encoder")
+    model.add_argument("--variant", metavar="NAME", help="turbo, sft or base, if the model's files do not contain it")
+    model.add_argument("--storage", metavar="KIND", help="int8 or fp8 halves the memory of the diffusion model")
+    model.add_argument("--models-dir", metavar="DIR", help="folder of models")
+    model.add_argument("--device", help="auto, cuda, cuda:1, xpu, mps, cpu")
+    model.add_argument("--dtype", help="auto, bfloat16, float32")
     return parser
 
 

@@ -25,7 +25,7 @@ TEXT = TextEncoderConfig(
     max_position_embeddings=4096,
 )
 NETWORK = replace(tiny.STANDARD, text_hidden_dim=TEXT.hidden_size)
-VAE = VAEConfig(decoder_channels=4, channel_multiples=(1, 1, 1, 1, 1))
+VAE = VAEConfig(encoder_hidden_size=8, decoder_channels=4, channel_multiples=(1, 1, 1, 1, 1))
 NOTE = "tiny is only for tests"
 
 

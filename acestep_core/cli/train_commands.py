@@ -1,0 +1,79 @@
+"""The command that trains an adapter: `acestep train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .parsers import train_parser
+from .terminal import Terminal, log_lines, printable, shortened
+
+if TYPE_CHECKING:
+    from ..train.checks import CheckedDataset
+
+Options = Mapping[str, Any]
+SETTINGS = (
+    "kind", "rank", "alpha", "rank_stabilized", "modules", "steps", "batch", "accumulation", "crop", "learning_rate",
+    "warmup", "weight_decay", "clip", "times", "condition_dropout", "seed",
+)  # fmt: skip
+LOADING = (
+    "model", "vae", "text_encoder", "variant", "device", "dtype", "storage", "recompute", "work", "restart",
+    "save_every", "models_dir",
+)  # fmt: skip
+
+
+def train_lora(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Train an adapter on a folder of songs, or check the folder."""
+    parser = train_parser()
+    options = vars(parser.parse_args(arguments))
+    if "output" not in options and not options.get("check"):
+        parser.error("-o FILE.safetensors is required, or --check to check the songs only")
+    with log_lines(terminal, options):
+        _train(options, terminal)
+
+
+def _train(options: Options, terminal: Terminal) -> None:
+    from ..callbacks import Callbacks
+    from ..song.song import Metadata, Song
+    from ..train.checks import check_dataset
+    from ..train.dataset_json import write_dataset_json
+    from ..train.song_folder import read_dataset
+    from ..train.train_adapter import SAMPLE_SECONDS, SampleSongs, train_adapter
+    from ..train.train_settings import TrainSettings
+
+    settings = TrainSettings(**_given(options, *SETTINGS))
+    sample = options.get("sample")
+    song = None if sample is None else Song(sample, metadata=Metadata(duration=SAMPLE_SECONDS))
+    samples = SampleSongs(options.get("sample_every", 0), song)
+    callbacks = Callbacks() if options.get("quiet") else Callbacks(progress=terminal.progress)
+    dataset = read_dataset(options["dataset"], trigger=options.get("trigger"), place=options.get("trigger_position"))
+    checked = check_dataset(dataset, callbacks)
+    terminal.close()
+    _report(checked, terminal, options)
+    if "write_dataset" in options:
+        durations = {each.path: each.seconds for each in checked.audio}
+        print(printable(str(write_dataset_json(checked.dataset, options["write_dataset"], durations))))
+    if options.get("check"):
+        checked.require_songs()
+        return
+    result = train_adapter(
+        checked, options["output"], settings=settings, samples=samples, callbacks=callbacks,
+        **_given(options, *LOADING),
+    )  # fmt: skip
+    for path in (result.path, result.folder, result.card):
+        if path is not None:
+            print(printable(str(path)))
+
+
+def _report(checked: CheckedDataset, terminal: Terminal, options: Options) -> None:
+    """Print each problem, and what is left to train on."""
+    for problem in checked.problems:
+        terminal.line(shortened(str(problem)))
+    if not options.get("quiet"):
+        left_out = sum(problem.left_out for problem in checked.problems)
+        others = f", {left_out} left out" if left_out else ""
+        terminal.line(f"{len(checked.audio)} songs of {checked.seconds / 60:.1f} minutes to train on{others}")
+
+
+def _given(options: Options, *names: str) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}

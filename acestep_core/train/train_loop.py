@@ -1,0 +1,144 @@
+"""The training loop: from features to trained factors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..callbacks import Callbacks
+from ..errors import Cancelled, NonFiniteError
+from ..models.model import AceStepModel
+from .batches import BatchOrder, Crop
+from .features import Features
+from .flow_loss import draw_times, draw_training_noise, flow_loss, recomputed_layers
+from .train_settings import TrainSettings
+from .train_state import LOSSES, STATE, LossRow, read_losses, restore_state, save_state, stored_run, write_losses
+from .trainable import Trainable, make_trainable
+
+_WRITE_LOSSES = 10  # steps between two versions of the loss table
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run of one network.
+
+    network: on `device`, or only its transformer and `null_condition_emb`.
+    folder: of the state and the loss table.
+    identity: what the run depends on, see `stored_run`.
+    save_every: steps between two states.
+    recompute: True keeps no activations inside the layers, which needs less memory and more time.
+    """
+
+    network: AceStepModel
+    features: Sequence[Features]
+    settings: TrainSettings
+    folder: Path
+    device: torch.device
+    identity: Mapping[str, Any]
+    save_every: int = 50
+    recompute: bool = False
+
+    def stored_step(self) -> int:
+        """Return the step from which the run continues, 0 without a state."""
+        stored = stored_run(self.folder / STATE)
+        return 0 if stored is None else stored[0]
+
+    def train(
+        self, callbacks: Callbacks, every: int = 0, visit: Callable[[int, Trainable], None] | None = None
+    ) -> tuple[Trainable, list[LossRow]]:
+        """Train the remaining steps. Return the factors and the loss of each step.
+
+        visit: gets the step and the factors before the first step, every `every` steps and at the end. After an end
+            of the process it may get a step twice.
+
+        Raises NonFiniteError and Cancelled. A cancelled run continues with its next call.
+        """
+        network, settings, path = self.network, self.settings, self.folder / STATE
+        trainable = make_trainable(network, settings)
+        optimizer = torch.optim.AdamW(trainable.parameters(), weight_decay=settings.weight_decay)
+        step = self.stored_step()
+        if step:
+            restore_state(path, trainable, optimizer)
+        losses = [row for row in read_losses(self.folder / LOSSES) if row.step <= step]
+        order = BatchOrder(
+            [len(each.latents) for each in self.features], settings.crop_frames, settings.batch, settings.seed
+        )
+        before = losses[-1].seconds if losses else 0.0
+        started = time.perf_counter()
+        if visit is not None and self._is_due(step, every):  # again, if the process ended before it
+            visit(step, trainable)
+        try:
+            while step < settings.steps:
+                callbacks.check("train")
+                loss, gradient = self._step(trainable, optimizer, order, step)
+                step += 1
+                seconds = before + time.perf_counter() - started
+                losses.append(LossRow(step, loss, settings.rate_at(step - 1), gradient, seconds))
+                callbacks.report("train", step, settings.steps)
+                save = step % self.save_every == 0 or step == settings.steps
+                if save or step % _WRITE_LOSSES == 0:  # before the state, which would else be ahead of its losses
+                    write_losses(self.folder / LOSSES, losses)
+                if save:
+                    save_state(path, trainable, optimizer, step, self.identity)
+                if visit is not None and self._is_due(step, every):
+                    visit(step, trainable)
+        except Cancelled:
+            write_losses(self.folder / LOSSES, losses)
+            save_state(path, trainable, optimizer, step, self.identity)
+            raise
+        return trainable, losses
+
+    def _is_due(self, step: int, every: int) -> bool:
+        return step in (0, self.settings.steps) or bool(every and step % every == 0)
+
+    def _step(
+        self, trainable: Trainable, optimizer: torch.optim.Optimizer, order: BatchOrder, step: int
+    ) -> tuple[float, float]:
+        """Update the factors once. Return the mean loss and the norm of the gradient before it is clipped."""
+        settings, total = self.settings, 0.0
+        optimizer.zero_grad()
+        with ExitStack() as stack:
+            stack.enter_context(trainable.attached())
+            if self.recompute:
+                stack.enter_context(recomputed_layers(self.network))
+            for number in range(step * settings.accumulation, (step + 1) * settings.accumulation):
+                loss = self.batch_loss(order[number]) / settings.accumulation
+                loss.backward()
+                total += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(trainable.parameters(), settings.clip).item()
+        if not (abs(total) < float("inf") and norm < float("inf")):  # NaN fails the comparison too
+            raise NonFiniteError(
+                f"train: loss or gradient of step {step + 1} is NaN or infinite; lower the learning rate, or train in "
+                "bfloat16 or float32"
+            )
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate_at(step)
+        optimizer.step()
+        return total, norm
+
+    def batch_loss(self, crops: Sequence[Crop]) -> Tensor:
+        """Return the loss of a batch of crops of one length."""
+        network, config = self.network, self.network.config
+        frames = crops[0].frames
+        data = torch.stack(
+            [self.features[crop.song].latents[crop.start : crop.start + frames].float() for crop in crops]
+        )
+        rngs = [crop.rng for crop in crops]
+        times = draw_times(rngs, self.settings.turbo_times(config))
+        noise = draw_training_noise(rngs, frames, data.shape[2])
+        dropout = self.settings.dropout_of(config)
+        rows = [
+            network.null_condition_emb if crop.rng.random() < dropout else self.features[crop.song].condition
+            for crop in crops
+        ]
+        device, dtype = self.device, network.decoder.dtype
+        return flow_loss(
+            network, data.to(device), [each.to(device, dtype) for each in rows], noise.to(device), times.to(device)
+        )

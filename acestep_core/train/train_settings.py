@@ -1,0 +1,136 @@
+"""The settings of a training run, checked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ..checkpoints.variants import VARIANTS
+from ..config import FRAME_RATE, MAX_SECONDS, MIN_FRAMES, ModelConfig
+from ..errors import RequestError, shown
+from ..sampling.schedule import make_schedule
+
+KINDS = ("lora", "dora", "lokr")
+MODULES = ("attention", "all")
+TIMES = ("auto", "continuous", "turbo")
+CONDITION_DROPOUT = 0.15  # of base and sft, which were trained with it
+TURBO_STEPS = 8
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The settings of a training run.
+
+    kind: "lora", "dora" (LoRA with a trained magnitude) or "lokr" (Kronecker factors, smaller files).
+    rank: of the factors. Higher ranks learn more of the songs and need more of them.
+    alpha: the adapter is scaled by alpha / rank. None is twice the rank.
+    rank_stabilized: scale by alpha / √rank (rsLoRA).
+    modules: "attention" (the projections of self-attention and cross-attention) or "all" (and the MLPs).
+    steps: updates of the weights. Each sees `batch` × `accumulation` crops.
+    batch: crops computed at once.
+    accumulation: batches per step.
+    crop: seconds of a song that a step sees, at a random place. 0 is the whole song.
+    learning_rate: at its peak, after `warmup` steps. It falls to zero along a cosine.
+    weight_decay, clip: of AdamW, and the largest norm of the gradient.
+    times: "continuous" draws t as sigmoid of a normal number of mean −0.4. "turbo" draws one of the eight times of the
+        turbo models. "auto" is what the model was trained on: "turbo" for turbo models, else "continuous".
+    condition_dropout: share of crops that train without text, for guidance. None is 0.15 for base and sft, and 0 for
+        turbo models, which have no guidance.
+    seed: of crops, order, noise and times.
+
+    Raises RequestError.
+    """
+
+    kind: str = "lora"
+    rank: int = 16
+    alpha: float | None = None
+    rank_stabilized: bool = False
+    modules: str = "attention"
+    steps: int = 1000
+    batch: int = 1
+    accumulation: int = 4
+    crop: float = 30.0
+    learning_rate: float = 1e-4
+    warmup: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    times: str = "auto"
+    condition_dropout: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("kind", KINDS), ("modules", MODULES), ("times", TIMES)):
+            if getattr(self, name) not in choices:
+                raise RequestError(f"{name} must be one of {', '.join(choices)}, got {shown(getattr(self, name))}")
+        for name, least, most in _LIMITS:
+            value = getattr(self, name)
+            if value is None and name in ("alpha", "condition_dropout"):
+                continue
+            whole = name in _WHOLE
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int if whole else (int, float))
+                or not least <= value <= most
+            ):
+                number = "a whole number" if whole else "a number"
+                raise RequestError(f"{name} must be {number} from {least:g} to {most:g}, got {shown(value)}")
+        if 0 < self.crop < MIN_FRAMES / FRAME_RATE:
+            raise RequestError(f"crop must be 0 or at least {MIN_FRAMES / FRAME_RATE:g} seconds, got {self.crop:g}")
+        if not isinstance(self.rank_stabilized, bool):
+            raise RequestError(f"rank_stabilized must be True or False, got {shown(self.rank_stabilized)}")
+
+    @property
+    def scale(self) -> float:
+        """The factor of the adapter's product."""
+        alpha = 2.0 * self.rank if self.alpha is None else self.alpha
+        return alpha / (math.sqrt(self.rank) if self.rank_stabilized else self.rank)
+
+    @property
+    def crop_frames(self) -> int | None:
+        """Frames of a crop, None for whole songs."""
+        return round(self.crop * FRAME_RATE) or None
+
+    def turbo_times(self, config: ModelConfig) -> tuple[float, ...] | None:
+        """Return the times to draw from for a model, None for continuous times."""
+        variant = VARIANTS[config.model_version]
+        continuous = not config.is_turbo or variant.name == "turbo-continuous"
+        if self.times == "continuous" or (self.times == "auto" and continuous):
+            return None
+        return tuple(make_schedule(TURBO_STEPS, variant.shift)[:-1].tolist())
+
+    def dropout_of(self, config: ModelConfig) -> float:
+        """Return the share of crops without text for a model."""
+        if self.condition_dropout is not None:
+            return self.condition_dropout
+        return 0.0 if config.is_turbo else CONDITION_DROPOUT
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, which counts from 0."""
+        warmup = min(self.warmup, self.steps // 10)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / (warmup + 1)
+        share = (step - warmup) / max(1, self.steps - warmup)
+        return self.learning_rate * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
+        """Invert `to_dict`. Raises RequestError."""
+        names = {each.name for each in fields(cls)}
+        unknown = next((name for name in values if name not in names), None)
+        if unknown is not None:
+            raise RequestError(f"unknown setting {shown(unknown)}; known are {', '.join(sorted(names))}")
+        return cls(**values)
+
+
+_LIMITS = (
+    ("rank", 1, 4096), ("alpha", 1e-3, 1e5), ("steps", 1, 1_000_000), ("batch", 1, 256), ("accumulation", 1, 1024),
+    ("crop", 0, MAX_SECONDS), ("learning_rate", 1e-9, 1.0), ("warmup", 0, 1_000_000), ("weight_decay", 0, 10),
+    ("clip", 1e-6, 1e6), ("condition_dropout", 0, 1), ("seed", 0, 2**32 - 1),
+)  # fmt: skip
+_WHOLE = ("rank", "steps", "batch", "accumulation", "warmup", "seed")
