@@ -45,6 +45,11 @@ def extend_song(arguments: Sequence[str], terminal: Terminal) -> None:
         metavar="SECONDS",
         help="seconds of the source to redo at the seam; default 0",
     )
+    parser.add_argument(
+        "--where",
+        metavar="PLACE",
+        help='continue after 42 or 1:20, or the end of a part by name: "chorus 2", "line 7"; default: the end',
+    )
     _mode_options(parser)
     _run("extend", parser, arguments, terminal)
 
@@ -130,7 +135,9 @@ def _recorded(operation: str, options: dict[str, Any], path: Path) -> RecordedEd
             operation, values["tracks"] = name, _tracks(options.pop(name))
     if operation == "extend" and not (values.get("before") or values.get("after")):
         raise RequestError("--after and --before: nothing to add; give the seconds of at least one, such as --after 20")
-    if values.get("where") and operation not in ("repaint", "add"):
+    if values.get("where") and operation == "extend" and not values.get("after"):
+        raise RequestError("--where: nothing is added there; give the seconds with --after, such as --after 20")
+    if values.get("where") and operation not in ("repaint", "add", "extend"):
         raise RequestError(f"--where: {operation} works on the whole song; leave it out")
     if options.pop("blend", False) and values.get("strength") != 0:  # at 0, a blend would still show the source
         values["blend"] = 1 - values.pop("strength", 1.0)

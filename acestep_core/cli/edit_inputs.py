@@ -38,7 +38,7 @@ class EditedRecording:
         song: the song to generate.
         """
         from ..lyrics.capture import lyric_times
-        from ..lyrics.where import describe_regions, find_regions, is_named
+        from ..lyrics.where import describe_regions, find_regions, is_named, seam_of
         from ..pipeline import encode, encode_audio
 
         if not is_named(self.edit.where):
@@ -49,6 +49,11 @@ class EditedRecording:
             raise RequestError(f"--where: {self.edit.source} has no lyrics in its tags; give seconds, or --lyrics FILE")
         latents = encode_audio(model, self.waveform, SAMPLE_RATE, callbacks=callbacks)
         (times,) = lyric_times(model, latents, encode(model, own, callbacks=callbacks), callbacks=callbacks)
+        if self.edit.operation == "extend":
+            part = seam_of(self.edit.where, times)
+            assert part is not None  # a name has an end
+            callbacks.warn(f"the song continues after {part.name}, at {part.end:g} seconds")
+            return replace(self, edit=replace(self.edit, where=f"{part.end:g}"))
         regions = find_regions(self.edit.where, times)
         callbacks.warn(describe_regions(regions))
         where = ",".join(f"{region.start:g}-{region.end:g}" for region in regions)
@@ -66,12 +71,17 @@ class EditedRecording:
     def _edit(self, model: Model, callbacks: Callbacks) -> Edit:
         from ..edit.edit import Edit
         from ..edit.regions import parse_regions, widen
-        from ..edit.source import extend, source_waveform
+        from ..edit.source import cut, extend, source_waveform
+        from ..lyrics.where import seam_of
         from ..pipeline import encode_audio
 
         wanted, waveform = self.edit, source_waveform(self.waveform, SAMPLE_RATE)
-        regions: Sequence[tuple[float, float | None]] = parse_regions(wanted.where)
-        if wanted.operation == "extend":
+        regions: Sequence[tuple[float, float | None]] = ()
+        if wanted.operation != "extend":
+            regions = parse_regions(wanted.where)
+        else:
+            part = seam_of(wanted.where, None)
+            waveform = cut(waveform, None if part is None else part.end)
             waveform, added = extend(waveform, wanted.before, wanted.after)
             regions = widen(added, wanted.overlap, waveform.shape[-1] / SAMPLE_RATE)
         tasks = {"extend": "repaint", "add": "lego"}
@@ -121,8 +131,8 @@ def read_recording(edit: RecordedEdit, path: Path) -> EditedRecording:
     """Read the audio of an edit. Raises RequestError."""
     from ..audio import read_audio
     from ..edit.regions import parse_regions
-    from ..lyrics.where import is_named
+    from ..lyrics.where import is_named, seam_of
 
-    if not is_named(edit.where):
-        parse_regions(edit.where)  # before the model is loaded
+    if not is_named(edit.where):  # before the model is loaded
+        _ = seam_of(edit.where, None) if edit.operation == "extend" else parse_regions(edit.where)
     return EditedRecording(edit, read_audio(path))

@@ -22,7 +22,7 @@ class RecordedEdit:
     operation: one of OPERATIONS.
     source: name of the audio file, without a folder.
     sha256: hash of its bytes, in hexadecimal digits.
-    where: parts to generate, such as "10-15, 40-", in seconds.
+    where: parts to generate, such as "10-15, 40-", in seconds; of an extension the time to continue from.
     before, after, overlap: seconds to add, and to generate again at the seams.
     tracks: of extract, add and complete.
     source_caption, source_lyrics: description of the source of a morph.

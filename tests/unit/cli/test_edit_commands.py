@@ -52,6 +52,7 @@ def test_an_edited_song_is_made_again_from_its_file(acestep, song, tmp_path):
     "command, seconds, recorded",
     [
         (["extend", "--after", 2, "--overlap", 0.5], 6, {"operation": "extend", "after": 2.0, "overlap": 0.5}),
+        (["extend", "--after", 2, "--where", "0:03"], 5, {"where": "0:03", "after": 2.0}),
         (["cover", "hard rock", "--strength", 0.5], 4, {"operation": "cover", "strength": 0.5}),
         (["cover", "--strength", 0.25, "--blend"], 4, {"operation": "cover", "blend": 0.75}),
         (["cover", "--keep-sound"], 4, {"operation": "cover", "use_codes": False}),
@@ -79,6 +80,8 @@ def test_every_edit_has_a_command(acestep, song, command, seconds, recorded):
         (["repaint", "a.wav", "--where", "chorus"], "a.wav has no lyrics in its tags"),
         (["repaint", "missing.wav", "--where", "1-2"], "missing.wav cannot be read"),
         (["extend", "a.wav"], "nothing to add"),
+        (["extend", "a.wav", "--before", 2, "--where", "3"], "nothing is added there"),
+        (["extend", "a.wav", "--after", 2, "--where", "3-x"], "range must be two numbers"),
         (["stems", "a.wav", "--extract", "kazoo"], "unknown track 'kazoo'"),
         (["stems", "a.wav", "--extract", "drums", "--where", "1-2"], "works on the whole song"),
         (["cover", "plain.wav"], "plain.wav has no tags that describe it"),
@@ -114,6 +117,13 @@ def test_parts_are_found_by_name(acestep, monkeypatch, tmp_path):
     assert code == 2 and "they have Verse, Chorus" in err
     assert acestep("--from", "b.wav", "-o", "d.wav")[0] == 0  # seconds alone, without the search
     assert (tmp_path / "d.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    code, _, err = acestep("extend", "a.wav", "--after", 2, "--where", "verse", "--steps", 2, "-o", "e.wav")
+    assert code == 0, err
+    seam = float(read_settings("e.wav")["edit"]["where"])
+    assert 0 < seam < 6 and f"continues after Verse, at {seam:g} seconds" in err
+    assert soundfile.info("e.wav").duration == pytest.approx(seam + 2, abs=0.04)
+    kept = int(48_000 * (seam - 0.1))
+    assert torch.equal(read_audio("e.wav")[..., :kept], read_audio("a.wav")[..., :kept])
 
 
 def test_an_edit_survives_json():
