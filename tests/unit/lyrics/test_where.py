@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -150,3 +151,21 @@ def test_a_section_without_a_time_is_refused(times):
     silent = replace(times, sections=tuple(replace(each, end=each.start) for each in times.sections))
     with pytest.raises(RequestError, match="solo.*no time|Solo.*no time"):
         find_regions("guitar solo", silent)
+
+
+PIECES = ["chorus", "line", "lines", "2", "0", "99", "-", "–", "to", "[", "]", "missing lines", ",", "；", " ", "9-5",
+          "1:2", "٣", "²", ".", "hook", "副歌", "\n", "\x00", "🎵", "1" * 30, "solo 1"]  # fmt: skip
+
+
+def test_any_text_is_a_region_or_an_error_that_starts_with_its_input(times):
+    choose = random.Random(0)
+    found = 0
+    for _ in range(3000):
+        text = "".join(choose.choice(PIECES) for _ in range(choose.randrange(1, 6)))
+        for work in (regions_of, seam_of):
+            try:
+                work(text, times)
+                found += 1
+            except RequestError as error:
+                assert str(error).startswith(("where", "range", "times")), (text, error)
+    assert found > 300
