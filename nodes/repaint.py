@@ -111,7 +111,8 @@ class RepaintNode(io.ComfyNode):
                 mode=mode,
                 mode_strength=mode_strength,
                 **named_region(source, mask, where, times, start, end, more_ranges),
-            )
+            ),
+            source,
         )
 
 

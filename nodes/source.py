@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..acestep_core.audio import dropped_channels
-from ..acestep_core.config import MAX_SECONDS, SAMPLE_RATE
+from ..acestep_core.config import FRAME_RATE, MAX_SECONDS, SAMPLE_RATE
 from ..acestep_core.edit.source import check_latents, cut, extend, source_waveform
 from ..acestep_core.errors import RequestError
 from .comfy_runtime.latents import from_latent
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..acestep_core.edit.edit import Edit
 
 MAX_EDIT_SECONDS = float(MAX_SECONDS)
+VIEW_PARTS = 1200  # of a song that a waveform shows
 MODES = ["balanced", "conservative", "aggressive"]
 
 
@@ -155,9 +156,22 @@ def edit_region(
     return {"mask": frames_mask(mask[None] if mask.ndim == 2 else mask, frames)}  # some nodes give one picture
 
 
-def edit_output(edit: Edit) -> io.NodeOutput:
-    """Return the edit for its socket. Show notes on options that do not affect it."""
+def edit_output(edit: Edit, source: EditSource | None = None) -> io.NodeOutput:
+    """Return the edit for its socket. Show notes on options that do not affect it, and the source as a waveform."""
     from .comfy_runtime.progress import show_notes
 
     show_notes(*edit.ignored_options())
-    return io.NodeOutput(edit)
+    return io.NodeOutput(edit, ui=None if source is None else {"waveform": [source_view(source, edit)]})
+
+
+def source_view(source: EditSource, edit: Edit) -> dict[str, Any]:
+    """Return what web/js/ranges_widget.js draws: the first song's peaks in percent, and the regions of the edit."""
+    from ..acestep_core.audio.level import extremes
+
+    low: list[int] = []
+    high: list[int] = []
+    seconds = source.latents.shape[1] / FRAME_RATE
+    if source.waveform is not None:
+        seconds = source.waveform.shape[-1] / SAMPLE_RATE
+        low, high = ([round(100 * value) for value in values] for values in extremes(source.waveform[0], VIEW_PARTS))
+    return {"seconds": seconds, "low": low, "high": high, "regions": [list(region) for region in edit.regions or ()]}

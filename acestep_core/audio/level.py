@@ -69,6 +69,14 @@ def normalize_peak(
     return torch.mul(waveform, target / _peak(waveform).clamp(min=1e-6), out=out)
 
 
+def extremes(waveform: torch.Tensor, parts: int) -> tuple[list[float], list[float]]:
+    """Return the lowest and the highest sample of each of so many equal parts of `[channels, samples]`."""
+    parts = min(parts, waveform.shape[-1])
+    pool = torch.nn.functional.adaptive_max_pool1d
+    low, high = -pool(-waveform.amin(dim=0, keepdim=True), parts), pool(waveform.amax(dim=0, keepdim=True), parts)
+    return low.flatten().tolist(), high.flatten().tolist()
+
+
 def _peak(waveform: torch.Tensor) -> torch.Tensor:
     # abs() would copy minutes of audio.
     low, high = waveform.amin(dim=(1, 2), keepdim=True), waveform.amax(dim=(1, 2), keepdim=True)

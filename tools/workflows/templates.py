@@ -29,7 +29,7 @@ EDIT_COLUMNS = [290, 330, 300, 270, 260]
 LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 372
 DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
 FINISH, SAVE, MIX = 330, 330, 540
-TIMES, SAVE_LYRICS, PICK, REPAINT = 330, 210, 330, 284
+TIMES, SAVE_LYRICS, PICK, REPAINT = 310, 210, 330, 385
 BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
 
 
@@ -169,7 +169,8 @@ class Edit:
 
 EDITS = {
     "cover": Edit("cover", "Cover", 250, {}, {"caption": JAZZ}),
-    "repaint": Edit("repaint", "Repaint", 284, {"start": 4, "end": 8}, {"caption": SOURCE_CAPTION}, normalize=False),
+    "repaint": Edit("repaint", "Repaint", REPAINT, {"start": 4, "end": 8},
+                    {"caption": SOURCE_CAPTION}, normalize=False),
     "extend": Edit("extend", "Extend", 254, {"after": 8},
                    {"caption": SOURCE_CAPTION, "duration": RECORDING_SECONDS + 8}, normalize=False),
     "stems": Edit("stems", "Stems", 290, {"track": "drums"}, {"caption": "drum kit, dry"}, {"variant": "base"}),
@@ -184,7 +185,7 @@ def edit_template(name: str, edit: Edit) -> Callable[[dict], Graph]:
         model = b.model(**edit.model)
         b.note(0, edit.note, 200)
         song = b.song(1, 450, **edit.song)  # type: ignore[arg-type]
-        sources = {"audio": b.recording(2).out, "vae": model["vae"]}
+        sources = {"audio": b.recording(1).out, "vae": model["vae"]}
         task = b.graph.add(edit.task, 2, edit.height, **sources, **edit.values)  # type: ignore[arg-type]
         encode = b.encode(2, model, song.out, task=task.out)
         b.play(model, b.sample(3, model, encode.out, seed=8).out, edit.normalize)

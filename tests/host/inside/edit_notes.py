@@ -151,3 +151,13 @@ def check_a_morph_uses_its_retake_seed_at_any_variance(world: World) -> None:
     )
     assert difference(usual, world.sample(steps=2, conditioning=other)) == 0
     assert difference(little, full) == 0 and difference(little, usual) > 1e-3
+
+
+def check_repaint_shows_its_source_and_regions(world: World) -> None:
+    usual = {"start": 2.0, "end": 4.0, "more_ranges": "5-", "mode": "balanced", "mode_strength": 0.5}
+    shown = RepaintNode.execute(audio=SOURCE, vae=world.vae, **usual).ui["waveform"][0]
+    assert shown["seconds"] == FRAMES / 25 and shown["regions"] == [[2.0, 4.0], [5.0, 6.0]]
+    assert len(shown["low"]) == len(shown["high"]) > 100
+    assert min(shown["low"]) == round(100 * float(SOURCE["waveform"].min())) < 0 < max(shown["high"])
+    shown = RepaintNode.execute(latent=latent_of(world), **usual).ui["waveform"][0]
+    assert shown["low"] == [] and shown["seconds"] == FRAMES / 25

@@ -9,6 +9,7 @@ from acestep_core.audio import (
     normalize_peak,
     to_stereo,
 )
+from acestep_core.audio.level import extremes
 from acestep_core.errors import RequestError
 
 
@@ -75,3 +76,12 @@ def test_one_non_finite_value_is_found(bad):
     assert is_finite(values)
     values[1, 2, 40] = bad
     assert not is_finite(values)
+
+
+def test_extremes_of_each_part():
+    waveform = torch.zeros(2, 1000)
+    waveform[0, 10], waveform[1, 999] = 0.5, -1
+    low, high = extremes(waveform, 10)
+    assert high == [0.5] + [0.0] * 9 and low == [0.0] * 9 + [-1.0]
+    low, high = extremes(torch.tensor([[0.25, -0.5]]), 50)
+    assert low == high == [0.25, -0.5]

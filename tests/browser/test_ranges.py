@@ -1,0 +1,142 @@
+"""Ranges drawn by hand on the waveform of Repaint: mouse, keyboard, and the widgets as the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .frontend import QUEUED_INPUTS, Frontend
+from .test_canvas import node_of
+from .test_text import OUTPUTS, both_renderers, drop
+
+RECORDING, SECONDS = "ACE-Step example.ogg", 12.0
+VALUES = [4, 8, "", "balanced", 0.5, ""]
+FROM_FILE = [
+    ("AS15_Repaint", VALUES, [(1, 0, "audio")]),
+    ("LoadAudio", [RECORDING], []),
+]
+FROM_GRAPH = [
+    ("AS15_Repaint", [0, 2, "3-4", "balanced", 0.5, ""], [(2, 0, "audio"), (1, 2, "vae")]),
+    ("AS15_LoadModel", ["nano", "auto", "auto", "auto", "auto"], []),
+    ("AS15_FinishSong", ["none", -14, 0, 0, 0, False, 0, False], [(3, 0, "audio")]),
+    ("LoadAudio", [RECORDING], []),
+    ("PreviewAny", [], [(0, 0, "source")]),
+]
+CANVAS = ".as15-waveform canvas"
+# The share of columns with a drawn waveform: bright pixels off the middle line.
+DRAWN = """canvas => {
+    const context = canvas.getContext("2d"), { width, height } = canvas;
+    const row = context.getImageData(0, Math.round(height * 0.35), width, 1).data;
+    let bright = 0;
+    for (let i = 0; i < width; i++) bright += row[4 * i] > 120;
+    return bright / width;
+}"""
+
+
+@pytest.fixture(autouse=True)
+def outputs_of_repaint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OUTPUTS, "AS15_Repaint", ["ACESTEP_TASK"])
+
+
+def wait_for_waveform(tab: Frontend) -> None:
+    """Wait until the source is drawn."""
+    tab.page.wait_for_function(f"() => ({DRAWN})(document.querySelector({CANVAS!r})) > 0.1")
+    tab.page.wait_for_timeout(200)
+
+
+def values_of(tab: Frontend) -> tuple:
+    """Return start, end and more_ranges of Repaint, as they would be saved."""
+    return tuple(tab.saved_values()["AS15_Repaint"][:3])
+
+
+def place(tab: Frontend, seconds: float) -> tuple[float, float]:
+    """Return the pixels of the window of a moment of the song."""
+    box = tab.page.locator(CANVAS).bounding_box()
+    return box["x"] + box["width"] * seconds / SECONDS, box["y"] + box["height"] / 2
+
+
+def drag(tab: Frontend, start: float, end: float) -> None:
+    tab.drag(place(tab, start), place(tab, end))
+    tab.page.wait_for_timeout(100)
+
+
+@both_renderers
+def test_ranges_are_drawn_moved_and_removed(tab: Frontend, tmp_path: Path, nodes_2: bool) -> None:
+    tab.open(nodes_2=nodes_2)
+    drop(tab, FROM_FILE, tmp_path)
+    wait_for_waveform(tab)
+    assert values_of(tab) == (4, 8, "") and len(tab.saved_values()["AS15_Repaint"]) <= len(VALUES) + 1
+    before = node_of(tab, "AS15_Repaint").box
+
+    drag(tab, 9, 11)
+    assert values_of(tab) == (4, 8, "9-11")
+    drag(tab, 1, 2.5)
+    assert values_of(tab) == (1, 2.5, "4-8, 9-11"), "the first range has widgets of its own"
+    drag(tab, 8, 7)
+    assert values_of(tab) == (1, 2.5, "4-7, 9-11"), "an edge moves"
+    drag(tab, 5.5, 6)
+    assert values_of(tab) == (1, 2.5, "4.5-7.5, 9-11"), "a range moves"
+    drag(tab, 11, 11.99)
+    assert values_of(tab) == (1, 2.5, "4.5-7.5, 9-"), "a range at the end is open"
+    tab.screenshot(f"ranges {'nodes_2' if nodes_2 else 'canvas'}")
+    tab.page.mouse.dblclick(*place(tab, 10))
+    tab.page.wait_for_timeout(100)
+    assert values_of(tab) == (1, 2.5, "4.5-7.5")
+    assert node_of(tab, "AS15_Repaint").box == before, "the node must not move"
+    queued = tab.page.evaluate(QUEUED_INPUTS)["AS15_Repaint"]
+    assert (queued["start"], queued["end"], queued["more_ranges"]) == (1, 2.5, "4.5-7.5") and "ranges" not in queued
+
+
+def test_keys_move_and_remove_the_selected_range(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
+    drop(tab, FROM_FILE, tmp_path)
+    wait_for_waveform(tab)
+    tab.page.mouse.click(*place(tab, 6))
+    keys = tab.page.keyboard
+    keys.press("ArrowRight")
+    assert values_of(tab) == (4.1, 8.1, "")
+    keys.press("Shift+ArrowLeft")
+    assert values_of(tab) == (4.1, 8, "")
+    keys.press("Delete")
+    assert values_of(tab) == (4.1, 8, ""), "one range stays"
+    assert len(tab.nodes()) == 2, "Delete must not remove the node"
+    tab.page.mouse.click(*place(tab, 1))
+    keys.press("Enter")
+    start, end, more = values_of(tab)
+    assert start == pytest.approx(1, abs=0.05) and end == pytest.approx(6, abs=0.05) and more == "4.1-8"
+    keys.press("Delete")
+    assert values_of(tab) == (4.1, 8, "")
+
+
+def test_the_widgets_are_the_truth(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
+    drop(tab, FROM_FILE, tmp_path)
+    wait_for_waveform(tab)
+    shown = tab.page.locator(".as15-waveform span")
+    tab.set_number(node_of(tab, "AS15_Repaint"), "start", 5.5)
+    assert shown.inner_text().endswith("5.5-8")
+    tab.set_number(node_of(tab, "AS15_Repaint"), "end", 0)
+    assert shown.inner_text().endswith("5.5-")
+    tab.page.evaluate("""() => {
+        const widget = app.graph.nodes.find(node => node.type === "AS15_Repaint").widgets.find(w => w.name === "where");
+        widget.value = "chorus";
+        widget.callback(widget.value);
+    }""")
+    drag(tab, 1, 2)
+    assert values_of(tab) == (5.5, 0, ""), "where sets the part"
+
+
+@both_renderers
+def test_a_source_of_the_graph_is_shown_after_its_run(tab: Frontend, tmp_path: Path, nodes_2: bool) -> None:
+    tab.open(nodes_2=nodes_2)
+    repaint, *others = FROM_GRAPH
+    values = [0, 2, "3-4" if nodes_2 else "3.5-4", *repaint[1][3:]]  # a cached node shows nothing
+    drop(tab, [(repaint[0], values, repaint[2]), *others], tmp_path)
+    assert tab.page.locator(CANVAS).evaluate(DRAWN) < 0.1
+    tab.press_run()
+    wait_for_waveform(tab)
+    if not nodes_2:  # which is too small for the mouse here
+        drag(tab, 8, 10)
+        assert values_of(tab) == (0, 2, f"{values[2]}, 8-10")
+    tab.screenshot(f"ranges of a graph {'nodes_2' if nodes_2 else 'canvas'}")

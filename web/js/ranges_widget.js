@@ -1,0 +1,195 @@
+// Repaint: the source as a waveform, on which ranges are drawn by hand. The widgets stay the truth.
+import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
+import { rangesOf, valuesOf } from "./ranges.js";
+import { Waveform, loadAudio } from "./waveform.js";
+
+const NODES = ["AS15_Repaint"];
+const FIELDS = ["start", "end", "more_ranges"];
+const HEIGHT = 112; // pixels of the waveform with its buttons
+const NARROWEST = 300;
+const TEXTS = {
+    en: {
+        play: "Play from here (Space)", remove: "Remove the selected range (Delete)",
+        hint: "Drag to make a range, drag its edges to change it, double-click to remove it. Click, then turn the wheel to zoom.",
+        empty: "Connect Load Audio, or run once, to see the source", loading: "Loading the source …",
+        failed: "The source cannot be shown",
+    },
+    zh: {
+        play: "从此处播放（空格键）", remove: "删除选中的区间（Delete 键）",
+        hint: "拖动以新建区间，拖动边缘可修改，双击可删除。点击后滚动滚轮可缩放。",
+        empty: "连接“加载音频”，或运行一次，即可看到源音频", loading: "正在加载源音频……", failed: "无法显示源音频",
+    },
+    ja: {
+        play: "ここから再生（スペース）", remove: "選択した範囲を削除（Delete）",
+        hint: "ドラッグで範囲を作り、端をドラッグして変更し、ダブルクリックで削除します。クリックしてからホイールで拡大します。",
+        empty: "「音声を読み込む」を接続するか、一度実行すると元の曲が表示されます", loading: "読み込み中…",
+        failed: "元の曲を表示できません",
+    },
+};
+
+const sources = new Map(); // by URL, the last few
+const KEPT = 6;
+
+function load(url) {
+    if (!sources.has(url)) {
+        const loading = loadAudio(url);
+        loading.catch(() => sources.delete(url));
+        sources.set(url, loading);
+        if (sources.size > KEPT) sources.delete(sources.keys().next().value);
+    }
+    return sources.get(url);
+}
+
+// The URL of a value of Load Audio, such as "folder/song.mp3" or "song.flac [output]".
+function urlOf(value) {
+    const match = /^(?:(.*)\/)?([^/]+?)(?: \[(input|output|temp)\])?$/.exec(value ?? "");
+    if (!match) return null;
+    const query = new URLSearchParams({ filename: match[2], subfolder: match[1] ?? "", type: match[3] ?? "input" });
+    return api.apiURL(`/view?${query}`);
+}
+
+function chain(object, name, action) {
+    const before = object[name];
+    object[name] = function () {
+        const result = before?.apply(this, arguments);
+        action();
+        return result;
+    };
+}
+
+class RangesWidget {
+    constructor(node) {
+        this.node = node;
+        this.texts = TEXTS[app.extensionManager.setting.get("Comfy.Locale")] ?? TEXTS.en;
+        this.resolved = null; // the regions of the last run
+        this.reported = null; // the source of the last run
+        this.watched = new WeakSet(); // widgets of Load Audio
+        this.writing = false;
+        this.waveform = new Waveform(this.texts, ranges => ranges ? this.write(ranges) : this.complete());
+        const options = { serialize: false, getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT };
+        this.widget = node.addDOMWidget("ranges", "acestep_ranges", this.waveform.element, options);
+        this.widget.serialize = false; // neither saved in workflows nor sent as an input
+        for (const name of [...FIELDS, "where"]) {
+            const widget = this.find(name);
+            if (widget) chain(widget, "callback", () => this.writing || this.showRanges());
+        }
+        chain(node, "onConnectionsChange", () => this.refreshSoon());
+        chain(node, "onConfigure", () => this.refreshSoon());
+        chain(node, "onRemoved", () => this.waveform.destroy());
+        node.setSize([Math.max(node.size[0], NARROWEST), Math.max(node.size[1], node.computeSize()[1])]);
+        this.refreshSoon();
+    }
+
+    find(name) {
+        return this.node.widgets.find(widget => widget.name === name);
+    }
+
+    linked(name) {
+        return this.node.inputs?.some(input => input.name === name && input.link != null) ?? false;
+    }
+
+    refreshSoon() { // once the links of an opened workflow are there
+        clearTimeout(this.timer);
+        this.timer = setTimeout(() => {
+            this.showRanges();
+            this.showSource();
+        });
+    }
+
+    // -- ranges ------------------------------------------------------------------------------------------------------
+
+    showRanges() {
+        const named = this.find("where")?.value?.trim() || this.linked("where");
+        if (named || this.linked("mask")) return this.waveform.setRanges(named ? this.resolved : [], true);
+        const values = Object.fromEntries(FIELDS.map(name => [name, this.find(name).value]));
+        this.waveform.setRanges(rangesOf(values), FIELDS.some(name => this.linked(name)));
+    }
+
+    write(ranges) {
+        this.writing = true;
+        try {
+            for (const [name, value] of Object.entries(valuesOf(ranges))) {
+                const widget = this.find(name);
+                if (widget.value === value) continue;
+                widget.value = value;
+                widget.callback?.(value);
+            }
+        } finally {
+            this.writing = false;
+        }
+        this.node.setDirtyCanvas(true, true);
+    }
+
+    complete() { // one step of undo for one change
+        app.extensionManager.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+    }
+
+    // -- source ------------------------------------------------------------------------------------------------------
+
+    // Load Audio behind the input, or undefined.
+    loader() {
+        let node = this.node;
+        for (let name = "audio"; ; name = undefined) {
+            const slot = name ? node.inputs?.findIndex(input => input.name === name) : 0;
+            node = slot >= 0 ? node.getInputNode?.(slot) : null;
+            if (!node || node.mode) return undefined; // muted and bypassed nodes give no audio
+            if (node.comfyClass === "LoadAudio") return node;
+            if (node.type !== "Reroute") return undefined;
+        }
+    }
+
+    async showSource() {
+        const widget = this.loader()?.widgets?.find(widget => widget.name === "audio");
+        if (widget && !this.watched.has(widget)) {
+            this.watched.add(widget);
+            chain(widget, "callback", () => this.refreshSoon());
+        }
+        const url = widget ? urlOf(widget.value) : null;
+        if (!url) {
+            this.url = null;
+            const isConnected = this.linked("audio") || this.linked("latent");
+            return this.waveform.setSource(isConnected ? this.reported : null);
+        }
+        if (this.url === url) return;
+        this.url = url;
+        this.waveform.setSource(null);
+        this.waveform.setMessage(this.texts.loading);
+        const source = await load(url).catch(() => null);
+        if (this.url !== url) return; // another file was chosen
+        this.waveform.setSource(source);
+        if (!source) this.waveform.setMessage(this.texts.failed);
+    }
+
+    report({ seconds, low, high, regions }) {
+        const scaled = values => Float32Array.from(values, value => value / 100);
+        this.reported = { duration: seconds, peaks: low.length ? { low: scaled(low), high: scaled(high) } : null, url: null };
+        this.resolved = regions.map(([start, end]) => ({ start, end }));
+        this.refreshSoon();
+    }
+}
+
+const shown = new WeakMap();
+
+app.registerExtension({
+    name: "AS15.ranges",
+    beforeRegisterNodeDef(nodeType, nodeData) {
+        if (!NODES.includes(nodeData.name)) return;
+        const before = nodeType.prototype.onExecuted;
+        nodeType.prototype.onExecuted = function (output) {
+            before?.apply(this, arguments);
+            if (output?.waveform?.[0]) shown.get(this)?.report(output.waveform[0]);
+        };
+    },
+    nodeCreated(node) {
+        if (NODES.includes(node.comfyClass)) shown.set(node, new RangesWidget(node));
+    },
+    onNodeOutputsUpdated() { // after a workflow is opened again, from another tab or from the history
+        setTimeout(() => {
+            for (const node of app.graph.nodes) {
+                const waveform = shown.has(node) && app.nodeOutputs[node.id]?.waveform?.[0];
+                if (waveform) shown.get(node).report(waveform);
+            }
+        });
+    },
+});
