@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
     from .train.checks import CheckedAudio, CheckedDataset, check_dataset
     from .train.dataset_json import write_dataset_json
     from .train.examples import Dataset, Example, Problem
+    from .train.labels import LabelReport, label_songs
     from .train.results import TrainedAdapter
     from .train.song_folder import read_dataset
     from .train.train_adapter import SampleSongs, train_adapter
@@ -84,6 +85,7 @@ _NAMES = {
     "train.checks": "CheckedAudio CheckedDataset check_dataset",
     "train.dataset_json": "write_dataset_json",
     "train.examples": "Dataset Example Problem",
+    "train.labels": "LabelReport label_songs",
     "train.results": "TrainedAdapter",
     "train.song_folder": "read_dataset",
     "train.train_adapter": "SampleSongs train_adapter",

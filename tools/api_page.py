@@ -35,6 +35,8 @@ SECTIONS = {
         "CheckedAudio",
         "Problem",
         "write_dataset_json",
+        "label_songs",
+        "LabelReport",
     ),
     "Edits": ("Edit", "extend", "Morph", "MorphSettings", "reference_audio"),
     "Lyrics": (

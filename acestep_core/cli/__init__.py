@@ -21,7 +21,7 @@ from .planner_commands import listen_to_song, plan_song, write_song
 from .song_command import make_songs
 from .terminal import Terminal, shortened
 from .times_command import time_song
-from .train_commands import train_lora
+from .train_commands import label_folder, train_lora
 
 COMMANDS = {
     "plan": plan_song,
@@ -33,6 +33,7 @@ COMMANDS = {
     "stems": stems_of_song,
     "morph": morph_song,
     "times": time_song,
+    "label": label_folder,
     "train": train_lora,
     "models": list_models,
     "loras": list_loras,

@@ -22,6 +22,7 @@ examples:
   acestep times song.flac --formats lrc,srt           when each line is sung
   acestep "indie pop" --lyrics song.txt --best-of 4   the take of four that follows the lyrics best
   acestep "piano" --lora style --lora voice:0.6       LoRAs, the second at 60 %; acestep loras lists them
+  acestep label my-band                               captions and metadata for songs without text files
   acestep train my-band -o my-band.safetensors        a LoRA of your own songs; --check lists what is wrong with them
   acestep models                                      the models and where they are stored
   acestep download turbo                              download a model
@@ -121,6 +122,32 @@ def times_parser() -> argparse.ArgumentParser:
     model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default: from the tags of FILE")
     model.add_argument("--storage", metavar="KIND", help="int8 or fp8 halves the memory of the diffusion model")
     _device_options(model)
+    return parser
+
+
+def label_parser() -> argparse.ArgumentParser:
+    """Return the parser of `acestep label`."""
+    parser = argparse.ArgumentParser(
+        prog="acestep label",
+        description="Describe songs with the 5 Hz LM, to train on them. SONG.json gets what is missing; what is there "
+        "stays.",
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("folder", help="folder of audio files with or without text files")
+    parser.add_argument(
+        "--fields", metavar="NAMES", help="some of caption,lyrics,genre,bpm,key,time_signature,language; default all"
+    )
+    parser.add_argument("--seed", type=int, help="random seed; default 0")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only the names of the files")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
+    model = parser.add_argument_group("model")
+    model.add_argument("--planner", metavar="NAME|PATH", help="see acestep models; default nano")
+    model.add_argument("--model", metavar="NAME|PATH", help="model that encodes the audio; default nano")
+    model.add_argument("--storage", metavar="KIND", help="int8 or fp8 halves the memory of the planner")
+    model.add_argument("--work", metavar="DIR", help="folder of the encoded audio; default FOLDER.train")
+    model.add_argument("--models-dir", metavar="DIR", help="folder of models")
+    model.add_argument("--device", help="auto, cuda, cuda:1, xpu, mps, cpu")
+    model.add_argument("--dtype", help="auto, bfloat16, float16, float32")
     return parser
 
 

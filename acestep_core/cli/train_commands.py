@@ -1,15 +1,16 @@
-"""The command that trains an adapter: `acestep train`."""
+"""The commands of training: `acestep label` describes songs, `acestep train` trains an adapter on them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .parsers import train_parser
+from .parsers import label_parser, train_parser
 from .terminal import Terminal, log_lines, printable, shortened
 
 if TYPE_CHECKING:
     from ..train.checks import CheckedDataset
+    from ..train.examples import Problem
 
 Options = Mapping[str, Any]
 SETTINGS = (
@@ -20,6 +21,29 @@ LOADING = (
     "model", "vae", "text_encoder", "variant", "device", "dtype", "storage", "recompute", "work", "restart",
     "save_every", "models_dir",
 )  # fmt: skip
+
+
+def label_folder(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Describe the songs of a folder with the planner, where their text files say nothing."""
+    options = vars(label_parser().parse_args(arguments))
+    with log_lines(terminal, options):
+        _label(options, terminal)
+
+
+def _label(options: Options, terminal: Terminal) -> None:
+    from ..callbacks import Callbacks
+    from ..train.labels import LABELS, label_songs
+
+    fields = [name for name in options.get("fields", ",".join(LABELS)).replace(",", " ").split()]
+    callbacks = Callbacks() if options.get("quiet") else Callbacks(progress=terminal.progress)
+    given = _given(options, "planner", "model", "seed", "device", "dtype", "storage", "work", "models_dir")
+    report = label_songs(options["folder"], fields=fields, callbacks=callbacks, **given)
+    terminal.close()
+    _list(report.problems, terminal)
+    for path in report.written:
+        print(printable(str(path)))
+    if not options.get("quiet"):
+        terminal.line(f"{len(report.written)} songs labelled, {report.complete} were complete; please read the files")
 
 
 def train_lora(arguments: Sequence[str], terminal: Terminal) -> None:
@@ -67,12 +91,16 @@ def _train(options: Options, terminal: Terminal) -> None:
 
 def _report(checked: CheckedDataset, terminal: Terminal, options: Options) -> None:
     """Print each problem, and what is left to train on."""
-    for problem in checked.problems:
-        terminal.line(shortened(str(problem)))
+    _list(checked.problems, terminal)
     if not options.get("quiet"):
         left_out = sum(problem.left_out for problem in checked.problems)
         others = f", {left_out} left out" if left_out else ""
         terminal.line(f"{len(checked.audio)} songs of {checked.seconds / 60:.1f} minutes to train on{others}")
+
+
+def _list(problems: Sequence[Problem], terminal: Terminal) -> None:
+    for problem in problems:
+        terminal.line(shortened(str(problem)))
 
 
 def _given(options: Options, *names: str) -> dict[str, Any]:

@@ -47,21 +47,27 @@ class CheckedDataset:
             raise RequestError(f"dataset: no song of {self.dataset.path} can be trained on: {reasons}")
 
 
-def check_dataset(dataset: Dataset, callbacks: Callbacks | None = None) -> CheckedDataset:
-    """Read each audio file, and return the songs to train on and one sentence for each problem. Raises Cancelled."""
+def check_dataset(
+    dataset: Dataset, callbacks: Callbacks | None = None, *, need_captions: bool = True
+) -> CheckedDataset:
+    """Read each audio file, and return the songs to train on and one sentence for each problem. Raises Cancelled.
+
+    need_captions: False keeps songs without text, to label them.
+    """
     callbacks = callbacks or Callbacks()
     problems = list(dataset.problems)
     examples, audio = [], []
     hashes: dict[str, Path] = {}
-    some_lyrics = any("lyrics" in example.sources for example in dataset.examples)
+    some_lyrics = need_captions and any("lyrics" in example.sources for example in dataset.examples)
     for number, (example, song) in enumerate(zip(dataset.examples, dataset.songs(), strict=True), 1):
         callbacks.check("check")
         path = example.path
         try:
             checked, notes = _check_audio(path)
-            if not song.caption.strip():
+            if need_captions and not song.caption.strip():
                 raise RequestError(
-                    f"{path} has no caption: write {path.with_suffix('.txt').name} beside it, or give a trigger word"
+                    f"{path} has no caption: write {path.with_suffix('.txt').name} beside it, run `acestep label`, "
+                    "or give a trigger word"
                 )
         except RequestError as error:
             problems.append(Problem(path, str(error), left_out=True))
@@ -76,10 +82,10 @@ def check_dataset(dataset: Dataset, callbacks: Callbacks | None = None) -> Check
                 examples.append(example)
                 audio.append(checked)
         callbacks.report("check", number, len(dataset.examples))
-    if examples and not some_lyrics:
+    if need_captions and examples and not some_lyrics:
         sentence = f"{dataset.path} has no lyrics, so all songs are trained as instrumentals"
         problems.append(Problem(dataset.path, sentence))
-    if 0 < len(examples) < _FEW:
+    if need_captions and 0 < len(examples) < _FEW:
         sentence = f"{dataset.path} has only {len(examples)} songs to train on; ten or more give a better adapter"
         problems.append(Problem(dataset.path, sentence))
     return CheckedDataset(replace(dataset, examples=tuple(examples)), tuple(audio), tuple(problems))

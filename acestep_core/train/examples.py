@@ -182,7 +182,7 @@ def checked_fields(content: Mapping[str, Any], file: Path, problems: list[Proble
     """Return the valid fields of FIELDS, and add a sentence for each invalid or unknown one."""
     values: dict[str, Any] = {}
     for given, value in content.items():
-        name = _ALIASES.get(given, given)
+        name = canonical_name(given)
         if name not in FIELDS:
             if name not in _IGNORED:
                 problems.append(Problem(file, f"{file}: unknown field {shown(given)} is ignored"))
@@ -198,6 +198,11 @@ def checked_fields(content: Mapping[str, Any], file: Path, problems: list[Proble
     if content.get("is_instrumental") is True:
         values["lyrics"] = ""
     return values
+
+
+def canonical_name(name: str) -> str:
+    """Return the name in FIELDS of a field with a name of the original trainer."""
+    return _ALIASES.get(name, name)
 
 
 def _checked(name: str, value: object) -> Any:

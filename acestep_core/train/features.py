@@ -67,12 +67,25 @@ class FeatureFolder:
         except (OSError, SafetensorError):
             return None
 
+    def latents(self, path: Path) -> Tensor:
+        """Return encoded latents [T, 64]. Raises RequestError if the file was lost since it was written."""
+        stored = self.read(path)
+        if stored is None:
+            raise RequestError(f"{path} cannot be read; run the command again")
+        return stored["latents"]
+
     def write(self, path: Path, tensors: dict[str, Tensor]) -> None:
         try:
             with atomic_write(path) as file:
                 file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         except OSError as error:
             raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def default_work_folder(dataset: Path) -> Path:
+    """Return the folder of features and runs beside a dataset."""
+    path = dataset.absolute()
+    return path.with_name(f"{path.stem if path.suffix.lower() == '.json' else path.name}.train")
 
 
 def encode_latents(

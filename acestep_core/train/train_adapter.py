@@ -10,41 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..audio import write_audio
 from ..callbacks import Callbacks
-from ..checkpoints.build import load_network, load_text_encoder, load_vae
-from ..checkpoints.catalog import Kind
-from ..checkpoints.find import find_checkpoint, find_part
-from ..checkpoints.installed import default_roots
-from ..checkpoints.network_layouts import open_network
 from ..checkpoints.silence import ensure_silence
 from ..errors import RequestError
 from ..files import check_output_path
-from ..load import Model, check_vae, check_widths, prompt_style, recommended
-from ..models.cpu.plugins import install_cpu_plugins
+from ..load import Model, prompt_style, recommended
 from ..models.model import AceStepModel
 from ..models.oobleck import OobleckVAE
-from ..models.ops import quantized_ops
 from ..pipeline import decode, sample
 from ..runtime.devices import Precision, pick_device, pick_dtype
 from ..runtime.options import pick_storage
 from ..runtime.phase import phase
 from ..runtime.placement import Offload
 from ..song.song import Metadata, Song
-from ..text.encoder import TextCondition, TextEncoder
+from ..text.encoder import TextCondition
 from .checks import CheckedDataset, check_dataset, dataset_hash
 from .examples import Dataset
 from .features import (
     FeatureFolder,
     Features,
+    default_work_folder,
     encode_latents,
     encode_text_rows,
     encode_texts,
     timed,
     weights_identity,
 )
+from .model_parts import ModelParts
 from .results import TrainedAdapter, TrainingOrigin, write_results
 from .song_folder import read_dataset
 from .train_loop import TrainingRun
@@ -112,9 +107,9 @@ def train_adapter(
     checked = _checked(dataset, callbacks)
     checked.require_songs()
     device = pick_device(device)
-    parts = _Parts(model, vae, text_encoder, variant, models_dir, callbacks)
+    parts = ModelParts(model, vae, text_encoder, variant, models_dir, callbacks)
     compute, storage_dtype = _training_dtype(device, dtype), pick_storage(device, storage)
-    work_folder = Path(work) if work is not None else _default_work(checked.dataset.path)
+    work_folder = Path(work) if work is not None else default_work_folder(checked.dataset.path)
     folder = work_folder / output.stem
     _make_folder(folder)
     songs = checked.dataset.songs()
@@ -159,54 +154,6 @@ def train_adapter(
     return write_results(adapter, output, folder / f"{output.stem}-peft", origin, losses, songs_of_steps)
 
 
-class _Parts:
-    """The files of a model. Each network is loaded when it is needed."""
-
-    def __init__(
-        self,
-        model: str | Path,
-        vae: str | Path | None,
-        text_encoder: str | Path | None,
-        variant: str | None,
-        models_dir: str | None,
-        callbacks: Callbacks,
-    ):
-        roots = default_roots(models_dir)
-        found = find_checkpoint(model, roots)
-        self.network, self.variant, self._callbacks = found.network, variant, callbacks
-        self.vae = find_part(Kind.VAE, vae, roots) if vae else found.path_of(Kind.VAE)
-        kind = Kind.TEXT_ENCODER
-        self.text_encoder = find_part(kind, text_encoder, roots) if text_encoder else found.path_of(kind)
-        self._tokenizer = None if self.text_encoder.is_dir() else found.path_of(Kind.TOKENIZER)
-        # Without weights, for what its configuration says.
-        self.described = AceStepModel(open_network(self.network, variant).config, device="meta")
-
-    def load_vae(self, device: torch.device, dtype: torch.dtype) -> OobleckVAE:
-        vae, _ = load_vae(self.vae, dtype=dtype, callbacks=self._callbacks)
-        check_vae(self.described, vae)
-        install_cpu_plugins(vae, device)
-        return vae
-
-    def load_text_encoder(self, dtype: torch.dtype) -> TextEncoder:
-        encoder, _ = load_text_encoder(
-            self.text_encoder, dtype=dtype, tokenizer=self._tokenizer, callbacks=self._callbacks
-        )
-        check_widths(self.described, encoder)
-        return encoder
-
-    def load_network(self, device: torch.device, dtype: torch.dtype, storage: torch.dtype | None) -> AceStepModel:
-        """Load the diffusion model without plug-ins, which may have no gradient."""
-        network, _ = load_network(
-            self.network,
-            device=device,
-            dtype=dtype,
-            variant=self.variant,
-            ops=nn if storage is None else quantized_ops(storage),
-            callbacks=self._callbacks,
-        )
-        return network
-
-
 @dataclass(frozen=True)
 class _Encoded:
     """An encoded dataset.
@@ -223,7 +170,7 @@ class _Encoded:
 
 
 def _encode(
-    parts: _Parts,
+    parts: ModelParts,
     checked: CheckedDataset,
     samples: SampleSongs,
     folder: FeatureFolder,
@@ -237,7 +184,7 @@ def _encode(
     vae = functools.cache(lambda: parts.load_vae(device, precision.vae))
     with_vae = functools.cache(lambda: Model(vae=vae(), placement=placement))
     paths = encode_latents(with_vae, checked.audio, folder, weights_identity([parts.vae], precision.vae), callbacks)
-    latents = [_latents_of(folder, path) for path in paths]
+    latents = [folder.latents(path) for path in paths]
 
     songs = [timed(song, each) for song, each in zip(checked.dataset.songs(), latents, strict=True)]
     sample_song = (samples.song or _first_verse(songs[0])) if samples.every else None
@@ -249,13 +196,6 @@ def _encode(
     conditions = encode_texts(with_text, texts, folder, identity, callbacks)
     seconds = SAMPLE_SECONDS if sample_song is None else sample_song.metadata.duration or SAMPLE_SECONDS
     return _Encoded(latents, conditions[: len(songs)], conditions[-1] if sample_song else None, seconds, vae)
-
-
-def _latents_of(folder: FeatureFolder, path: Path) -> Tensor:
-    stored = folder.read(path)
-    if stored is None:
-        raise RequestError(f"{path} cannot be read; start the training again")
-    return stored["latents"]
 
 
 def _features(network: AceStepModel, encoded: _Encoded, device: torch.device) -> list[Features]:
@@ -337,11 +277,6 @@ def _training_dtype(device: torch.device, dtype: str | torch.dtype) -> torch.dty
     if str(dtype) not in ("auto",):
         raise RequestError("dtype must be bfloat16 or float32 for training: the gradients of float16 vanish")
     return torch.float32
-
-
-def _default_work(dataset: Path) -> Path:
-    path = dataset.absolute()
-    return path.with_name(f"{path.stem if path.suffix.lower() == '.json' else path.name}.train")
 
 
 def _make_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, RequestError
 from acestep_core.pipeline import encode, load_model
 from acestep_core.song.song import Metadata, Song
-from acestep_core.train import train_adapter as module
+from acestep_core.train import model_parts
 from acestep_core.train.train_adapter import SampleSongs, train_adapter
 from acestep_core.train.train_settings import TrainSettings
 
@@ -81,8 +81,8 @@ def test_features_are_computed_once_and_again_for_a_changed_song(band, options, 
         raise AssertionError("an encoder was loaded")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "load_vae", refuse)
-        patch.setattr(module, "load_text_encoder", refuse)
+        patch.setattr(model_parts, "load_vae", refuse)
+        patch.setattr(model_parts, "load_text_encoder", refuse)
         train_adapter(band, tmp_path / "b.safetensors", **options)
     names = {path.name for path in (tmp_path / "band.train/features").iterdir()}
     (band / "1.txt").write_text("another caption")
