@@ -146,5 +146,6 @@ class StemsNode(io.ComfyNode):
                 mode=mode,
                 mode_strength=mode_strength,
                 **region,
-            )
+            ),
+            source,
         )

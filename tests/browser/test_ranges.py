@@ -35,8 +35,9 @@ DRAWN = """canvas => {
 
 
 @pytest.fixture(autouse=True)
-def outputs_of_repaint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(OUTPUTS, "AS15_Repaint", ["ACESTEP_TASK"])
+def outputs_of_edits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AS15_Repaint", "AS15_Stems", "AS15_Extend"):
+        monkeypatch.setitem(OUTPUTS, name, ["ACESTEP_TASK"])
 
 
 def wait_for_waveform(tab: Frontend) -> None:
@@ -125,6 +126,44 @@ def test_the_widgets_are_the_truth(tab: Frontend, tmp_path: Path) -> None:
     }""")
     drag(tab, 1, 2)
     assert values_of(tab) == (5.5, 0, ""), "where sets the part"
+
+
+def test_stems_have_ranges_for_an_added_track(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
+    values = ["extract", "vocals", "", 0, 0, "balanced", 0.5, ""]
+    drop(tab, [("AS15_Stems", values, [(1, 0, "audio")]), FROM_FILE[1]], tmp_path)
+    wait_for_waveform(tab)
+    drag(tab, 2, 4)
+    assert tab.saved_values()["AS15_Stems"][:8] == values, "extract uses the whole song"
+    tab.page.evaluate("""() => {
+        const widget = app.graph.nodes.find(node => node.type === "AS15_Stems").widgets[0];
+        widget.value = "add";
+        widget.callback(widget.value);
+    }""")
+    drag(tab, 2, 4)
+    drag(tab, 6, 8)
+    now = tab.saved_values()["AS15_Stems"]
+    assert (now[3], now[4], now[7]) == (2, 4, "6-8")
+    for seconds in (7, 3):
+        tab.page.mouse.dblclick(*place(tab, seconds))
+    tab.page.wait_for_timeout(100)
+    now = tab.saved_values()["AS15_Stems"]
+    assert (now[3], now[4], now[7]) == (0, 0, ""), "without ranges, the track lasts the whole song"
+
+
+def test_extend_continues_from_a_dragged_place(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
+    values = [8, 0, 0, "balanced", 0.5, ""]
+    drop(tab, [("AS15_Extend", values, [(1, 0, "audio")]), FROM_FILE[1]], tmp_path)
+    wait_for_waveform(tab)
+    drag(tab, 11.9, 9)
+    assert tab.saved_values()["AS15_Extend"][5] == "9"
+    drag(tab, 9, 7.5)
+    assert tab.saved_values()["AS15_Extend"][5] == "7.5"
+    tab.screenshot("ranges of extend")
+    tab.page.mouse.dblclick(*place(tab, 10))
+    tab.page.wait_for_timeout(100)
+    assert tab.saved_values()["AS15_Extend"][5] == ""
 
 
 @both_renderers

@@ -130,3 +130,26 @@ def test_peaks_hold_the_extremes_of_every_part() -> None:
     assert few == [[1, -1], [1, -1]]
     assert shown == [0, 0.5]
     assert none == [[0], [0]]
+
+
+def test_the_whole_song_of_stems_is_no_range() -> None:
+    texts = ((0, 0, ""), (0, 0, "3-4"), (2, 5, "8-"), (0, 5, ""))
+    values = [{"start": start, "end": end, "more_ranges": more} for start, end, more in texts]
+    read = evaluate(*(f"m.KINDS.AS15_Stems.read({json.dumps(each)})" for each in values))
+    assert [[(each["start"], each["end"]) for each in ranges] for ranges in read] == [
+        [], [(3, 4)], [(2, 5), (8, None)], [(0, 5)],
+    ]  # fmt: skip
+    written = evaluate(
+        *(f"m.KINDS.AS15_Stems.write({json.dumps(ranges)})" for ranges in read[:1] + read[2:]),
+        "m.KINDS.AS15_Stems.write([{start: 5, end: 6}, {start: 0, end: null}])",
+    )
+    assert written == [values[0], *values[2:], {"start": 0, "end": 0, "more_ranges": "0-, 5-6"}]
+
+
+def test_an_extension_continues_from_a_place() -> None:
+    texts = ["", "42", "1:20.5", "10-15", "10-15, 20-30", "40-", "chorus 2", "line 7"]
+    read = evaluate(*(f"m.KINDS.AS15_Extend.read({{where: {json.dumps(text)}}})" for text in texts))
+    starts = [42, 80.5, 15, 30]
+    assert read == [[], *([{"start": start, "end": None}] for start in starts), [], None, None]
+    written = evaluate("m.KINDS.AS15_Extend.write([{start: 7.25, end: null}])", "m.KINDS.AS15_Extend.write([])")
+    assert written == [{"where": "7.25"}, {"where": ""}]

@@ -28,7 +28,7 @@ EDIT_COLUMNS = [290, 330, 300, 270, 260]
 # Pixels of a node without its title bar, in both renderers and with the messages of a run.
 LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 372
 DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
-FINISH, SAVE, MIX = 330, 330, 540
+FINISH, SAVE, MIX, EXTEND, STEMS = 330, 330, 540, 355, 415
 TIMES, SAVE_LYRICS, PICK, REPAINT = 310, 210, 330, 385
 BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
 
@@ -171,9 +171,9 @@ EDITS = {
     "cover": Edit("cover", "Cover", 250, {}, {"caption": JAZZ}),
     "repaint": Edit("repaint", "Repaint", REPAINT, {"start": 4, "end": 8},
                     {"caption": SOURCE_CAPTION}, normalize=False),
-    "extend": Edit("extend", "Extend", 254, {"after": 8},
+    "extend": Edit("extend", "Extend", EXTEND, {"after": 8},
                    {"caption": SOURCE_CAPTION, "duration": RECORDING_SECONDS + 8}, normalize=False),
-    "stems": Edit("stems", "Stems", 290, {"track": "drums"}, {"caption": "drum kit, dry"}, {"variant": "base"}),
+    "stems": Edit("stems", "Stems", STEMS, {"track": "drums"}, {"caption": "drum kit, dry"}, {"variant": "base"}),
 }  # fmt: skip
 
 
@@ -360,7 +360,7 @@ def stems_to_files(info: dict) -> Graph:
     encoded = {}
     for number, track in enumerate(("drums", "bass", "keyboard"), 1):
         small = {"title": track.capitalize(), "collapsed": True, "gap": 12}
-        task = b.graph.add("Stems", 2, 290, audio=audio.out, vae=model["vae"], track=track, **small)  # type: ignore[arg-type]
+        task = b.graph.add("Stems", 2, STEMS, audio=audio.out, vae=model["vae"], track=track, **small)  # type: ignore[arg-type]
         encoded[f"song_{number}"] = b.encode(2, model, song.out, task=task.out, collapsed=True, gap=12).out
     batch = b.graph.add("BatchSongs", 2, 198, **encoded)  # type: ignore[arg-type]
     sample = b.sample(3, model, batch.out, seed=8)
@@ -373,8 +373,8 @@ def mix(info: dict) -> Graph:
     b = Builder("22 Mix stems", info, [290, 300, 280, 290, 280])
     model = b.model(variant="base")
     song, audio = b.song(0, 350, "drum kit, dry"), b.recording(1)
-    task = b.graph.add("Stems", 1, 290, audio=audio.out, vae=model["vae"], track="drums")
-    encode = b.encode(1, model, song.out, task=task.out)
+    task = b.graph.add("Stems", 1, STEMS, audio=audio.out, vae=model["vae"], track="drums")
+    encode = b.encode(1, model, song.out, task=task.out, collapsed=True)
     sample = b.sample(2, model, encode.out, seed=8)
     mixed = b.graph.add("MixStems", 3, MIX, stem_1=audio.out, stem_2=decode_small(b, 2, model, sample.out))
     b.graph.add("PreviewAudio", 4, PLAYER, audio=mixed.out)

@@ -3,6 +3,7 @@
 
 const TIME = String.raw`((?:\d+:)?\d+(?:\.\d+)?)?`;
 const RANGE = new RegExp(String.raw`^${TIME}\s*(?:-|–|to)\s*${TIME}$`);
+const PLACE = /^(?:\d+:)?\d+(?:\.\d+)?$/;
 const BETWEEN = /[,;，；、\n]/;
 const STEPS = [0.1, 0.5, 1, 5, 10, 30, 60]; // seconds that a dragged edge snaps to, and of the ruler
 const SNAP_PIXELS = 4, TICK_PIXELS = 60;
@@ -45,6 +46,32 @@ export function valuesOf(ranges) {
     const [{ start, end }, ...more] = inOrder(ranges);
     return { start: round(start), end: end === null ? 0 : round(end), more_ranges: formatRanges(more) };
 }
+
+const SECONDS = ["start", "end", "more_ranges"];
+
+// How nodes keep ranges in widgets: read returns null for a text that is no range. A node has `least` to `most` ranges;
+// an open one lasts to the end of the song.
+export const KINDS = {
+    AS15_Repaint: { fields: SECONDS, least: 1, most: Infinity, open: false, read: rangesOf, write: valuesOf },
+    AS15_Stems: {
+        fields: SECONDS, least: 0, most: Infinity, open: false,
+        read: values => values.start || values.end ? rangesOf(values) : parseRanges(values.more_ranges),
+        write: ranges => { // start and end, both 0, are no range here
+            const [first] = inOrder(ranges);
+            if (first && (first.start || first.end !== null)) return valuesOf(ranges);
+            return { start: 0, end: 0, more_ranges: formatRanges(inOrder(ranges)) };
+        },
+    },
+    AS15_Extend: { // the part behind the place from which the song continues
+        fields: ["where"], least: 0, most: 1, open: true,
+        read({ where }) {
+            if (!where.trim()) return [];
+            const start = PLACE.test(where.trim()) ? parseSeconds(where.trim()) : parseRanges(where)?.at(-1)?.end;
+            return start === undefined ? null : start === null ? [] : [{ start, end: null }];
+        },
+        write: ([first]) => ({ where: first ? `${round(first.start)}` : "" }),
+    },
+};
 
 export function inOrder(ranges) {
     return [...ranges].sort((a, b) => a.start - b.start || (a.end ?? Infinity) - (b.end ?? Infinity));

@@ -1,29 +1,33 @@
-// Repaint: the source as a waveform, on which ranges are drawn by hand. The widgets stay the truth.
+// Repaint, Extend and Stems: the source as a waveform, on which ranges are drawn by hand. The widgets stay the truth.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
-import { rangesOf, valuesOf } from "./ranges.js";
+import { KINDS } from "./ranges.js";
 import { Waveform, loadAudio } from "./waveform.js";
 
-const NODES = ["AS15_Repaint"];
-const FIELDS = ["start", "end", "more_ranges"];
 const HEIGHT = 112; // pixels of the waveform with its buttons
 const NARROWEST = 300;
 const TEXTS = {
     en: {
         play: "Play from here (Space)", remove: "Remove the selected range (Delete)",
         hint: "Drag to make a range, drag its edges to change it, double-click to remove it. Click, then turn the wheel to zoom.",
-        empty: "Connect Load Audio, or run once, to see the source", loading: "Loading the source …",
+        place: "Drag to where the song continues; the grey part is dropped. Double-click it to keep all.",
+        empty: "Connect Load Audio, or run once, to see the source", emptyFile: "Connect Load Audio to see the source",
+        loading: "Loading the source …",
         failed: "The source cannot be shown",
     },
     zh: {
         play: "从此处播放（空格键）", remove: "删除选中的区间（Delete 键）",
         hint: "拖动以新建区间，拖动边缘可修改，双击可删除。点击后滚动滚轮可缩放。",
-        empty: "连接“加载音频”，或运行一次，即可看到源音频", loading: "正在加载源音频……", failed: "无法显示源音频",
+        place: "拖动到歌曲继续的位置，灰色部分会被舍弃。双击灰色部分可保留全部。",
+        empty: "连接“加载音频”，或运行一次，即可看到源音频", emptyFile: "连接“加载音频”即可看到源音频",
+        loading: "正在加载源音频……", failed: "无法显示源音频",
     },
     ja: {
         play: "ここから再生（スペース）", remove: "選択した範囲を削除（Delete）",
         hint: "ドラッグで範囲を作り、端をドラッグして変更し、ダブルクリックで削除します。クリックしてからホイールで拡大します。",
-        empty: "「音声を読み込む」を接続するか、一度実行すると元の曲が表示されます", loading: "読み込み中…",
+        place: "曲を続ける位置までドラッグします。灰色の部分は使われません。ダブルクリックするとすべて残ります。",
+        empty: "「音声を読み込む」を接続するか、一度実行すると元の曲が表示されます",
+        emptyFile: "「音声を読み込む」を接続すると元の曲が表示されます", loading: "読み込み中…",
         failed: "元の曲を表示できません",
     },
 };
@@ -61,16 +65,19 @@ function chain(object, name, action) {
 class RangesWidget {
     constructor(node) {
         this.node = node;
+        this.kind = KINDS[node.comfyClass];
         this.texts = TEXTS[app.extensionManager.setting.get("Comfy.Locale")] ?? TEXTS.en;
+        const { place: hint, emptyFile: empty } = this.texts;
+        const shownTexts = this.kind.open ? { ...this.texts, hint, empty } : this.texts;
         this.resolved = null; // the regions of the last run
         this.reported = null; // the source of the last run
         this.watched = new WeakSet(); // widgets of Load Audio
         this.writing = false;
-        this.waveform = new Waveform(this.texts, ranges => ranges ? this.write(ranges) : this.complete());
+        this.waveform = new Waveform(shownTexts, this.kind, ranges => ranges ? this.write(ranges) : this.complete());
         const options = { serialize: false, getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT };
         this.widget = node.addDOMWidget("ranges", "acestep_ranges", this.waveform.element, options);
         this.widget.serialize = false; // neither saved in workflows nor sent as an input
-        for (const name of [...FIELDS, "where"]) {
+        for (const name of new Set([...this.kind.fields, "where", "operation"])) {
             const widget = this.find(name);
             if (widget) chain(widget, "callback", () => this.writing || this.showRanges());
         }
@@ -100,16 +107,18 @@ class RangesWidget {
     // -- ranges ------------------------------------------------------------------------------------------------------
 
     showRanges() {
-        const named = this.find("where")?.value?.trim() || this.linked("where");
-        if (named || this.linked("mask")) return this.waveform.setRanges(named ? this.resolved : [], true);
-        const values = Object.fromEntries(FIELDS.map(name => [name, this.find(name).value]));
-        this.waveform.setRanges(rangesOf(values), FIELDS.some(name => this.linked(name)));
+        const { fields, read } = this.kind, operation = this.find("operation")?.value ?? "add";
+        const named = !fields.includes("where") && (this.find("where")?.value?.trim() || this.linked("where"));
+        if (named) return this.waveform.setRanges(this.resolved, true);
+        if (this.linked("mask") || operation !== "add") return this.waveform.setRanges([], true);
+        const ranges = read(Object.fromEntries(fields.map(name => [name, this.find(name).value])));
+        this.waveform.setRanges(ranges, !ranges || fields.some(name => this.linked(name)));
     }
 
     write(ranges) {
         this.writing = true;
         try {
-            for (const [name, value] of Object.entries(valuesOf(ranges))) {
+            for (const [name, value] of Object.entries(this.kind.write(ranges))) {
                 const widget = this.find(name);
                 if (widget.value === value) continue;
                 widget.value = value;
@@ -174,7 +183,7 @@ const shown = new WeakMap();
 app.registerExtension({
     name: "AS15.ranges",
     beforeRegisterNodeDef(nodeType, nodeData) {
-        if (!NODES.includes(nodeData.name)) return;
+        if (!(nodeData.name in KINDS)) return;
         const before = nodeType.prototype.onExecuted;
         nodeType.prototype.onExecuted = function (output) {
             before?.apply(this, arguments);
@@ -182,7 +191,7 @@ app.registerExtension({
         };
     },
     nodeCreated(node) {
-        if (NODES.includes(node.comfyClass)) shown.set(node, new RangesWidget(node));
+        if (node.comfyClass in KINDS) shown.set(node, new RangesWidget(node));
     },
     onNodeOutputsUpdated() { // after a workflow is opened again, from another tab or from the history
         setTimeout(() => {

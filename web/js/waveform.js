@@ -4,7 +4,7 @@ import { View, between, clock, extremes, formatRanges, hit, inOrder, movedTo, pe
 const HEIGHT = 84, RULER = 14; // pixels
 const PARTS_PER_SECOND = 60, MOST_PARTS = 36000; // of the peaks
 const CLICK = 3; // pixels that the mouse may move in a click
-const RANGE = "168, 85, 247", PLAYHEAD = "#f5b041";
+const RANGE = "168, 85, 247", DROPPED = "140, 140, 140", PLAYHEAD = "#f5b041";
 const KEY_STEP = 0.1; // seconds
 
 // Return peaks and duration of an audio file.
@@ -30,9 +30,11 @@ function button(text, label, onClick) {
 }
 
 export class Waveform {
-    // texts: {play, remove, hint, empty}. onChange gets the ranges after each change by the user.
-    constructor(texts, onChange) {
+    // texts: {play, remove, hint, empty}. limits: {least, most, open}, as in KINDS. onChange gets the ranges after each
+    // change by the user, and null when the change is complete.
+    constructor(texts, limits, onChange) {
         this.texts = texts;
+        this.limits = limits;
         this.onChange = onChange;
         this.ranges = [];
         this.selected = -1;
@@ -108,6 +110,11 @@ export class Waveform {
         this.draw();
     }
 
+    add(a, b) {
+        const made = between(a, b, this.source.duration), range = this.limits.open ? { ...made, end: null } : made;
+        return this.base.length < this.limits.most ? [...this.base, range] : [...this.base.slice(1), range];
+    }
+
     change(ranges, selected) {
         const chosen = ranges[selected];
         this.ranges = inOrder(ranges);
@@ -132,7 +139,7 @@ export class Waveform {
         event.preventDefault();
         this.canvas.focus({ preventScroll: true });
         const x = this.xOf(event), found = hit(this.ranges, this.view, x), { duration } = this.source;
-        const before = this.ranges, from = this.view.secondsAt(x), anchor = this.snapped(x, event);
+        const before = this.base = this.ranges, from = this.view.secondsAt(x), anchor = this.snapped(x, event);
         let moved = false;
         const move = event => {
             const now = this.xOf(event);
@@ -141,12 +148,14 @@ export class Waveform {
             if (this.locked) return;
             const seconds = this.snapped(now, event);
             if (!found) {
-                this.change([...before, between(anchor, seconds, duration)], before.length);
+                const ranges = this.add(anchor, seconds);
+                this.change(ranges, ranges.length - 1);
             } else {
                 const range = before[found.index], delta = this.view.secondsAt(now) - from;
                 const step = event.altKey ? 0 : this.view.snapStep;
-                const next = found.part === "inside"
-                    ? movedTo(range, snap(range.start + delta, step), duration)
+                const next = this.limits.open
+                    ? { start: withEdge(range, "start", seconds, duration).start, end: null }
+                    : found.part === "inside" ? movedTo(range, snap(range.start + delta, step), duration)
                     : withEdge(range, found.part, seconds, duration);
                 this.change(before.with(found.index, next), found.index);
             }
@@ -180,9 +189,12 @@ export class Waveform {
         this.remove(found.index);
     }
 
-    // One range stays, because the node always has one.
+    canRemove(index) {
+        return !this.locked && this.ranges.length > this.limits.least && Boolean(this.ranges[index]);
+    }
+
     remove(index = this.selected) {
-        if (this.locked || this.ranges.length < 2 || !this.ranges[index]) return;
+        if (!this.canRemove(index)) return;
         this.change(this.ranges.toSpliced(index, 1), -1);
         this.onChange(null);
     }
@@ -205,12 +217,15 @@ export class Waveform {
         if (event.key === " ") this.togglePlay();
         else if (event.key === "Delete" || event.key === "Backspace") this.remove();
         else if (event.key === "Enter" && !this.locked) {
-            this.change([...this.ranges, between(this.playhead, this.playhead + 5, duration)], this.ranges.length);
+            this.base = this.ranges;
+            const ranges = this.add(this.playhead, this.playhead + 5);
+            this.change(ranges, ranges.length - 1);
             this.onChange(null);
         } else if (direction && range && !this.locked) {
             const step = direction * KEY_STEP;
-            const next = event.shiftKey
-                ? withEdge(range, "end", (range.end ?? duration) + step, duration)
+            const next = this.limits.open
+                ? { start: withEdge(range, "start", range.start + step, duration).start, end: null }
+                : event.shiftKey ? withEdge(range, "end", (range.end ?? duration) + step, duration)
                 : movedTo(range, range.start + step, duration);
             this.change(this.ranges.with(this.selected, next), this.selected);
             this.onChange(null);
@@ -286,7 +301,7 @@ export class Waveform {
         }
         this.playButton.textContent = this.plays ? "❚❚" : "▶";
         this.playButton.disabled = !this.source?.url;
-        this.removeButton.disabled = this.locked || this.selected < 0 || this.ranges.length < 2;
+        this.removeButton.disabled = !this.canRemove(this.selected);
         for (const each of [this.playButton, this.removeButton]) each.style.opacity = each.disabled ? 0.4 : 1;
         const shown = this.source ? `${clock(this.playhead)} / ${clock(this.source.duration)}` : "";
         this.time.textContent = [shown, formatRanges(this.ranges)].filter(Boolean).join("  ·  ");
@@ -310,9 +325,10 @@ export class Waveform {
         for (const [index, { start, end }] of this.ranges.entries()) {
             const left = this.view.xOf(start), right = this.view.xOf(end ?? this.source.duration);
             const chosen = index === this.selected && !this.locked;
-            context.fillStyle = `rgba(${RANGE}, ${chosen ? 0.5 : 0.32})`;
+            const colour = this.limits.open ? DROPPED : RANGE;
+            context.fillStyle = `rgba(${colour}, ${chosen ? 0.5 : 0.32})`;
             context.fillRect(left, 0, right - left, HEIGHT - RULER);
-            context.fillStyle = chosen ? text : `rgb(${RANGE})`;
+            context.fillStyle = chosen ? text : `rgb(${colour})`;
             for (const x of [left, right - 2]) context.fillRect(x, 0, 2, HEIGHT - RULER);
         }
     }
