@@ -83,7 +83,8 @@ def test_a_result_replaces_the_previous_one_and_is_restored(tab: Frontend, tmp_p
     tall = node_of(tab, "AS15_SaveCodes").size[1]
     tab.write("<|audio_code", "<|audio_code_3|>")
     tab.press_run()
-    tab.page.wait_for_function(f"() => !document.body.innerText.includes({first.text!r})")
+    gone = "text => ![...document.querySelectorAll('textarea[readonly]')].some(area => area.value === text)"
+    tab.page.wait_for_function(gone, arg=first.text)
     shown = tab.read_text("codes/shown_")
     assert shown.text != first.text and node_of(tab, "AS15_SaveCodes").size[1] == tall
     tab.page.evaluate(KEEP_OUTPUTS)
