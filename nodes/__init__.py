@@ -11,6 +11,7 @@ from comfy_api.latest import ComfyExtension, io
 from .audio import DecodeNode, EncodeAudioNode
 from .codes import AudioCodesNode, LoadCodesNode, SaveCodesNode
 from .comfy_runtime.versions import check_comfyui
+from .compare import CompareTakesNode
 from .cover import CoverNode
 from .download import DownloadNode
 from .encode import BatchSongsNode, EncodeNode
@@ -41,6 +42,7 @@ NODES: list[type[io.ComfyNode]] = [
     EmptyLatentNode,
     DecodeNode,
     EncodeAudioNode,
+    CompareTakesNode,
     MixStemsNode,
     FinishSongNode,
     SaveSongNode,

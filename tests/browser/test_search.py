@@ -20,6 +20,7 @@ FOUND = {
     "Load Planner": ["planner"],
     "Load LoRA": ["LoRA", "lokr", "peft"],
     "Batch Songs": ["batch"],
+    "Compare Takes": ["ab test", "blind test"],
     "Mix Stems": ["mixer", "overlay"],
     "Finish Song": ["finish", "mastering", "lufs", "limiter"],
     "Save Song": ["export", "id3", "save song"],

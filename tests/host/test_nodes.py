@@ -37,6 +37,7 @@ NODES = {
     "AS15_LyricTimes",
     "AS15_PickBest",
     "AS15_SaveLyrics",
+    "AS15_CompareTakes",
     "AS15_MixStems",
     "AS15_FinishSong",
     "AS15_SaveSong",

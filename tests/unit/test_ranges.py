@@ -1,38 +1,23 @@
-"""The logic of the waveform widget, run by the Node.js that Playwright brings, without a page."""
+"""The logic of the waveform widget, without a page."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import pytest
-from playwright._impl._driver import compute_driver_executable
 
 from acestep_core.edit.regions import parse_regions
 from acestep_core.errors import RequestError
+from tests.support import javascript
 
-MODULE = Path(__file__).parents[2] / "web" / "js" / "ranges.js"
 TEXTS = [
     "", "10-15", "10-15, 1:20-", " 3 - 4 ;0.5–1", "-7", "40-", "5 to 6", "1:00.5-1:20，70-80、90-95", "soon", "-", "5",
     "3-2", "1-2-3", "1.-2", "a-b", "10-15,,", "-0", "5-5",
 ]  # fmt: skip
 
 
-def evaluate(*expressions: str) -> list[Any]:
-    """Return the values of expressions, in which `m` is the module, as JSON keeps them."""
-    script = (
-        f"import {{ readFileSync }} from 'node:fs'; const text = readFileSync({json.dumps(str(MODULE))});"
-        "const m = await import('data:text/javascript,' + encodeURIComponent(text));"
-        f"console.log(JSON.stringify([{', '.join(f'(() => {each})()' for each in expressions)}]));"
-    )
-    node, _ = compute_driver_executable()
-    done = subprocess.run(
-        [node, "--input-type=module", "-"], input=script, capture_output=True, text=True, encoding="utf-8", timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+evaluate = partial(javascript.evaluate, "ranges.js")
 
 
 def test_texts_are_parsed_as_by_the_node() -> None:
