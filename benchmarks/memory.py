@@ -2,6 +2,7 @@
 
     python -m benchmarks.memory                     a song of 4 minutes, 2B model, bfloat16: half a minute
     python -m benchmarks.memory --seconds 600 --guidance --dtype float32 --size xl
+    python -m benchmarks.memory --training --seconds 30     a step of training
 
 This estimate stays because the README and the help pages quote its peaks, and a test compares them.
 
@@ -13,10 +14,13 @@ driver's share are missing.
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from acestep_core.config import FRAME_RATE, ModelConfig, TextEncoderConfig, VAEConfig
 from acestep_core.models.layers import LayerStack
@@ -25,10 +29,13 @@ from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.ops import CastLinear, QuantizedLinear, quantized_ops
 from acestep_core.runtime.placement import tensors_of
 from acestep_core.text.encoder import build_qwen3
+from acestep_core.train.flow_loss import flow_loss, recomputed_layers
+from acestep_core.train.train_settings import TrainSettings
+from acestep_core.train.trainable import make_trainable
 
 from .common import log_progress, megabytes, table
 from .dit_step import SIZES
-from .meter import metered
+from .meter import Meter, metered
 
 LYRIC_ROWS, CAPTION_ROWS = 2048, 256  # the limits of the prompts
 TILE_FRAMES = 512  # of pipeline.decode, overlaps included
@@ -121,6 +128,57 @@ def decoding_bytes(vae: OobleckVAE) -> int:
     return meter.peak
 
 
+class _FusedAttention(torch.autograd.Function):
+    """Attention as a fused kernel, whose gradient needs its inputs and its result. The values are unset."""
+
+    @staticmethod
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        result = torch.empty((*query.shape[:-1], value.shape[-1]), dtype=query.dtype, device=query.device)
+        ctx.save_for_backward(query, key, value, result)
+        return result
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
+        return tuple(map(torch.empty_like, ctx.saved_tensors[:3]))
+
+
+def training_bytes(model: AceStepModel, seconds: int, recompute: bool, settings: TrainSettings) -> tuple[int, int]:
+    """Return the bytes of the transformer, factors and optimiser, and the other bytes of a step with one crop."""
+    trainable = make_trainable(model, settings)
+    model.silence_latent = torch.empty(1, 1, 64, device="meta")
+    data = torch.empty(1, seconds * FRAME_RATE, 64, device="meta")
+    rows = torch.empty(
+        1, CAPTION_ROWS + LYRIC_ROWS + 1, model.config.encoder_hidden_size, dtype=model.decoder.dtype, device="meta"
+    )
+    owned = [*tensors_of(model.decoder), *trainable.parameters()]
+    with Meter() as meter, ExitStack() as stack:
+        meter.add(owned)  # results that are views of them are no new memory
+        before = meter.now
+        stack.enter_context(
+            mock.patch.object(F, "scaled_dot_product_attention", lambda q, k, v, **_: _FusedAttention.apply(q, k, v))
+        )
+        stack.enter_context(trainable.attached())
+        if recompute:
+            stack.enter_context(recomputed_layers(model))
+        flow_loss(model, data, [rows], torch.empty_like(data), torch.empty(1, device="meta")).backward()
+    moments = 2 * sum(parameter.nbytes for parameter in trainable.parameters())
+    return before + moments, meter.peak - before
+
+
+def estimate_training(config: ModelConfig, dtype: torch.dtype, seconds: int) -> list[list[str]]:
+    """Return the rows of the table of training."""
+    rows = []
+    for storage, recompute, modules in (
+        (None, False, "attention"), (None, True, "attention"), ("int8", True, "attention"), ("int8", True, "all"),
+    ):  # fmt: skip
+        model = build_network(config, dtype, storage)
+        weights, activations = training_bytes(model, seconds, recompute, TrainSettings(modules=modules))
+        name = " ".join(["--storage int8"] * (storage is not None) + [f"--{'' if recompute else 'no-'}recompute"])
+        name += " --modules all" * (modules == "all")
+        rows.append([name, f"{(weights + activations) / 1e9:.1f} GB", megabytes(weights), megabytes(activations)])
+    return rows
+
+
 def estimate(config: ModelConfig, dtype: torch.dtype, seconds: int, guided: bool) -> list[list[str]]:
     """Return the rows of the table."""
     text_encoder = build_qwen3(TextEncoderConfig(), "meta", dtype).eval()
@@ -148,7 +206,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=240)
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="bfloat16")
     parser.add_argument("--guidance", action="store_true", help="conditional and unconditional rows")
+    parser.add_argument("--training", action="store_true", help="a step of training instead of a song")
     args = parser.parse_args()
+    if args.training:
+        rows = estimate_training(SIZES[args.size], DTYPES[args.dtype], args.seconds)
+        title = f"Device memory of a step of training (estimated), {args.size} model, {args.seconds} s, {args.dtype}"
+        print(table(title, ["options", "peak", "transformer, factors, optimiser", "activations, gradients"], rows))
+        return
     rows = estimate(SIZES[args.size], DTYPES[args.dtype], args.seconds, args.guidance)
     guided = ", guided" if args.guidance else ""
     title = f"Device memory (estimated), {args.size} model, {args.seconds} s of music, {args.dtype}{guided}"

@@ -136,7 +136,7 @@ def _codes(
     with_vae = functools.cache(lambda: Model(vae=parts.load_vae(device, precision.vae), placement=placement))
     identity = weights_identity([parts.vae], precision.vae)
     paths = encode_latents(with_vae, audio, features, identity, callbacks)
-    model = Model(network=parts.load_network(torch.device("cpu"), precision.dit, None), placement=placement)
+    model = Model(network=parts.load_network(precision.dit), placement=placement)
     quiet = Callbacks(cancelled=callbacks.cancelled, warning=callbacks.warning)
     return [tokenize(model, features.latents(path)[None], quiet)[0] for path in paths]
 

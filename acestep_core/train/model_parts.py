@@ -61,11 +61,10 @@ class ModelParts:
         check_widths(self.described, encoder)
         return encoder
 
-    def load_network(self, device: torch.device, dtype: torch.dtype, storage: torch.dtype | None) -> AceStepModel:
-        """Load the diffusion model without plug-ins, which may have no gradient."""
+    def load_network(self, dtype: torch.dtype, storage: torch.dtype | None = None) -> AceStepModel:
+        """Load the diffusion model into host memory, without plug-ins, which may have no gradient."""
         network, _ = load_network(
             self.network,
-            device=device,
             dtype=dtype,
             variant=self.variant,
             ops=nn if storage is None else quantized_ops(storage),

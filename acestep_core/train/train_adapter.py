@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..audio import write_audio
 from ..callbacks import Callbacks
@@ -123,7 +122,7 @@ def train_adapter(
     }
     _prepare_folder(folder, identity, restart)
     encoded = _encode(parts, checked, samples, FeatureFolder(work_folder / "features"), device, dtype, callbacks)
-    network = parts.load_network(device, compute, storage_dtype)
+    network = parts.load_network(compute, storage_dtype)
     prepared = _features(network, encoded, device)
     sampler = _Sampler(network, encoded, samples, folder, device, callbacks) if samples.every else None
     run = TrainingRun(
@@ -199,16 +198,15 @@ def _encode(
 
 
 def _features(network: AceStepModel, encoded: _Encoded, device: torch.device) -> list[Features]:
-    """Return the features of each song. Only the transformer of the network stays on the device."""
+    """Return the features of each song, and move the transformer alone to the device."""
     if network.silence_latent is None:
         vae = encoded.vae()
         with Offload(device).use(vae):
             ensure_silence(network, vae)
-    rows = encode_text_rows(network, encoded.conditions, device)
-    for part in (network.encoder, network.tokenizer, network.detokenizer):
-        if part is not None:  # some files have no tokenizer
-            part.to("cpu")
-    _release(device)
+    with Offload(device).use(network.encoder):
+        rows = encode_text_rows(network, encoded.conditions, device)
+    network.decoder.to(device)
+    network.null_condition_emb = nn.Parameter(network.null_condition_emb.detach().to(device), requires_grad=False)
     return [Features(*pair) for pair in zip(encoded.latents, rows, strict=True)]
 
 
@@ -303,14 +301,6 @@ def _prepare_folder(folder: Path, run: Mapping[str, Any], restart: bool) -> None
             f"{folder} holds a run after {stored[0]} steps with another {', '.join(changed)}; use the same values to "
             "continue it, restart it, or choose another output"
         )
-
-
-def _release(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "xpu":
-        torch.xpu.empty_cache()
 
 
 def _first_verse(song: Song) -> Song:

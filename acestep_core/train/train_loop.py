@@ -29,7 +29,7 @@ _WRITE_LOSSES = 10  # steps between two versions of the loss table
 class TrainingRun:
     """A training run of one network.
 
-    network: on `device`, or only its transformer and `null_condition_emb`.
+    network: its transformer and `null_condition_emb` are on `device`.
     folder: of the state and the loss table.
     identity: what the run depends on, see `stored_run`.
     save_every: steps between two states.

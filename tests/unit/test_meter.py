@@ -64,6 +64,17 @@ def test_int8_fits_into_four_gigabytes(peaks):
     assert len(quantized) == 24 * 11 and {module.weight.dtype for module in quantized} == {torch.int8}
 
 
+@pytest.mark.parametrize("size", ["2b", "xl"])
+def test_quoted_peaks_of_training_are_estimated_ones(size):
+    rows = {row[0]: row[1] for row in memory.estimate_training(memory.SIZES[size], torch.bfloat16, 30)}
+    page = " ".join((REPO / "docs/training.md").read_text("utf-8").split())
+    whole, int8 = rows["--recompute"], rows["--storage int8 --recompute"]
+    assert (
+        f"{whole} of device memory with a 2B model, {int8}" if size == "2b" else f"{whole} or {int8} with XL"
+    ) in page
+    assert float(rows["--storage int8 --recompute --modules all"].split()[0]) < 10
+
+
 def test_quoted_fp8_peaks_are_estimated_ones(peaks):
     network = memory.build_network(memory.ModelConfig(), torch.bfloat16, "fp8_e4m3fn")
     matrices = [module.weight for module in network.decoder.layers.modules() if isinstance(module, torch.nn.Linear)]

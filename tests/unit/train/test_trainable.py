@@ -123,6 +123,18 @@ def test_gradients_pass_through_quantised_weights(kind, storage):
     assert all(relative_error(found[name], gradient) < 1e-4 for name, gradient in expected.items())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_in_bfloat16(kind):
+    """The factors stay float32. The gradients differ by rounding alone."""
+    expected = gradients(trainable_of(kind))
+    network = tiny.model()
+    network.decoder.bfloat16()
+    found = gradients(trainable_of(kind, network))
+    assert {gradient.dtype for gradient in found.values()} == {torch.float32}
+    one, other = (torch.cat([values[name].flatten() for name in expected]) for values in (found, expected))
+    assert torch.cosine_similarity(one, other, dim=0) > 0.99
+
+
 def test_a_rank_above_a_layer_is_refused():
     with pytest.raises(RequestError, match="rank"):
         make_trainable(tiny.model(), TrainSettings(rank=64))
@@ -195,6 +207,22 @@ def factors_of(trainable: Trainable) -> dict[str, torch.Tensor]:
 def equal(one: Trainable, other: Trainable) -> bool:
     other = factors_of(other)
     return all(torch.equal(value, other[name]) for name, value in factors_of(one).items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_is_computed_on_the_device_of_the_run(tmp_path, kind):
+    """The device has no values here, and an operation with a tensor of another device fails."""
+    network = tiny.model(replace(tiny.STANDARD, is_turbo=False, model_version="base"))
+    network.decoder.to("meta")
+    network.null_condition_emb = torch.nn.Parameter(network.null_condition_emb.to("meta"))
+    features = [Features(draw(140, 64), draw(1, 5, WIDTH)), Features(draw(150, 64), draw(1, 3, WIDTH))]
+    settings = TrainSettings(kind=kind, rank=2, crop=5.2, batch=2, condition_dropout=0.5)
+    run = TrainingRun(network, features, settings, tmp_path, torch.device("meta"), {})
+    trainable = make_trainable(network, settings)
+    with trainable.attached(), recomputed_layers(network):
+        for number in range(4):
+            run.batch_loss(BatchOrder([140, 150], 130, 2, 0)[number]).backward()
+    assert {parameter.grad.device.type for parameter in trainable.parameters()} == {"meta"}
 
 
 class Killed(BaseException):
