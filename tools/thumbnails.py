@@ -372,6 +372,21 @@ def mix_stems() -> str:
     return drawn
 
 
+def choose_a_take() -> str:
+    drawn = ""
+    for row, seed in enumerate((61, 62, 63)):
+        chosen = row == 1
+        y = 92 + row * 96
+        drawn += bars(contour(22, seed), 48, y, 320, 72, TAKES if chosen else GREY, 1 if chosen else 0.6)
+        drawn += (
+            f'<circle cx="424" cy="{y}" r="26" fill="none" stroke="{TAKES[1] if chosen else GREY[1]}" '
+            'stroke-width="7"/>'
+        )
+    tick = f'<path d="M411 188l10 11l18-22" fill="none" stroke="{TAKES[1]}" stroke-width="8" stroke-linecap="round" \
+stroke-linejoin="round"/>'
+    return drawn + tick + '<path d="M190 48V328" stroke="#ffffff" stroke-width="5" stroke-linecap="round"/>'
+
+
 def simple_form() -> str:
     return form(play(166, 164, 38, SONG) + bars(contour(14, 3), 72, 280, 196, 90, SONG), SONG)
 
@@ -418,6 +433,7 @@ PICTURES: dict[str, tuple[str, Callable[[], str], Colours]] = {
     "20 Finish and save": ("Finish\nand save", finish_and_save, SONG),
     "21 Stems to files": ("Stems\nto files", stems_to_files, EDIT),
     "22 Mix stems": ("Mix stems", mix_stems, SONG),
+    "23 Choose a take": ("Choose\na take", choose_a_take, TAKES),
     "simple_song.app": ("Simple\nsong", simple_form, SONG),
     "cover_my_song.app": ("Cover\nmy song", cover_form, EDIT),
     "repaint_my_song.app": ("Repaint\nmy song", repaint_form, EDIT),

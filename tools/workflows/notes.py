@@ -381,6 +381,24 @@ NOTES: dict[str, dict[str, list[str]]] = {
             "抽出には base または sft モデルが必要です。*{Download Model}* で *comfy-base* を選びます。",
         ],
     },
+    "choose": {
+        "en": [
+            "Three takes of a song. Press **Run**, play them in *{Compare Takes}*, switch with the numbers, and press ○ "
+            "beside the best one.",
+            "Run again: *{Save Song}* saves the kept take. The seed is fixed, so nothing is generated again.",
+            REAL["en"],
+        ],
+        "zh": [
+            "一首歌的三个版本。点击**运行**，在*{Compare Takes}*中播放，用数字切换，在最好的版本旁点 ○。",
+            "再次运行，*{Save Song}*就会保存这一版。种子固定，因此不会重新生成。",
+            REAL["zh"],
+        ],
+        "ja": [
+            "1 曲の 3 つのテイクです。**実行**を押し、*{Compare Takes}* で再生して番号で切り替え、最も良いテイクの横の ○ を押します。",
+            "もう一度実行すると、*{Save Song}* がそのテイクを保存します。シードは固定なので、再生成は起こりません。",
+            REAL["ja"],
+        ],
+    },
     "ksampler": {
         "en": [
             "ComfyUI's own *{KSampler}*: the same seed gives the same song as *{Sample Song}*. *{Empty Song}* sets "

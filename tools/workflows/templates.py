@@ -28,7 +28,7 @@ EDIT_COLUMNS = [290, 330, 300, 270, 260]
 # Pixels of a node without its title bar, in both renderers and with the messages of a run.
 LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 372
 DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
-FINISH, SAVE, MIX, EXTEND, STEMS = 330, 330, 540, 355, 415
+FINISH, SAVE, MIX, EXTEND, STEMS, COMPARE = 330, 330, 540, 355, 415, 420
 TIMES, SAVE_LYRICS, PICK, REPAINT = 310, 210, 330, 385
 BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
 
@@ -382,6 +382,18 @@ def mix(info: dict) -> Graph:
     return b.graph
 
 
+def choose_a_take(info: dict) -> Graph:
+    b = Builder("23 Choose a take", info, [320, 250, 270, 320, 280])
+    model, song = b.model(), b.vocal_song(0)
+    encode = b.encode(1, model, song.out)
+    b.note(1, "choose", 280)
+    takes = b.sample(2, model, encode.out, batch_size=3, after_generate="fixed")
+    decode = b.graph.add("Decode", 3, DECODE, vae=model["vae"], latent=takes.out)
+    kept = b.graph.add("CompareTakes", 3, COMPARE, take_1=decode.out)
+    b.graph.add("SaveSong", 4, SAVE, audio=kept.out, song=song.out)
+    return b.graph
+
+
 def decode_small(b: Builder, column: int, model: Node, latent: Output) -> Output:
     """Decode latents at their level, below Sample Song of a column."""
     b.graph.y[column] = BELOW_SAMPLE
@@ -411,4 +423,5 @@ TEMPLATES: list[Callable[[dict], Graph]] = [
     finish_and_save,
     stems_to_files,
     mix,
+    choose_a_take,
 ]
