@@ -389,8 +389,8 @@ def choose_a_take(info: dict) -> Graph:
     b.note(1, "choose", 280)
     takes = b.sample(2, model, encode.out, batch_size=3, after_generate="fixed")
     decode = b.graph.add("Decode", 3, DECODE, vae=model["vae"], latent=takes.out)
-    kept = b.graph.add("CompareTakes", 3, COMPARE, take_1=decode.out)
-    b.graph.add("SaveSong", 4, SAVE, audio=kept.out, song=song.out)
+    chosen = b.graph.add("CompareTakes", 3, COMPARE, take_1=decode.out)
+    b.graph.add("SaveSong", 4, SAVE, audio=chosen.out, song=song.out)
     return b.graph
 
 
