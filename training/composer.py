@@ -12,6 +12,7 @@ import numpy as np
 
 from .captions import pick, write_caption, write_lyrics
 from .piece import Constraints, Note, Piece, Section
+from .singing import put_lyrics_under_notes
 from .styles import (
     BASS_LINES,
     BEATS,
@@ -68,7 +69,8 @@ def compose(seed: int, constraints: Constraints | None = None) -> Piece:
     piece = replace(piece, sections=_sections(piece, rng))
     piece = replace(piece, notes=tuple(_Writer(piece, rng).write()))
     lyrics, language = write_lyrics(piece, rng)
-    return replace(piece, caption=write_caption(piece, rng), lyrics=lyrics, language=language)
+    piece = replace(piece, caption=write_caption(piece, rng), lyrics=lyrics, language=language)
+    return put_lyrics_under_notes(piece)
 
 
 def _choose(seed: int, constraints: Constraints, rng: np.random.Generator) -> Piece:

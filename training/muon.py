@@ -1,8 +1,8 @@
 """Muon, an optimiser with orthogonalised momentum, for the matrices of the layers.
 
 The constants are those of `torch.optim.Muon` with "match_rms_adamw". `torch.optim.Muon` always iterates in bfloat16,
-which is very slow on a CPU that emulates bfloat16. Here the iteration is in float32, for all matrices of one shape at
-once.
+which is very slow on a CPU that emulates bfloat16. On such a CPU, the iteration here is in float32. It runs for all
+matrices of one shape at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+
+from .loop import mixed
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # the Newton-Schulz quintic
 ITERATIONS = 5
@@ -42,7 +44,9 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     by_shape.setdefault(parameter.shape, []).append(parameter)
             for shape, parameters in by_shape.items():
-                updates = orthogonalize(torch.stack([self._momentum(parameter) for parameter in parameters]).float())
+                momenta = torch.stack([self._momentum(parameter) for parameter in parameters]).float()
+                with mixed(momenta.device):
+                    updates = orthogonalize(momenta)
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
                 for parameter, update in zip(parameters, updates.unbind(), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])

@@ -19,6 +19,7 @@ class Note(NamedTuple):
     velocity: float  # 0..1
     part: str  # drums, bass, chords, pad, melody or voice
     vowel: str = ""
+    places: tuple[int, ...] = ()  # of its syllable in the lyrics: the first and the last, which is excluded
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Render a pool of pieces to disk: `python -m training.pool --out DIR --pieces 600`.
 
+`--sung` renders only pieces with a voice.
+
 Shards are int16 stereo and memory-mapped when read, so that training spends no time on synthesis. Each shard is written
 atomically, so the command resumes where it stopped.
 """
@@ -7,9 +9,11 @@ atomically, so the command resumes where it stopped.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
+from itertools import islice
 from multiprocessing import Pool as Workers
 from pathlib import Path
 
@@ -24,17 +28,28 @@ from .synth import render
 log = logging.getLogger("acestep")
 
 PIECES_PER_SHARD = 50
+SUNG_RANGE = 1000  # seeds of a shard of sung pieces, of which a fifth are sung
 HELD_OUT = 1_000_000  # the first seed that is held out from training
 
 
-def make_shard(folder: Path, index: int, first_seed: int, constraints: Constraints | None = None) -> None:
+def sung_seeds(first_seed: int, count: int) -> list[int]:
+    """Return the first seeds from `first_seed` on whose pieces have a voice."""
+    return list(islice((seed for seed in itertools.count(first_seed) if compose(seed).language != "unknown"), count))
+
+
+def make_shard(
+    folder: Path, index: int, first_seed: int, constraints: Constraints | None = None, sung: bool = False
+) -> None:
     """Write `shard_{index}.npy` (`[2, samples]` int16) and its table of (seed, first sample, samples)."""
     target = folder / f"shard_{index:04d}.npy"
     if target.exists():
         return
     waves, table, position = [], [], 0
-    for offset in range(PIECES_PER_SHARD):
-        seed = first_seed + index * PIECES_PER_SHARD + offset
+    if sung:
+        seeds = sung_seeds(first_seed + index * SUNG_RANGE, PIECES_PER_SHARD)
+    else:
+        seeds = list(range(first_seed + index * PIECES_PER_SHARD, first_seed + (index + 1) * PIECES_PER_SHARD))
+    for seed in seeds:
         wave = render(compose(seed, constraints))
         waves.append(np.round(wave * 32767).astype(np.int16))
         table.append((seed, position, wave.shape[1]))
@@ -91,11 +106,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pieces", type=int, default=600)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--sung", action="store_true", help="only pieces with a voice")
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     args.out.mkdir(parents=True, exist_ok=True)
-    jobs = [(args.out, i, args.first_seed) for i in range(args.pieces // PIECES_PER_SHARD)]
+    jobs = [(args.out, i, args.first_seed, None, args.sung) for i in range(args.pieces // PIECES_PER_SHARD)]
     if args.processes == 1:
         for job in jobs:
             make_shard(*job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -25,7 +26,7 @@ from acestep_core.planner.vocabulary import Vocabulary
 from acestep_core.song.song import Metadata, Song
 from tests.support import tiny
 from tests.support.tiny import draw
-from training import distill, dit, finish, fsq, nano_config, planner, vae
+from training import alignment, distill, dit, finish, fsq, nano_config, planner, vae
 from training.composer import compose
 from training.conditioning import nano_tokenizer, piece_of
 from training.discriminator import Adversary
@@ -36,7 +37,7 @@ from training.loop import mixed
 from training.losses import mel_distance, si_sdr
 from training.mdct_init import init_as_mdct, mdct_basis
 from training.piece import Constraints
-from training.pool import Pool, make_shard
+from training.pool import Pool, make_shard, sung_seeds
 from training.rhythm_pretraining import pretrain_rhythm, rhythm_loss
 from training.state import load_state, save_state
 from training.styles import BEAT_FRAMES, TEMPI, nearest_tempo
@@ -214,6 +215,31 @@ def test_a_student_is_distilled_from_a_saved_teacher(trainer, folders, tmp_path)
     plan = distill.Distillation(steps=4, substeps=1)
     student = distill.Distiller(trainer.out, plan, trainer)
     assert np.isfinite(student.train_step()["loss"])
+
+
+def test_heads_learn_to_follow_the_lyrics(trainer, tmp_path):
+    plan = alignment.Alignment(heads=((1, (0,)),), weight=1.0, foreign=0.2, rate=1.0)
+    learner = alignment.AlignmentTrainer(plan, copy.deepcopy(trainer.networks), trainer)
+    alignment.freeze_for_alignment(learner)
+    learner.pool = learner.held = _sung_latents(_new_folder(tmp_path / "sung"))
+    before = {name: value.clone() for name, value in learner.networks.state_dict().items()}
+    first = np.mean([learner.train_step()["align"] for _ in range(3)])
+    for _ in range(10):
+        last = learner.train_step()["align"]
+    assert last < 0.9 * first
+    moved = {name for name, value in learner.networks.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith(("model.decoder", "model.encoder.lyric_encoder")) for name in moved)
+    assert all(torch.equal(value, before[name]) for name, value in learner.teacher.state_dict().items())
+    assert all(np.isfinite(list(learner.evaluate().values())))
+
+
+def _sung_latents(folder: Path) -> LatentPool:
+    """Return a pool of two sung pieces whose latents are noise."""
+    seeds = [seed for seed in sung_seeds(0, 40) if compose(seed).seconds == 12][:2]
+    frames = 12 * 25
+    np.save(folder / "shard_0000.npy", draw(2 * frames, 64).numpy().astype(np.float16))
+    (folder / "shard_0000.json").write_text(json.dumps([(seed, i * frames, frames) for i, seed in enumerate(seeds)]))
+    return LatentPool(folder)
 
 
 def test_times_cover_the_whole_range():
