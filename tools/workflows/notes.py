@@ -127,17 +127,18 @@ NOTES: dict[str, dict[str, list[str]]] = {
     },
     "repaint": {
         "en": [
-            "Regenerates seconds 4 to 8 of the recording. The rest stays, sample for sample.",
+            "Regenerates seconds 4 to 8 of the recording. The rest stays, sample for sample. **Drag on the waveform** of "
+            "*{Repaint}* for other seconds.",
             OWN_FILE["en"],
             "*{Song}* describes the whole song. Set its duration to that of the recording.",
         ],
         "zh": [
-            "重新生成录音的第 4 至 8 秒，其余部分逐采样点保持不变。",
+            "重新生成录音的第 4 至 8 秒，其余部分逐采样点保持不变。**在*{Repaint}*的波形上拖动**，即可选择其他位置。",
             OWN_FILE["zh"],
             "*{Song}*描述整首歌曲，时长应与录音一致。",
         ],
         "ja": [
-            "録音の 4 秒から 8 秒までを生成し直します。ほかの部分は 1 サンプルも変わりません。",
+            "録音の 4 秒から 8 秒までを生成し直します。ほかの部分は 1 サンプルも変わりません。*{Repaint}* の**波形をドラッグ**すると範囲を変えられます。",
             OWN_FILE["ja"],
             "*{Song}* には曲全体を書きます。長さは録音に合わせます。",
         ],
