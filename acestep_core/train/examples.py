@@ -110,6 +110,12 @@ class Dataset:
     def name(self) -> str:
         return self.path.stem if self.path.suffix.lower() == JSON else self.path.name
 
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """The different trigger words of the songs."""
+        words = (each.trigger or self.trigger for each in self.examples)
+        return tuple(dict.fromkeys(word for word in words if word))
+
     def songs(self) -> list[Song]:
         """Return each song with the caption to train on: with the trigger word, or with the genre."""
         by_genre = self._with_genre()

@@ -53,7 +53,9 @@ class FeatureFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RequestError(f"{folder} cannot be created: {error.strerror or error}") from error
+            raise RequestError(
+                f"{folder} cannot be created: {error.strerror or error}; choose another work folder"
+            ) from error
 
     def path(self, kind: str, *dependencies: object) -> Path:
         """Return the file of a feature that depends on these values."""
@@ -84,7 +86,7 @@ class FeatureFolder:
 
 def default_work_folder(dataset: Path) -> Path:
     """Return the folder of features and runs beside a dataset."""
-    path = dataset.absolute()
+    path = dataset.resolve()
     return path.with_name(f"{path.stem if path.suffix.lower() == '.json' else path.name}.train")
 
 

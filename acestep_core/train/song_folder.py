@@ -40,6 +40,11 @@ def _read_folder(folder: Path) -> Dataset:
     problems: list[Problem] = []
     names: dict[str, Path] = {}
     for path in found:
+        try:
+            str(path).encode("utf-8")
+        except UnicodeEncodeError:
+            problems.append(Problem(path, f"{str(path)!r} is no valid UTF-8; rename the file", left_out=True))
+            continue
         same = names.setdefault(str(path.with_suffix("")).casefold(), path)
         if same is not path:
             sentence = f"{path} has the same name as {same.name}, so both would share their text files; rename one"

@@ -137,19 +137,19 @@ def train_adapter(
     )
     with phase("train", device, compute):
         trainable, losses = run.train(callbacks, samples.every, sampler)
-    trigger = checked.dataset.trigger
+    triggers = checked.dataset.triggers
     origin = TrainingOrigin(
         base_model=Path(str(model)).name,
         variant=network.config.model_version,
         songs=len(prepared),
         seconds=checked.seconds,
         dataset_hash=songs_hash,
-        trigger=trigger,
+        trigger=", ".join(triggers),
         example=songs[0].caption,
         settings=settings,
     )
     songs_of_steps = sampler.files() if sampler else []
-    adapter = trainable.adapter(output.stem, trigger)
+    adapter = trainable.adapter(output.stem, triggers)
     return write_results(adapter, output, folder / f"{output.stem}-peft", origin, losses, songs_of_steps)
 
 

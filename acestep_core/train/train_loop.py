@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,7 +23,10 @@ from .train_settings import TrainSettings
 from .train_state import LOSSES, STATE, LossRow, read_losses, restore_state, save_state, stored_run, write_losses
 from .trainable import Trainable, make_trainable
 
+log = logging.getLogger("acestep")
+
 _WRITE_LOSSES = 10  # steps between two versions of the loss table
+_AVERAGED = 50  # steps; single losses vary with their times and crops
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class TrainingRun:
                 save = step % self.save_every == 0 or step == settings.steps
                 if save or step % _WRITE_LOSSES == 0:  # before the state, which would else be ahead of its losses
                     write_losses(self.folder / LOSSES, losses)
+                    recent = [row.loss for row in losses[-_AVERAGED:]]
+                    log.info("step %d: mean loss %.4f of the last %d", step, sum(recent) / len(recent), len(recent))
                 if save:
                     save_state(path, trainable, optimizer, step, self.identity)
                 if visit is not None and self._is_due(step, every):

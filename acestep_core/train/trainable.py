@@ -138,10 +138,10 @@ class Trainable:
             for handle in handles:
                 handle.remove()
 
-    def adapter(self, name: str, trigger: str = "") -> Adapter:
+    def adapter(self, name: str, triggers: tuple[str, ...] = ()) -> Adapter:
         """Return the adapter of the present factors."""
         modules = {path: factors.module_adapter(path) for path, factors in self.layers.items()}
-        return Adapter(name, Path(name), modules, trigger=(trigger,) if trigger else ())
+        return Adapter(name, Path(name), modules, trigger=triggers)
 
 
 def make_trainable(network: AceStepModel, settings: TrainSettings) -> Trainable:

@@ -1,7 +1,9 @@
 """Folders of songs, good and bad, and the dataset file of the original trainer."""
 
 import json
+import os
 import struct
+import sys
 
 import pytest
 import torch
@@ -39,6 +41,7 @@ def test_text_files_are_read_and_take_precedence_over_json(folder):
     assert (one.song.metadata.bpm, one.song.metadata.key) == (90, "A minor")
     assert (two.song.metadata.time_signature, two.genre) == ("3", "rock")
     assert [song.caption for song in dataset.songs()] == ["neon, slow blues", "loud, fast rock"]
+    assert dataset.triggers == ("neon", "loud")
     (folder / "one.lyrics.txt").write_text("other lyrics")
     assert read_dataset(folder).examples[0].song.lyrics == "other lyrics"
 
@@ -110,6 +113,14 @@ def test_other_rates_are_no_problem(folder, tmp_path):
     (folder / "three.txt").write_text("a caption")
     checked = check_dataset(read_dataset(folder))
     assert len(checked.audio) == 3 and not any("three.wav has 44" in str(problem) for problem in checked.problems)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_text(folder):
+    os.rename(folder / "one.flac", os.path.join(os.fsencode(folder), b"one\xff.flac"))
+    dataset = read_dataset(folder)
+    assert [each.name for each in dataset.examples] == ["two.wav"]
+    assert any("UTF-8" in str(problem) and problem.left_out for problem in dataset.problems)
 
 
 @pytest.mark.parametrize("name, word", [("nothing", "does not exist"), ("empty", "no audio"), ("file.flac", "a file")])

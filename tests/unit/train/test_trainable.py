@@ -68,7 +68,7 @@ def test_new_factors_change_nothing_and_trained_ones_as_the_written_file(kind, t
             parameter.copy_(parameter.bfloat16())
         with trainable.attached():
             trained = flow_loss(network, *BATCH)
-        path = convert_adapter(trainable.adapter("a", "neon"), tmp_path / "a.safetensors", {"acestep.steps": "7"})
+        path = convert_adapter(trainable.adapter("a", ("neon",)), tmp_path / "a.safetensors", {"acestep.steps": "7"})
         adapter = read_adapter(path)
         assert adapter.trigger == ("neon",) and adapter.report(network).matched == len(trainable.layers)
         assert relative_error(flow_loss(merge(network, [AdapterUse(adapter)]), *BATCH), trained) < 1e-5
