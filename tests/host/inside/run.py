@@ -48,6 +48,9 @@ def main(comfyui: str, repo: str, *modules: str) -> None:
     import torch
 
     torch.set_num_threads(1)
+    import folder_paths
+
+    folder_paths.set_output_directory(str(Path.cwd() / "output"))  # new in every run, unlike ComfyUI's own
     load_package(PACK, Path(repo))
     load_package("inside", Path(__file__).parent)
     world = importlib.import_module("inside.world").World()
