@@ -72,6 +72,7 @@ def quick_prompt(server: ComfyServer, name: str, seed: int) -> dict[str, dict]:
     prompt = with_all(prompt, "AS15_Write", duration=SECONDS)
     if {"AS15_LyricTimes", "AS15_PickBest"} & {node["class_type"] for node in prompt.values()}:
         prompt = with_all(prompt, "AS15_LoadModel", model=write_singing_nano(server.base / "models" / "acestep"))
+        prompt = {key: node for key, node in prompt.items() if node["class_type"] != "AS15_Download"}
     for sampler in SAMPLERS:
         prompt = with_all(prompt, sampler, steps=2, seed=seed)
     return prompt

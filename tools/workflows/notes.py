@@ -25,6 +25,11 @@ REAL = {
     "zh": "*nano* 只是微型演示模型。要生成真正的音乐，请打开模板 **02 Real model**。",
     "ja": "*nano* は小さなデモ用モデルです。本格的な音楽にはテンプレート **02 Real model** を開いてください。",
 }
+FOLLOWED = {
+    "en": "**Run** downloads *comfy-turbo* (6.3 GB) once. The demo *nano* does not follow its lyrics closely enough.",
+    "zh": "点击**运行**后会下载 *comfy-turbo*（6.3 GB，仅一次）。演示模型 *nano* 演唱歌词不够准确。",
+    "ja": "**実行**を押すと *comfy-turbo*（6.3 GB）を一度だけダウンロードします。デモの *nano* は歌詞に十分には従いません。",
+}
 
 NOTES: dict[str, dict[str, list[str]]] = {
     "text": {
@@ -279,16 +284,19 @@ NOTES: dict[str, dict[str, list[str]]] = {
             "*{Lyric Times}* finds when each line is sung, and shows the lines that are missing and the times.",
             "*{Save Lyrics}* writes them for players and video editors into ComfyUI's folder *output/audio*.",
             "For a recording, write its lyrics into *{Song}* and connect *{Encode Audio}* to *latent*.",
+            FOLLOWED["en"],
         ],
         "zh": [
             "*{Lyric Times}*找出每一句何时演唱，并显示漏唱的句子和时间。",
             "*{Save Lyrics}*把它们写入 ComfyUI 的 *output/audio* 文件夹，供播放器和视频编辑器使用。",
             "如果是录音，把它的歌词写入*{Song}*，并把*{Encode Audio}*接到 Latent。",
+            FOLLOWED["zh"],
         ],
         "ja": [
             "*{Lyric Times}* は各行がいつ歌われるかを調べ、抜けた行と時刻を表示します。",
             "*{Save Lyrics}* はそれをプレーヤーや動画編集ソフト用に ComfyUI の *output/audio* フォルダへ書き出します。",
             "録音の場合は、その歌詞を *{Song}* に書き、*{Encode Audio}* を潜在表現につなぎます。",
+            FOLLOWED["ja"],
         ],
     },
     "best": {
@@ -296,31 +304,34 @@ NOTES: dict[str, dict[str, list[str]]] = {
             "*{Sample Song}* makes four takes. *{Pick Best}* scores how well each one sings its lyrics, and passes on "
             "the best.",
             "Set *batch_size* to make more takes, and *keep* to hear more than one.",
-            REAL["en"],
+            FOLLOWED["en"],
         ],
         "zh": [
             "*{Sample Song}*生成四个版本。*{Pick Best}*为每个版本唱歌词的好坏打分，只传出最好的。",
             "*batch_size* 设定生成几个版本，*keep* 设定保留几个。",
-            REAL["zh"],
+            FOLLOWED["zh"],
         ],
         "ja": [
             "*{Sample Song}* は 4 つのテイクを作ります。*{Pick Best}* は歌詞への忠実さを採点し、最も良いものを渡します。",
             "*batch_size* でテイクの数、*keep* で残す数を変えられます。",
-            REAL["ja"],
+            FOLLOWED["ja"],
         ],
     },
     "by_name": {
         "en": [
+            FOLLOWED["en"],
             "*{Repaint}* samples the chorus again and keeps the rest. *{Lyric Times}* knows where the chorus is.",
             "*where* also takes *verse 2*, *[Bridge]*, *line 3* and *missing lines*. The node shows the seconds.",
             "Another seed of *New chorus* gives another chorus.",
         ],
         "zh": [
+            FOLLOWED["zh"],
             "*{Repaint}*重新生成副歌，其余保持不变。*{Lyric Times}*知道副歌在哪里。",
             "*where* 也可以填 *verse 2*、*[Bridge]*、*line 3* 和 *missing lines*。节点上显示对应的秒数。",
             "更换 *New chorus* 的种子，就得到另一段副歌。",
         ],
         "ja": [
+            FOLLOWED["ja"],
             "*{Repaint}* はサビだけを作り直し、残りはそのままにします。サビの場所は *{Lyric Times}* が調べます。",
             "*where* には *verse 2*、*[Bridge]*、*line 3*、*missing lines* も書けます。秒はノードに表示されます。",
             "*New chorus* のシードを変えると、別のサビになります。",

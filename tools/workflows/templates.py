@@ -82,11 +82,17 @@ def text_to_music(info: dict, name: str = "01 Text to music") -> Graph:
     return b.graph
 
 
+def downloaded_model(b: Builder, collapsed: bool = False) -> Node:
+    """Add Download Model, and Load Model behind it."""
+    download = b.graph.add("Download", 0, 210, release="comfy-turbo")
+    model = b.model(model=download["name"], collapsed=collapsed)
+    model.values["model"] = file_of("comfy-turbo")["name"]  # used if the download is muted or bypassed
+    return model
+
+
 def real_model(info: dict) -> Graph:
     b = Builder("02 Real model", info, [380, 380, 320, 300])
-    download = b.graph.add("Download", 0, 210, release="comfy-turbo")
-    model = b.model(model=download["name"])
-    model.values["model"] = file_of("comfy-turbo")["name"]  # used if the download is muted or bypassed
+    model = downloaded_model(b)
     song = b.vocal_song(1)
     encode = b.encode(1, model, song.out)
     b.note(1, "real", 150)
@@ -301,7 +307,7 @@ def find_times(b: Builder, column: int, model: Node, conditioning: Output, laten
 
 def lyric_times(info: dict) -> Graph:
     b = Builder("17 Lyric times", info, [350, 260, 270, 290, 260])
-    model, song = b.model(), b.vocal_song(0)
+    model, song = downloaded_model(b, collapsed=True), b.vocal_song(0)
     encode = b.encode(1, model, song.out)
     b.note(1, "times", 260)
     sample = b.sample(2, model, encode.out)
@@ -313,7 +319,7 @@ def lyric_times(info: dict) -> Graph:
 
 def best_of(info: dict) -> Graph:
     b = Builder("18 Best of four takes", info, [350, 260, 270, 290, 260])
-    model, song = b.model(), b.vocal_song(0)
+    model, song = downloaded_model(b, collapsed=True), b.vocal_song(0)
     encode = b.encode(1, model, song.out)
     b.note(1, "best", 260)
     takes = b.sample(2, model, encode.out, batch_size=4)
@@ -325,7 +331,7 @@ def best_of(info: dict) -> Graph:
 
 def repaint_by_name(info: dict) -> Graph:
     b = Builder("19 Repaint by name", info, [350, 270, 290, 270, 260])
-    model, song = b.model(), b.vocal_song(0)
+    model, song = downloaded_model(b, collapsed=True), b.vocal_song(0)
     encode = b.encode(1, model, song.out)
     first = b.sample(1, model, encode.out, title="First take", after_generate="fixed")
     times = find_times(b, 2, model, encode.out, first.out)
