@@ -52,7 +52,7 @@ def _audio_path(sample: object, folder: Path) -> Path | None:
     given, name = sample.get("audio_path"), sample.get("filename")
     texts = [text for text in (given, name) if isinstance(text, str) and text.strip() and "\0" not in text]
     paths = [folder / text for text in texts]
-    return next((path for path in paths if path.is_file()), paths[0] if paths else None)
+    return next((path for path in paths if os.path.isfile(path)), paths[0] if paths else None)
 
 
 def _with_lyrics(sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ FIELDS). A text file takes precedence over the JSON.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -159,7 +160,11 @@ def _readers(path: Path) -> Sequence[tuple[Path, Callable[[Path, list[Problem]],
         return lambda file, _: {name: read_text(file, f"{name} file").strip()}
 
     def lrc(file: Path, _: list[Problem]) -> dict[str, Any]:
-        return {"lyrics": "\n".join(line.text for line in parse_times(read_text(file, "lyrics file")).lines)}
+        content = read_text(file, "lyrics file")
+        try:
+            return {"lyrics": "\n".join(line.text for line in parse_times(content).lines)}
+        except RequestError as error:
+            raise RequestError(f"{file}: {error}") from error
 
     return [
         (path.with_suffix(JSON), _read_json),
@@ -213,9 +218,9 @@ def canonical_name(name: str) -> str:
 
 def _checked(name: str, value: object) -> Any:
     if name in _METADATA:
-        if name == "bpm" and isinstance(value, str) and value.strip().isdigit():
+        if name == "bpm" and isinstance(value, str) and value.strip().isdecimal():
             value = int(value)
-        if name == "bpm" and isinstance(value, float):
+        if name == "bpm" and isinstance(value, float) and math.isfinite(value):
             value = round(value)
         return getattr(Metadata(**{name: value}), name)  # type: ignore[arg-type]
     if name == "use_genre":

@@ -182,6 +182,33 @@ def test_genres_replace_a_share_of_the_captions(folder):
     assert sum(song.caption == "genre" for song in read_dataset(path).songs()) == 3
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"bpm": 1e300}, {"bpm": "²"}, {"bpm": []}, {"caption": 5}, {"lyrics": {"a": 1}}, {"keyscale": ["C major"]},
+     {"genre": False}, {"use_genre": 1}, {"language": "Klingon"}, {"timesignature": "7/8"}],
+)  # fmt: skip
+def test_a_wrong_value_is_named_and_the_others_are_used(folder, values):
+    (folder / "one.txt").unlink()
+    (folder / "one.json").write_text(json.dumps({"caption": "slow blues"} | values))
+    dataset = read_dataset(folder)
+    assert len(dataset.examples) == 2 and len(dataset.problems) == 1 and "one.json" in str(dataset.problems[0])
+    assert not dataset.problems[0].left_out and "\n" not in str(dataset.problems[0])
+
+
+def test_a_wrong_lrc_is_named(folder):
+    (folder / "one.lrc").write_text("words without times")
+    (problem,) = read_dataset(folder).problems
+    assert "one.lrc" in str(problem) and problem.left_out
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "\ud800.wav", "..", 5, "a\0b"])
+def test_a_dataset_file_with_a_strange_path(folder, path):
+    file = folder / "dataset.json"
+    file.write_text(json.dumps({"samples": [{"audio_path": path, "caption": "a"}, {"filename": "two.wav"}]}))
+    problems = check_dataset(read_dataset(file, trigger="neon")).problems
+    assert sum(problem.left_out for problem in problems) == 1
+
+
 @pytest.mark.parametrize("text", ["[]", "{", '{"samples": 3}', '{"samples": []}', "\xff"])
 def test_a_file_that_is_no_dataset(tmp_path, text):
     path = tmp_path / "dataset.json"
