@@ -62,7 +62,7 @@ class TrainingRun:
         visit: gets the step and the factors before the first step, every `every` steps and at the end. After an end
             of the process it may get a step twice.
 
-        Raises NonFiniteError and Cancelled. A cancelled run continues with its next call.
+        Raises NonFiniteError and Cancelled. A cancelled or interrupted run continues at its step with the next call.
         """
         network, settings, path = self.network, self.settings, self.folder / STATE
         trainable = make_trainable(network, settings)
@@ -78,11 +78,16 @@ class TrainingRun:
         started = time.perf_counter()
         if visit is not None and self._is_due(step, every):  # again, if the process ended before it
             visit(step, trainable)
+        updating = False
         try:
             while step < settings.steps:
-                callbacks.check("train")
-                loss, gradient = self._step(trainable, optimizer, order, step)
+                loss, gradient = self._gradients(trainable, order, step, callbacks)
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.rate_at(step)
+                updating = True
+                optimizer.step()
                 step += 1
+                updating = False
                 seconds = before + time.perf_counter() - started
                 losses.append(LossRow(step, loss, settings.rate_at(step - 1), gradient, seconds))
                 callbacks.report("train", step, settings.steps)
@@ -95,7 +100,9 @@ class TrainingRun:
                     save_state(path, trainable, optimizer, step, self.identity)
                 if visit is not None and self._is_due(step, every):
                     visit(step, trainable)
-        except Cancelled:
+        except (Cancelled, KeyboardInterrupt):
+            if updating:  # the factors are between two steps; an older state is whole
+                raise
             write_losses(self.folder / LOSSES, losses)
             save_state(path, trainable, optimizer, step, self.identity)
             raise
@@ -104,17 +111,19 @@ class TrainingRun:
     def _is_due(self, step: int, every: int) -> bool:
         return step in (0, self.settings.steps) or bool(every and step % every == 0)
 
-    def _step(
-        self, trainable: Trainable, optimizer: torch.optim.Optimizer, order: BatchOrder, step: int
+    def _gradients(
+        self, trainable: Trainable, order: BatchOrder, step: int, callbacks: Callbacks
     ) -> tuple[float, float]:
-        """Update the factors once. Return the mean loss and the norm of the gradient before it is clipped."""
+        """Compute the clipped gradients of a step. Return the mean loss and the norm before it is clipped."""
         settings, total = self.settings, 0.0
-        optimizer.zero_grad()
+        for parameter in trainable.parameters():
+            parameter.grad = None
         with ExitStack() as stack:
             stack.enter_context(trainable.attached())
             if self.recompute:
                 stack.enter_context(recomputed_layers(self.network))
             for number in range(step * settings.accumulation, (step + 1) * settings.accumulation):
+                callbacks.check("train")
                 loss = self.batch_loss(order[number]) / settings.accumulation
                 loss.backward()
                 total += loss.item()
@@ -124,9 +133,6 @@ class TrainingRun:
                 f"train: loss or gradient of step {step + 1} is NaN or infinite; lower the learning rate, or train in "
                 "bfloat16 or float32"
             )
-        for group in optimizer.param_groups:
-            group["lr"] = settings.rate_at(step)
-        optimizer.step()
         return total, norm
 
     def batch_loss(self, crops: Sequence[Crop]) -> Tensor:

@@ -258,6 +258,20 @@ def test_a_cancelled_run_continues_at_its_step(tmp_path):
     assert steps == list(range(4, 10)) and equal(found, expected)
 
 
+def test_an_interrupted_run_continues_at_its_step(tmp_path):
+    expected, _ = run_in(tmp_path / "whole")
+
+    def interrupt(report):
+        if report.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in(tmp_path / "broken", callbacks=Callbacks(progress=interrupt))
+    steps = []
+    found, _ = run_in(tmp_path / "broken", callbacks=Callbacks(progress=lambda report: steps.append(report.step)))
+    assert steps == list(range(4, 10)) and equal(found, expected)
+
+
 def test_training_lowers_the_loss(tmp_path):
     _, losses = run_in(tmp_path / "a", steps=80, batch=3, accumulation=1, kind="lora", rank=8, learning_rate=3e-2)
     assert len(losses) == 80
