@@ -113,6 +113,7 @@ class RepaintNode(io.ComfyNode):
                 **named_region(source, mask, where, times, start, end, more_ranges),
             ),
             source,
+            times,
         )
 
 

@@ -18,6 +18,7 @@ from .sockets import TaskSocket, share_input
 
 if TYPE_CHECKING:
     from ..acestep_core.edit.edit import Edit
+    from ..acestep_core.lyrics.times import LyricTimes
 
 MAX_EDIT_SECONDS = float(MAX_SECONDS)
 VIEW_PARTS = 1200  # of a song that a waveform shows
@@ -156,16 +157,20 @@ def edit_region(
     return {"mask": frames_mask(mask[None] if mask.ndim == 2 else mask, frames)}  # some nodes give one picture
 
 
-def edit_output(edit: Edit, source: EditSource | None = None) -> io.NodeOutput:
+def edit_output(edit: Edit, source: EditSource | None = None, times: LyricTimes | None = None) -> io.NodeOutput:
     """Return the edit for its socket. Show notes on options that do not affect it, and the source as a waveform."""
     from .comfy_runtime.progress import show_notes
 
     show_notes(*edit.ignored_options())
-    return io.NodeOutput(edit, ui=None if source is None else {"waveform": [source_view(source, edit)]})
+    return io.NodeOutput(edit, ui=None if source is None else {"waveform": [source_view(source, edit, times)]})
 
 
-def source_view(source: EditSource, edit: Edit) -> dict[str, Any]:
-    """Return what web/js/ranges_widget.js draws: the first song's peaks in percent, and the regions of the edit."""
+def source_view(source: EditSource, edit: Edit, times: LyricTimes | None) -> dict[str, Any]:
+    """Return what web/js/ranges_widget.js draws.
+
+    It is the first song's peaks in percent, the regions of the edit, the sections of the lyrics, and the seconds of
+    lines that ranges snap to.
+    """
     from ..acestep_core.audio.level import extremes
 
     low: list[int] = []
@@ -174,4 +179,12 @@ def source_view(source: EditSource, edit: Edit) -> dict[str, Any]:
     if source.waveform is not None:
         seconds = source.waveform.shape[-1] / SAMPLE_RATE
         low, high = ([round(100 * value) for value in values] for values in extremes(source.waveform[0], VIEW_PARTS))
-    return {"seconds": seconds, "low": low, "high": high, "regions": [list(region) for region in edit.regions or ()]}
+    lines = [line for line in times.lines if not line.is_missing] if times is not None else []
+    return {
+        "seconds": seconds,
+        "low": low,
+        "high": high,
+        "regions": [list(region) for region in edit.regions or ()],
+        "sections": [[section.start, section.label] for section in times.sections] if times is not None else [],
+        "lines": sorted({round(second, 2) for line in lines for second in (line.start, line.end)}),
+    }

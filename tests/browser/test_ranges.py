@@ -128,6 +128,20 @@ def test_the_widgets_are_the_truth(tab: Frontend, tmp_path: Path) -> None:
     assert values_of(tab) == (5.5, 0, ""), "where sets the part"
 
 
+def test_edges_snap_to_lines_of_the_lyrics(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
+    drop(tab, FROM_FILE, tmp_path)
+    wait_for_waveform(tab)
+    tab.page.evaluate("""() => app.graph.nodes.find(node => node.type === "AS15_Repaint").onExecuted({waveform: [{
+        seconds: 12, low: [], high: [], regions: [], sections: [[0.5, "Verse"], [6.11, "Chorus"]], lines: [9.37, 10.83],
+    }]})""")
+    drag(tab, 9.3, 10.9)
+    assert values_of(tab) == (4, 8, "9.37-10.83")
+    drag(tab, 8, 6.2)
+    assert values_of(tab) == (4, 6.11, "9.37-10.83"), "an edge snaps to a section"
+    tab.screenshot("ranges with lyrics")
+
+
 def test_stems_have_ranges_for_an_added_track(tab: Frontend, tmp_path: Path) -> None:
     tab.open()
     values = ["extract", "vocals", "", 0, 0, "balanced", 0.5, ""]

@@ -75,6 +75,12 @@ def test_hits_prefer_edges() -> None:
     ]  # fmt: skip
 
 
+def test_edges_find_the_nearest_moment() -> None:
+    setup = "const view = new m.View(100, 500), moments = [10, 11, 40];"
+    found = evaluate(f"{{ {setup} return [9, 10.4, 10.6, 30, 41, 41.3].map(s => m.nearest(moments, s, view)); }}")[0]
+    assert found == [10, 10, 11, None, 40, None]
+
+
 def test_ranges_stay_within_the_song() -> None:
     results = evaluate(
         "m.between(7, 3, 60)",

@@ -87,6 +87,16 @@ export function snap(seconds, step) {
     return step ? round(Math.round(seconds / step) * step) : round(seconds);
 }
 
+// Return the nearest of these moments within `reach` pixels, or null.
+export function nearest(moments, seconds, view, reach = 6) {
+    let best = null, least = reach;
+    for (const moment of moments) {
+        const distance = Math.abs(view.xOf(moment) - view.xOf(seconds));
+        if (distance <= least) [best, least] = [moment, distance];
+    }
+    return best;
+}
+
 // The visible part of a song, `width` pixels wide.
 export class View {
     constructor(duration, width) {

@@ -123,6 +123,7 @@ class RangesWidget {
                 if (widget.value === value) continue;
                 widget.value = value;
                 widget.callback?.(value);
+                widget.value = value; // the page rounds numbers to tenths
             }
         } finally {
             this.writing = false;
@@ -170,10 +171,11 @@ class RangesWidget {
         if (!source) this.waveform.setMessage(this.texts.failed);
     }
 
-    report({ seconds, low, high, regions }) {
+    report({ seconds, low, high, regions, sections = [], lines = [] }) {
         const scaled = values => Float32Array.from(values, value => value / 100);
         this.reported = { duration: seconds, peaks: low.length ? { low: scaled(low), high: scaled(high) } : null, url: null };
         this.resolved = regions.map(([start, end]) => ({ start, end }));
+        this.waveform.setLyrics(sections, lines);
         this.refreshSoon();
     }
 }

@@ -1,5 +1,5 @@
 // A waveform on one canvas, with a playhead and ranges that the mouse and the keyboard change.
-import { View, between, clock, extremes, formatRanges, hit, inOrder, movedTo, peaksOf, snap, withEdge } from "./ranges.js";
+import { View, between, clock, extremes, formatRanges, hit, inOrder, movedTo, nearest, peaksOf, snap, withEdge } from "./ranges.js";
 
 const HEIGHT = 84, RULER = 14; // pixels
 const PARTS_PER_SECOND = 60, MOST_PARTS = 36000; // of the peaks
@@ -39,6 +39,8 @@ export class Waveform {
         this.ranges = [];
         this.selected = -1;
         this.locked = false; // true while other inputs set the ranges
+        this.sections = []; // [seconds, label]
+        this.lines = []; // seconds where lines start and end
         this.playhead = 0;
         this.source = null; // {peaks, duration, url}
         this.message = texts.empty;
@@ -97,6 +99,12 @@ export class Waveform {
         this.draw();
     }
 
+    setLyrics(sections, lines) {
+        this.sections = sections;
+        this.lines = lines;
+        this.draw();
+    }
+
     setMessage(message) {
         this.message = message;
         this.draw();
@@ -131,7 +139,10 @@ export class Waveform {
     }
 
     snapped(x, event) {
-        return snap(this.view.secondsAt(x), event.altKey ? 0 : this.view.snapStep);
+        const seconds = this.view.secondsAt(x);
+        if (event.altKey) return snap(seconds, 0);
+        const moment = nearest([...this.lines, ...this.sections.map(([start]) => start)], seconds, this.view);
+        return moment === null ? snap(seconds, this.view.snapStep) : snap(moment, 0);
     }
 
     press(event) {
@@ -290,6 +301,7 @@ export class Waveform {
         if (this.source) {
             this.drawPeaks(context, text);
             this.drawRanges(context, text);
+            this.drawLyrics(context, text);
             this.drawRuler(context, text);
             this.drawPlayhead(context);
         }
@@ -344,6 +356,22 @@ export class Waveform {
             context.globalAlpha = 0.8;
             context.textAlign = x < 12 ? "left" : x > this.view.width - 12 ? "right" : "center";
             context.fillText(clock(seconds, digits), Math.min(Math.max(x, 3), this.view.width - 3), HEIGHT - 3);
+        }
+        context.globalAlpha = 1;
+    }
+
+    drawLyrics(context, colour) {
+        context.fillStyle = colour;
+        context.globalAlpha = 0.5;
+        for (const seconds of this.lines) context.fillRect(this.view.xOf(seconds), HEIGHT - RULER - 6, 1, 6);
+        context.globalAlpha = 0.9;
+        context.font = "9px Inter, sans-serif";
+        context.textAlign = "left";
+        for (const [index, [seconds, label]] of this.sections.entries()) {
+            const x = this.view.xOf(seconds), next = this.sections[index + 1]?.[0] ?? this.source.duration;
+            const room = this.view.xOf(next) - x - 6;
+            context.fillRect(x, 0, 1, HEIGHT - RULER);
+            if (room > 12) context.fillText(label, x + 3, 9, room);
         }
         context.globalAlpha = 1;
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pack_under_test.acestep_core.lyrics.times import LyricTimes, TimedLine, TimedSection
 from pack_under_test.nodes.audio import EncodeAudioNode
 from pack_under_test.nodes.codes import AudioCodesNode
 from pack_under_test.nodes.cover import CoverNode
@@ -160,4 +161,10 @@ def check_repaint_shows_its_source_and_regions(world: World) -> None:
     assert len(shown["low"]) == len(shown["high"]) > 100
     assert min(shown["low"]) == round(100 * float(SOURCE["waveform"].min())) < 0 < max(shown["high"])
     shown = RepaintNode.execute(latent=latent_of(world), **usual).ui["waveform"][0]
-    assert shown["low"] == [] and shown["seconds"] == FRAMES / 25
+    assert shown["low"] == [] and shown["seconds"] == FRAMES / 25 and shown["sections"] == shown["lines"] == []
+    times = LyricTimes(
+        lines=(TimedLine("hello", 1.0, 2.004, found=1.0), TimedLine("again", 2.5, 3.0, found=0.0)),
+        sections=(TimedSection("Verse 1", "verse", "Verse", 1.0, 3.0),),
+    )
+    shown = RepaintNode.execute(latent=latent_of(world), times=times, **usual).ui["waveform"][0]
+    assert shown["sections"] == [[1.0, "Verse"]] and shown["lines"] == [1.0, 2.0], "missing lines have no place"
