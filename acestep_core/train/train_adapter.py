@@ -86,6 +86,9 @@ def train_adapter(
 ) -> TrainedAdapter:
     """Train an adapter on songs and write it. If the work folder holds the same run, continue it.
 
+    Only the number of steps may be another one, and at least that of the stored state. Its learning rate then applies
+    from there on.
+
     dataset: a folder, a dataset file of the original trainer, or the result of `read_dataset` or `check_dataset`.
     output: the `.safetensors` file of the adapter. Its card has the same name with `.md`.
     model, vae, text_encoder, variant, models_dir: as for `load_model`.
@@ -292,14 +295,16 @@ def _prepare_folder(folder: Path, run: Mapping[str, Any], restart: bool) -> None
     stored = stored_run(folder / STATE)
     if stored is None:
         return
-    changed = sorted(
-        [name for name in run if name != "settings" and run[name] != stored[1].get(name)]
-        + [name for name, value in run["settings"].items() if value != stored[1].get("settings", {}).get(name)]
-    )
+    step, before = stored
+    earlier = before.get("settings", {})
+    changed = [name for name in run if name != "settings" and run[name] != before.get(name)]
+    changed += [name for name, value in run["settings"].items() if value != earlier.get(name) and name != "steps"]
+    if run["settings"]["steps"] < step:
+        changed.append("steps")
     if changed:
         raise RequestError(
-            f"{folder} holds a run after {stored[0]} steps with another {', '.join(changed)}; use the same values to "
-            "continue it, restart it, or choose another output"
+            f"{folder} holds a run after {step} steps with another {', '.join(sorted(changed))}; use the same values "
+            "to continue it, restart it, or choose another output"
         )
 
 

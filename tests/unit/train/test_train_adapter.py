@@ -21,6 +21,7 @@ from acestep_core.song.song import Metadata, Song
 from acestep_core.train import model_parts
 from acestep_core.train.train_adapter import SampleSongs, train_adapter
 from acestep_core.train.train_settings import TrainSettings
+from tests.support import tiny_checkpoint
 
 SETTINGS = TrainSettings(rank=2, steps=4, crop=5.2, accumulation=1, learning_rate=1e-2)
 QUIET = {"device": "cpu", "dtype": "float32"}
@@ -57,6 +58,17 @@ def test_from_a_folder_to_the_files(band, options, tmp_path):
     assert "# my" in card and "3 songs" in card and "song 0" in card and str(tmp_path) not in card
     with torch.no_grad():
         assert not any(module.factors.up.isnan().any() for module in adapter.modules.values())
+
+
+def test_a_base_model_drops_text_and_makes_songs_with_guidance(band, tmp_path, tiny_tokenizer_dir):
+    tiny_checkpoint.write_tiny_checkpoint(tmp_path / "base", tiny_tokenizer_dir, turbo=False)
+    samples = SampleSongs(every=4, song=Song("a song", metadata=Metadata(duration=1.0)))
+    result = train_adapter(
+        band, tmp_path / "my.safetensors", model=tmp_path / "base", settings=SETTINGS, samples=samples, storage="int8",
+        device="cpu", dtype="bfloat16",
+    )  # fmt: skip
+    assert len(result.samples) == 2 and len({path.read_bytes() for path in result.samples}) == 2
+    assert [row.step for row in result.losses] == [1, 2, 3, 4]
 
 
 def test_the_text_is_encoded_as_at_inference(band, options, tmp_path):
@@ -117,6 +129,17 @@ def test_a_cancelled_training_continues_and_another_one_is_refused(band, options
     assert same(state(tmp_path / "band.train/whole"), state(tmp_path / "band.train/part"))
     train_adapter(band, tmp_path / "part.safetensors", restart=True, **other)
     assert not same(state(tmp_path / "band.train/whole"), state(tmp_path / "band.train/part"))
+
+
+def test_a_finished_training_continues_with_more_steps(band, options, tmp_path):
+    train_adapter(band, tmp_path / "a.safetensors", **options)
+    reports = []
+    callbacks = Callbacks(progress=lambda report: reports.append(report.step) if report.stage == "train" else None)
+    more = options | {"settings": TrainSettings(**SETTINGS.to_dict() | {"steps": 6}), "callbacks": callbacks}
+    result = train_adapter(band, tmp_path / "a.safetensors", **more)
+    assert reports == [5, 6] and len(result.losses) == 6
+    with pytest.raises(RequestError, match="steps"):
+        train_adapter(band, tmp_path / "a.safetensors", **options)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
