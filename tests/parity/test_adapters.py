@@ -45,8 +45,11 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
 
 @torch.no_grad()
 def velocity(network: AceStepModel, decoder: nn.Module) -> torch.Tensor:
-    prepared = decoder.prepare(draw(1, 30, 128), draw(1, 9, network.config.encoder_hidden_size, seed=1))
-    return decoder(draw(1, 30, 64, seed=2), torch.tensor([0.6]), prepared)
+    """Return one step in float64: the difference of the weights shows, not the rounding of a processor."""
+    decoder = copy.deepcopy(decoder).double()
+    context, encoded = draw(1, 30, 128), draw(1, 9, network.config.encoder_hidden_size, seed=1)
+    prepared = decoder.prepare(context.double(), encoded.double())
+    return decoder(draw(1, 30, 64, seed=2).double(), torch.tensor([0.6], dtype=torch.float64), prepared)
 
 
 def compare(network: AceStepModel, file, theirs: nn.Module, differences: dict[str, torch.Tensor]) -> None:
