@@ -19,6 +19,7 @@ LONGEST = [
     "sound/test_edits.py",
     "unit/runtime/test_on_cuda.py",
     "unit/test_examples.py",
+    "sound/test_training.py",
     "unit/test_style.py",
     "browser/test_canvas.py",
     "host/test_install.py",
@@ -36,6 +37,7 @@ LONGEST = [
     "unit/test_benchmarks.py",
     "browser/test_text.py",
     "gpu/test_comfyui.py",
+    "unit/train/test_train_adapter.py",
 ]
 
 
