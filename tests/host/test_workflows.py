@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load
 
 from acestep_core.checkpoints.catalog import RELEASES
+from tests.support.singing import NAME as SINGING_NANO
 from tests.support.singing import write_singing_nano
 from tools.build_workflows import out_of_date
 
@@ -57,6 +59,13 @@ EDGE = RATE // 20  # no crossfade is longer
 
 def path_of(name: str) -> Path:
     return REPO / "workflows" / f"{name}.json"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_singing_nano(server: ComfyServer) -> Iterator[None]:
+    """Delete the model that `quick_prompt` writes: other tests of this server list its models."""
+    yield
+    shutil.rmtree(server.base / "models" / "acestep" / Path(SINGING_NANO).parts[0], ignore_errors=True)
 
 
 def quick_prompt(server: ComfyServer, name: str, seed: int) -> dict[str, dict]:
