@@ -30,6 +30,7 @@ from .save import SaveSongNode
 from .song import EditSongNode, SongNode
 from .stems import StemsNode
 from .timbre import TimbreNode
+from .train import SongFolderNode, TrainLoraNode
 from .write import PolishNode, WriteNode
 
 NODES: list[type[io.ComfyNode]] = [
@@ -65,6 +66,8 @@ NODES: list[type[io.ComfyNode]] = [
     LyricTimesNode,
     PickBestNode,
     SaveLyricsNode,
+    SongFolderNode,
+    TrainLoraNode,
 ]
 
 

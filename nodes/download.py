@@ -12,7 +12,7 @@ from ..acestep_core.checkpoints.catalog import RELEASES, Kind, Release, find_rel
 from ..acestep_core.checkpoints.installed import list_releases
 from .comfy_runtime.versions import search_aliases
 from .files import MODELS, model_roots
-from .sockets import LOADERS
+from .sockets import LOADERS, ComboSocket
 
 # ComfyUI's own nodes read single files as well. A model folder is offered if there is no single file of the model.
 OFFERED = [
@@ -22,7 +22,6 @@ OFFERED = [
     and (release.is_file or f"comfy-{name}" not in RELEASES)
     and (release.kind in (Kind.NETWORK, Kind.PLANNER, Kind.ALL_IN_ONE) or name == "scragvae")
 ]
-ComboSocket = io.Custom("COMBO")  # any dropdown: the type of io.Combo.Output is its list of options
 WHERE = {  # the widget that lists a downloaded file
     Kind.NETWORK: "model of Load Model",
     Kind.ALL_IN_ONE: "model of Load Model",

@@ -15,6 +15,7 @@ import folder_paths
 
 from ..acestep_core.checkpoints.catalog import NANO, NANO_PLANNER, RELEASES, Kind
 from ..acestep_core.errors import CheckpointError, RequestError, shown
+from .comfy_runtime.versions import is_open_to_network
 from .sockets import AUTO
 
 if TYPE_CHECKING:
@@ -37,8 +38,11 @@ HINTS = {  # the last entry of a dropdown without files
 }
 LORAS = "loras"
 EXAMPLE = Path(__file__).parents[1] / "workflows" / "ACE-Step example.ogg"
+EXAMPLE_SONGS = "ACE-Step example songs"  # a folder to train on
+EXAMPLE_CAPTION = "gentle pop, flute, piano, soft pads, bass guitar and drums"
 NANO_ENTRY = "nano"  # the model inside this pack
 NANO_LORAS = NANO / "loras"
+_NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|%\x00-\x1f\x7f\ud800-\udfff]')
 _ACE_STEP = re.compile(r"ace[-_ .]?step|ace[-_ .]?1[-_.]?5|ace15", re.IGNORECASE)
 
 
@@ -51,11 +55,17 @@ def register_model_folder() -> None:
 
 
 def copy_example() -> None:
-    """Copy the example recording into the input folder, because Load Audio lists no other folder."""
-    target = Path(folder_paths.get_input_directory()) / EXAMPLE.name
+    """Copy the example recording into the input folder, which Load Audio lists, and into a folder of songs there."""
+    target = Path(folder_paths.get_input_directory(), EXAMPLE.name)
+    songs = Path(folder_paths.get_input_directory(), EXAMPLE_SONGS)
     with contextlib.suppress(OSError):  # not writable: the templates then need a recording of the user
         if not target.exists():
             shutil.copyfile(EXAMPLE, target)
+        if not songs.exists():
+            songs.mkdir()
+            shutil.copyfile(EXAMPLE, songs / EXAMPLE.name)
+            (songs / EXAMPLE.with_suffix(".txt").name).write_text(f"{EXAMPLE_CAPTION}\n", "utf-8")
+            (songs / EXAMPLE.with_suffix(".lyrics.txt").name).write_text("[Instrumental]\n", "utf-8")
 
 
 def model_entries(kind: Kind) -> list[str]:
@@ -168,6 +178,53 @@ def resolve_lora(choice: str) -> Path:
         if own is None:
             raise
         return own
+
+
+def lora_target(name: str) -> Path:
+    """Return the file of a new LoRA in ComfyUI's first folder of LoRAs. Raises RequestError for an unusable name."""
+    name = name.strip() if isinstance(name, str) else ""
+    stem = name[: -len(".safetensors")] if name.lower().endswith(".safetensors") else name
+    if not stem or stem.startswith(".") or _NOT_IN_NAMES.search(stem) or len(stem.encode(errors="replace")) > 100:
+        raise RequestError(
+            f"name: must be a file name without folders, of at most 100 bytes, got {shown(name)}. my-style is typical."
+        )
+    folder = folder_paths.get_folder_paths(LORAS)[0]
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"name: {folder} cannot be created: {error.strerror or error}.") from error
+    return Path(folder, f"{stem}.safetensors")
+
+
+def song_folder(folder: str) -> Path:
+    """Return a folder of songs: below ComfyUI's input folder, or anywhere by an absolute path. Raises RequestError.
+
+    A collection of recordings is too large to copy, so any path of this computer is allowed. If other computers can
+    reach ComfyUI (--listen), the path of a stranger is none to read, so the folder must be in the input folder.
+    """
+    given = folder.strip().strip('"') if isinstance(folder, str) else ""
+    root = os.path.abspath(folder_paths.get_input_directory())
+    if not given or "\0" in given:
+        raise RequestError("folder: empty. Give a folder of songs in ComfyUI's input folder, or an absolute path.")
+    path = os.path.abspath(os.path.join(root, os.path.expanduser(given)))
+    inside = path == root or path.startswith(os.path.join(root, ""))
+    if not inside and not os.path.isabs(os.path.expanduser(given)):
+        raise RequestError(f"folder: {shown(folder)} is outside of ComfyUI's input folder. Give an absolute path.")
+    if not inside and is_open_to_network():
+        raise RequestError(
+            f"folder: {shown(folder)} is outside of ComfyUI's input folder, and other computers can reach this ComfyUI "
+            f"(--listen). Put the songs into {root}."
+        )
+    if not os.path.isdir(path):
+        raise RequestError(f"folder: {shown(path)} does not exist. Give a folder of songs.")
+    return Path(path)
+
+
+def folder_fingerprint(folder: Path) -> list[tuple[str, int, int]]:
+    """Return path, time and size of every file in a folder and its folders."""
+    return [
+        stamp for place, _, names in os.walk(folder) for name in sorted(names) for stamp in _stamp(Path(place, name))
+    ]
 
 
 def fingerprint(*parts: Path | None) -> list[tuple[str, int, int]]:

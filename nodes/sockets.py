@@ -7,8 +7,8 @@ from comfy_api.latest import io
 from .comfy_runtime.versions import advanced
 
 # Folders of the node library.
-LOADERS, SONG, SAMPLING, AUDIO, EDITS, PLANNER = (
-    f"ACE-Step 1.5/{stage}" for stage in ("loaders", "song", "sampling", "audio", "edits", "planner")
+LOADERS, SONG, SAMPLING, AUDIO, EDITS, PLANNER, TRAINING = (
+    f"ACE-Step 1.5/{stage}" for stage in ("loaders", "song", "sampling", "audio", "edits", "planner", "training")
 )
 AUTO = "auto"
 MAX_SEED = 2**64 - 1
@@ -19,6 +19,8 @@ SongSocket = io.Custom("ACESTEP_SONG")
 PlannerSocket = io.Custom("ACESTEP_PLANNER")
 TaskSocket = io.Custom("ACESTEP_TASK")
 TimesSocket = io.Custom("ACESTEP_TIMES")
+DatasetSocket = io.Custom("ACESTEP_DATASET")
+ComboSocket = io.Custom("COMBO")  # any dropdown: the type of io.Combo.Output is its list of options
 
 
 def seed_input(tooltip: str) -> io.Input:

@@ -387,6 +387,16 @@ stroke-linejoin="round"/>'
     return drawn + tick + '<path d="M190 48V328" stroke="#ffffff" stroke-width="5" stroke-linecap="round"/>'
 
 
+def train_lora() -> str:
+    drawn = "".join(bars(contour(9, seed), 48, y, 120, 62, MODEL) for seed, y in ((71, 110), (72, 200), (73, 290)))
+    curve = "M268 110C300 250 340 284 464 296"
+    axes = '<path d="M268 84V320H468" fill="none" stroke="#ffffff40" stroke-width="5" stroke-linecap="round"/>'
+    return (
+        f'{drawn}{arrow(214, 200, 22)}{axes}<path d="{curve}" fill="none" stroke="{MODEL[1]}" stroke-width="11" '
+        'stroke-linecap="round"/>'
+    )
+
+
 def simple_form() -> str:
     return form(play(166, 164, 38, SONG) + bars(contour(14, 3), 72, 280, 196, 90, SONG), SONG)
 
@@ -434,6 +444,7 @@ PICTURES: dict[str, tuple[str, Callable[[], str], Colours]] = {
     "21 Stems to files": ("Stems\nto files", stems_to_files, EDIT),
     "22 Mix stems": ("Mix stems", mix_stems, SONG),
     "23 Choose a take": ("Choose\na take", choose_a_take, TAKES),
+    "24 Train a LoRA": ("Train\na LoRA", train_lora, MODEL),
     "simple_song.app": ("Simple\nsong", simple_form, SONG),
     "cover_my_song.app": ("Cover\nmy song", cover_form, EDIT),
     "repaint_my_song.app": ("Repaint\nmy song", repaint_form, EDIT),

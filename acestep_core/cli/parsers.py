@@ -206,11 +206,16 @@ def train_parser() -> argparse.ArgumentParser:
         "--work", metavar="DIR", help="folder of features, states, losses and samples; default DATASET.train"
     )
     run.add_argument("--restart", action="store_true", help="start again instead of continuing")
+    run.add_argument(
+        "--json", action="store_true", help="progress, problems and files as JSON lines, for another program"
+    )
+    run.add_argument("--stop-with-input", action="store_true", help="stop and keep the state when standard input ends")
 
     model = parser.add_argument_group("model")
     model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default nano")
     model.add_argument("--vae", metavar="NAME|PATH", help="another VAE")
     model.add_argument("--text-encoder", metavar="NAME|PATH", help="another text encoder")
+    model.add_argument("--tokenizer", metavar="DIR", help="tokenizer folder for a single-file text encoder")
     model.add_argument("--variant", metavar="NAME", help="turbo, sft or base, if the model's files do not contain it")
     model.add_argument("--storage", metavar="KIND", help="int8 or fp8 halves the memory of the diffusion model")
     model.add_argument("--models-dir", metavar="DIR", help="folder of models")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .parsers import label_parser, train_parser
 from .terminal import Terminal, log_lines, printable, shortened
 
 if TYPE_CHECKING:
+    from ..callbacks import Progress
     from ..train.checks import CheckedDataset
     from ..train.examples import Problem
 
@@ -18,8 +23,8 @@ SETTINGS = (
     "warmup", "weight_decay", "clip", "times", "condition_dropout", "seed",
 )  # fmt: skip
 LOADING = (
-    "model", "vae", "text_encoder", "variant", "device", "dtype", "storage", "recompute", "work", "restart",
-    "save_every", "models_dir",
+    "model", "vae", "text_encoder", "tokenizer", "variant", "device", "dtype", "storage", "recompute", "work",
+    "restart", "save_every", "models_dir",
 )  # fmt: skip
 
 
@@ -69,7 +74,12 @@ def _train(options: Options, terminal: Terminal) -> None:
     sample = options.get("sample")
     song = None if sample is None else Song(sample, metadata=Metadata(duration=SAMPLE_SECONDS))
     samples = SampleSongs(options.get("sample_every", 0), song)
-    callbacks = Callbacks() if options.get("quiet") else Callbacks(progress=terminal.progress)
+    lines, cancelled = options.get("json", False), lambda: False
+    if options.get("stop_with_input"):
+        cancelled = _input_ended()
+    callbacks = Callbacks(cancelled=cancelled)
+    if lines or not options.get("quiet"):
+        callbacks = Callbacks(progress=_progress_line if lines else terminal.progress, cancelled=cancelled)
     dataset = read_dataset(options["dataset"], trigger=options.get("trigger"), place=options.get("trigger_position"))
     checked = check_dataset(dataset, callbacks)
     terminal.close()
@@ -85,12 +95,41 @@ def _train(options: Options, terminal: Terminal) -> None:
         **_given(options, *LOADING),
     )  # fmt: skip
     for path in (result.path, result.folder, result.card):
-        if path is not None:
+        if path is not None and lines:
+            _json_line(written=str(path))
+        elif path is not None:
             print(printable(str(path)))
+
+
+def _progress_line(report: Progress) -> None:
+    _json_line(stage=report.stage, step=report.step, total=report.total)
+
+
+def _json_line(**values: object) -> None:
+    print(json.dumps(values), flush=True)
+
+
+def _input_ended() -> Callable[[], bool]:
+    """Return a function that is True once standard input has ended, as after the end of the program that writes it."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        try:
+            while os.read(sys.stdin.fileno(), 1):  # not through a buffer, whose lock would outlast the command
+                pass
+        finally:
+            ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    return ended.is_set
 
 
 def _report(checked: CheckedDataset, terminal: Terminal, options: Options) -> None:
     """Print each problem, and what is left to train on."""
+    if options.get("json"):
+        for problem in checked.problems:
+            _json_line(problem=str(problem), left_out=problem.left_out)
+        return
     _list(checked.problems, terminal)
     if not options.get("quiet"):
         left_out = sum(problem.left_out for problem in checked.problems)

@@ -24,7 +24,7 @@ from ..text.encoder import TextEncoder
 class ModelParts:
     """The files of a model.
 
-    network, vae, text_encoder: paths. variant: as for `load_model`.
+    network, vae, text_encoder: paths. variant, tokenizer: as for `load_model`.
     described: the diffusion model without weights, for what its configuration says.
 
     Raises CheckpointError.
@@ -38,6 +38,7 @@ class ModelParts:
         variant: str | None,
         models_dir: str | None,
         callbacks: Callbacks,
+        tokenizer: str | Path | None = None,
     ):
         roots = default_roots(models_dir)
         found = find_checkpoint(model, roots)
@@ -45,7 +46,9 @@ class ModelParts:
         self.vae = find_part(Kind.VAE, vae, roots) if vae else found.path_of(Kind.VAE)
         kind = Kind.TEXT_ENCODER
         self.text_encoder = find_part(kind, text_encoder, roots) if text_encoder else found.path_of(kind)
-        self._tokenizer = None if self.text_encoder.is_dir() else found.path_of(Kind.TOKENIZER)
+        self._tokenizer = None if tokenizer is None else Path(tokenizer)
+        if tokenizer is None and not self.text_encoder.is_dir():
+            self._tokenizer = found.path_of(Kind.TOKENIZER)
         self.described = AceStepModel(open_network(self.network, variant).config, device="meta")
 
     def load_vae(self, device: torch.device, dtype: torch.dtype) -> OobleckVAE:

@@ -72,6 +72,7 @@ def train_adapter(
     model: str | Path = "nano",
     vae: str | Path | None = None,
     text_encoder: str | Path | None = None,
+    tokenizer: str | Path | None = None,
     variant: str | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
@@ -91,7 +92,7 @@ def train_adapter(
 
     dataset: a folder, a dataset file of the original trainer, or the result of `read_dataset` or `check_dataset`.
     output: the `.safetensors` file of the adapter. Its card has the same name with `.md`.
-    model, vae, text_encoder, variant, models_dir: as for `load_model`.
+    model, vae, text_encoder, tokenizer, variant, models_dir: as for `load_model`.
     dtype: to compute in; the factors are float32. "auto" is bfloat16 if the device computes in it, else float32.
     storage: "int8" or "fp8" for the frozen matrices of the transformer.
     recompute: True computes the activations of each layer twice, which needs less memory. None is True on GPUs and
@@ -109,7 +110,7 @@ def train_adapter(
     checked = _checked(dataset, callbacks)
     checked.require_songs()
     device = pick_device(device)
-    parts = ModelParts(model, vae, text_encoder, variant, models_dir, callbacks)
+    parts = ModelParts(model, vae, text_encoder, variant, models_dir, callbacks, tokenizer)
     compute, storage_dtype = _training_dtype(device, dtype), pick_storage(device, storage)
     work_folder = Path(work) if work is not None else default_work_folder(checked.dataset.path)
     folder = work_folder / output.stem

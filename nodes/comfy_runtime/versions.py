@@ -145,6 +145,14 @@ def graphs_disabled() -> bool:
     return getattr(args, "disable_cuda_graphs", False)
 
 
+def is_open_to_network() -> bool:
+    """Return True if ComfyUI listens on an address that other computers may reach."""
+    from comfy.cli_args import args
+
+    addresses = str(getattr(args, "listen", "127.0.0.1")).split(",")
+    return not all(address.strip() in ("127.0.0.1", "::1", "localhost") for address in addresses)
+
+
 def running_node() -> tuple[str, str] | None:
     """Return the ids of the running prompt and node, or None if ComfyUI does not know them."""
     try:

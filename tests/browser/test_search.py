@@ -27,6 +27,8 @@ FOUND = {
     "Timbre": ["timbre", "reference"],
     "Lyric Times": ["lyric times", "lrc", "subtitles", "timestamps"],
     "Pick Best": ["pick best", "best of n", "best take"],
+    "Song Folder": ["dataset", "training data", "song folder"],
+    "Train LoRA": ["train lora", "finetune", "trainer"],
     "Save Lyrics": ["save lyrics", "save subtitles", "lyrics"],
 }
 

@@ -79,6 +79,7 @@ def quick_prompt(server: ComfyServer, name: str, seed: int) -> dict[str, dict]:
         if node["class_type"] == "AS15_Song" and node["inputs"]["duration"] == SHIPPED:
             prompt = with_node(prompt, key, duration=SECONDS)
     prompt = with_all(prompt, "AS15_Write", duration=SECONDS)
+    prompt = with_all(prompt, "AS15_TrainLora", steps=2)
     if {"AS15_LyricTimes", "AS15_PickBest"} & {node["class_type"] for node in prompt.values()}:
         prompt = with_all(prompt, "AS15_LoadModel", model=write_singing_nano(server.base / "models" / "acestep"))
         prompt = {key: node for key, node in prompt.items() if node["class_type"] != "AS15_Download"}

@@ -30,6 +30,7 @@ LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 372
 DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
 FINISH, SAVE, MIX, EXTEND, STEMS, COMPARE = 330, 330, 540, 355, 415, 420
 TIMES, SAVE_LYRICS, PICK, REPAINT = 310, 210, 330, 385
+SONG_FOLDER, TRAIN, LORA = 150, 620, 246
 BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
 
 
@@ -400,6 +401,21 @@ def choose_a_take(info: dict) -> Graph:
     return b.graph
 
 
+def train_lora(info: dict) -> Graph:
+    b = Builder("24 Train a LoRA", info, [280, 300, 270, 290, 260])
+    songs = b.graph.add("SongFolder", 0, SONG_FOLDER)
+    b.note(0, "train", 330)
+    trained = b.graph.add("TrainLora", 1, TRAIN, songs=songs["songs"], trigger="zorp", steps=40, rank=8,
+                          learning_rate=0.004, crop=6)  # fmt: skip
+    model = b.model(2)
+    adapted = b.graph.add("LoadLora", 2, LORA, model=model["model"], lora=trained["lora"])
+    adapted.values["lora"] = "nano-bells"  # used if the training is muted or bypassed
+    song = b.song(3, caption=f"zorp, {SOURCE_CAPTION}", duration=30)
+    encode = b.encode(3, model, song.out)
+    b.play(model, b.sample(4, adapted, encode.out).out)
+    return b.graph
+
+
 def decode_small(b: Builder, column: int, model: Node, latent: Output) -> Output:
     """Decode latents at their level, below Sample Song of a column."""
     b.graph.y[column] = BELOW_SAMPLE
@@ -430,4 +446,5 @@ TEMPLATES: list[Callable[[dict], Graph]] = [
     stems_to_files,
     mix,
     choose_a_take,
+    train_lora,
 ]

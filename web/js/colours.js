@@ -2,7 +2,7 @@
 import { app } from "../../../scripts/app.js";
 
 const STAGES = { // by node id: categories are translated
-    yellow: ["LoadModel", "LoadLora", "LoadPlanner", "Download"],
+    yellow: ["LoadModel", "LoadLora", "LoadPlanner", "Download", "SongFolder", "TrainLora"],
     green: ["Song", "EditSong", "Encode", "BatchSongs"],
     pale_blue: ["Sample", "EmptyLatent", "PickBest"],
     cyan: ["Decode", "EncodeAudio", "CompareTakes", "MixStems", "FinishSong", "SaveSong", "LyricTimes", "SaveLyrics"],
