@@ -200,7 +200,7 @@ def song_folder(folder: str) -> Path:
     """Return a folder of songs: below ComfyUI's input folder, or anywhere by an absolute path. Raises RequestError.
 
     A collection of recordings is too large to copy, so any path of this computer is allowed. If other computers can
-    reach ComfyUI (--listen), the path of a stranger is none to read, so the folder must be in the input folder.
+    reach ComfyUI (--listen), only the input folder is, because a stranger may then choose the path.
     """
     given = folder.strip().strip('"') if isinstance(folder, str) else ""
     root = os.path.abspath(folder_paths.get_input_directory())

@@ -84,7 +84,7 @@ class SongFolderNode(io.ComfyNode):
         except RequestError as error:
             raise RequestError(f"folder: {str(error).removeprefix('dataset: ')}") from None
         report = "\n".join(report_of(checked))
-        return io.NodeOutput(checked, report, ui=ui.PreviewText(report))
+        return io.NodeOutput(checked, report, ui=ui.PreviewText(report).as_dict())
 
 
 def report_of(checked: CheckedDataset) -> list[str]:

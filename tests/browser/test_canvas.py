@@ -149,7 +149,7 @@ def test_our_nodes_have_colours_in_every_language(tab: Frontend, language: str) 
     for name, shown, saved in tab.page.evaluate(LOOK_OF_NODES):
         colours.setdefault(ours[name], set()).add(shown)
         assert saved is None, "our colours must not be saved"
-    assert len(colours) == 6 == len(set.union(*colours.values())) == sum(map(len, colours.values())), colours
+    assert len(colours) == 7 == len(set.union(*colours.values())) == sum(map(len, colours.values())), colours
 
 
 def test_the_colours_of_the_user_stay(tab: Frontend, tmp_path: Path) -> None:

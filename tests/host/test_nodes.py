@@ -62,7 +62,9 @@ def test_object_info_shows_the_nodes(server: ComfyServer) -> None:
     info = server.object_info()
     assert {name for name in info if name.startswith("AS15_")} == NODES
     for name in NODES:
-        assert re.fullmatch(r"ACE-Step 1\.5/(loaders|song|sampling|audio|edits|planner|training)", info[name]["category"]), name
+        assert re.fullmatch(
+            r"ACE-Step 1\.5/(loaders|song|sampling|audio|edits|planner|training)", info[name]["category"]
+        ), name
         assert info[name]["description"].endswith(".")
         assert info[name]["python_module"] == f"custom_nodes.{PACK_FOLDER}"
 

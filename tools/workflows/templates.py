@@ -402,17 +402,17 @@ def choose_a_take(info: dict) -> Graph:
 
 
 def train_lora(info: dict) -> Graph:
-    b = Builder("24 Train a LoRA", info, [280, 300, 270, 290, 260])
+    b = Builder("24 Train a LoRA", info, [300, 290, 280, 270, 260])
     songs = b.graph.add("SongFolder", 0, SONG_FOLDER)
-    b.note(0, "train", 330)
-    trained = b.graph.add("TrainLora", 1, TRAIN, songs=songs["songs"], trigger="zorp", steps=40, rank=8,
+    song = b.song(0, 330, f"zorp, {SOURCE_CAPTION}", duration=30)
+    model = b.model(0, collapsed=True)
+    trained = b.graph.add("TrainLora", 1, TRAIN, songs=songs["songs"], trigger="zorp", steps=120, rank=8,
                           learning_rate=0.004, crop=6)  # fmt: skip
-    model = b.model(2)
     adapted = b.graph.add("LoadLora", 2, LORA, model=model["model"], lora=trained["lora"])
     adapted.values["lora"] = "nano-bells"  # used if the training is muted or bypassed
-    song = b.song(3, caption=f"zorp, {SOURCE_CAPTION}", duration=30)
-    encode = b.encode(3, model, song.out)
-    b.play(model, b.sample(4, adapted, encode.out).out)
+    encode = b.encode(2, model, song.out)
+    b.note(2, "train", 260)
+    b.play(model, b.sample(3, adapted, encode.out).out)
     return b.graph
 
 

@@ -2,12 +2,13 @@
 import { app } from "../../../scripts/app.js";
 
 const STAGES = { // by node id: categories are translated
-    yellow: ["LoadModel", "LoadLora", "LoadPlanner", "Download", "SongFolder", "TrainLora"],
+    yellow: ["LoadModel", "LoadLora", "LoadPlanner", "Download"],
     green: ["Song", "EditSong", "Encode", "BatchSongs"],
     pale_blue: ["Sample", "EmptyLatent", "PickBest"],
     cyan: ["Decode", "EncodeAudio", "CompareTakes", "MixStems", "FinishSong", "SaveSong", "LyricTimes", "SaveLyrics"],
     purple: ["Cover", "Repaint", "Extend", "Stems", "Timbre", "Morph", "AudioCodes", "SaveCodes", "LoadCodes"],
     blue: ["Plan", "Write", "Polish", "Listen"],
+    brown: ["SongFolder", "TrainLora"],
 };
 const COLOURS = new Map(Object.entries(STAGES).flatMap(
     ([colour, names]) => names.map(name => [`AS15_${name}`, LGraphCanvas.node_colors[colour].bgcolor])));

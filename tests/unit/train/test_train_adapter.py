@@ -21,6 +21,7 @@ from acestep_core.song.song import Metadata, Song
 from acestep_core.train import model_parts
 from acestep_core.train.train_adapter import SampleSongs, train_adapter
 from acestep_core.train.train_settings import TrainSettings
+from acestep_core.train.train_state import stored_run
 from tests.support import tiny_checkpoint
 
 SETTINGS = TrainSettings(rank=2, steps=4, crop=5.2, accumulation=1, learning_rate=1e-2)
@@ -198,3 +199,22 @@ def test_the_command(band, options, tmp_path, capsys):
     assert cli.main(["train", str(band), "-o", "a.safetensors", "--rank", "0"]) == 2
     with pytest.raises(SystemExit):
         cli.main(["train", str(band)])
+
+
+def test_another_program_reads_json_and_stops_the_training_by_its_input(band, options, tmp_path):
+    output, state = tmp_path / "a.safetensors", tmp_path / "band.train/a/state.safetensors"
+    command = ["train", str(band), "-o", str(output), "--model", str(options["model"]), "--device", "cpu", "--json"]
+    command += ["--rank", "2", "--crop", "5.2", "--accumulation", "1", "--stop-with-input", "--steps"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
+    with subprocess.Popen([sys.executable, "-m", "acestep_core", *command, "100000"], **pipes) as process:
+        trained = next(line for line in map(json.loads, process.stdout) if line.get("stage") == "train")
+        assert trained == {"stage": "train", "step": 1, "total": 100_000}
+        _, errors = process.communicate()  # closes the input
+    assert process.returncode == 1 and b"stopped" in errors and b"Traceback" not in errors
+    step = stored_run(state)[0]
+    assert step >= 1 and not output.exists()
+    with subprocess.Popen([sys.executable, "-m", "acestep_core", *command, str(step + 1)], **pipes) as process:
+        lines = [json.loads(line) for line in process.stdout]
+        assert process.wait() == 0
+    assert {"written": str(output)} in lines and any(not line["left_out"] for line in lines if "problem" in line)
