@@ -64,7 +64,7 @@ def at_step(step: int, act) -> Iterator[list[int]]:
     def hook(value: int, total: int, preview: object, **_: object) -> None:
         if total == steps_of_run:
             steps.append(value)
-            if value == step:
+            if value >= step:  # later versions leave out steps
                 act()
 
     steps_of_run = 997  # of no other stage
@@ -151,7 +151,7 @@ def check_an_interrupt_keeps_the_steps_and_the_next_run_continues(world: World) 
             else:
                 raise AssertionError("not interrupted")
         stored = stored_run(state)
-        assert stored is not None and stored[0] >= 4 == steps[-1] and not (base / "loras" / "tiny.safetensors").exists()
+        assert stored is not None and stored[0] >= steps[-1] >= 4 and not (base / "loras" / "tiny.safetensors").exists()
         with at_step(stored[0] + 1, mm.interrupt_current_processing) as steps:
             try:
                 train(songs, steps=997)
