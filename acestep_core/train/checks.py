@@ -86,7 +86,8 @@ def check_dataset(
         sentence = f"{dataset.path} has no lyrics, so all songs are trained as instrumentals"
         problems.append(Problem(dataset.path, sentence))
     if need_captions and 0 < len(examples) < _FEW:
-        sentence = f"{dataset.path} has only {len(examples)} songs to train on; ten or more give a better adapter"
+        count = "one song" if len(examples) == 1 else f"{len(examples)} songs"
+        sentence = f"{dataset.path} has only {count} to train on; ten or more give a better adapter"
         problems.append(Problem(dataset.path, sentence))
     return CheckedDataset(replace(dataset, examples=tuple(examples)), tuple(audio), tuple(problems))
 
