@@ -17,7 +17,7 @@ from ..models.model import AceStepModel
 from .factors import Factors
 from .module_paths import Group, group_of
 
-WIDTHS = {2048: "2B", 2560: "XL"}
+WIDTHS = {256: "nano", 2048: "2B", 2560: "XL"}
 _INPUTS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")  # of the transformer's width
 _LISTED = 5  # unmatched keys in a report
 
