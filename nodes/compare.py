@@ -70,7 +70,7 @@ class CompareTakesNode(io.ComfyNode):
             for song in songs
         ]
         if not 2 <= len(takes) <= TAKES:
-            raise RequestError(f"take_2: 2 to {TAKES} takes can be compared, got {len(takes)}. Connect as many.")
+            raise RequestError(f"take_2: must make 2 to {TAKES} takes with the other inputs, got {len(takes)}.")
         if keep > len(takes):
             raise RequestError(f"keep: must be from 1 to {len(takes)}, the number of takes, got {keep}.")
         gains = takes_gains(takes) if level_match else [0.0] * len(takes)

@@ -276,7 +276,7 @@ def _training_dtype(device: torch.device, dtype: str | torch.dtype) -> torch.dty
     picked = pick_dtype(device, "dit", dtype)
     if picked != torch.float16:
         return picked
-    if str(dtype) not in ("auto",):
+    if dtype != "auto":
         raise RequestError("dtype must be bfloat16 or float32 for training: the gradients of float16 vanish")
     return torch.float32
 
