@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .edits import EDITS, edit_template
 from .graph import Graph
-from .templates import EDITS, edit_template, text_to_music
+from .songs import text_to_music
 
 LINES = 120  # pixels of a text box
 PLAYER = "PreviewAudio"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
+from .edits import EDITS
 from .graph import NAMESPACE, TITLE, Graph, Node, Output
-from .templates import EDIT_COLUMNS, EDITS, INSTRUMENTAL, POP, SEED, Builder
+from .parts import EDIT_COLUMNS, INSTRUMENTAL, POP, SEED, Builder
 
 INPUT, OUTPUT = -10, -20  # ids of a subgraph's input and output node
 SIZE = [400.0, 520.0]
