@@ -20,9 +20,12 @@ if TYPE_CHECKING:  # for type checkers, which do not see `__getattr__`
         Finish,
         FinishedSong,
         Loudness,
+        MeasuredMusic,
+        MusicFilter,
         Tags,
         finish_songs,
         measure_loudness,
+        measure_music,
         read_audio,
         read_settings,
         read_tags,
@@ -62,8 +65,8 @@ _NAMES = {
     "adapters.adapter": "Adapter AdapterReport",
     "adapters.adapter_file": "read_adapter",
     "adapters.merge": "AdapterUse",
-    "audio": "Finish FinishedSong Loudness Tags finish_songs measure_loudness read_audio read_settings read_tags "
-    "write_audio",
+    "audio": "Finish FinishedSong Loudness MeasuredMusic MusicFilter Tags finish_songs measure_loudness measure_music "
+    "read_audio read_settings read_tags write_audio",
     "audio.reference": "reference_audio",
     "callbacks": "Callbacks Progress",
     "edit.edit": "Edit",

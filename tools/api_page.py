@@ -56,6 +56,7 @@ SECTIONS = {
         "estimate_duration",
     ),
     "Finishing": ("Finish", "finish_songs", "FinishedSong", "measure_loudness", "Loudness"),
+    "Tempo and key": ("measure_music", "MeasuredMusic", "MusicFilter"),
     "Files": ("read_audio", "write_audio", "read_settings", "Tags", "read_tags"),
     "Callbacks": ("Callbacks", "Progress"),
     "Errors": ("AceStepError", "RequestError", "CheckpointError", "NonFiniteError", "Cancelled"),

@@ -12,6 +12,7 @@ from .audio_files import (
 from .finish import Finish, FinishedSong, finish_songs
 from .level import anti_clip, check_waveform, dropped_channels, is_finite, normalize_peak, to_stereo
 from .loudness import Loudness, measure_loudness
+from .measured import MeasuredMusic, MusicFilter, measure_music
 from .resample import resample
 from .tags import Tags
 
@@ -19,6 +20,8 @@ __all__ = [
     "Finish",
     "FinishedSong",
     "Loudness",
+    "MeasuredMusic",
+    "MusicFilter",
     "Tags",
     "anti_clip",
     "check_waveform",
@@ -27,6 +30,7 @@ __all__ = [
     "holds_rate",
     "is_finite",
     "measure_loudness",
+    "measure_music",
     "normalize_peak",
     "read_audio",
     "read_settings",
