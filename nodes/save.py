@@ -92,6 +92,7 @@ class SaveSongNode(io.ComfyNode):
         from .comfy_runtime.audios import songs_of
         from .comfy_runtime.notes import save_notes
         from .comfy_runtime.progress import show_notes
+        from .comfy_runtime.waveforms import waveform_view
 
         waveforms, rate = songs_of(audio)
         if times is not None and len(waveforms) > 1:
@@ -102,7 +103,7 @@ class SaveSongNode(io.ComfyNode):
         show_notes(*save_notes(peak, format, sum(map(len, tags.extra.values())) > OPUS_PAGE))
         if not holds_rate(f".{format}", rate):
             waveforms, rate = [resample(waveform[None], rate)[0] for waveform in waveforms], SAMPLE_RATE
-        saved = []
+        saved, views = [], []
         for number, waveform in enumerate(waveforms):
             prefix = filename_of(filename_prefix, {**names, "batch_num": str(number)})
             paths, subfolder = numbered_paths(prefix, f".{format}")
@@ -111,8 +112,9 @@ class SaveSongNode(io.ComfyNode):
             if times is not None and times.lines:
                 write_text(path.with_suffix(".lrc"), format_times(times, "lrc", title, artist))
             saved.append(ui.SavedResult(path.name, subfolder, io.FolderType.output))
+            views.append(waveform_view(waveform, waveform.shape[-1] / rate, times))
         shown = ui.PreviewText("\n".join(os.path.join(file.subfolder, file.filename) for file in saved))
-        return io.NodeOutput(ui={**shown.as_dict(), **ui.SavedAudios(saved).as_dict()})
+        return io.NodeOutput(ui={**shown.as_dict(), **ui.SavedAudios(saved).as_dict(), "waveform": views})
 
     @classmethod
     def _graph(cls) -> dict[str, Any]:

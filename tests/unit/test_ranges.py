@@ -144,3 +144,12 @@ def test_an_extension_continues_from_a_place() -> None:
     assert read == [[], *([{"start": start, "end": None}] for start in starts), [], None, None]
     written = evaluate("m.KINDS.AS15_Extend.write([{start: 7.25, end: null}])", "m.KINDS.AS15_Extend.write([])")
     assert written == [{"where": "7.25"}, {"where": ""}]
+
+
+def test_the_line_that_is_sung_or_follows() -> None:
+    setup = "const lines = [[1, 2, 'one'], [2, 3, 'two'], [5, 6, 'three']];"
+    found = evaluate(f"{{ {setup} return [0, 1, 2, 2.9, 4, 5.5, 6].map(second => m.lineAt(lines, second)); }}")[0]
+    assert [(line["text"], line["isSung"]) for line in found] == [
+        ("one", False), ("one", True), ("two", True), ("two", True), ("three", False), ("three", True), ("", False),
+    ]  # fmt: skip
+    assert evaluate("m.lineAt([], 3)") == [{"text": "", "isSung": False}]

@@ -1,6 +1,7 @@
 // Compare Takes: all takes play at once and one is audible, so that switching has no gap.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { reporting, urlOfFile } from "./outputs.js";
 import { clock, extremes } from "./ranges.js";
 import { factorOf, nameOf, positionOf, shuffled } from "./takes.js";
 
@@ -168,9 +169,7 @@ class TakesWidget {
     // -- takes -------------------------------------------------------------------------------------------------------
 
     report(takes) {
-        const urls = takes.map(take => api.apiURL(`/view?${new URLSearchParams({
-            filename: take.filename, subfolder: take.subfolder, type: take.type,
-        })}`));
+        const urls = takes.map(take => api.apiURL(urlOfFile(take)));
         const isNew = JSON.stringify(urls) !== JSON.stringify(this.urls);
         this.takes = takes;
         this.urls = urls;
@@ -321,23 +320,8 @@ const widgets = new WeakMap();
 
 app.registerExtension({
     name: "AS15.compare_takes",
-    beforeRegisterNodeDef(nodeType, nodeData) {
-        if (nodeData.name !== NODE) return;
-        const before = nodeType.prototype.onExecuted;
-        nodeType.prototype.onExecuted = function (output) {
-            before?.apply(this, arguments);
-            if (output?.takes) widgets.get(this)?.report(output.takes);
-        };
-    },
+    ...reporting(name => name === NODE, (node, { takes }) => takes && widgets.get(node)?.report(takes)),
     nodeCreated(node) {
         if (node.comfyClass === NODE) widgets.set(node, new TakesWidget(node));
-    },
-    onNodeOutputsUpdated() { // after a workflow is opened again, from another tab or from the history
-        setTimeout(() => {
-            for (const node of app.graph.nodes) {
-                const takes = widgets.has(node) && app.nodeOutputs[node.id]?.takes;
-                if (takes) widgets.get(node).report(takes);
-            }
-        });
     },
 });

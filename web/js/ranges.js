@@ -97,6 +97,12 @@ export function nearest(moments, seconds, view, reach = 6) {
     return best;
 }
 
+// Return the line that is sung at a moment, or the one that follows.
+export function lineAt(lines, seconds) {
+    const line = lines.find(([, end]) => seconds < end);
+    return line ? { text: line[2], isSung: line[0] <= seconds } : { text: "", isSung: false };
+}
+
 // The visible part of a song, `width` pixels wide.
 export class View {
     constructor(duration, width) {

@@ -1,17 +1,18 @@
 // Repaint, Extend and Stems: the source as a waveform, on which ranges are drawn by hand. The widgets stay the truth.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
-import { KINDS } from "./ranges.js";
-import { Waveform, loadAudio } from "./waveform.js";
+import { reporting, urlOfFile } from "./outputs.js";
+import { KINDS, parseRanges } from "./ranges.js";
+import { RangesWaveform } from "./ranges_waveform.js";
+import { loadAudio, sourceOf } from "./waveform.js";
 
-const HEIGHT = 112; // pixels of the waveform with its buttons
 const NARROWEST = 300;
 const TEXTS = {
     en: {
         play: "Play from here (Space)", remove: "Remove the selected range (Delete)",
         hint: "Drag to make a range, drag its edges to change it, double-click to remove it. Click, then turn the wheel to zoom.",
         place: "Drag to where the song continues; the grey part is dropped. Double-click it to keep all.",
-        empty: "Connect Load Audio, or run once, to see the source", emptyFile: "Connect Load Audio to see the source",
+        empty: "Connect Load Audio, or run once, to see the source",
         loading: "Loading the source …",
         failed: "The source cannot be shown",
     },
@@ -19,7 +20,7 @@ const TEXTS = {
         play: "从此处播放（空格键）", remove: "删除选中的区间（Delete 键）",
         hint: "拖动以新建区间，拖动边缘可修改，双击可删除。点击后滚动滚轮可缩放。",
         place: "拖动到歌曲继续的位置，灰色部分会被舍弃。双击灰色部分可保留全部。",
-        empty: "连接“加载音频”，或运行一次，即可看到源音频", emptyFile: "连接“加载音频”即可看到源音频",
+        empty: "连接“加载音频”，或运行一次，即可看到源音频",
         loading: "正在加载源音频……", failed: "无法显示源音频",
     },
     ja: {
@@ -27,7 +28,7 @@ const TEXTS = {
         hint: "ドラッグで範囲を作り、端をドラッグして変更し、ダブルクリックで削除します。クリックしてからホイールで拡大します。",
         place: "曲を続ける位置までドラッグします。灰色の部分は使われません。ダブルクリックするとすべて残ります。",
         empty: "「音声を読み込む」を接続するか、一度実行すると元の曲が表示されます",
-        emptyFile: "「音声を読み込む」を接続すると元の曲が表示されます", loading: "読み込み中…",
+        loading: "読み込み中…",
         failed: "元の曲を表示できません",
     },
 };
@@ -67,14 +68,14 @@ class RangesWidget {
         this.node = node;
         this.kind = KINDS[node.comfyClass];
         this.texts = TEXTS[app.extensionManager.setting.get("Comfy.Locale")] ?? TEXTS.en;
-        const { place: hint, emptyFile: empty } = this.texts;
-        const shownTexts = this.kind.open ? { ...this.texts, hint, empty } : this.texts;
-        this.resolved = null; // the regions of the last run
+        const shownTexts = this.kind.open ? { ...this.texts, hint: this.texts.place } : this.texts;
+        this.resolved = null; // {where, ranges} of the last run
         this.reported = null; // the source of the last run
         this.watched = new WeakSet(); // widgets of Load Audio
         this.writing = false;
-        this.waveform = new Waveform(shownTexts, this.kind, ranges => ranges ? this.write(ranges) : this.complete());
-        const options = { serialize: false, getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT };
+        this.waveform = new RangesWaveform(shownTexts, this.kind, ranges => ranges ? this.write(ranges) : this.complete());
+        const height = () => this.waveform.height;
+        const options = { serialize: false, getMinHeight: height, getMaxHeight: height };
         this.widget = node.addDOMWidget("ranges", "acestep_ranges", this.waveform.element, options);
         this.widget.serialize = false; // neither saved in workflows nor sent as an input
         for (const name of new Set([...this.kind.fields, "where", "operation"])) {
@@ -84,8 +85,13 @@ class RangesWidget {
         chain(node, "onConnectionsChange", () => this.refreshSoon());
         chain(node, "onConfigure", () => this.refreshSoon());
         chain(node, "onRemoved", () => this.waveform.destroy());
-        node.setSize([Math.max(node.size[0], NARROWEST), Math.max(node.size[1], node.computeSize()[1])]);
+        this.fit();
         this.refreshSoon();
+    }
+
+    fit() {
+        const { node } = this, [width, height] = node.size;
+        node.setSize([Math.max(width, NARROWEST), Math.max(height, node.computeSize()[1])]);
     }
 
     find(name) {
@@ -108,11 +114,18 @@ class RangesWidget {
 
     showRanges() {
         const { fields, read } = this.kind, operation = this.find("operation")?.value ?? "add";
-        const named = !fields.includes("where") && (this.find("where")?.value?.trim() || this.linked("where"));
-        if (named) return this.waveform.setRanges(this.resolved, true);
+        const where = this.find("where")?.value?.trim() ?? "", isLinked = this.linked("where");
+        if (isLinked || (where && !fields.includes("where"))) return this.waveform.setRanges(this.placesOf(where, isLinked), true);
         if (this.linked("mask") || operation !== "add") return this.waveform.setRanges([], true);
         const ranges = read(Object.fromEntries(fields.map(name => [name, this.find(name).value])));
-        this.waveform.setRanges(ranges, !ranges || fields.some(name => this.linked(name)));
+        this.waveform.setRanges(ranges ?? this.placesOf(where, false), !ranges || fields.some(name => this.linked(name)));
+    }
+
+    // The ranges of a place, if it is in seconds or was in the last run.
+    placesOf(where, isLinked) {
+        const typed = isLinked ? null : parseRanges(where), more = parseRanges(this.find("more_ranges")?.value ?? "");
+        if (typed) return [...typed, ...(more ?? [])];
+        return this.resolved && (isLinked || this.resolved.where === where) ? this.resolved.ranges : [];
     }
 
     write(ranges) {
@@ -171,11 +184,11 @@ class RangesWidget {
         if (!source) this.waveform.setMessage(this.texts.failed);
     }
 
-    report({ seconds, low, high, regions, sections = [], lines = [] }) {
-        const scaled = values => Float32Array.from(values, value => value / 100);
-        this.reported = { duration: seconds, peaks: low.length ? { low: scaled(low), high: scaled(high) } : null, url: null };
-        this.resolved = regions.map(([start, end]) => ({ start, end }));
-        this.waveform.setLyrics(sections, lines);
+    report(view) {
+        this.reported = sourceOf(view, view.file && api.apiURL(urlOfFile(view.file)));
+        this.resolved = { where: view.where, ranges: view.regions.map(([start, end]) => ({ start, end })) };
+        this.waveform.setLyrics(view.sections, view.lines);
+        this.fit();
         this.refreshSoon();
     }
 }
@@ -184,23 +197,8 @@ const shown = new WeakMap();
 
 app.registerExtension({
     name: "AS15.ranges",
-    beforeRegisterNodeDef(nodeType, nodeData) {
-        if (!(nodeData.name in KINDS)) return;
-        const before = nodeType.prototype.onExecuted;
-        nodeType.prototype.onExecuted = function (output) {
-            before?.apply(this, arguments);
-            if (output?.waveform?.[0]) shown.get(this)?.report(output.waveform[0]);
-        };
-    },
+    ...reporting(name => name in KINDS, (node, { waveform }) => waveform && shown.get(node)?.report(waveform[0])),
     nodeCreated(node) {
         if (node.comfyClass in KINDS) shown.set(node, new RangesWidget(node));
-    },
-    onNodeOutputsUpdated() { // after a workflow is opened again, from another tab or from the history
-        setTimeout(() => {
-            for (const node of app.graph.nodes) {
-                const waveform = shown.has(node) && app.nodeOutputs[node.id]?.waveform?.[0];
-                if (waveform) shown.get(node).report(waveform);
-            }
-        });
     },
 });

@@ -1,11 +1,13 @@
-// A waveform on one canvas, with a playhead and ranges that the mouse and the keyboard change.
-import { View, between, clock, extremes, formatRanges, hit, inOrder, movedTo, nearest, peaksOf, snap, withEdge } from "./ranges.js";
+// A song on one canvas: its waveform with a playhead, played with mouse and keyboard, and the line that is sung.
+import { View, clock, extremes, lineAt, peaksOf } from "./ranges.js";
 
-const HEIGHT = 84, RULER = 14; // pixels
+export const HEIGHT = 84, RULER = 14; // pixels of the canvas
+const BAR = 20, LINE = 18, GAP = 4;
 const PARTS_PER_SECOND = 60, MOST_PARTS = 36000; // of the peaks
-const CLICK = 3; // pixels that the mouse may move in a click
-const RANGE = "168, 85, 247", DROPPED = "140, 140, 140", PLAYHEAD = "#f5b041";
-const KEY_STEP = 0.1; // seconds
+const PLAYHEAD = "#f5b041";
+const FONT = "font: 11px Inter, sans-serif; color: var(--input-text); white-space: nowrap; overflow: hidden; text-overflow: ellipsis";
+
+let sounding = null; // the waveform that plays, one at a time
 
 // Return peaks and duration of an audio file.
 export async function loadAudio(url) {
@@ -18,7 +20,13 @@ export async function loadAudio(url) {
     return { peaks: peaksOf(channels, count), duration: sound.duration, url };
 }
 
-function button(text, label, onClick) {
+// Return the source of a song that a node reports: seconds, peaks in percent, and the file to play, if there is one.
+export function sourceOf({ seconds, low, high }, url) {
+    const scaled = values => Float32Array.from(values, value => value / 100);
+    return { duration: seconds, peaks: low.length ? { low: scaled(low), high: scaled(high) } : null, url };
+}
+
+export function button(text, label, onClick) {
     const element = document.createElement("button");
     element.textContent = text;
     element.type = "button";
@@ -30,17 +38,11 @@ function button(text, label, onClick) {
 }
 
 export class Waveform {
-    // texts: {play, remove, hint, empty}. limits: {least, most, open}, as in KINDS. onChange gets the ranges after each
-    // change by the user, and null when the change is complete.
-    constructor(texts, limits, onChange) {
+    // texts: {play, hint, empty}.
+    constructor(texts) {
         this.texts = texts;
-        this.limits = limits;
-        this.onChange = onChange;
-        this.ranges = [];
-        this.selected = -1;
-        this.locked = false; // true while other inputs set the ranges
         this.sections = []; // [seconds, label]
-        this.lines = []; // seconds where lines start and end
+        this.lines = []; // [start, end, text]
         this.playhead = 0;
         this.source = null; // {peaks, duration, url}
         this.message = texts.empty;
@@ -52,25 +54,25 @@ export class Waveform {
     build() {
         this.element = document.createElement("div");
         this.element.className = "as15-waveform";
-        this.element.style.cssText = "display: flex; flex-direction: column; gap: 4px; width: 100%; box-sizing: border-box";
+        this.element.style.cssText = `display: flex; flex-direction: column; gap: ${GAP}px; width: 100%; box-sizing: border-box`;
         this.canvas = document.createElement("canvas");
         this.canvas.tabIndex = 0;
         this.canvas.title = this.texts.hint;
-        this.canvas.style.cssText = `width: 100%; height: ${HEIGHT}px; display: block; touch-action: none; outline-offset: -1px`;
+        this.canvas.style.cssText = `width: 100%; height: ${HEIGHT}px; display: block; touch-action: none; outline-offset: -1px; flex: none`;
         this.canvas.setAttribute("role", "application");
         this.canvas.ariaLabel = this.texts.hint;
+        this.line = document.createElement("div");
+        this.line.className = "as15-line";
+        this.line.style.cssText = `${FONT}; font-size: 13px; line-height: ${LINE}px; height: ${LINE}px; text-align: center; display: none`;
         this.time = document.createElement("span");
-        this.time.style.cssText = "font: 11px Inter, sans-serif; color: var(--input-text); white-space: nowrap; overflow: hidden;" +
-            "text-overflow: ellipsis";
+        this.time.style.cssText = FONT;
         this.playButton = button("▶", this.texts.play, () => this.togglePlay());
-        this.removeButton = button("✕", this.texts.remove, () => this.remove());
-        const bar = document.createElement("div");
-        bar.style.cssText = "display: flex; gap: 6px; align-items: center; height: 20px";
-        bar.append(this.playButton, this.removeButton, this.time);
-        this.element.append(this.canvas, bar);
-        for (const [name, listener] of Object.entries({
-            pointerdown: this.press, pointermove: this.hover, dblclick: this.removeAt, keydown: this.key, wheel: this.wheel,
-        })) this.canvas.addEventListener(name, listener.bind(this), { passive: false });
+        this.bar = document.createElement("div");
+        this.bar.style.cssText = `display: flex; gap: 6px; align-items: center; height: ${BAR}px; flex: none`;
+        this.bar.append(this.playButton, this.time);
+        this.element.append(this.canvas, this.line, this.bar, this.player);
+        for (const [name, listener] of Object.entries({ pointerdown: this.press, keydown: this.key, wheel: this.wheel }))
+            this.canvas.addEventListener(name, listener.bind(this), { passive: false });
         for (const name of ["pointerdown", "mousedown", "dblclick", "contextmenu"]) // the node must not move
             this.element.addEventListener(name, event => event.stopPropagation());
         this.player.addEventListener("ended", () => this.draw());
@@ -84,6 +86,10 @@ export class Waveform {
         this.player.removeAttribute("src");
     }
 
+    get height() { // pixels
+        return HEIGHT + GAP + BAR + (this.lines.length ? LINE + GAP : 0);
+    }
+
     // -- what is shown -----------------------------------------------------------------------------------------------
 
     setSource(source) {
@@ -92,6 +98,7 @@ export class Waveform {
             this.player.pause();
             this.player.dataset.url = source?.url ?? "";
             if (source?.url) this.player.src = source.url;
+            else this.player.removeAttribute("src");
             this.playhead = 0;
         }
         this.view = new View(source?.duration ?? 0, this.view.width);
@@ -102,6 +109,7 @@ export class Waveform {
     setLyrics(sections, lines) {
         this.sections = sections;
         this.lines = lines;
+        this.line.style.display = lines.length ? "block" : "none";
         this.draw();
     }
 
@@ -110,104 +118,32 @@ export class Waveform {
         this.draw();
     }
 
-    setRanges(ranges, locked = false) {
-        const kept = this.ranges[this.selected];
-        this.ranges = inOrder(ranges ?? []);
-        this.selected = kept ? this.ranges.findIndex(({ start, end }) => start === kept.start && end === kept.end) : -1;
-        this.locked = locked;
-        this.draw();
-    }
-
-    add(a, b) {
-        const made = between(a, b, this.source.duration), range = this.limits.open ? { ...made, end: null } : made;
-        return this.base.length < this.limits.most ? [...this.base, range] : [...this.base.slice(1), range];
-    }
-
-    change(ranges, selected) {
-        const chosen = ranges[selected];
-        this.ranges = inOrder(ranges);
-        this.selected = this.ranges.indexOf(chosen);
-        this.onChange(this.ranges);
-        this.draw();
-    }
-
-    // -- mouse -------------------------------------------------------------------------------------------------------
+    // -- mouse and keyboard ------------------------------------------------------------------------------------------
 
     xOf(event) {
         const box = this.canvas.getBoundingClientRect(); // scaled with the canvas of the graph
         return (event.clientX - box.left) / box.width * this.view.width;
     }
 
-    snapped(x, event) {
-        const seconds = this.view.secondsAt(x);
-        if (event.altKey) return snap(seconds, 0);
-        const moment = nearest([...this.lines, ...this.sections.map(([start]) => start)], seconds, this.view);
-        return moment === null ? snap(seconds, this.view.snapStep) : snap(moment, 0);
-    }
-
     press(event) {
         if (event.button !== 0 || !this.source) return;
         event.preventDefault();
         this.canvas.focus({ preventScroll: true });
-        const x = this.xOf(event), found = hit(this.ranges, this.view, x), { duration } = this.source;
-        const before = this.base = this.ranges, from = this.view.secondsAt(x), anchor = this.snapped(x, event);
-        let moved = false;
-        const move = event => {
-            const now = this.xOf(event);
-            if (!moved && Math.abs(now - x) < CLICK) return;
-            moved = true;
-            if (this.locked) return;
-            const seconds = this.snapped(now, event);
-            if (!found) {
-                const ranges = this.add(anchor, seconds);
-                this.change(ranges, ranges.length - 1);
-            } else {
-                const range = before[found.index], delta = this.view.secondsAt(now) - from;
-                const step = event.altKey ? 0 : this.view.snapStep;
-                const next = this.limits.open
-                    ? { start: withEdge(range, "start", seconds, duration).start, end: null }
-                    : found.part === "inside" ? movedTo(range, snap(range.start + delta, step), duration)
-                    : withEdge(range, found.part, seconds, duration);
-                this.change(before.with(found.index, next), found.index);
-            }
-        };
+        const move = event => this.seek(this.view.secondsAt(this.xOf(event)));
+        move(event);
+        this.track(event, move, () => {});
+    }
+
+    // Follow the mouse until its button is released.
+    track(event, onMove, onRelease) {
         const release = () => {
-            this.canvas.removeEventListener("pointermove", move);
+            this.canvas.removeEventListener("pointermove", onMove);
             for (const name of ["pointerup", "pointercancel"]) this.canvas.removeEventListener(name, release);
-            if (!moved) this.click(from, found);
-            this.onChange(null); // the change is complete
+            onRelease();
         };
         this.canvas.setPointerCapture(event.pointerId);
-        this.canvas.addEventListener("pointermove", move);
+        this.canvas.addEventListener("pointermove", onMove);
         for (const name of ["pointerup", "pointercancel"]) this.canvas.addEventListener(name, release);
-    }
-
-    click(seconds, found) {
-        this.selected = found?.index ?? -1;
-        this.seek(seconds);
-    }
-
-    hover(event) {
-        if (!this.source || event.buttons) return;
-        const found = this.locked ? null : hit(this.ranges, this.view, this.xOf(event));
-        this.canvas.style.cursor = !found ? "crosshair" : found.part === "inside" ? "grab" : "ew-resize";
-    }
-
-    removeAt(event) {
-        const found = this.source && hit(this.ranges, this.view, this.xOf(event));
-        if (!found) return;
-        event.preventDefault();
-        this.remove(found.index);
-    }
-
-    canRemove(index) {
-        return !this.locked && this.ranges.length > this.limits.least && Boolean(this.ranges[index]);
-    }
-
-    remove(index = this.selected) {
-        if (!this.canRemove(index)) return;
-        this.change(this.ranges.toSpliced(index, 1), -1);
-        this.onChange(null);
     }
 
     wheel(event) {
@@ -219,34 +155,23 @@ export class Waveform {
         this.draw();
     }
 
-    // -- keyboard ----------------------------------------------------------------------------------------------------
-
     key(event) {
-        if (!this.source) return;
-        const range = this.ranges[this.selected], { duration } = this.source;
-        const direction = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-        if (event.key === " ") this.togglePlay();
-        else if (event.key === "Delete" || event.key === "Backspace") this.remove();
-        else if (event.key === "Enter" && !this.locked) {
-            this.base = this.ranges;
-            const ranges = this.add(this.playhead, this.playhead + 5);
-            this.change(ranges, ranges.length - 1);
-            this.onChange(null);
-        } else if (direction && range && !this.locked) {
-            const step = direction * KEY_STEP;
-            const next = this.limits.open
-                ? { start: withEdge(range, "start", range.start + step, duration).start, end: null }
-                : event.shiftKey ? withEdge(range, "end", (range.end ?? duration) + step, duration)
-                : movedTo(range, range.start + step, duration);
-            this.change(this.ranges.with(this.selected, next), this.selected);
-            this.onChange(null);
-        } else if (direction) this.seek(this.playhead + direction);
-        else if (event.key === "Home") this.seek(0);
-        else if (event.key === "+" || event.key === "-") this.view.zoom(event.key === "+" ? 0.5 : 2, this.view.xOf(this.playhead));
-        else return; // the graph's own keys
+        if (!this.source || !this.act(event)) return; // the graph's own keys
         event.preventDefault();
         event.stopPropagation();
         this.draw();
+    }
+
+    // Return true for a key with a meaning.
+    act({ key }) {
+        const direction = { ArrowLeft: -1, ArrowRight: 1 }[key];
+        if (key === " ") this.togglePlay();
+        else if (direction) this.seek(this.playhead + direction);
+        else if (key === "Home") this.seek(0);
+        else if (key === "End") this.seek(this.source.duration);
+        else if (key === "+" || key === "-") this.view.zoom(key === "+" ? 0.5 : 2, this.view.xOf(this.playhead));
+        else return false;
+        return true;
     }
 
     // -- sound -------------------------------------------------------------------------------------------------------
@@ -267,6 +192,8 @@ export class Waveform {
             this.player.pause();
         } else {
             if (this.player.ended || this.playhead >= this.source.duration) this.seek(0);
+            if (sounding !== this) sounding?.player.pause();
+            sounding = this;
             await this.player.play().catch(() => {}); // a browser may refuse sound
             this.follow();
         }
@@ -286,6 +213,7 @@ export class Waveform {
     // -- drawing -----------------------------------------------------------------------------------------------------
 
     draw() {
+        this.showState();
         const width = this.canvas.clientWidth;
         if (!width) return;
         const scale = window.devicePixelRatio || 1, context = this.canvas.getContext("2d");
@@ -300,7 +228,7 @@ export class Waveform {
         context.fillRect(0, 0, width, HEIGHT);
         if (this.source) {
             this.drawPeaks(context, text);
-            this.drawRanges(context, text);
+            this.drawRanges?.(context, text);
             this.drawLyrics(context, text);
             this.drawRuler(context, text);
             this.drawPlayhead(context);
@@ -311,12 +239,17 @@ export class Waveform {
             context.textAlign = "center";
             context.fillText(this.message, width / 2, HEIGHT / 2, width - 10);
         }
+    }
+
+    // The elements around the canvas.
+    showState() {
         this.playButton.textContent = this.plays ? "❚❚" : "▶";
         this.playButton.disabled = !this.source?.url;
-        this.removeButton.disabled = !this.canRemove(this.selected);
-        for (const each of [this.playButton, this.removeButton]) each.style.opacity = each.disabled ? 0.4 : 1;
-        const shown = this.source ? `${clock(this.playhead)} / ${clock(this.source.duration)}` : "";
-        this.time.textContent = [shown, formatRanges(this.ranges)].filter(Boolean).join("  ·  ");
+        this.playButton.style.opacity = this.playButton.disabled ? 0.4 : 1;
+        this.time.textContent = this.source ? `${clock(this.playhead)} / ${clock(this.source.duration)}` : "";
+        const { text, isSung } = lineAt(this.lines, this.playhead);
+        this.line.textContent = text;
+        this.line.style.opacity = isSung ? 1 : 0.5;
     }
 
     drawPeaks(context, colour) {
@@ -331,18 +264,6 @@ export class Waveform {
             context.fillRect(x, middle - top * height, 1, Math.max(1, (top - bottom) * height));
         }
         context.globalAlpha = 1;
-    }
-
-    drawRanges(context, text) {
-        for (const [index, { start, end }] of this.ranges.entries()) {
-            const left = this.view.xOf(start), right = this.view.xOf(end ?? this.source.duration);
-            const chosen = index === this.selected && !this.locked;
-            const colour = this.limits.open ? DROPPED : RANGE;
-            context.fillStyle = `rgba(${colour}, ${chosen ? 0.5 : 0.32})`;
-            context.fillRect(left, 0, right - left, HEIGHT - RULER);
-            context.fillStyle = chosen ? text : `rgb(${colour})`;
-            for (const x of [left, right - 2]) context.fillRect(x, 0, 2, HEIGHT - RULER);
-        }
     }
 
     drawRuler(context, colour) {
@@ -363,7 +284,8 @@ export class Waveform {
     drawLyrics(context, colour) {
         context.fillStyle = colour;
         context.globalAlpha = 0.5;
-        for (const seconds of this.lines) context.fillRect(this.view.xOf(seconds), HEIGHT - RULER - 6, 1, 6);
+        for (const seconds of this.lines.flatMap(([start, end]) => [start, end]))
+            context.fillRect(this.view.xOf(seconds), HEIGHT - RULER - 6, 1, 6);
         context.globalAlpha = 0.9;
         context.font = "9px Inter, sans-serif";
         context.textAlign = "left";
