@@ -18,6 +18,7 @@ from .source import (
     mode_inputs,
     require_source,
     source_inputs,
+    source_view,
     task_output,
 )
 
@@ -114,6 +115,7 @@ class RepaintNode(io.ComfyNode):
             ),
             source,
             times,
+            where,
         )
 
 
@@ -177,16 +179,16 @@ class ExtendNode(io.ComfyNode):
 
         end = seam(where, times, after)
         source = require_source(audio, vae, latent, padding=(before, after), end=end)
-        return edit_output(
-            Edit(
-                task=REPAINT,
-                source=source.latents,
-                waveform=source.waveform,
-                regions=widen(source.added, overlap, source.latents.shape[1] / FRAME_RATE),
-                mode=mode,
-                mode_strength=mode_strength,
-            )
+        edit = Edit(
+            task=REPAINT,
+            source=source.latents,
+            waveform=source.waveform,
+            regions=widen(source.added, overlap, source.latents.shape[1] / FRAME_RATE),
+            mode=mode,
+            mode_strength=mode_strength,
         )
+        view = source_view(source, () if end is None else ((end, None),), times, where)
+        return io.NodeOutput(*edit_output(edit).args, ui={"waveform": [view]})
 
 
 def check_extension(audio: object, vae: object, latent: object, times: object, where: str | None) -> None:
@@ -224,7 +226,7 @@ def named_region(
     if masked or not where.strip():
         return edit_region(source, mask, start, end, more_ranges)
     regions, found = regions_of(where, times)
-    show_values(found and f"where: {found}")
+    show_values(f"where: {found}" if found else f"where: {where.strip()} replaces start and end")
     return {"regions": (*regions, *parse_regions(more_ranges))}
 
 

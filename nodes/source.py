@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ..acestep_core.lyrics.times import LyricTimes
 
 MAX_EDIT_SECONDS = float(MAX_SECONDS)
-VIEW_PARTS = 1200  # of a song that a waveform shows
 MODES = ["balanced", "conservative", "aggressive"]
 
 
@@ -29,12 +29,15 @@ MODES = ["balanced", "conservative", "aggressive"]
 class EditSource:
     """The encoded source of an edit.
 
-    latents: [batch, frames, 64]. waveform: [batch, 2, samples] at 48 kHz, or None for a latent. added: the regions that
-    an extension adds. noise_mask: the mask of a latent, if the node follows it.
+    latents: [batch, frames, 64]. waveform: [batch, 2, samples] at 48 kHz, or None for a latent. recording, seconds: the
+    waveform and its length, before an extension cuts it and adds silence. added: the regions that an extension adds.
+    noise_mask: the mask of a latent, if the node follows it.
     """
 
     latents: torch.Tensor
     waveform: torch.Tensor | None
+    recording: torch.Tensor | None
+    seconds: float
     added: tuple[tuple[float, float], ...] = ()
     noise_mask: torch.Tensor | None = None
 
@@ -98,19 +101,22 @@ def find_source(
     if audio is not None:
         if vae is None:
             raise RequestError("vae: missing. Connect the VAE of Load Model to encode the audio.")
-        waveform = source_waveform(audio["waveform"], audio["sample_rate"])
+        recording = source_waveform(audio["waveform"], audio["sample_rate"])
         show_notes(*dropped_channels(audio["waveform"]))
-        waveform = cut(waveform, end)
+        waveform = cut(recording, end)
         if padding:
             waveform, added = extend(waveform, *padding)
         with node_callbacks() as callbacks:
-            return EditSource(song_vae(vae).to_latents(waveform, SAMPLE_RATE, callbacks), waveform, added)
+            latents = song_vae(vae).to_latents(waveform, SAMPLE_RATE, callbacks)
+        return EditSource(latents, waveform, recording, recording.shape[-1] / SAMPLE_RATE, added)
     if latent is None:
         return None
-    latents = cut(check_latents(from_latent(latent)), end)
+    latents = check_latents(from_latent(latent))
+    seconds = latents.shape[1] / FRAME_RATE
+    latents = cut(latents, end)
     if padding:
         latents, added = extend(latents, *padding)
-    return EditSource(latents, None, added, latent.get("noise_mask") if follows_mask else None)
+    return EditSource(latents, None, None, seconds, added, latent.get("noise_mask") if follows_mask else None)
 
 
 def require_source(
@@ -157,34 +163,25 @@ def edit_region(
     return {"mask": frames_mask(mask[None] if mask.ndim == 2 else mask, frames)}  # some nodes give one picture
 
 
-def edit_output(edit: Edit, source: EditSource | None = None, times: LyricTimes | None = None) -> io.NodeOutput:
+def edit_output(
+    edit: Edit, source: EditSource | None = None, times: LyricTimes | None = None, where: str = ""
+) -> io.NodeOutput:
     """Return the edit for its socket. Show notes on options that do not affect it, and the source as a waveform."""
     from .comfy_runtime.progress import show_notes
 
     show_notes(*edit.ignored_options())
-    return io.NodeOutput(edit, ui=None if source is None else {"waveform": [source_view(source, edit, times)]})
+    view = None if source is None else source_view(source, edit.regions or (), times, where)
+    return io.NodeOutput(edit, ui=None if view is None else {"waveform": [view]})
 
 
-def source_view(source: EditSource, edit: Edit, times: LyricTimes | None) -> dict[str, Any]:
-    """Return what web/js/ranges_widget.js draws.
+def source_view(source: EditSource, regions: Sequence[Any], times: LyricTimes | None, where: str) -> dict[str, Any]:
+    """Return what web/js/ranges_widget.js draws and plays: the first song of the source, and the regions of `where`."""
+    from .comfy_runtime.waveforms import temporary_file, waveform_view
 
-    It is the first song's peaks in percent, the regions of the edit, the sections of the lyrics, and the seconds of
-    lines that ranges snap to.
-    """
-    from ..acestep_core.audio.level import extremes
-
-    low: list[int] = []
-    high: list[int] = []
-    seconds = source.latents.shape[1] / FRAME_RATE
-    if source.waveform is not None:
-        seconds = source.waveform.shape[-1] / SAMPLE_RATE
-        low, high = ([round(100 * value) for value in values] for values in extremes(source.waveform[0], VIEW_PARTS))
-    lines = [line for line in times.lines if not line.is_missing] if times is not None else []
+    song = None if source.recording is None else source.recording[0]
     return {
-        "seconds": seconds,
-        "low": low,
-        "high": high,
-        "regions": [list(region) for region in edit.regions or ()],
-        "sections": [[section.start, section.label] for section in times.sections] if times is not None else [],
-        "lines": sorted({round(second, 2) for line in lines for second in (line.start, line.end)}),
+        **waveform_view(song, source.seconds, times),
+        "regions": [list(region) for region in regions],
+        "where": where.strip(),
+        "file": None if song is None else temporary_file(song, SAMPLE_RATE),
     }

@@ -23,7 +23,14 @@ FROM_GRAPH = [
     ("LoadAudio", [RECORDING], []),
     ("PreviewAny", [], [(0, 0, "source")]),
 ]
-CANVAS = ".as15-waveform canvas"
+CANVAS, LINE = ".as15-waveform canvas", ".as15-line"
+SET_WHERE = """value => {
+    const { widgets } = app.graph.nodes.find(node => node.type === "AS15_Repaint");
+    const widget = widgets.find(widget => widget.name === "where");
+    widget.value = value;
+    widget.callback(value);
+}"""
+PLAYED = "() => document.querySelector('.as15-waveform audio').currentTime"
 # The share of columns with a drawn waveform: bright pixels off the middle line.
 DRAWN = """canvas => {
     const context = canvas.getContext("2d"), { width, height } = canvas;
@@ -119,13 +126,11 @@ def test_the_widgets_are_the_truth(tab: Frontend, tmp_path: Path) -> None:
     assert shown.inner_text().endswith("5.5-8")
     tab.set_number(node_of(tab, "AS15_Repaint"), "end", 0)
     assert shown.inner_text().endswith("5.5-")
-    tab.page.evaluate("""() => {
-        const widget = app.graph.nodes.find(node => node.type === "AS15_Repaint").widgets.find(w => w.name === "where");
-        widget.value = "chorus";
-        widget.callback(widget.value);
-    }""")
+    tab.page.evaluate(SET_WHERE, "chorus")
     drag(tab, 1, 2)
     assert values_of(tab) == (5.5, 0, ""), "where sets the part"
+    tab.page.evaluate(SET_WHERE, "2-3.5")
+    assert shown.inner_text().endswith("2-3.5"), "seconds of where are shown before a run"
 
 
 def test_edges_snap_to_lines_of_the_lyrics(tab: Frontend, tmp_path: Path) -> None:
@@ -133,12 +138,15 @@ def test_edges_snap_to_lines_of_the_lyrics(tab: Frontend, tmp_path: Path) -> Non
     drop(tab, FROM_FILE, tmp_path)
     wait_for_waveform(tab)
     tab.page.evaluate("""() => app.graph.nodes.find(node => node.type === "AS15_Repaint").onExecuted({waveform: [{
-        seconds: 12, low: [], high: [], regions: [], sections: [[0.5, "Verse"], [6.11, "Chorus"]], lines: [9.37, 10.83],
+        seconds: 12, low: [], high: [], regions: [], where: "", file: null,
+        sections: [[0.5, "Verse"], [6.11, "Chorus"]], lines: [[9.37, 10.83, "hello 夜"]],
     }]})""")
     drag(tab, 9.3, 10.9)
     assert values_of(tab) == (4, 8, "9.37-10.83")
     drag(tab, 8, 6.2)
     assert values_of(tab) == (4, 6.11, "9.37-10.83"), "an edge snaps to a section"
+    tab.page.mouse.click(*place(tab, 10))
+    assert tab.page.locator(LINE).inner_text() == "hello 夜"
     tab.screenshot("ranges with lyrics")
 
 
@@ -192,4 +200,6 @@ def test_a_source_of_the_graph_is_shown_after_its_run(tab: Frontend, tmp_path: P
     if not nodes_2:  # which is too small for the mouse here
         drag(tab, 8, 10)
         assert values_of(tab) == (0, 2, f"{values[2]}, 8-10")
+    tab.page.locator(".as15-waveform button").first.evaluate("button => button.click()")
+    tab.page.wait_for_function(f"({PLAYED})() > 0.2")
     tab.screenshot(f"ranges of a graph {'nodes_2' if nodes_2 else 'canvas'}")

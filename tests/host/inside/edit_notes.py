@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import folder_paths
+import soundfile
 import torch
 from pack_under_test.acestep_core.lyrics.times import LyricTimes, TimedLine, TimedSection
 from pack_under_test.nodes.audio import EncodeAudioNode
@@ -159,12 +163,38 @@ def check_repaint_shows_its_source_and_regions(world: World) -> None:
     shown = RepaintNode.execute(audio=SOURCE, vae=world.vae, **usual).ui["waveform"][0]
     assert shown["seconds"] == FRAMES / 25 and shown["regions"] == [[2.0, 4.0], [5.0, 6.0]]
     assert len(shown["low"]) == len(shown["high"]) > 100
+    file = shown["file"]
+    heard, rate = soundfile.read(Path(folder_paths.get_temp_directory(), file["subfolder"], file["filename"]))
+    assert rate == SOURCE["sample_rate"] and abs(heard.T - SOURCE["waveform"][0].numpy()).max() < 1e-6
     assert min(shown["low"]) == round(100 * float(SOURCE["waveform"].min())) < 0 < max(shown["high"])
     shown = RepaintNode.execute(latent=latent_of(world), **usual).ui["waveform"][0]
-    assert shown["low"] == [] and shown["seconds"] == FRAMES / 25 and shown["sections"] == shown["lines"] == []
+    assert (
+        shown["low"] == []
+        and shown["file"] is None
+        and shown["seconds"] == FRAMES / 25
+        and shown["sections"] == shown["lines"] == []
+    )
     times = LyricTimes(
         lines=(TimedLine("hello", 1.0, 2.004, found=1.0), TimedLine("again", 2.5, 3.0, found=0.0)),
         sections=(TimedSection("Verse 1", "verse", "Verse", 1.0, 3.0),),
     )
     shown = RepaintNode.execute(latent=latent_of(world), times=times, **usual).ui["waveform"][0]
-    assert shown["sections"] == [[1.0, "Verse"]] and shown["lines"] == [1.0, 2.0], "missing lines have no place"
+    assert shown["sections"] == [[1.0, "Verse"]] and shown["lines"] == [[1.0, 2.0, "hello"]], (
+        "missing lines have no place"
+    )
+
+
+def check_extend_shows_its_source_and_the_place(world: World) -> None:
+    usual = {"after": 2.0, "before": 1.0, "overlap": 0.0, "mode": "balanced", "mode_strength": 0.5}
+    for source in ({"audio": SOURCE, "vae": world.vae}, {"latent": latent_of(world)}):
+        shown = ExtendNode.execute(**source, **usual).ui["waveform"][0]
+        assert shown["seconds"] == FRAMES / 25 and shown["regions"] == [], "the source has no silence added"
+        shown = ExtendNode.execute(**source, **usual, where=" 4 ").ui["waveform"][0]
+        assert (shown["where"], shown["regions"]) == ("4", [[4.0, None]]) and shown["seconds"] == FRAMES / 25
+
+
+def check_seconds_of_where_replace_start_and_end(world: World) -> None:
+    usual = {"start": 0.0, "end": 5.0, "more_ranges": "", "mode": "balanced", "mode_strength": 0.5}
+    repaint = lambda where: RepaintNode.execute(latent=latent_of(world), **usual, where=where)  # noqa: E731
+    assert notes_of(lambda: repaint("1-2")) == ["where: 1-2 replaces start and end"]
+    assert notes_of(lambda: repaint("")) == []
