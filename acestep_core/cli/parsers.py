@@ -130,7 +130,7 @@ def label_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="acestep label",
         description="Describe songs with the 5 Hz LM, to train on them. SONG.json gets what is missing; what is there "
-        "stays.",
+        "stays. BPM and key are also measured.",
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("folder", help="folder of audio files with or without text files")

@@ -31,8 +31,8 @@ _ALIASES = {
     "is_instrumental": "instrumental",
 }
 _IGNORED = (
-    "instrumental", "duration", "labeled", "labelled", "format", "codes", "codes_per_second", "seed", "score", "id",
-    "audio_path", "filename", "raw_lyrics", "formatted_lyrics", "prompt_override", "title",
+    "instrumental", "duration", "labeled", "labelled", "measured", "format", "codes", "codes_per_second", "seed",
+    "score", "id", "audio_path", "filename", "raw_lyrics", "formatted_lyrics", "prompt_override", "title",
 )  # fmt: skip
 _UNSET = ("", "n/a", "none", "unknown", "auto")
 _METADATA = ("bpm", "key", "time_signature", "language")

@@ -1,4 +1,7 @@
-"""Label songs with the planner: fill what the text files of a folder do not say."""
+"""Label songs with the planner: fill what the text files of a folder do not say.
+
+BPM and key are measured as well. A sure measurement replaces a value that it contradicts.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from typing import Any
 
 import torch
 
+from ..audio import measure_music, read_audio
+from ..audio.measured import UNSURE, same_key, same_tempo
 from ..callbacks import Callbacks
+from ..config import SAMPLE_RATE
 from ..errors import RequestError, shown
 from ..files import check_output_path, write_text
 from ..load import Model
@@ -22,6 +28,7 @@ from ..runtime.devices import Precision, pick_device
 from ..runtime.placement import Offload
 from ..song.codes import Codes
 from ..song.seeds import SEED_RANGE
+from ..song.song import Metadata
 from .checks import CheckedAudio, check_dataset
 from .examples import JSON, Dataset, Problem, canonical_name, read_object
 from .features import FeatureFolder, default_work_folder, encode_latents, weights_identity
@@ -29,7 +36,9 @@ from .model_parts import ModelParts
 from .song_folder import read_dataset
 
 LABELS = ("caption", "lyrics", "genre", "bpm", "key", "time_signature", "language")
-LABELED = "labeled"  # the names of the fields that the planner wrote, in the JSON
+LABELED = "labeled"  # the names of the fields that were written, in the JSON
+MEASURED = "measured"  # the names of those that were measured in the sound
+SURE = 0.5  # confidence of a measurement that replaces the planner's value
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,8 @@ def label_songs(
         for number, ((audio, missing), each) in enumerate(zip(open_songs, codes, strict=True), 1):
             try:
                 song = _listen(loaded, each, seed, callbacks)
-                written.append(_write_labels(audio.path, song, missing))
+                measured = _measure(audio.path, song.song.metadata) if {"bpm", "key"} & set(missing) else {}
+                written.append(_write_labels(audio.path, song, measured, missing))
             except RequestError as error:
                 problems.append(Problem(audio.path, f"{audio.path}: {error}", left_out=True))
             callbacks.report("label", number, len(open_songs))
@@ -146,8 +156,24 @@ def _listen(planner: Planner, codes: Codes, seed: int, callbacks: Callbacks) -> 
     return understand(planner, codes, [seed], callbacks=quiet)[0]
 
 
-def _write_labels(path: Path, written: WrittenSong, missing: Sequence[str]) -> Path:
-    """Add the missing fields to the JSON file of a song. Fields that the planner left open stay open."""
+def _measure(path: Path, metadata: Metadata) -> dict[str, int | str]:
+    """Return the BPM and key of a recording where the planner has none, or where a sure measurement contradicts it."""
+    music = measure_music(read_audio(path)[0], SAMPLE_RATE)
+    values: dict[str, int | str] = {}
+    agreed = metadata.bpm is not None and same_tempo(metadata.bpm, music.bpm)
+    if music.bpm is not None and not agreed and music.bpm_confidence >= (SURE if metadata.bpm else UNSURE):
+        values["bpm"] = round(music.bpm)
+    agreed = metadata.key is not None and same_key(metadata.key, music.key, relative=True)
+    if music.key is not None and not agreed and music.key_confidence >= (SURE if metadata.key else UNSURE):
+        values["key"] = music.key
+    return values
+
+
+def _write_labels(path: Path, written: WrittenSong, measured: Mapping[str, int | str], missing: Sequence[str]) -> Path:
+    """Add the missing fields to the JSON file of a song. Fields without a value stay open.
+
+    measured: values that replace the planner's.
+    """
     file = path.with_suffix(JSON)
     content = _content(file)  # as a person may have edited the file in the meantime
     song, metadata = written.song, written.song.metadata
@@ -159,12 +185,16 @@ def _write_labels(path: Path, written: WrittenSong, missing: Sequence[str]) -> P
         "key": metadata.key,
         "time_signature": metadata.time_signature,
         "language": metadata.language,
+        **measured,
     }
     present = {canonical_name(name) for name, value in content.items() if value not in (None, "")}
     added = {name: values[name] for name in missing if name not in present}
     labeled = [*_labeled(content), *(name for name in added if name not in _labeled(content))]
-    text = json.dumps({**content, **added, LABELED: labeled}, ensure_ascii=False, indent=2)
-    write_text(file, text + "\n")
+    content = {**content, **added, LABELED: labeled}
+    names = [*_names(content, MEASURED), *(name for name in measured if name in added)]
+    if names:
+        content[MEASURED] = list(dict.fromkeys(names))
+    write_text(file, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
     return file
 
 
@@ -173,6 +203,10 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def _labeled(content: Mapping[str, Any]) -> list[str]:
-    """Return the fields that the planner wrote. The original trainer has True or False there."""
-    names = content.get(LABELED)
+    """Return the fields that were written. The original trainer has True or False there."""
+    return _names(content, LABELED)
+
+
+def _names(content: Mapping[str, Any], field: str) -> list[str]:
+    names = content.get(field)
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []

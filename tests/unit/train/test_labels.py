@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from acestep_core import cli, read_dataset, write_audio
+from acestep_core.audio import MeasuredMusic
 from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, RequestError
 from acestep_core.planner.writing import WrittenSong
@@ -42,6 +43,14 @@ def planner_calls(monkeypatch):
     return calls
 
 
+@pytest.fixture(autouse=True)
+def measured(monkeypatch):
+    """Replace the measurement, by default with one that finds nothing."""
+    values = [MeasuredMusic(None, 0.0, None, 0.0)]
+    monkeypatch.setattr(labels, "measure_music", lambda *_: values[-1])
+    return values
+
+
 def content(path):
     return json.loads(path.read_text("utf-8"))
 
@@ -75,6 +84,36 @@ def test_a_second_call_does_nothing_and_leaves_edited_files(songs, tiny_models, 
     report = label_songs(songs, model=tiny_models, **QUIET)
     assert not report.written and report.complete == 3 and len(planner_calls) == 3
     assert content(songs / "0.json") == values
+
+
+@pytest.mark.parametrize(
+    "planned, music, bpm, key, names",
+    [
+        (METADATA, MeasuredMusic(121.0, 0.9, "A minor", 0.9), 120, "C major", []),
+        (METADATA, MeasuredMusic(60.2, 0.9, "D minor", 0.4), 120, "C major", []),
+        (METADATA, MeasuredMusic(90.4, 0.9, "D minor", 0.9), 90, "D minor", ["bpm", "key"]),
+        (METADATA, MeasuredMusic(90.4, 0.4, None, 0.0), 120, "C major", []),
+        (Metadata(), MeasuredMusic(90.4, 0.4, "D minor", 0.1), 90, None, ["bpm"]),
+    ],
+    ids=["agree", "octave and unsure", "contradict", "unsure", "missing"],
+)
+def test_a_measurement_fills_and_corrects(songs, tiny_models, planner_calls, measured, monkeypatch, planned, music, bpm,
+                                          key, names):  # fmt: skip
+    measured.append(music)
+    monkeypatch.setattr(labels, "understand", lambda *_, **__: [WrittenSong(Song("x", metadata=planned))])
+    label_songs(songs, model=tiny_models, fields=["bpm", "key"], **QUIET)
+    written = content(songs / "0.json")
+    assert (written["bpm"], written["key"], written.get("measured", [])) == (bpm, key, names)
+    assert written["labeled"] == ["bpm", "key"]
+
+
+def test_what_a_person_wrote_is_not_measured(songs, tiny_models, planner_calls, measured):
+    measured.append(MeasuredMusic(90.0, 1.0, "D minor", 1.0))
+    (songs / "0.json").write_text('{"bpm": 70, "key": "E minor"}')
+    label_songs(songs, model=tiny_models, **QUIET)
+    zero, one = content(songs / "0.json"), content(songs / "1.json")
+    assert (zero["bpm"], zero["key"]) == (70, "E minor") and "measured" not in zero
+    assert (one["bpm"], one["key"], one["measured"]) == (90, "D minor", ["bpm", "key"])
 
 
 def test_an_interrupted_call_continues(songs, tiny_models, planner_calls):
