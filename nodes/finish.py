@@ -90,14 +90,16 @@ class FinishSongNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, audio, loudness, lufs, true_peak, fade_in, fade_out, trim, ending, one_gain) -> io.NodeOutput:
-        from ..acestep_core.audio import finish_songs
+        from ..acestep_core.audio import finish_songs, measure_music
         from .comfy_runtime.audios import audio_of, songs_of
 
         waveforms, rate = songs_of(audio)
         target = lufs if loudness == NUMBER else LOUDNESS.get(loudness, loudness)
         finish = Finish(target, true_peak, fade_in, fade_out, trim, ending)
         songs = finish_songs(waveforms, rate, finish, one_gain=one_gain)
-        for song in songs:
-            (log.warning if song.note else log.info)("finish: %s", song)
-        lines = [str(song) if len(songs) == 1 else f"{number}: {song}" for number, song in enumerate(songs, 1)]
+        lines = [f"{song}; {measure_music(song.waveform, rate)}" for song in songs]
+        for song, line in zip(songs, lines, strict=True):
+            (log.warning if song.note else log.info)("finish: %s", line)
+        if len(lines) > 1:
+            lines = [f"{number}: {line}" for number, line in enumerate(lines, 1)]
         return io.NodeOutput(audio_of([song.waveform for song in songs], rate), ui=ui.PreviewText("\n".join(lines)))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..audio import Finish, FinishedSong
+    from ..audio import Finish, FinishedSong, MeasuredMusic
     from ..pipeline import Result
     from ..recipe import Recipe
     from ..song.song import Song
@@ -69,17 +69,18 @@ def with_ending(recipe: Recipe) -> Song:
     return replace(song, metadata=replace(song.metadata, duration=min(seconds, MAX_SECONDS)))
 
 
-def finish_result(result: Result, recipe: Recipe, options: Options) -> list[FinishedSong] | None:
-    """Finish the songs of a result in place, and log their levels. Return None if nothing is asked for."""
-    from ..audio import finish_songs
+def finish_result(result: Result, recipe: Recipe, options: Options) -> list[tuple[FinishedSong, MeasuredMusic]] | None:
+    """Finish the songs of a result in place, and log their levels, tempo and key. Without a finish, return None."""
+    from ..audio import finish_songs, measure_music
 
     if recipe.finish is None:
         return None
     one_gain = options.get("one_gain", False)
     songs = finish_songs(list(result.waveform), result.sample_rate, recipe.finish, one_gain=one_gain, in_place=True)
-    for seed, song in zip(result.seeds, songs, strict=True):
-        (log.warning if song.note else log.info)("finish, seed %d: %s", seed, song)
-    return songs
+    measured = [measure_music(song.waveform, result.sample_rate) for song in songs]
+    for seed, song, music in zip(result.seeds, songs, measured, strict=True):
+        (log.warning if song.note else log.info)("finish, seed %d: %s; %s", seed, song, music)
+    return list(zip(songs, measured, strict=True))
 
 
 def recorded_finish(recipe: Recipe, song: FinishedSong, options: Options) -> Finish | None:

@@ -126,7 +126,7 @@ def _lyric_notes(recipes: Sequence[Recipe]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _FileContent:
-    """A song [2, samples] with its recipe and, for the user, its new levels."""
+    """A song [2, samples] with its recipe and, for the user, its levels, tempo and key."""
 
     waveform: Tensor
     recipe: Recipe
@@ -151,8 +151,9 @@ def _finished(
             continue
         if with_ending(recipe) is not recipe.song:  # generated longer than it is asked for
             written = replace(written, song=recipe.song)
-        written = replace(written, finish=recorded_finish(recipe, finished[item], options))
-        yield _FileContent(finished[item].waveform, written, f", {finished[item].after}")
+        song, music = finished[item]
+        written = replace(written, finish=recorded_finish(recipe, song, options))
+        yield _FileContent(song.waveform, written, f", {song.after}, {music}")
 
 
 def _write(path: Path | None, content: tuple[Any, ...], terminal: Terminal) -> Path:

@@ -100,6 +100,14 @@ def test_the_node_shows_the_levels_before_and_after(server: ComfyServer, prompt:
     assert f"finish: {line}" in server.log[since:]
 
 
+def test_the_node_shows_tempo_and_key(server: ComfyServer, prompt: dict) -> None:
+    beats = tone(6, 0.5, frequency=220.0) + tone(6, 0.4, frequency=261.63) + tone(6, 0.4, frequency=329.63)
+    beats *= (np.exp(-8 * ((np.arange(len(beats)) / RATE * 2) % 1)) / 2)[:, None]
+    soundfile.write(server.base / "input" / "beats.wav", beats, RATE)
+    (line,) = server.play(with_node(prompt, "load", audio="beats.wav")).outputs["finish"]["text"]
+    assert re.search(r"; \d+ BPM.*, A minor", line), line
+
+
 def test_what_cannot_be_reached_is_said(server: ComfyServer, prompt: dict) -> None:
     soundfile.write(server.base / "input" / "silent.wav", np.zeros((RATE, 1)), RATE)
     silent = with_node(prompt, "load", audio="silent.wav")

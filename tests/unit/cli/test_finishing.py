@@ -13,6 +13,7 @@ def levels(path):
 def test_a_song_at_a_target_is_generated_again_from_its_file(acestep, tmp_path):
     code, out, _ = acestep("piano", "--duration", 2, "--seed", 3, "--loudness", "apple", "--fade-out", 1, "-o", "a.wav")
     assert code == 0 and "LUFS" in out and "dBTP" in out
+    assert "no tempo, " in out  # of two seconds
     assert levels("a.wav").integrated == pytest.approx(-16, abs=0.2) and levels("a.wav").true_peak <= -0.9
     assert read_settings("a.wav")["finish"] == {"loudness": -16.0, "fade_out": 1.0}
     assert acestep("--from", "a.wav", "-o", "b.wav")[0] == 0
