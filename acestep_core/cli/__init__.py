@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import AceStepError, RequestError
+from .batch_command import make_batch
 from .doctor import examine
 from .edit_commands import cover_song, extend_song, morph_song, repaint_song, stems_of_song
 from .lora_commands import convert_lora, list_loras
@@ -32,6 +33,7 @@ COMMANDS = {
     "cover": cover_song,
     "stems": stems_of_song,
     "morph": morph_song,
+    "batch": make_batch,
     "times": time_song,
     "label": label_folder,
     "train": train_lora,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..edit.recorded import RecordedEdit, file_hash
 from ..errors import RequestError
+from .edit_inputs import EditedRecording, check_where, read_recording
 from .inputs import read_recipes, settings_in_tags
 from .parsers import edit_parser
 from .song_command import write_songs
 from .terminal import Terminal, log_lines
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
 
 # Options that a RecordedEdit has under the same name.
 SAME_NAMES = ("where", "before", "after", "overlap", "strength", "noise_strength", "mode", "mode_strength",
@@ -23,6 +27,30 @@ SOURCE_ONLY = ("seed", "codes", "duration", "edit", "finish", "unrecorded")  # t
 
 def repaint_song(arguments: Sequence[str], terminal: Terminal) -> None:
     """Generate parts of a song again."""
+    _run("repaint", arguments, terminal)
+
+
+def extend_song(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Extend a song at its end or beginning."""
+    _run("extend", arguments, terminal)
+
+
+def cover_song(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Generate a song again in another style."""
+    _run("cover", arguments, terminal)
+
+
+def stems_of_song(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Extract a track, add one, or complete an arrangement."""
+    _run("stems", arguments, terminal)
+
+
+def morph_song(arguments: Sequence[str], terminal: Terminal) -> None:
+    """Turn a recording from its own description towards another."""
+    _run("morph", arguments, terminal)
+
+
+def _repaint_parser() -> argparse.ArgumentParser:
     parser = edit_parser("repaint", "Generate parts of a song again. The rest is kept sample for sample.")
     parser.add_argument(
         "--where",
@@ -31,11 +59,10 @@ def repaint_song(arguments: Sequence[str], terminal: Terminal) -> None:
         help='parts in seconds, such as 10-15,1:20-, or by name: "chorus 2", "line 7", "missing lines"',
     )
     _mode_options(parser)
-    _run("repaint", parser, arguments, terminal)
+    return parser
 
 
-def extend_song(arguments: Sequence[str], terminal: Terminal) -> None:
-    """Extend a song at its end or beginning."""
+def _extend_parser() -> argparse.ArgumentParser:
     parser = edit_parser("extend", "Extend a song at its end, its beginning or both. The rest is kept.")
     parser.add_argument("--after", type=float, metavar="SECONDS", help="seconds to add after the end")
     parser.add_argument("--before", type=float, metavar="SECONDS", help="seconds to add before the beginning")
@@ -51,11 +78,10 @@ def extend_song(arguments: Sequence[str], terminal: Terminal) -> None:
         help='continue after 42 or 1:20, or the end of a part by name: "chorus 2", "line 7"; default: the end',
     )
     _mode_options(parser)
-    _run("extend", parser, arguments, terminal)
+    return parser
 
 
-def cover_song(arguments: Sequence[str], terminal: Terminal) -> None:
-    """Generate a song again in another style."""
+def _cover_parser() -> argparse.ArgumentParser:
     parser = edit_parser("cover", "Keep melody, chords and beat of a song, in the style of the caption.")
     parser.add_argument("--strength", type=float, help="share of the steps that follow the source; default 1")
     parser.add_argument(
@@ -67,29 +93,27 @@ def cover_song(arguments: Sequence[str], terminal: Terminal) -> None:
     parser.add_argument(
         "--keep-sound", action="store_true", help="follow the sound of the source, not only its audio codes"
     )
-    _run("cover", parser, arguments, terminal)
+    return parser
 
 
-def stems_of_song(arguments: Sequence[str], terminal: Terminal) -> None:
-    """Extract a track, add one, or complete an arrangement."""
+def _stems_parser() -> argparse.ArgumentParser:
     parser = edit_parser("stems", "Extract, add or complete tracks. Made for base and sft models.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--extract", metavar="TRACK", help="isolate a track, such as vocals or drums")
     what.add_argument("--add", metavar="TRACK", help="generate a track for the song")
     what.add_argument("--complete", metavar="TRACKS", help="generate an arrangement, such as drums,bass,guitar")
     parser.add_argument("--where", metavar="RANGES", help="only for --add: parts in seconds, such as 10-15,1:20-")
-    _run("", parser, arguments, terminal)
+    return parser
 
 
-def morph_song(arguments: Sequence[str], terminal: Terminal) -> None:
-    """Turn a recording from its own description towards another."""
+def _morph_parser() -> argparse.ArgumentParser:
     parser = edit_parser("morph", "Turn a recording from its own description to the caption, step by step.")
     parser.add_argument("--source-caption", metavar="TEXT", help="description of the recording; default: from its tags")
     parser.add_argument("--source-lyrics", metavar="FILE", help="text file with its lyrics; default: from its tags")
     parser.add_argument("--start", type=float, metavar="SHARE", help="share of the steps to skip; default 0")
     parser.add_argument("--end", type=float, metavar="SHARE", help="share of the steps that edit; default 1")
     parser.add_argument("--draws", type=int, metavar="N", help="noise draws that each step averages; default 1")
-    _run("morph", parser, arguments, terminal)
+    return parser
 
 
 def _mode_options(parser: argparse.ArgumentParser) -> None:
@@ -99,33 +123,58 @@ def _mode_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode-strength", type=float, metavar="SHARE", help="of balanced: 0 keeps all; default 0.5")
 
 
-def _run(operation: str, parser: argparse.ArgumentParser, arguments: Sequence[str], terminal: Terminal) -> None:
-    options = vars(parser.parse_args(arguments))
+EDIT_PARSERS = {
+    "repaint": _repaint_parser,
+    "extend": _extend_parser,
+    "cover": _cover_parser,
+    "stems": _stems_parser,
+    "morph": _morph_parser,
+}
+
+
+def _run(command: str, arguments: Sequence[str], terminal: Terminal) -> None:
+    options = vars(EDIT_PARSERS[command]().parse_args(arguments))
     with log_lines(terminal, options):
-        _edit(operation, options, terminal)
+        edited = edited_recipe(command, options)
+        write_songs([edited.recipe], [edited.recording()], options, terminal)
 
 
-def _edit(operation: str, options: dict[str, Any], terminal: Terminal) -> None:
-    from .edit_inputs import read_recording
+@dataclass(frozen=True)
+class EditedRecipe:
+    """The recipe of an edit, and the path of its recording with the lyrics in its tags."""
 
+    recipe: Recipe
+    edit: RecordedEdit
+    path: Path
+    lyrics: str
+
+    def recording(self) -> EditedRecording:
+        """Read the audio. Raises RequestError."""
+        return replace(read_recording(self.edit, self.path), lyrics=self.lyrics)
+
+
+def edited_recipe(command: str, options: dict[str, Any], **read: Any) -> EditedRecipe:
+    """Return the recipe of one of EDIT_PARSERS. Raises RequestError for all that can be checked without the model.
+
+    read: further arguments of `read_recipes`.
+    """
     path = Path(options.pop("file"))
-    edit = _recorded(operation, options, path)
-    recording, tags = read_recording(edit, path), settings_in_tags(path)
-    if isinstance(lyrics := tags.get("lyrics"), str):
-        recording = replace(recording, lyrics=lyrics)
+    edit = _recorded("" if command == "stems" else command, options, path)
+    check_where(edit)
+    tags = settings_in_tags(path)
+    lyrics = tags.get("lyrics")
     if edit.operation == "morph":
         edit = _with_description(edit, options, tags)
-        recording = replace(recording, edit=edit)
     inherited = {name: value for name, value in tags.items() if name not in SOURCE_ONLY}
-    (recipe,) = read_recipes(options, [inherited] if "from" not in options else None)
+    (recipe,) = read_recipes(options, [inherited] if "from" not in options else None, **read)
     song = recipe.song
     if not (song.caption.strip() or song.lyrics.strip() or edit.operation == "extract"):
         raise RequestError(
             f"caption: {path} has no tags that describe it; give a caption, such as "
-            f'`acestep {operation or "stems"} {path} "warm lo-fi piano"`'
+            f'`acestep {command} {path} "warm lo-fi piano"`'
         )
     recipe = replace(recipe, song=replace(song, metadata=replace(song.metadata, duration=None)), codes=())
-    write_songs([recipe], [recording], options, terminal)
+    return EditedRecipe(recipe, edit, path, lyrics if isinstance(lyrics, str) else "")
 
 
 def _recorded(operation: str, options: dict[str, Any], path: Path) -> RecordedEdit:

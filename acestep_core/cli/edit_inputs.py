@@ -127,12 +127,18 @@ def find_recording(edit: RecordedEdit, folders: Sequence[Path]) -> Path:
     )
 
 
-def read_recording(edit: RecordedEdit, path: Path) -> EditedRecording:
-    """Read the audio of an edit. Raises RequestError."""
-    from ..audio import read_audio
+def check_where(edit: RecordedEdit) -> None:
+    """Raise RequestError if the parts of an edit are neither times nor names."""
     from ..edit.regions import parse_regions
     from ..lyrics.where import is_named, seam_of
 
-    if not is_named(edit.where):  # before the model is loaded
+    if not is_named(edit.where):
         _ = seam_of(edit.where, None) if edit.operation == "extend" else parse_regions(edit.where)
+
+
+def read_recording(edit: RecordedEdit, path: Path) -> EditedRecording:
+    """Read the audio of an edit. Raises RequestError."""
+    from ..audio import read_audio
+
+    check_where(edit)  # before the model is loaded
     return EditedRecording(edit, read_audio(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,10 +48,15 @@ def is_song_file(path: str) -> bool:
         return False
 
 
-def read_recipes(options: Options, defaults: Sequence[dict[str, Any]] | None = None) -> list[Recipe]:
+def read_recipes(
+    options: Options,
+    defaults: Sequence[dict[str, Any]] | None = None,
+    new_seed: Callable[[], int] = random_seed,
+) -> list[Recipe]:
     """Return one recipe per song to generate. Raises RequestError for all that can be checked without the model.
 
     defaults: settings of each song instead of those of --from.
+    new_seed: returns a seed for a song that has none.
     """
     _check_standard_input(options)
     sources = list(defaults or [{}])
@@ -70,8 +75,10 @@ def read_recipes(options: Options, defaults: Sequence[dict[str, Any]] | None = N
             {**values, "codes": item.codes, "duration": None} for values, item in zip(sources, saved, strict=True)
         ]
     lyrics = {"lyrics": read_text(options["lyrics"], "lyrics file")} if "lyrics" in options else {}
+    if "lyrics_text" in options:  # of a row of a list
+        lyrics = {"lyrics": options["lyrics_text"]}
     overrides = {name: value for name, value in options.items() if name != "codes" or value is None}
-    recipes = [_recipe({**overrides, **lyrics}, values) for values in sources]
+    recipes = [_recipe({**overrides, **lyrics}, values, new_seed) for values in sources]
     if "from" in options and is_song_file(options["from"]):  # an audio file may come from a song without text
         _check_text(options["from"], [recipe.song for recipe in recipes if not recipe.codes], empty=not recipes)
     return recipes
@@ -138,7 +145,7 @@ def _settings_of(path: str) -> list[dict[str, Any]]:
         return [graph_settings(extra["prompt"], path)]
 
 
-def _recipe(options: Options, values: dict[str, Any]) -> Recipe:
+def _recipe(options: Options, values: dict[str, Any], new_seed: Callable[[], int]) -> Recipe:
     """Return the recipe of a file's values, overridden by the options."""
     from ..recipe import PARTS, Recipe
     from ..sampling.settings import TURBO
@@ -149,7 +156,7 @@ def _recipe(options: Options, values: dict[str, Any]) -> Recipe:
     merged = {"seed": None, **{name: value for name, value in values.items() if name not in dropped}, **others}
     merged["finish"] = finish_values(options, values.get("finish"))
     if merged["seed"] is None:
-        merged["seed"] = random_seed()
+        merged["seed"] = new_seed()
     if merged.get("duration") == AUTO_DURATION:
         merged["duration"] = None if merged.get("codes") else _fitting_duration(merged.get("lyrics"))
     recipe = Recipe.from_dict(merged)

@@ -22,6 +22,7 @@ examples:
   acestep times song.flac --formats lrc,srt           when each line is sung
   acestep "indie pop" --lyrics song.txt --best-of 4   the take of four that follows the lyrics best
   acestep "piano" --lora style --lora voice:0.6       LoRAs, the second at 60 %; acestep loras lists them
+  acestep batch songs.jsonl -o out                    many songs; the same command goes on where it stopped
   acestep label my-band                               captions and metadata for songs without text files
   acestep train my-band -o my-band.safetensors        a LoRA of your own songs; --check lists what is wrong with them
   acestep models                                      the models and where they are stored
@@ -61,6 +62,35 @@ def edit_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("caption", nargs="?", help="style of the new song; default: the caption in the file's tags")
     _text_options(parser, "text and settings of another song; default: the tags of FILE")
     generation_options(parser)
+    return parser
+
+
+def batch_parser() -> argparse.ArgumentParser:
+    """Return the parser of `acestep batch`."""
+    parser = argparse.ArgumentParser(
+        prog="acestep batch",
+        description="Make the songs of a list. If the process ends, the same command goes on where it stopped.",
+        epilog="A row of the list has the options of acestep as fields, with _ for -, and caption and lyrics as text: "
+        '{"caption": "warm piano", "duration": 30, "steps": 8}. The field "command" edits "file": repaint, extend, '
+        'cover, stems or morph. "plan" is true or an object of options of acestep plan. "output" names the file.',
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("list", help="JSONL or CSV file with a song per line, or a folder of song files")
+    batch = parser.add_argument_group("batch")
+    batch.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the songs and manifest.jsonl")
+    batch.add_argument("--format", metavar="NAME", help="flac (default), wav, ogg, opus, mp3 or m4a")
+    batch.add_argument(
+        "--together",
+        type=int,
+        metavar="N",
+        help="songs of one length in one batch; default: by free memory; on a CPU 1",
+    )
+    batch.add_argument("--plan", action="store_true", help="plan every song without audio codes with the 5 Hz LM")
+    batch.add_argument("--planner", metavar="NAME|PATH", help="--plan with this planner; default nano")
+    song = parser.add_argument_group("song", "these and all options below are defaults for the rows")
+    _metadata_options(song)
+    song.add_argument("--duration", type=_duration, metavar="SECONDS|auto", help="up to 600; default 30")
+    generation_options(parser, file=False)
     return parser
 
 
@@ -244,15 +274,19 @@ def _planner_parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def generation_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that generates songs: output, finishing, tags, sampling, model."""
+def generation_options(parser: argparse.ArgumentParser, *, file: bool = True) -> None:
+    """Add the options of every command that generates songs: output, finishing, tags, sampling, model.
+
+    file: False leaves out the file of the output.
+    """
     output = parser.add_argument_group("output")
-    output.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help=".flac, .wav, .ogg, .opus, .mp3 or .m4a; default: the next free song-N.flac",
-    )
+    if file:
+        output.add_argument(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help=".flac, .wav, .ogg, .opus, .mp3 or .m4a; default: the next free song-N.flac",
+        )
     output.add_argument("--seed", type=int, help="random seed; default random")
     output.add_argument("--batch", type=int, metavar="N", help="number of takes, with seeds counting up")
     output.add_argument(
@@ -319,11 +353,15 @@ def _text_options(parser: argparse.ArgumentParser, source: str) -> argparse._Arg
     song = parser.add_argument_group("song")
     song.add_argument("--from", metavar="FILE", help=source)
     song.add_argument("--lyrics", metavar="FILE", help="text file with the lyrics, - for standard input")
+    _metadata_options(song)
+    return song
+
+
+def _metadata_options(song: argparse._ArgumentGroup) -> None:
     song.add_argument("--bpm", type=int, help="30 to 300; default: the model chooses")
     song.add_argument("--key", help='such as "C# minor"')
     song.add_argument("--time-signature", metavar="BEATS", help="2, 3, 4 or 6")
     song.add_argument("--language", metavar="CODE", help="language of the lyrics, such as en, zh, ja")
-    return song
 
 
 def _device_options(group: argparse._ArgumentGroup) -> None:

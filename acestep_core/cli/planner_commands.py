@@ -43,13 +43,13 @@ def plan_song(arguments: Sequence[str], terminal: Terminal) -> None:
     songs = read_songs(options)
 
     def work(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
-        return [planned for song in songs for planned in _plan(planner, song, seeds, options, callbacks)]
+        return [planned for song in songs for planned in planned_takes(planner, song, seeds, options, callbacks)]
 
     candidates = 1 if options.get("no_codes") else options.get("best_of", 1)
     _run(options, terminal, work, count=max(options.get("batch", 1), candidates))
 
 
-def _plan(
+def planned_takes(
     planner: Planner, saved: SavedSong, seeds: Sequence[int], options: Options, callbacks: Callbacks
 ) -> list[SavedSong]:
     """Plan one song with each of the seeds. With --best-of, return the --batch best plans."""
@@ -58,7 +58,7 @@ def _plan(
 
     no_codes, rewrite = options.get("no_codes", False), not options.get("no_rewrite")
     codes_options = [name for name in ("best_of", "guidance", "negative_prompt") if name in options]
-    coding = _sampling(CODING, options, "guidance")
+    coding = token_sampling_of(CODING, options, "guidance")
     negative_prompt = options.get("negative_prompt", "")
     for sentence in ignored_options(
         saved.song,
@@ -74,7 +74,7 @@ def _plan(
         saved.song,
         seeds if per_take else seeds[:1],
         rewrite_caption=rewrite,
-        sampling=_sampling(PLANNING, options),
+        sampling=token_sampling_of(PLANNING, options),
         callbacks=callbacks,
     )
     plans = plans if per_take else plans * len(seeds)
@@ -116,7 +116,7 @@ def _compose(options: Options, terminal: Terminal) -> None:
             raise RequestError(
                 f"--{name} cannot be combined with an idea; change the written song with `acestep plan --from`"
             )
-    given = {name: value for name, value in _given(options, *METADATA_FIELDS).items() if value != AUTO_DURATION}
+    given = {name: value for name, value in given_options(options, *METADATA_FIELDS).items() if value != AUTO_DURATION}
     metadata = Metadata(**given)
 
     def work(planner: Planner, seeds: Sequence[int], callbacks: Callbacks) -> list[SavedSong]:
@@ -128,7 +128,7 @@ def _compose(options: Options, terminal: Terminal) -> None:
             seeds,
             instrumental=options.get("instrumental", False),
             metadata=metadata,
-            sampling=_sampling(WRITING, options),
+            sampling=token_sampling_of(WRITING, options),
             callbacks=callbacks,
         )
         return _saved(written, seeds)
@@ -145,7 +145,7 @@ def _polish(options: Options, terminal: Terminal) -> None:
         from ..planner.writing import WRITING, polish
 
         each = [song for song in songs for _ in seeds]
-        sampling = _sampling(WRITING, options)
+        sampling = token_sampling_of(WRITING, options)
         return _saved(polish(planner, each, seeds * len(songs), sampling=sampling, callbacks=callbacks), seeds)
 
     _run(options, terminal, work)
@@ -170,7 +170,9 @@ def listen_to_song(arguments: Sequence[str], terminal: Terminal) -> None:
 
         songs = codes or [_codes_of(waveform, options, callbacks)]
         each, all_seeds = [song for song in songs for _ in seeds], seeds * len(songs)
-        found = understand(planner, each, all_seeds, sampling=_sampling(LISTENING, options), callbacks=callbacks)
+        found = understand(
+            planner, each, all_seeds, sampling=token_sampling_of(LISTENING, options), callbacks=callbacks
+        )
         return _saved(found, seeds, each)
 
     _run(options, terminal, work)
@@ -180,7 +182,7 @@ def _codes_of(waveform: Any, options: Options, callbacks: Callbacks) -> Codes:
     from ..config import SAMPLE_RATE
     from ..pipeline import encode_audio, load_model, tokenize
 
-    load_options = _given(options, "device", "dtype", "models_dir", "offload")
+    load_options = given_options(options, "device", "dtype", "models_dir", "offload")
     model = load_model(options.get("model", "nano"), **load_options, callbacks=callbacks)
     return tokenize(model, encode_audio(model, waveform, SAMPLE_RATE, callbacks=callbacks), callbacks)[0]
 
@@ -188,12 +190,12 @@ def _codes_of(waveform: Any, options: Options, callbacks: Callbacks) -> Codes:
 # --- shared ---------------------------------------------------------------------------------------------------------
 
 
-def _given(options: Options, *names: str) -> dict[str, Any]:
+def given_options(options: Options, *names: str) -> dict[str, Any]:
     return {name: options[name] for name in names if name in options}
 
 
-def _sampling(defaults: TokenSampling, options: Options, *more: str) -> TokenSampling:
-    return replace(defaults, **_given(options, "temperature", "top_p", *more))
+def token_sampling_of(defaults: TokenSampling, options: Options, *more: str) -> TokenSampling:
+    return replace(defaults, **given_options(options, "temperature", "top_p", *more))
 
 
 def _saved(written: Sequence[WrittenSong], seeds: Sequence[int], codes: Sequence[Codes] = ()) -> list[SavedSong]:
@@ -214,10 +216,10 @@ def _run(options: Options, terminal: Terminal, work: Work, count: int | None = N
 
     check_counts(options, "batch")
     seeds = distinct_seeds(options.get("seed", random_seed()), count or options.get("batch", 1))
-    _sampling(TokenSampling(), options, "guidance")  # raises RequestError before the planner is loaded
+    token_sampling_of(TokenSampling(), options, "guidance")  # raises RequestError before the planner is loaded
     output = check_output_path(options["output"]) if "output" in options else None
     callbacks = Callbacks() if options.get("quiet") else Callbacks(progress=terminal.progress)
-    load_options = _given(options, "device", "dtype", "storage", "tokenizer", "models_dir", "offload", "graphs")
+    load_options = given_options(options, "device", "dtype", "storage", "tokenizer", "models_dir", "offload", "graphs")
     with log_lines(terminal, options):
         planner = load_planner(options.get("planner", "nano"), **load_options, callbacks=callbacks)
         songs = work(planner, seeds, callbacks)

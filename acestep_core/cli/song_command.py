@@ -23,6 +23,7 @@ from .terminal import Terminal, log_lines, printable, shortened
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..audio.measured import MeasuredMusic
     from ..callbacks import Callbacks
     from ..pipeline import Model, Result
     from ..recipe import Recipe
@@ -60,7 +61,6 @@ def write_songs(
     """
     from ..audio import check_audio_path
     from ..callbacks import Callbacks
-    from ..pipeline import generate
 
     batch, quiet = options.get("batch", 1), options.get("quiet", False)
     takes = takes_of(options, recipes)
@@ -69,35 +69,18 @@ def write_songs(
         check_audio_path(path)
     tags = read_tag_options(options)
     callbacks = Callbacks() if quiet else Callbacks(progress=terminal.progress)
-    for note in _lyric_notes(recipes):
+    for note in lyric_notes(recipes):
         callbacks.warn(note)
     model = load_for_recipe(recipes[0], options, callbacks)
     if model.note and not quiet:
         terminal.line(shortened(model.note))
     if takes > batch:
         check_heads(model)
+    shown_on = None if quiet else terminal
     failures = []
     for recipe, recording in zip(recipes, recordings, strict=True):
-        song = with_ending(recipe)
-        edited: dict[str, Any] = {"edit": recipe.edit}
-        if recording is not None:
-            recording = recording.located(model, song, callbacks)
-            edited = recording.inputs(model, song, callbacks)
-        result = generate(
-            model,
-            song,
-            batch=takes,
-            seed=recipe.seed,
-            settings=recipe.settings,
-            normalize=recipe.normalize,
-            callbacks=callbacks,
-            **edited,
-        )
-        scores: list[float | None] = []
-        if takes > batch:
-            edit = edited.get("edit")
-            result, scores = keep_best(model, result, batch, edit, callbacks, None if quiet else terminal)
-        for each in _finished(result, recipe, recording, options, scores):
+        result, scores, recording = generate_takes(model, recipe, recording, takes, batch, callbacks, shown_on)
+        for each in finished_takes(result, recipe, recording, options, scores):
             settings, seconds = each.recipe.to_dict(), each.waveform.shape[-1] / result.sample_rate
             content = (each.waveform, result.sample_rate, settings, with_song(tags, each.recipe.song))
             try:
@@ -110,7 +93,7 @@ def write_songs(
         raise failures[0]
 
 
-def _lyric_notes(recipes: Sequence[Recipe]) -> list[str]:
+def lyric_notes(recipes: Sequence[Recipe]) -> list[str]:
     """Return sentences about lyrics that may sound poor, before they are sung."""
     from ..lyrics.check import check_lyrics
     from ..text.prompts import DEFAULT_SECONDS
@@ -124,22 +107,59 @@ def _lyric_notes(recipes: Sequence[Recipe]) -> list[str]:
     return list(notes)
 
 
+def generate_takes(
+    model: Model,
+    recipe: Recipe,
+    recording: EditedRecording | None,
+    takes: int,
+    keep: int,
+    callbacks: Callbacks,
+    terminal: Terminal | None = None,
+) -> tuple[Result, list[float | None], EditedRecording | None]:
+    """Generate takes of a recipe and keep the best ones. Return them, their scores if there is a choice, and the edit.
+
+    terminal: shows the scores as well.
+    """
+    from ..pipeline import generate
+
+    song = with_ending(recipe)
+    edited: dict[str, Any] = {"edit": recipe.edit}
+    if recording is not None:
+        recording = recording.located(model, song, callbacks)
+        edited = recording.inputs(model, song, callbacks)
+    result = generate(
+        model,
+        song,
+        batch=takes,
+        seed=recipe.seed,
+        settings=recipe.settings,
+        normalize=recipe.normalize,
+        callbacks=callbacks,
+        **edited,
+    )
+    if takes == keep:
+        return result, [], recording
+    result, scores = keep_best(model, result, keep, edited.get("edit"), callbacks, terminal)
+    return result, scores, recording
+
+
 @dataclass(frozen=True, eq=False)
-class _FileContent:
+class FinishedTake:
     """A song [2, samples] with its recipe and, for the user, its levels, tempo and key."""
 
     waveform: Tensor
     recipe: Recipe
     levels: str = ""
+    music: MeasuredMusic | None = None
 
 
-def _finished(
+def finished_takes(
     result: Result,
     recipe: Recipe,
     recording: EditedRecording | None,
     options: Options,
     scores: Sequence[float | None] = (),
-) -> Iterator[_FileContent]:
+) -> Iterator[FinishedTake]:
     """Yield the songs of a result, finished as their recipe says. scores: of the takes, if they are compared."""
     finished = finish_result(result, recipe, options)
     for item, waveform in enumerate(result.waveform):
@@ -147,13 +167,13 @@ def _finished(
         if recording is not None:
             written = replace(written, recorded_edit=recording.edit, unrecorded=())
         if finished is None:
-            yield _FileContent(waveform, written)
+            yield FinishedTake(waveform, written)
             continue
         if with_ending(recipe) is not recipe.song:  # generated longer than it is asked for
             written = replace(written, song=recipe.song)
         song, music = finished[item]
         written = replace(written, finish=recorded_finish(recipe, song, options))
-        yield _FileContent(song.waveform, written, f", {song.after}, {music}")
+        yield FinishedTake(song.waveform, written, f", {song.after}, {music}", music)
 
 
 def _write(path: Path | None, content: tuple[Any, ...], terminal: Terminal) -> Path:

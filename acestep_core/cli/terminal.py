@@ -33,6 +33,11 @@ class Terminal:
         self._idle_since = time.time()
         self._rate = TokenRate()
 
+    @property
+    def live(self) -> bool:
+        """True for a terminal, False for a file or pipe."""
+        return self._live
+
     def progress(self, report: Progress) -> None:
         """Show a progress report. Pass this method as `Callbacks.progress`."""
         if self._bar is None or report.stage != self._stage:

@@ -14,7 +14,7 @@ LEVELS = [
     "sampling checkpoints",
     "planner recipe load adapters lyrics",
     "pipeline",
-    "train cli",
+    "train batch cli",
     "__main__",
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
