@@ -6,7 +6,6 @@ Each stage takes a `Model` and moves only the network that it needs to the devic
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -21,13 +20,12 @@ from .callbacks import Callbacks
 from .config import FRAME_RATE, HOP, SAMPLE_RATE
 from .edit.edit import Edit
 from .edit.morph import Morph
-from .edit.source import check_latents
+from .edit.source import check_latents, with_source_duration
 from .edit.tasks import TEXT2MUSIC, Task, find_task
 from .errors import NonFiniteError, RequestError
 from .load import Model, load_model, recommended
-from .models.layers import TORCH
 from .models.oobleck import OobleckVAE
-from .models.tiling import decode_tiled, encode_tiled
+from .models.tiling import decode_tiled, encode_tiled, fitting_tile
 from .recipe import Recipe, unrecorded
 from .runtime.phase import phase
 from .sampling.code_latents import tokenize_latents
@@ -37,7 +35,7 @@ from .sampling.request import SampleRequest, frames_of, source_frames
 from .sampling.settings import SamplingSettings
 from .song.codes import Codes
 from .song.seeds import distinct_seeds, random_seed
-from .song.song import Song
+from .song.song import Metadata, Song
 from .text.prompts import DEFAULT_SECONDS
 
 if TYPE_CHECKING:
@@ -57,8 +55,6 @@ __all__ = [
     "sample",
     "tokenize",
 ]
-
-MPS_TILE_FRAMES = 32  # for convolutions of at most 65 536 samples
 
 Part = TypeVar("Part")
 
@@ -130,6 +126,7 @@ def sample(
     morph: Morph | None = None,
     timbre: Sequence[Tensor] | None = None,
     retake: tuple[int | Sequence[int], float] | None = None,
+    negative: TextCondition | Sequence[TextCondition] = (),
     callbacks: Callbacks | None = None,
 ) -> Tensor:
     """Sample latents [len(seeds), T, 64], float32 on the CPU.
@@ -141,16 +138,18 @@ def sample(
     edit, morph: what to do with a source, for one song or for as many as there are seeds.
     timbre: reference latents [1, T, 64] of any length, see `audio.reference`.
     retake: a seed (or one per song) and the variance, from 0 (the same take) to 1 (the take of that seed).
+    negative: text that guidance leads away from, for all songs or one per song, instead of the negative caption of
+        `settings`.
 
     Raises RequestError, NonFiniteError and Cancelled.
     """
     _check_types(settings, edit, morph)
     config = _part(model.network, "diffusion model").config
     sampling = (settings or SamplingSettings()).resolve(model.defaults)
-    conditions = list(conditions) if isinstance(conditions, Sequence) else [conditions]
+    conditions, negative = (list(texts) if isinstance(texts, Sequence) else [texts] for texts in (conditions, negative))
     request = SampleRequest(config, sampling, seeds, seconds, edit, morph, timbre, retake, model.graphs)
-    request.check_conditions(conditions)
-    return _sample(model, request, conditions, callbacks or Callbacks())
+    request.check_conditions(conditions, negative)
+    return _sample(model, request, conditions, callbacks or Callbacks(), negative)
 
 
 def tokenize(model: Model, latents: Tensor, callbacks: Callbacks | None = None) -> tuple[Codes, ...]:
@@ -199,8 +198,9 @@ def decode(
     if (latents == 0).all(dim=2).all(dim=1).any():
         raise RequestError("latents: empty (all zero), which decodes to a drone; sample a song first")
     with model.placement.use(vae) as device, phase("decode", device, vae.dtype):
-        tile_frames = _fitting_tile(device, tile_frames)
-        waveform = decode_tiled(vae, latents.float(), tile_frames, overlap_frames, callbacks, device)
+        waveform = decode_tiled(
+            vae, latents.float(), fitting_tile(device, tile_frames), overlap_frames, callbacks, device
+        )
     _require_finite(waveform, "decode", vae)
     if edit is not None and edit.restores_source:
         return _restored(waveform, edit, callbacks)
@@ -228,8 +228,7 @@ def encode_audio(
         callbacks.warn(warning)
     waveform = resample(to_stereo(waveform), sample_rate).clamp(-1, 1)  # as in the original and the VAE's training
     with model.placement.use(vae) as device, phase("encode audio", device, vae.dtype):
-        tile_frames = _fitting_tile(device, tile_frames)
-        latents = encode_tiled(vae, waveform, tile_frames, overlap_frames, callbacks, device)
+        latents = encode_tiled(vae, waveform, fitting_tile(device, tile_frames), overlap_frames, callbacks, device)
     _require_finite(latents, "encode audio", vae)
     return latents
 
@@ -265,7 +264,7 @@ def generate(
         _check_song(item)
     if not isinstance(batch, int) or batch < 1 or not songs:
         raise RequestError(f"batch and the number of songs must be at least 1, got {batch!r} for {len(songs)} songs")
-    songs = [_with_source_duration(item, edit, morph) for item in songs]
+    songs = [with_source_duration(item, edit, morph) for item in songs]
     durations = {item.metadata.duration or float(DEFAULT_SECONDS) for item in songs}
     if len(durations) > 1:
         given = ", ".join(f"{duration:g}" for duration in sorted(durations))
@@ -295,17 +294,6 @@ def generate(
     )
 
 
-def _fitting_tile(device: torch.device, frames: int) -> int:
-    """Return the frames of a tile, at most MPS_TILE_FRAMES where Metal fails with longer ones.
-
-    Those are systems before macOS 15.1, and torch before 2.6, which refuses them on all systems (pytorch#140726).
-    """
-    if device.type != "mps":
-        return frames
-    system = tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2] if part.isdigit())
-    return frames if system >= (15, 1) and TORCH >= (2, 6) else min(frames, MPS_TILE_FRAMES)
-
-
 def _check_song(song: object) -> None:
     if not isinstance(song, Song):
         raise RequestError(f'song must be a Song, such as Song("warm piano"), got {song!r}')
@@ -323,14 +311,39 @@ def _part(part: Part | None, name: str) -> Part:
     return part
 
 
-def _sample(model: Model, request: SampleRequest, conditions: Sequence[TextCondition], callbacks: Callbacks) -> Tensor:
+def _sample(
+    model: Model,
+    request: SampleRequest,
+    conditions: Sequence[TextCondition],
+    callbacks: Callbacks,
+    negative: Sequence[TextCondition] = (),
+) -> Tensor:
     network = _part(model.network, "diffusion model")
     for warning in request.warnings:
         callbacks.warn(warning)
+    negative = _negative(model, request, negative, callbacks)
     callbacks.check("sample")
     with torch.inference_mode(), model.placement.use(network) as device, phase("sample", device, network.decoder.dtype):
-        latents = prepare(network, request, conditions, device, callbacks).run(callbacks).cpu()
+        latents = prepare(network, request, conditions, device, callbacks, negative).run(callbacks).cpu()
     return latents.clone()  # outside of inference mode, so that the caller may change it
+
+
+def _negative(
+    model: Model, request: SampleRequest, given: Sequence[TextCondition], callbacks: Callbacks
+) -> Sequence[TextCondition]:
+    """Return the encoded negative texts: those given, that of the negative caption, or none without guidance.
+
+    The negative caption has the duration and task of the song, but none of its lyrics and metadata. Guidance thus leads
+    towards them, as it does without a negative caption.
+    """
+    caption = request.sampling.settings.negative_caption
+    if not given and not caption.strip():
+        return ()
+    if not request.sampling.guidance.enabled:
+        callbacks.warn("the negative caption is ignored: guidance is off")
+        return ()
+    song, edit = Song(caption, metadata=Metadata(duration=request.frames / FRAME_RATE)), request.edit
+    return given or [_encode_item(model, song, edit, i, callbacks) for i in range(edit.items if edit else 1)]
 
 
 def _encode(
@@ -355,17 +368,6 @@ def _encode_item(model: Model, song: Song, edit: Edit | None, item: int, callbac
     task = edit.task_of(item)
     condition = _encode(model, song, task, edit.tracks, "", not edit.auto_mask, callbacks)
     return condition if task is edit.task else replace(condition, text_only=condition.caption)
-
-
-def _with_source_duration(song: Song, edit: Edit | None, morph: Morph | None) -> Song:
-    """Return the song with the duration of its source, if there is one."""
-    if morph is not None:
-        seconds = morph.frames / FRAME_RATE if edit is None else edit.seconds
-    elif edit is not None and (edit.source is not None or song.metadata.duration is None):
-        seconds = edit.seconds
-    else:
-        return song
-    return replace(song, metadata=replace(song.metadata, duration=seconds))
 
 
 def _restored(waveform: Tensor, edit: Edit, callbacks: Callbacks) -> Tensor:

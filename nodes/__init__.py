@@ -14,6 +14,7 @@ from .comfy_runtime.versions import check_comfyui
 from .compare import CompareTakesNode
 from .cover import CoverNode
 from .download import DownloadNode
+from .empty import EmptyLatentNode
 from .encode import BatchSongsNode, EncodeNode
 from .files import copy_example, register_model_folder
 from .finish import FinishSongNode
@@ -25,7 +26,7 @@ from .mix import MixStemsNode
 from .morph import MorphNode
 from .plan import PlanNode
 from .repaint import ExtendNode, RepaintNode
-from .sample import EmptyLatentNode, SampleNode
+from .sample import SampleNode
 from .save import SaveSongNode
 from .song import EditSongNode, SongNode
 from .stems import StemsNode

@@ -1,4 +1,4 @@
-"""Sample Song and Empty Song: the latents of a song."""
+"""Sample Song: the latents of a song."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ..acestep_core.errors import RequestError
 from ..acestep_core.sampling.guidance import METHODS
 from ..acestep_core.sampling.settings import SamplingSettings
 from ..acestep_core.sampling.solvers import SOLVERS
+from ..acestep_core.sampling.wavelet import MODES, OFF
 from .comfy_runtime.versions import advanced, search_aliases, zero_shown_as
-from .sockets import AUTO, MAX_BATCH, MAX_SEED, SAMPLING, SongSocket, graphs_input, seed_input, share_input
+from .sockets import AUTO, MAX_BATCH, MAX_SEED, SAMPLING, graphs_input, seed_input, share_input
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +94,7 @@ class SampleNode(io.ComfyNode):
                         options=list(SOLVERS),
                         default="euler",
                         tooltip="Solver (sampler). euler is the default, heun is more precise at twice the time. sde "
-                        "adds fresh noise in every step and varies more.",
+                        "adds fresh noise in every step and varies more; dpmpp_3m is more precise in the same time.",
                     )
                 ),
                 advanced(
@@ -150,6 +151,40 @@ class SampleNode(io.ComfyNode):
                     "CUDA graphs. On, an NVIDIA GPU samples short songs faster; the song stays the same. Off by "
                     "default.",
                 ),
+                advanced(
+                    share_input(
+                        "guidance_start",
+                        0.0,
+                        "Guidance start, the share of the steps before guidance. Above 0, the early steps vary more. "
+                        "0 is typical.",
+                        optional=True,
+                    )
+                ),
+                advanced(
+                    share_input(
+                        "guidance_end",
+                        1.0,
+                        "Guidance end, the share of the steps after which guidance is off. Lower values are faster and "
+                        "less harsh. 0.7 to 1 is typical.",
+                        optional=True,
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "dcw",
+                        options=list(MODES),
+                        default=OFF,
+                        optional=True,
+                        tooltip="DCW, a wavelet correction of the latents after each step. It may add clarity with few "
+                        "steps. off is the default; the original's turbo models use double.",
+                    )
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="Conditioning (negative) that guidance leads away from, from Encode Song. Usually not "
+                    "connected; needs guidance above 1.",
+                ),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="Latents of the song, for Decode Song.")],
         )
@@ -172,12 +207,16 @@ class SampleNode(io.ComfyNode):
         retake_seed=0,
         preview=AUTO,
         graphs=False,
+        guidance_start=0.0,
+        guidance_end=1.0,
+        dcw=OFF,
+        negative=None,
     ) -> io.NodeOutput:
         import torch
 
         from ..acestep_core.song.seeds import batch_seeds
         from .comfy_runtime import notes
-        from .comfy_runtime.conditioning import read_entries
+        from .comfy_runtime.conditioning import read_entries, read_negative
         from .comfy_runtime.conds import check_sigmas
         from .comfy_runtime.latents import to_latent
         from .comfy_runtime.model import song_model
@@ -194,14 +233,19 @@ class SampleNode(io.ComfyNode):
             guidance_method=guidance_method,
             solver=solver,
             timesteps=None if sigmas is None else sigmas.clamp(max=1).tolist(),
+            guidance_start=guidance_start,
+            guidance_end=guidance_end,
+            dcw=dcw,
         )
         inner = song_model(model)
-        entries = read_entries(conditioning, inner.diffusion_model.config.text_hidden_dim)
+        width = inner.diffusion_model.config.text_hidden_dim
+        entries, unwanted = read_entries(conditioning, width), read_negative(negative, width)
         seconds = common_duration(entries, latent)
         show_notes(
             *notes.patch_notes(foreign_patches(transformer_options(model))),
             *notes.wrapper_notes(ksampler_only(model)),
             *notes.conditioning_notes(conditioning),
+            *notes.negative_notes(unwanted),
             *notes.sample_notes(entries, latent, batch_size, sigmas, solver, retake_variance, retake_seed),
             *notes.graphs_notes(graphs, graphs_disabled()),
         )
@@ -216,48 +260,11 @@ class SampleNode(io.ComfyNode):
                 start += count
                 retake = (retake_seeds[own], retake_variance) if retake_variance else None
                 latents, edit = sample_group(
-                    model, group, batch_size, seconds, seeds[own], settings, retake, callbacks, graphs
+                    model, group, batch_size, seconds, seeds[own], settings, retake, callbacks, graphs, unwanted
                 )
                 results.append(latents)
                 edits.append((edit, count))
         return io.NodeOutput(to_latent(torch.cat(results), edits))
-
-
-class EmptyLatentNode(io.ComfyNode):
-    """ComfyUI 0.3.75 has no such node: its audio latents have another frame rate or shape."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="AS15_EmptyLatent",
-            display_name="Empty Song",
-            category=SAMPLING,
-            description="Creates an empty latent with the duration of a song, for KSampler.",
-            **search_aliases("empty latent audio, duration"),
-            inputs=[
-                SongSocket.Input("song", tooltip="Song whose duration sets the length of the latent."),
-                io.Int.Input(
-                    "batch_size",
-                    default=1,
-                    min=1,
-                    max=MAX_BATCH,
-                    tooltip="Batch size, the number of takes that KSampler samples at once. 1 to 4 is typical.",
-                ),
-            ],
-            outputs=[io.Latent.Output(display_name="latent", tooltip="Empty latent, for KSampler.")],
-        )
-
-    @classmethod
-    def execute(cls, song, batch_size) -> io.NodeOutput:
-        import torch
-
-        from ..acestep_core.config import LATENT_CHANNELS
-        from ..acestep_core.pipeline import frames_of
-        from .comfy_runtime.latents import to_latent
-        from .comfy_runtime.placement import intermediate_device
-
-        shape = (batch_size, frames_of(song_duration(song)), LATENT_CHANNELS)
-        return io.NodeOutput(to_latent(torch.zeros(shape, device=intermediate_device())))
 
 
 def sample_group(
@@ -270,6 +277,7 @@ def sample_group(
     retake: tuple[list[int], float] | None,
     callbacks: Callbacks,
     graphs: bool,
+    negative: SongEntry | None = None,
 ) -> tuple[torch.Tensor, Edit | None]:
     """Sample songs that differ in their text alone. Return latents [len(seeds), T, 64] and their edit."""
     from ..acestep_core import pipeline
@@ -283,7 +291,7 @@ def sample_group(
     edit = first.edit and first.edit.repeated(takes)
     texts = [entry.text for entry in group for _ in range(takes)] if len(group) > 1 else [first.text]
     two_texts = first.morph is not None or (edit is not None and edit.drops_source)
-    rows = sum(entry.rows for entry in group) * (2 if two_texts else 1)
+    rows = sum(entry.rows for entry in group) * (2 if two_texts else 1) + (negative.rows if negative else 0)
     frames = pipeline.frames_of(seconds)
     model = with_fixed_weights(model) if graphs else model
     placed = model_for_sampling(model, settings, len(seeds), frames, rows, len(first.timbre), edit)
@@ -299,6 +307,7 @@ def sample_group(
         morph=first.morph and first.morph.repeated(takes),
         timbre=core_references(first.timbre),
         retake=retake,
+        negative=[negative.text] if negative else (),
         callbacks=callbacks,
     )
     return latents, edit

@@ -43,7 +43,8 @@ def graph_settings(prompt: str, path: str) -> dict[str, Any]:
     loads = {graph.source(*link, LOAD) for link in ((decode, "vae"), (sample, "model"), (encode, "text_encoder"))}
     if len(loads) > 1:
         raise RequestError(f"{path}: its graph loads {len(loads)} models, and the command line loads one")
-    for node, name in ((encode, "task"), (encode, "codes"), (sample, "sigmas"), (sample, "latent"), (song, "song")):
+    unrecorded = ((sample, name) for name in ("sigmas", "latent", "negative"))
+    for node, name in ((encode, "task"), (encode, "codes"), (song, "song"), *unrecorded):
         graph.refuse_link(node, name)
     if graph.value(sample, "retake_variance"):
         raise RequestError(f"{path}: {graph.name(sample)} makes a retake, which the command line cannot")
@@ -53,11 +54,13 @@ def graph_settings(prompt: str, path: str) -> dict[str, Any]:
     settings = {
         **{name: graph.value(song, name) for name in ("caption", "lyrics")},
         **{name: graph.value(song, name) for name in ("language", "duration", "bpm", "key", "time_signature")},
-        **{name: graph.value(sample, name) for name in ("steps", "shift", "solver", "guidance_method")},
+        **{name: graph.value(sample, name) for name in ("steps", "shift", "solver", "guidance_method", "dcw")},
         "guidance_scale": graph.value(sample, "guidance"),
         **_model_settings(graph, loads.pop()),
     }
     settings = {name: value for name, value in settings.items() if value not in AUTO}
+    shares = {name: graph.value(sample, name) for name in ("guidance_start", "guidance_end")}
+    settings |= {name: value for name, value in shares.items() if value is not None}  # 0 is a value of theirs
     if "duration" not in settings and isinstance(settings.get("lyrics", ""), str):
         settings["duration"] = estimate_duration(settings.get("lyrics", ""))  # as Encode Song does
     if finish is not None:

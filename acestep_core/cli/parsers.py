@@ -306,8 +306,32 @@ def generation_options(parser: argparse.ArgumentParser, *, file: bool = True) ->
         "--guidance", type=float, dest="guidance_scale", metavar="SCALE", help="guidance scale (CFG); 1 is off"
     )
     sampling.add_argument("--guidance-method", metavar="NAME", help="apg, cfg or adg; default apg")
-    sampling.add_argument("--solver", metavar="NAME", help="sampler: euler, heun or sde; default euler")
+    sampling.add_argument(
+        "--guidance-start", type=float, metavar="SHARE", help="share of the steps before guidance; default 0"
+    )
+    sampling.add_argument(
+        "--guidance-end",
+        type=float,
+        metavar="SHARE",
+        help="share of the steps after which guidance is off: 0.7 is faster and less harsh; default 1",
+    )
+    sampling.add_argument(
+        "--negative-caption", metavar="TEXT", help="style that the song avoids; needs guidance above 1"
+    )
+    sampling.add_argument(
+        "--solver",
+        metavar="NAME",
+        help="sampler: euler, heun, sde, or dpmpp_3m for precision with few steps; default euler",
+    )
     sampling.add_argument("--timesteps", type=_numbers, metavar="T,T,...", help="custom timesteps from 1 down to 0")
+    sampling.add_argument(
+        "--dcw",
+        metavar="NAME",
+        help="wavelet correction of few steps, as on turbo: double, low, high or pix; default off",
+    )
+    sampling.add_argument(
+        "--dcw-strength", type=float, metavar="FACTOR", help="strength of --dcw; default 1, the original's"
+    )
 
     model = parser.add_argument_group("model")
     model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default nano")

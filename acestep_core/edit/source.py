@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +14,11 @@ from ..audio import check_waveform, resample, to_stereo
 from ..config import FRAME_RATE, HOP, LATENT_CHANNELS, MAX_FRAMES, MAX_SECONDS, SAMPLE_RATE
 from ..errors import RequestError
 from .regions import Regions
+
+if TYPE_CHECKING:
+    from ..song.song import Song
+    from .edit import Edit
+    from .morph import Morph
 
 
 def source_waveform(waveform: Tensor, sample_rate: float) -> Tensor:
@@ -112,3 +119,14 @@ def check_source_waveform(waveform: Tensor, frames: int) -> Tensor:
 def _check_seconds(seconds: float) -> None:
     if seconds > MAX_SECONDS:
         raise RequestError(f"source: {seconds:g} seconds long, the model generates at most {MAX_SECONDS}; cut it first")
+
+
+def with_source_duration(song: Song, edit: Edit | None, morph: Morph | None) -> Song:
+    """Return the song with the duration of its source, if there is one."""
+    if morph is not None:
+        seconds = morph.frames / FRAME_RATE if edit is None else edit.seconds
+    elif edit is not None and (edit.source is not None or song.metadata.duration is None):
+        seconds = edit.seconds
+    else:
+        return song
+    return replace(song, metadata=replace(song.metadata, duration=seconds))

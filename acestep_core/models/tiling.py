@@ -6,6 +6,7 @@ overlap must cover the network's reach.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from torch import Tensor
 from ..callbacks import Callbacks
 from ..config import VAEConfig
 from ..errors import RequestError
+from .layers import TORCH
 from .oobleck import Float16OverflowError, OobleckVAE, WideWeights, sample_latents
+
+MPS_TILE_FRAMES = 32  # for convolutions of at most 65 536 samples
 
 
 @dataclass(frozen=True)
@@ -174,3 +178,14 @@ def _for_each_tile(
             for half in layout.halves(tile):
                 compute(item, half, wide)
         callbacks.report(stage, done, len(work))
+
+
+def fitting_tile(device: torch.device, frames: int) -> int:
+    """Return the frames of a tile, at most MPS_TILE_FRAMES where Metal fails with longer ones.
+
+    Those are systems before macOS 15.1, and torch before 2.6, which refuses them on all systems (pytorch#140726).
+    """
+    if device.type != "mps":
+        return frames
+    system = tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2] if part.isdigit())
+    return frames if system >= (15, 1) and TORCH >= (2, 6) else min(frames, MPS_TILE_FRAMES)

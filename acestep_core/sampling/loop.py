@@ -11,13 +11,16 @@ from ..callbacks import Callbacks
 from ..errors import NonFiniteError
 from .guidance import Guidance
 from .noise import draw_step_noise
-from .solvers import Solver, SolverStep, euler
+from .solvers import MAX_HISTORY, Solver, SolverStep, euler
 
 STAGE = "sample"
 
 Velocity = Callable[[torch.Tensor, float, bool], torch.Tensor]
 """velocity(x [B, T, C] float32, t, with_null) → [B, T, C] float32. With `with_null` → [2B, T, C] in one network call:
 the conditional rows first, the unconditional ones after them."""
+
+Correction = Callable[[SolverStep, torch.Tensor], torch.Tensor]
+"""correction(step, the state that its solver returned) → the corrected state, before `AfterStep`."""
 
 AfterStep = Callable[[int, float, torch.Tensor], torch.Tensor]
 """after_step(index of the finished step, time reached, x) → the x of the next step."""
@@ -39,6 +42,7 @@ def denoise(
     guidance: Guidance | None = None,
     seeds: Sequence[int] | None = None,
     callbacks: Callbacks | None = None,
+    correction: Correction | None = None,
     after_step: AfterStep | None = None,
     adjust: Adjust | None = None,
     switch: Switch | None = None,
@@ -70,17 +74,22 @@ def denoise(
 
     x = start.float()
     steps = list(pairwise(schedule.tolist()))
+    earlier: list[tuple[float, torch.Tensor]] = []
     for i, (t, t_next) in enumerate(steps):
         if switch is not None and i == switch[0]:
-            velocity = switch[1]()
+            velocity, earlier = switch[1](), []  # estimates under another condition mislead a multistep solver
         v = guided(x, t, method.combine)
-        step = SolverStep(x, v, t, t_next, correct, _fresh_noise(seeds, i, x))
+        step = SolverStep(x, v, t, t_next, correct, _fresh_noise(seeds, i, x), earlier)
         x = solver(step)
+        if correction is not None:
+            x = correction(step, x)
         if after_step is not None:
             x = after_step(i, t_next, x)
         if i in (0, len(steps) - 1):
             require_finite(x, i + 1, len(steps))
-        callbacks.report(STAGE, i + 1, len(steps), step.clean)
+        clean = step.clean
+        callbacks.report(STAGE, i + 1, len(steps), clean)
+        earlier = [(t, clean), *earlier][:MAX_HISTORY]
     return x
 
 

@@ -20,7 +20,7 @@ from .noise import draw_noise, retake_noise
 from .repaint import inject_source, restore_latents
 from .request import SampleRequest
 from .schedule import start_from_source, steps_in
-from .velocity import network_velocity
+from .velocity import network_velocity, with_negative
 
 if TYPE_CHECKING:
     from ..models.model import AceStepModel
@@ -53,10 +53,12 @@ def prepare(
     conditions: Sequence[TextCondition],
     device: torch.device,
     callbacks: Callbacks,
+    negative: Sequence[TextCondition] = (),
 ) -> SamplePlan:
     """Prepare a request with its encoded texts. The network is ready to run on `device`.
 
     conditions: one for all songs or one per song, see `SampleRequest.check_conditions`.
+    negative: what guidance leads away from, one for all songs or one per song, instead of the null condition.
 
     Raises RequestError if the model does not know the audio codes of the edit, and Cancelled.
     """
@@ -67,7 +69,11 @@ def prepare(
     def velocity(conditions: Sequence[TextCondition], context: Tensor, guided: bool = True) -> Velocity:
         encoded = encode_conditions(network, conditions, device, request.timbre)
         guided = guided and sampling.guidance.enabled
-        return network_velocity(network, encoded, context, guided=guided, graphs=request.graphs, callbacks=callbacks)
+        run = partial(network_velocity, network, graphs=request.graphs, callbacks=callbacks)
+        if not guided or not negative:
+            return run(encoded, context, guided=guided)
+        unwanted = encode_conditions(network, negative, device)
+        return with_negative(run(encoded, context, guided=False), run(unwanted, context, guided=False))
 
     def text_velocity() -> Velocity:
         return velocity(text_only_conditions(conditions), silent_context(network, edit, songs, frames, device))
@@ -104,7 +110,7 @@ def prepare(
             adjust = _blend(velocity(text_only_conditions(conditions), context, guided=False), blend)
     loop = partial(
         denoise, followed, start, schedule, solver=sampling.solver, guidance=sampling.guidance, seeds=request.seeds,
-        after_step=after_step, adjust=adjust, switch=switch,
+        correction=sampling.correction, after_step=after_step, adjust=adjust, switch=switch,
     )  # fmt: skip
     return SamplePlan(loop, request.frames, edit)
 

@@ -72,10 +72,16 @@ class SampleRequest:
             warnings.append("strength, blend and noise_strength are ignored: a morph starts from the source itself")
         if self.morph is not None and 0 < self.retake_variance < 1:
             warnings.append("the retake variance is ignored: a morph draws all its noise from the retake seed")
+        if self.morph is not None and self.sampling.correction is not None:
+            warnings.append("dcw is ignored: a morph has its own steps")
         return warnings
 
-    def check_conditions(self, conditions: Sequence[TextCondition]) -> None:
+    def check_conditions(self, conditions: Sequence[TextCondition], negative: Sequence[TextCondition] = ()) -> None:
         """Raise RequestError unless the encoded texts fit the batch and the edit."""
+        if len(negative) not in (0, 1, len(self.seeds)):
+            raise RequestError(
+                f"negative: got {len(negative)} for {len(self.seeds)} seeds; give one for all or one for each"
+            )
         if len(conditions) not in (1, len(self.seeds)):
             raise RequestError(
                 f"conditions: got {len(conditions)} for {len(self.seeds)} seeds; give one for all or one for each"

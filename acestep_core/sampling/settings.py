@@ -12,8 +12,9 @@ import torch
 
 from ..errors import RequestError
 from .guidance import METHODS, Guidance
-from .schedule import custom_schedule, make_schedule
+from .schedule import custom_schedule, make_schedule, steps_in
 from .solvers import SOLVERS, TURBO_SOLVERS, Solver
+from .wavelet import OFF, WaveletCorrection, find_correction
 
 TURBO_MAX_STEPS = 20  # on turbo models the original refuses more, here more steps give a warning
 
@@ -41,6 +42,11 @@ class SamplingSettings:
     guidance_interval: bounds of the guided times t, which run from 1 (noise, the start) to 0.
     solver: a name in `solvers.SOLVERS`.
     timesteps: descending times in 0..1, instead of steps and shift.
+    guidance_start, guidance_end: the guided steps, as shares of all steps. Steps are guided that lie in
+        `guidance_interval` as well.
+    dcw: a name in `wavelet.MODES`.
+    dcw_strength: factor of the original's scales of DCW.
+    negative_caption: caption that guidance leads away from. Empty leads away from no text at all.
     """
 
     steps: int | None = None
@@ -50,6 +56,11 @@ class SamplingSettings:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     solver: str = "euler"
     timesteps: Sequence[float] | None = None
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+    dcw: str = OFF
+    dcw_strength: float = 1.0
+    negative_caption: str = ""
 
     def resolve(self, defaults: VariantDefaults) -> ResolvedSampling:
         """Check every value and fill in the defaults of the variant. Raises RequestError."""
@@ -63,6 +74,9 @@ class SamplingSettings:
             if self.steps is not None or self.shift is not None:
                 warnings.append("custom timesteps are used as they are: steps and shift are ignored")
         guidance = self._guidance(defaults)
+        correction = find_correction(self.dcw, self.dcw_strength)
+        if not isinstance(self.negative_caption, str):
+            raise RequestError(f"negative caption must be text, got {self.negative_caption!r:.80}")
         if defaults.is_turbo and guidance.enabled:
             warnings.append(f"guidance {guidance.scale:g} is ignored: turbo models have it built in and run with 1")
             guidance = replace(guidance, scale=1.0)
@@ -71,11 +85,13 @@ class SamplingSettings:
                 f"{len(schedule) - 1} steps on a turbo model, which is trained for {defaults.steps}; "
                 f"the original allows at most {TURBO_MAX_STEPS}"
             )
+        settings = replace(settings, guidance_scale=guidance.scale, guidance_interval=guidance.interval)
         return ResolvedSampling(
-            settings=replace(settings, guidance_scale=guidance.scale, guidance_interval=guidance.interval),
+            settings=settings,
             schedule=schedule,
-            guidance=guidance,
+            guidance=self._guided_steps(guidance, schedule),
             solver=_find(TURBO_SOLVERS if defaults.is_turbo else SOLVERS, self.solver, "solver"),
+            correction=correction,
             warnings=tuple(warnings),
         )
 
@@ -96,7 +112,27 @@ class SamplingSettings:
             raise RequestError(
                 f"guidance interval must be two numbers with 0 ≤ start ≤ end ≤ 1, got {self.guidance_interval!r}"
             )
+        for name, share in (("start", self.guidance_start), ("end", self.guidance_end)):
+            if not isinstance(share, Real) or not 0 <= share <= 1:
+                raise RequestError(f"guidance {name} must be a share of the steps from 0 to 1, got {share!r}")
+        if self.guidance_start > self.guidance_end:
+            raise RequestError(
+                f"guidance start must be at most guidance end, got {self.guidance_start:g} and {self.guidance_end:g}"
+            )
         return Guidance(float(scale), _find(METHODS, self.guidance_method, "guidance method"), (low, high))
+
+    def _guided_steps(self, guidance: Guidance, schedule: torch.Tensor) -> Guidance:
+        """Return the guidance without the steps before `guidance_start` and from `guidance_end` on."""
+        steps = len(schedule) - 1
+        first, end = steps_in(self.guidance_start, steps), steps_in(self.guidance_end, steps)
+        if first >= end:
+            return replace(guidance, scale=1.0)
+        low, high = guidance.interval
+        if end < steps:  # otherwise time 0 is guided, where Heun's last step needs it
+            low = max(low, float(schedule[end - 1]))
+        if first:
+            high = min(high, float(schedule[first]))
+        return replace(guidance, interval=(low, high))
 
 
 @dataclass(frozen=True)
@@ -111,6 +147,7 @@ class ResolvedSampling:
     schedule: torch.Tensor
     guidance: Guidance
     solver: Solver
+    correction: WaveletCorrection | None
     warnings: tuple[str, ...]
 
 

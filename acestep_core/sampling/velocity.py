@@ -60,3 +60,16 @@ def network_velocity(
         return run(torch.cat([x, x]) if with_null else x, times)
 
     return velocity
+
+
+def with_negative(wanted: Velocity, unwanted: Velocity) -> Velocity:
+    """Return `wanted` with the velocity of a negative text as its unconditional one.
+
+    Both take a network call of their own, as KSampler's do: their texts differ in length.
+    """
+
+    def velocity(x: Tensor, t: float, with_null: bool) -> Tensor:
+        velocity = wanted(x, t, False)
+        return torch.cat([velocity, unwanted(x, t, False)]) if with_null else velocity
+
+    return velocity

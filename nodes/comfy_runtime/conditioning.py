@@ -116,13 +116,30 @@ def read_entries(conditioning: Conditioning, width: int) -> list[SongEntry]:
     return [_read_entry(caption, data, width) for caption, data in conditioning]
 
 
-def _read_entry(caption: torch.Tensor | None, data: dict[str, Any], width: int) -> SongEntry:
+def read_negative(conditioning: Conditioning | None, width: int) -> SongEntry | None:
+    """Return the song that guidance leads away from, None without one. ConditioningZeroOut's is none.
+
+    Raises RequestError for several songs and for conditioning of another model.
+    """
+    zeroed = [caption is not None and not caption.count_nonzero() for caption, _ in conditioning or ()]
+    if conditioning is None or all(zeroed):
+        return None
+    if len(conditioning) > 1:
+        raise RequestError(f"negative: {len(conditioning)} combined conditionings. Connect one, for all songs.")
+    ((caption, data),) = conditioning
+    return _read_entry(caption, data, width, "negative")
+
+
+def _read_entry(
+    caption: torch.Tensor | None, data: dict[str, Any], width: int, name: str = "conditioning"
+) -> SongEntry:
     if caption is not None and not caption.count_nonzero():
         raise RequestError(
             "conditioning: this is a zeroed (negative) conditioning. Connect the positive one; Sample Song computes "
             "the unconditional pass itself."
         )
-    text = text_condition(caption, data.get(LYRICS_KEY), width, data.get(TEXT_ONLY_KEY), data.get(LYRIC_TOKENS_KEY))
+    tokens = data.get(LYRIC_TOKENS_KEY)
+    text = text_condition(caption, data.get(LYRICS_KEY), width, data.get(TEXT_ONLY_KEY), tokens, name)
     return SongEntry(text, data.get(SONG_KEY), edit_of(data), data.get(MORPH_KEY), tuple(data.get(TIMBRE_KEY) or ()))
 
 
@@ -148,14 +165,15 @@ def text_condition(
     width: int,
     text_only: torch.Tensor | None = None,
     lyric_tokens: LyricTokens | None = None,
+    name: str = "conditioning",
 ) -> TextCondition:
-    """Return the text states of an entry. Raises RequestError if their width is not the model's.
+    """Return the text states of an entry of input `name`. Raises RequestError if their width is not the model's.
 
     Lyric tokens of other lyrics, which a node may have left behind, are dropped.
     """
     if caption is None or lyrics is None or any(len(s) != 1 or s.shape[-1] != width for s in (caption, lyrics)):
         raise RequestError(
-            "conditioning: made for another model. Connect Encode Song with the text encoder of the same Load Model."
+            f"{name}: made for another model. Connect Encode Song with the text encoder of the same Load Model."
         )
     if lyric_tokens is not None:
         ends = lyrics.shape[1] - lyric_tokens.first - len(lyric_tokens.spans)

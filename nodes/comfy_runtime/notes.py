@@ -89,6 +89,14 @@ def conditioning_notes(conditioning: Conditioning) -> list[str]:
     return [*_applying((names, f"Sample Song does not follow {names} of its conditioning; KSampler does")), *foreign]
 
 
+def negative_notes(negative: SongEntry | None) -> list[str]:
+    """Notes on the parts of a negative conditioning that Sample Song does not follow."""
+    if negative is None:
+        return []
+    parts = _applying((negative.edit, "its task"), (negative.morph, "its morph"), (negative.timbre, "its timbre"))
+    return _applying((parts, f"of negative, only the text is used, not {' and '.join(parts)}"))
+
+
 def foreign_key_notes(data: Mapping[str, Any]) -> list[str]:
     """Notes on the keys of a conditioning entry that belong to other models."""
     return [note for key, note in FOREIGN_KEYS.items() if data.get(key) is not None]

@@ -85,6 +85,23 @@ def test_ksampler_equals_sample_song_with_guidance(server: ComfyServer, song: di
     assert difference(theirs, unguided) > 1e-3
 
 
+def test_a_negative_text_equals_ksamplers(server: ComfyServer, song: dict) -> None:
+    graph = Graph(with_inputs(song, "AS15_LoadModel", variant="base"))
+    other = graph.add("AS15_Song", **{**song["2"]["inputs"], "caption": "distorted noise", "lyrics": ""})
+    negative = graph.add("AS15_Encode", text_encoder=["1", 1], song=other)
+    zeroed = graph.add("ConditioningZeroOut", conditioning=negative)
+    ours, theirs, usual, none = graph.latents(
+        server,
+        graph.sample(guidance=4.0, negative=negative),
+        graph.ksampler(cfg=4.0, negative=negative),
+        graph.sample(guidance=4.0),
+        graph.sample(guidance=4.0, negative=zeroed),
+    )
+    assert difference(ours, theirs) <= 4e-4
+    assert difference(ours, usual) > 1e-3
+    assert difference(usual, none) <= 1e-6
+
+
 def test_sampler_custom_advanced(server: ComfyServer, song: dict) -> None:
     graph = Graph(song)
     sigmas = graph.add("BasicScheduler", model=MODEL, scheduler="simple", steps=5, denoise=1.0)

@@ -96,9 +96,13 @@ def test_every_input_and_output_has_a_tooltip(server: ComfyServer) -> None:
 
 
 def test_no_node_has_more_than_a_dozen_widgets(server: ComfyServer) -> None:
+    """Sample Song has two more, which are folded away: the guidance of a part of the steps and DCW."""
     info = server.object_info()
     own = {name: [widget for widget in widget_names(info[name]) if widget] for name in NODES}
-    assert all(len(widgets) <= 12 for widgets in own.values())  # without the frontend's own for a seed
+    folded = {name: [key for key, _, options in inputs_of(info[name]) if options.get("advanced")] for name in NODES}
+    for name, widgets in own.items():  # without the frontend's own for a seed
+        assert len(widgets) <= (14 if name == "AS15_Sample" else 12), name
+        assert len(set(widgets) - set(folded[name])) <= 12, name
 
 
 def test_nano_is_always_listed(server: ComfyServer) -> None:

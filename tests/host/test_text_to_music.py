@@ -87,6 +87,7 @@ def test_a_batch_equals_its_seeds_alone(server: ComfyServer, prompt: dict, usual
         ("AS15_Sample", {"steps": 3}),
         ("AS15_Sample", {"shift": 1.0}),
         ("AS15_Sample", {"solver": "sde"}),
+        ("AS15_Sample", {"dcw": "double"}),
         ("AS15_Decode", {"normalize": False}),
         ("AS15_LoadModel", {"variant": "base"}),
     ],

@@ -4,13 +4,20 @@ The last tests name where we follow another source than diffusers and show both 
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import AceStepPipeline, AceStepTransformer1DModel, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    AceStepPipeline,
+    AceStepTransformer1DModel,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normalized_guidance
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
 
+from acestep_core.callbacks import Callbacks
 from acestep_core.config import MIN_FRAMES, ModelConfig
 from acestep_core.models.model import AceStepModel
 from acestep_core.pipeline import frames_of, recommended
@@ -18,9 +25,12 @@ from acestep_core.sampling.context import context_latents, frames_to_run
 from acestep_core.sampling.guidance import APG
 from acestep_core.sampling.loop import denoise
 from acestep_core.sampling.noise import draw_noise
+from acestep_core.sampling.prepare import prepare
+from acestep_core.sampling.request import SampleRequest
 from acestep_core.sampling.schedule import make_schedule
 from acestep_core.sampling.settings import SamplingSettings
 from acestep_core.sampling.velocity import network_velocity
+from acestep_core.text.encoder import TextCondition
 
 TURBO = ModelConfig(
     hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
@@ -285,3 +295,62 @@ def test_apg_function(magnitude, seed):
 def test_schedule(turbo, steps, shift):
     expected = make_pipeline(turbo)._get_timestep_schedule(steps, shift, "cpu", torch.float32)
     assert relative_error(make_schedule(steps, shift)[:-1], expected) < 2e-7
+
+
+@pytest.mark.parametrize("steps, shift", [(15, 1.0), (20, 3.0)])
+def test_dpmpp_3m(turbo, steps, shift):
+    """diffusers lowers the order of the last two steps for less than 15 steps, ours of the last step alone."""
+    prompts, noise = make_prompts(), draw_noise(range(2), FRAMES)
+    settings = SamplingSettings(steps=steps, shift=shift, solver="dpmpp_3m")
+    scheduler = DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, solver_order=3, solver_type="heun"
+    )
+    scheduler.set_timesteps(steps)
+    schedule = make_schedule(steps, shift)
+    scheduler.sigmas = schedule.double()
+    with torch.no_grad():
+        timbre = turbo.silence(turbo.config.timbre_fix_frame)[None]
+        conditions = [turbo.encoder(text, lyrics, timbre) for text, lyrics in prompts]
+    velocity = network_velocity(turbo, conditions, context_latents(turbo, None, 2, FRAMES), guided=False)
+    x = noise
+    for timestep, t in zip(scheduler.timesteps, schedule.tolist(), strict=False):
+        x = scheduler.step(velocity(x, t, False), timestep, x).prev_sample
+    assert relative_error(sample_ours(turbo, prompts, settings), x) < 1e-4
+
+
+def test_a_negative_text_takes_the_place_of_the_null_condition(base):
+    """diffusers has no negative text; its guider takes the velocity of any second prompt."""
+    (wanted, unwanted), noise = make_prompts(text_lengths=(7, 5), lyric_lengths=(11, 3)), draw_noise([0], FRAMES)
+    with torch.no_grad():
+        timbre = base.silence(base.config.timbre_fix_frame)[None]
+        rows = [base.encoder(*prompt, timbre) for prompt in (wanted, unwanted)]
+    context = context_latents(base, None, 1, FRAMES)
+    schedule, momentum, x = make_schedule(6, 3.0), MomentumBuffer(-0.75), noise
+    velocities = [network_velocity(base, [row], context, guided=False) for row in rows]
+    for t, t_next in pairwise(schedule.tolist()):
+        cond, null = (velocity(x, t, False) for velocity in velocities)
+        x = x - (t - t_next) * normalized_guidance(cond, null, 4.0, momentum, 0.0, 2.5, True, (1,))
+
+    texts = [TextCondition(*prompt, caption_prompt="", lyric_prompt="") for prompt in (wanted, unwanted)]
+    settings = SamplingSettings(steps=6, guidance_scale=5.0).resolve(recommended(base))
+    request = SampleRequest(base.config, settings, [0], FRAMES / 25)
+    plan = prepare(base, request, texts[:1], torch.device("cpu"), Callbacks(), texts[1:])
+    actual = plan.run(Callbacks())
+    assert relative_error(actual, x) < 1e-4
+    null = prepare(base, request, texts[:1], torch.device("cpu"), Callbacks()).run(Callbacks())
+    assert relative_error(actual, null) > 1e-2
+
+
+@pytest.mark.parametrize(
+    "start, end, guided", [(0.0, 0.5, range(4)), (0.25, 0.8, range(2, 6)), (0.3, 1.0, range(2, 8))]
+)
+def test_guidance_of_a_share_of_the_steps(base, start, end, guided):
+    """The guided steps of diffusers are an interval of 1 − t."""
+    prompts, schedule = make_prompts(), make_schedule(8, 3.0)
+    settings = SamplingSettings(steps=8, guidance_scale=5.0, guidance_start=start, guidance_end=end)
+    expected = sample_diffusers(
+        base, prompts, num_inference_steps=8, guidance_scale=5.0,
+        cfg_interval_start=max(0, float(1 - schedule[guided[0]]) - 1e-4),
+        cfg_interval_end=float(1 - schedule[guided[-1]]) + 1e-4,
+    )  # fmt: skip
+    assert relative_error(sample_ours(base, prompts, settings), expected) < 1e-4

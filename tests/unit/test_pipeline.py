@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core import pipeline
 from acestep_core.callbacks import Callbacks
 from acestep_core.errors import Cancelled, NonFiniteError, RequestError
-from acestep_core.models import dit
+from acestep_core.models import dit, tiling
 from acestep_core.pipeline import Model, decode, encode, encode_audio, generate, sample
 from acestep_core.sampling.settings import SamplingSettings, VariantDefaults
+from acestep_core.sampling.solvers import SOLVERS
 from acestep_core.song.song import Metadata, Song
 from tests.support import tiny, tiny_checkpoint, tiny_text
 
@@ -151,16 +151,36 @@ def test_sampling_settings_default_to_the_variants_own(model):
 
 
 def test_guidance_and_solver_change_the_song(model):
-    base = replace(model, defaults=VariantDefaults(3, 3.0, 7.0, is_turbo=False))
+    base = replace(model, defaults=VariantDefaults(5, 3.0, 7.0, is_turbo=False))
     condition = encode(base, SONG)
 
     def latents(**settings):
         return sample(base, condition, seconds=1, seeds=[1], settings=SamplingSettings(**settings))
 
-    results = [latents(), latents(guidance_scale=1.0), latents(guidance_method="cfg"), latents(solver="heun")]
+    results = [latents(), latents(guidance_scale=1.0), latents(guidance_method="cfg")]
+    results += [latents(solver=name) for name in SOLVERS if name != "euler"]
+    results += [latents(guidance_end=0.7), latents(dcw="double"), latents(negative_caption="noise")]
     for i, first in enumerate(results):
         for second in results[i + 1 :]:
-            assert (first - second).abs().max() > 1e-3
+            assert (first - second).abs().max() > 1e-4
+
+
+def test_a_negative_caption_is_one_for_all_songs_without_lyrics_and_metadata(model, caplog):
+    base = replace(model, defaults=VariantDefaults(3, 3.0, 7.0, is_turbo=False))
+    song = Song("warm piano", "[Verse]\nla", Metadata(bpm=90, duration=1))
+    settings = SamplingSettings(negative_caption="noise")
+    made = generate(base, song, batch=2, seed=1, settings=settings)
+    assert made.recipe(1).settings.negative_caption == "noise"
+    again = generate(base, song, seed=2, settings=made.recipe(1).settings)
+    assert (again.latents - made.latents[1:]).abs().max() < 1e-5
+    negative = encode(base, Song("noise", metadata=Metadata(duration=1)))
+    given = sample(base, encode(base, song), seconds=1, seeds=[1, 2], negative=negative)
+    assert (given - made.latents).abs().max() < 1e-5
+    with pytest.raises(RequestError, match="negative.* 3 for 2"):
+        sample(base, encode(base, song), seconds=1, seeds=[1, 2], negative=[negative] * 3)
+    plain = sample(model, encode(model, song), seconds=1, seeds=[1])
+    assert torch.equal(sample(model, encode(model, song), seconds=1, seeds=[1], settings=settings), plain)
+    assert "negative caption is ignored" in caplog.text
 
 
 def test_turbo_ignores_guidance_with_a_warning(model, caplog):
@@ -326,8 +346,8 @@ def test_non_finite_errors_name_the_stage(model):
     ],
 )
 def test_tiles_on_metal_are_short_only_where_long_ones_fail(monkeypatch, system, torch_version, frames):
-    monkeypatch.setattr(pipeline.platform, "mac_ver", lambda: (system, ("", "", ""), "arm64"))
-    monkeypatch.setattr(pipeline, "TORCH", torch_version)
-    assert pipeline._fitting_tile(torch.device("mps"), 512) == frames
-    assert pipeline._fitting_tile(torch.device("mps"), 24) == 24
-    assert pipeline._fitting_tile(torch.device("cpu"), 512) == 512
+    monkeypatch.setattr(tiling.platform, "mac_ver", lambda: (system, ("", "", ""), "arm64"))
+    monkeypatch.setattr(tiling, "TORCH", torch_version)
+    assert tiling.fitting_tile(torch.device("mps"), 512) == frames
+    assert tiling.fitting_tile(torch.device("mps"), 24) == 24
+    assert tiling.fitting_tile(torch.device("cpu"), 512) == 512

@@ -22,7 +22,15 @@ FULL = Recipe(
     song=Song("warm piano", "[Verse]\nla", METADATA),
     seed=2**64 - 1,
     settings=SamplingSettings(
-        timesteps=(0.9, 0.5), guidance_scale=6.0, guidance_method="adg", guidance_interval=(0.1, 0.9)
+        timesteps=(0.9, 0.5),
+        guidance_scale=6.0,
+        guidance_method="adg",
+        guidance_interval=(0.1, 0.9),
+        guidance_end=0.8,
+        dcw="low",
+        dcw_strength=0.5,
+        negative_caption="distorted",
+        solver="dpmpp_3m",
     ),
     normalize=False,
     origin={"model": "base", "vae": "scragvae", "text_encoder": "text-encoder", "variant": "sft"},
@@ -42,6 +50,12 @@ def test_auto_is_left_out_and_unknown_names_are_ignored():
     assert not {"bpm", "steps", "codes", "unrecorded"} & values.keys()
     assert Recipe.from_dict(values | {"from_the_future": 1}) == Recipe(Song("x"), 0)
     assert Recipe.from_dict(values | {"besides": ["a retake"]}).unrecorded == ("a retake",)  # of earlier versions
+
+
+def test_a_recipe_of_an_earlier_version_has_the_new_settings_at_their_defaults():
+    new = ("guidance_start", "guidance_end", "dcw", "dcw_strength", "negative_caption")
+    values = {name: value for name, value in Recipe(Song("x"), 0).to_dict().items() if name not in new}
+    assert Recipe.from_dict(values) == Recipe(Song("x"), 0)
 
 
 def test_bad_values_are_refused():

@@ -127,6 +127,7 @@ def check_ignored_inputs_of_sample_song_are_noted(world: World) -> None:
         ({"conditioning": MorphNode.execute(half, half, **morph).args[0]}, ["strength, blend and noise_strength"]),
         ({"conditioning": morphed, "retake_variance": 0.1, "retake_seed": 3}, ["retake variance"]),
         ({"conditioning": morphed, "solver": "heun"}, ["solver heun"]),
+        ({"conditioning": morphed, "dcw": "low"}, ["dcw"]),
         ({"retake_seed": 3, "guidance": 7.0}, ["retake_seed", "guidance 7"]),
         ({"latent": masked(world)}, ["noise mask"]),
         ({}, []),

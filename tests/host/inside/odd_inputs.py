@@ -19,9 +19,9 @@ from pack_under_test.nodes import files
 from pack_under_test.nodes.codes import LoadCodesNode
 from pack_under_test.nodes.comfy_runtime import load
 from pack_under_test.nodes.comfy_runtime.progress import node_callbacks, show_notes
+from pack_under_test.nodes.empty import EmptyLatentNode
 from pack_under_test.nodes.encode import EncodeNode
 from pack_under_test.nodes.loaders import LoadModelNode, LoadPlannerNode
-from pack_under_test.nodes.sample import EmptyLatentNode
 from pack_under_test.nodes.song import EditSongNode, SongNode
 
 from .world import FRAMES, World, difference, lines_of, network_of, notes_of, similarity
@@ -63,6 +63,30 @@ def check_conditioning_without_text_is_refused(world: World) -> None:
 def check_a_zeroed_conditioning_is_refused_by_sample_song(world: World) -> None:
     zeroed = [[torch.zeros_like(caption), data] for caption, data in world.conditioning]
     assert "negative" in refusal(lambda: world.sample(conditioning=zeroed))
+
+
+def check_guidance_covers_a_share_of_the_steps(world: World) -> None:
+    base = world.load(variant="base")[0]
+    usual = world.sample(base, guidance=4.0)
+    for share in ({"guidance_start": 0.5}, {"guidance_end": 0.5}):
+        assert difference(world.sample(base, guidance=4.0, **share), usual) > 1e-3
+    off = world.sample(base, guidance=4.0, guidance_start=0.5, guidance_end=0.5)
+    assert difference(off, world.sample(base, guidance=1.0)) == 0
+    turned = {"guidance_start": 0.6, "guidance_end": 0.5}
+    assert refusal(lambda: world.sample(base, guidance=4.0, **turned)).startswith("guidance start")
+
+
+def check_an_odd_negative_is_named(world: World) -> None:
+    base = world.load(variant="base")[0]
+    two = [*world.conditioning, *world.conditioning]
+    assert refusal(lambda: world.sample(base, negative=two, guidance=4.0)).startswith("negative: 2 combined")
+    foreign = [[torch.ones(1, 3, 5), {}]]
+    assert refusal(lambda: world.sample(base, negative=foreign, guidance=4.0)).startswith("negative: made for another")
+    voice = with_data(world, reference_audio_timbre_latents=[torch.ones(1, 64, 750)])
+    (note,) = notes_of(lambda: world.sample(base, negative=voice, guidance=4.0, steps=1))
+    assert "negative" in note and "timbre" in note
+    (note,) = notes_of(lambda: world.sample(negative=world.conditioning, steps=1))
+    assert "negative" in note and "guidance is off" in note
 
 
 def check_empty_sigmas_and_those_of_other_models_are_refused(world: World) -> None:

@@ -70,6 +70,8 @@ def test_every_widget_has_its_setting():
         "seed": 7, "normalize": True,
     }  # fmt: skip
     assert graph_settings(json.dumps(GRAPH), "a.flac")["storage"] == "fp8"
+    options = {"guidance_start": 0.0, "guidance_end": 0.7, "dcw": "double"}
+    assert graph_settings(json.dumps(changed("4", **options)), "a.flac").items() >= options.items()
 
 
 FINISH = {"class_type": "AS15_FinishSong", "inputs": {"audio": ["5", 0], "loudness": "apple (-16)", "lufs": -9.0,
@@ -112,6 +114,7 @@ OTHER = {"class_type": "KSampler", "inputs": {}}
         ({**changed("6", audio=["9", 0]), "9": GRAPH["5"], "8": GRAPH["6"]}, "2 songs"),
         ({key: value for key, value in GRAPH.items() if key != "6"}, "no songs"),
         (changed("4", retake_variance=0.5), "retake"),
+        ({**changed("4", negative=["9", 0]), "9": {"class_type": "AS15_Encode", "inputs": {}}}, "AS15_Encode"),
         (changed("5", latent=["99", 0]), "node 99"),
         (changed("5", latent=None), "latent"),
         ({**GRAPH, "4": 5}, "node 4"),

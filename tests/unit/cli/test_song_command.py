@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from acestep_core import RequestError, audio, pipeline, read_settings
+from acestep_core import RequestError, audio, pipeline, read_audio, read_settings
 from acestep_core.cli import song_command
 from acestep_core.cli.song_command import free_names, output_paths
 from tests.support import tiny_checkpoint
@@ -45,6 +45,19 @@ def test_a_song_is_generated_again_from_its_file(acestep, models, tmp_path):
     changed, original = read_settings("c.wav"), read_settings("a.wav")
     assert (changed["seed"], changed["caption"]) == (3, "other words")
     assert (changed["solver"], changed["duration"]) == (original["solver"], original["duration"]) == ("sde", 1.0)
+
+
+def test_a_song_with_every_sampling_option_is_generated_again(acestep, tmp_path):
+    options = ("--variant", "base", "--steps", 4, "--guidance", 3, "--guidance-start", 0.25, "--guidance-end", 0.75)
+    options += ("--solver", "dpmpp_3m", "--dcw", "double", "--dcw-strength", 2, "--negative-caption", "noise")
+    acestep("warm piano", "--duration", 1, "--seed", 7, *options, "-o", "one.wav")
+    code, _, err = acestep("--from", "one.wav", "-o", "two.wav")
+    assert code == 0, err
+    assert torch.equal(read_audio("one.wav"), read_audio("two.wav"))
+    for name, value in (("guidance_end", 1), ("dcw", "off"), ("negative_caption", ""), ("solver", "euler")):
+        acestep("--from", "one.wav", f"--{name.replace('_', '-')}", value, "-o", "other.wav")
+        assert read_settings("other.wav")[name] == value
+        assert not torch.equal(read_audio("one.wav"), read_audio("other.wav")), name
 
 
 def test_a_file_finds_its_model_in_the_model_folders_alone(acestep, models, tmp_path):
@@ -206,6 +219,9 @@ def test_a_song_that_cannot_be_written_does_not_stop_the_others(acestep, monkeyp
         (["--from", "-", "--codes", "-"], "--from and --codes"),
         (["--solver", "x"], "solver 'x'"),
         (["--guidance-method", "x"], "guidance method 'x'"),
+        (["--guidance-start", "2"], "guidance start"),
+        (["--dcw", "x"], "dcw 'x'"),
+        (["--dcw-strength=-1"], "dcw strength"),
         (["--lyrics", "missing.txt"], "lyrics file missing.txt"),
         (["--from", "missing.flac"], "missing.flac"),
         (["-o", "song.aac"], ".wav, .flac, .ogg, .opus, .mp3, .m4a"),

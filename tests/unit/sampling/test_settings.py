@@ -84,3 +84,38 @@ def test_custom_timesteps_replace_steps_and_shift():
 def test_bad_values_are_refused_with_what_is_allowed(change, match):
     with pytest.raises(RequestError, match=match):
         replace(SamplingSettings(), **change).resolve(BASE)
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+@pytest.mark.parametrize("shares, guided", [((0, 0.5), 4), ((0, 1), 8), ((0.5, 0.5), 0), ((0, 0.1), 0), ((0.9, 1), 1)])
+def test_guidance_of_a_share_of_the_steps(solver, shares, guided):
+    start, end = shares
+    resolved = SamplingSettings(steps=8, guidance_start=start, guidance_end=end, solver=solver).resolve(BASE)
+    times = resolved.schedule.tolist()[:-1]
+    assert sum(map(resolved.guidance.active, times)) == guided
+    assert resolved.guidance.enabled == (guided > 0)
+    assert resolved.guidance.active(0.0) == (end == 1)  # Heun's last point
+    assert resolved.settings.guidance_scale == 7.0  # a recipe keeps what was asked for
+    again = resolved.settings.resolve(BASE)
+    assert (again.settings, again.guidance) == (resolved.settings, resolved.guidance)
+
+
+def test_shares_and_interval_of_guidance_both_apply():
+    settings = SamplingSettings(steps=10, shift=1.0, guidance_interval=(0.3, 0.8), guidance_end=0.5)
+    guidance = settings.resolve(BASE).guidance
+    assert [t / 10 for t in range(11) if guidance.active(t / 10)] == [0.6, 0.7, 0.8]
+
+
+@pytest.mark.parametrize(
+    "settings, keywords",
+    [
+        ({"guidance_start": -0.1}, "guidance start.*-0.1"),
+        ({"guidance_end": 1.5}, "guidance end.*1.5"),
+        ({"guidance_end": "half"}, "guidance end.*half"),
+        ({"guidance_start": 0.6, "guidance_end": 0.4}, "guidance start.*guidance end"),
+        ({"negative_caption": 5}, "negative caption.* 5"),
+    ],
+)
+def test_wrong_shares_and_captions_are_named(settings, keywords):
+    with pytest.raises(RequestError, match=keywords):
+        SamplingSettings(**settings).resolve(BASE)
