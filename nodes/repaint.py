@@ -18,7 +18,7 @@ from .source import (
     mode_inputs,
     require_source,
     source_inputs,
-    source_view,
+    source_shown,
     task_output,
 )
 
@@ -187,8 +187,8 @@ class ExtendNode(io.ComfyNode):
             mode=mode,
             mode_strength=mode_strength,
         )
-        view = source_view(source, () if end is None else ((end, None),), times, where)
-        return io.NodeOutput(*edit_output(edit).args, ui={"waveform": [view]})
+        shown = source_shown(source, () if end is None else ((end, None),), times, where)
+        return io.NodeOutput(*edit_output(edit).args, ui=shown)
 
 
 def check_extension(audio: object, vae: object, latent: object, times: object, where: str | None) -> None:

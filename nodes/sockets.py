@@ -27,8 +27,12 @@ def seed_input(tooltip: str) -> io.Input:
     return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip=tooltip)
 
 
-def seconds_input(name: str, default: float, maximum: float, step: float, tooltip: str) -> io.Input:
-    return io.Float.Input(name, default=default, min=0.0, max=maximum, step=step, round=0.01, tooltip=tooltip)
+def seconds_input(
+    name: str, default: float, maximum: float, step: float, tooltip: str, *, optional: bool = False
+) -> io.Input:
+    return io.Float.Input(
+        name, default=default, min=0.0, max=maximum, step=step, round=0.01, optional=optional, tooltip=tooltip
+    )
 
 
 def share_input(name: str, default: float, tooltip: str, *, optional: bool = False, maximum: float = 1.0) -> io.Input:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from .sockets import TaskSocket, share_input
 
 if TYPE_CHECKING:
     from ..acestep_core.edit.edit import Edit
+    from ..acestep_core.edit.regions import OpenRegions
     from ..acestep_core.lyrics.times import LyricTimes
 
 MAX_EDIT_SECONDS = float(MAX_SECONDS)
@@ -170,18 +170,14 @@ def edit_output(
     from .comfy_runtime.progress import show_notes
 
     show_notes(*edit.ignored_options())
-    view = None if source is None else source_view(source, edit.regions or (), times, where)
-    return io.NodeOutput(edit, ui=None if view is None else {"waveform": [view]})
+    return io.NodeOutput(
+        edit, ui=None if source is None else source_shown(source, tuple(edit.regions or ()), times, where)
+    )
 
 
-def source_view(source: EditSource, regions: Sequence[Any], times: LyricTimes | None, where: str) -> dict[str, Any]:
+def source_shown(source: EditSource, regions: OpenRegions, times: LyricTimes | None, where: str) -> dict[str, Any]:
     """Return what web/js/ranges_widget.js draws and plays: the first song of the source, and the regions of `where`."""
-    from .comfy_runtime.waveforms import temporary_file, waveform_view
+    from .comfy_runtime.waveforms import source_view
 
     song = None if source.recording is None else source.recording[0]
-    return {
-        **waveform_view(song, source.seconds, times),
-        "regions": [list(region) for region in regions],
-        "where": where.strip(),
-        "file": None if song is None else temporary_file(song, SAMPLE_RATE),
-    }
+    return {"waveform": [source_view(song, SAMPLE_RATE, source.seconds, times, regions, where)]}

@@ -13,6 +13,7 @@ from ...acestep_core.audio import write_audio
 from ...acestep_core.audio.level import extremes
 
 if TYPE_CHECKING:
+    from ...acestep_core.edit.regions import OpenRegions
     from ...acestep_core.lyrics.times import LyricTimes
 
 FOLDER = "acestep"  # in ComfyUI's temporary folder
@@ -35,6 +36,26 @@ def waveform_view(waveform: torch.Tensor | None, seconds: float, times: LyricTim
     }
 
 
+def source_view(
+    song: torch.Tensor | None,
+    sample_rate: int,
+    seconds: float,
+    times: LyricTimes | None = None,
+    regions: OpenRegions = (),
+    where: str = "",
+) -> dict[str, Any]:
+    """Return the view of a source `[channels, samples]` on which ranges are drawn.
+
+    regions: those of the run. where: the text that they come from, if it names them.
+    """
+    return {
+        **waveform_view(song, seconds, times),
+        "regions": [list(region) for region in regions],
+        "where": where.strip(),
+        "file": None if song is None else temporary_file(song, sample_rate),
+    }
+
+
 def percents(waveform: torch.Tensor, parts: int) -> tuple[list[int], list[int]]:
     """Return the lowest and the highest sample of each part in percent."""
     low, high = extremes(waveform, parts)
@@ -46,7 +67,7 @@ def temporary_file(waveform: torch.Tensor, sample_rate: int) -> dict[str, str]:
 
     Equal audio has the same file, so that the page does not load it again.
     """
-    content = hashlib.sha256(waveform.contiguous().numpy().data)
+    content = hashlib.sha256(waveform.cpu().contiguous().numpy().data)
     content.update(str(sample_rate).encode())
     name = f"song_{content.hexdigest()[:24]}.flac"
     path = Path(folder_paths.get_temp_directory(), FOLDER, name)

@@ -188,6 +188,20 @@ def test_extend_continues_from_a_dragged_place(tab: Frontend, tmp_path: Path) ->
     assert tab.saved_values()["AS15_Extend"][5] == ""
 
 
+def test_a_timbre_takes_one_dragged_part(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
+    drop(tab, [("AS15_Timbre", [0, 0], [(1, 0, "audio")]), FROM_FILE[1]], tmp_path)
+    wait_for_waveform(tab)
+    drag(tab, 2, 4)
+    assert tab.saved_values()["AS15_Timbre"][:2] == [2, 4]
+    drag(tab, 6, 9)
+    assert tab.saved_values()["AS15_Timbre"][:2] == [6, 9], "the new part replaces the old one"
+    tab.screenshot("ranges of timbre")
+    tab.page.mouse.dblclick(*place(tab, 8))
+    tab.page.wait_for_timeout(100)
+    assert tab.saved_values()["AS15_Timbre"][:2] == [0, 0]
+
+
 @both_renderers
 def test_a_source_of_the_graph_is_shown_after_its_run(tab: Frontend, tmp_path: Path, nodes_2: bool) -> None:
     tab.open(nodes_2=nodes_2)

@@ -137,6 +137,15 @@ def test_the_whole_song_of_stems_is_no_range() -> None:
     assert written == [values[0], *values[2:], {"start": 0, "end": 0, "more_ranges": "0-, 5-6"}]
 
 
+def test_a_timbre_has_one_part_or_the_whole() -> None:
+    parts = (([], (0, 0)), ([(2, 5)], (2, 5)), ([(7.5, None)], (7.5, 0)), ([(0, 4)], (0, 4)))
+    ranges = [[{"start": start, "end": end} for start, end in part] for part, _ in parts]
+    written = evaluate(*(f"m.KINDS.AS15_Timbre.write({json.dumps(each)})" for each in ranges))
+    assert [(values["start"], values["end"]) for values in written] == [values for _, values in parts]
+    assert evaluate(*(f"m.KINDS.AS15_Timbre.read({json.dumps(values)})" for values in written)) == ranges
+    assert evaluate("m.KINDS.AS15_Timbre.read({start: 5, end: 3})") == [None]
+
+
 def test_an_extension_continues_from_a_place() -> None:
     texts = ["", "42", "1:20.5", "10-15", "10-15, 20-30", "40-", "chorus 2", "line 7"]
     read = evaluate(*(f"m.KINDS.AS15_Extend.read({{where: {json.dumps(text)}}})" for text in texts))

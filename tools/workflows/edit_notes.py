@@ -79,17 +79,18 @@ EDIT_NOTES: dict[str, dict[str, list[str]]] = {
         "en": [
             "A new song with the instruments, voice and acoustics of the recording.",
             OWN_FILE["en"],
-            "Ten seconds each are used from its start, from one third on, and from its end.",
+            "Ten seconds each are used from its start, from one third on, and from its end. **Drag on the waveform** of "
+            "*{Timbre}* to use only a part.",
         ],
         "zh": [
             "用录音的乐器、人声和空间感生成一首新歌。",
             OWN_FILE["zh"],
-            "使用录音的开头、三分之一处和结尾各十秒。",
+            "使用录音的开头、三分之一处和结尾各十秒。**在*{Timbre}*的波形上拖动**，即可只用其中一部分。",
         ],
         "ja": [
             "録音の楽器、声、響きを持つ新しい曲を生成します。",
             OWN_FILE["ja"],
-            "録音の最初、3 分の 1 の位置、最後の 10 秒ずつを使います。",
+            "録音の最初、3 分の 1 の位置、最後の 10 秒ずつを使います。*{Timbre}* の**波形をドラッグ**すると一部だけを使えます。",
         ],
     },
     "morph": {

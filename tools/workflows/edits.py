@@ -72,7 +72,7 @@ def timbre(info: dict) -> Graph:
     b.note(0, "timbre", 200)
     song, audio = b.song(1, 450, JAZZ, duration=30), b.recording(2)
     encode = b.encode(2, model, song.out)
-    transfer = b.graph.add("Timbre", 2, 98, conditioning=encode.out, vae=model["vae"], audio=audio.out)
+    transfer = b.graph.add("Timbre", 2, 234, conditioning=encode.out, vae=model["vae"], audio=audio.out)
     b.play(model, b.sample(3, model, transfer.out).out)
     return b.graph
 

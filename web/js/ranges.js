@@ -62,6 +62,11 @@ export const KINDS = {
             return { start: 0, end: 0, more_ranges: formatRanges(inOrder(ranges)) };
         },
     },
+    AS15_Timbre: { // the part of the reference to use
+        fields: ["start", "end"], least: 0, most: 1, open: false,
+        read: ({ start, end }) => start || end ? rangesOf({ start, end, more_ranges: "" }) : [],
+        write: ([first]) => ({ start: first ? round(first.start) : 0, end: first?.end ? round(first.end) : 0 }),
+    },
     AS15_Extend: { // the part behind the place from which the song continues
         fields: ["where"], least: 0, most: 1, open: true,
         read({ where }) {

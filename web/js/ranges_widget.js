@@ -1,4 +1,4 @@
-// Repaint, Extend and Stems: the source as a waveform, on which ranges are drawn by hand. The widgets stay the truth.
+// Repaint, Extend, Stems and Timbre: the source as a waveform, on which ranges are drawn by hand. The widgets stay the truth.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { reporting, urlOfFile } from "./outputs.js";

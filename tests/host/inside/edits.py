@@ -286,6 +286,18 @@ def check_each_timbre_reference_changes_the_song(world: World) -> None:
         world.conditioning = usual
 
 
+def check_a_timbre_uses_only_its_part(world: World) -> None:
+    def latents(**part) -> torch.Tensor:
+        output = TimbreNode.execute(world.conditioning, world.vae, SOURCE, **part)
+        assert output.ui["waveform"][0]["seconds"] == FRAMES / 25, "the whole recording is shown"
+        return output.args[0][0][1][our_conditioning.TIMBRE_KEY][-1]
+
+    cut = {**SOURCE, "waveform": SOURCE["waveform"][..., 2 * RATE : 5 * RATE]}
+    expected = TimbreNode.execute(world.conditioning, world.vae, cut).args[0][0][1][our_conditioning.TIMBRE_KEY][-1]
+    assert torch.equal(latents(start=2.0, end=5.0), expected) and difference(latents(), expected) > 1e-3
+    assert "at most 6 seconds" in refusal(lambda: latents(start=2.0, end=7.0))
+
+
 def check_a_timbre_works_with_a_task(world: World) -> None:
     plain = world.encode(task(world, CoverNode))
     all_differ(*(world.sample(steps=2, conditioning=c) for c in (plain, with_timbre(plain, 4))))

@@ -48,3 +48,22 @@ def test_pieces_at_another_rate():
     assert reference_pieces(torch.arange(90.0)[None, None], rate=1)[0, 0].tolist() == [
         *range(10), *range(30, 40), *range(80, 90),
     ]  # fmt: skip
+
+
+def test_only_the_part_is_used():
+    sound = ramp(90)
+    assert torch.equal(reference_audio(sound, RATE, 10, 42.5), reference_audio(sound[..., 480_000:2_040_000], RATE))
+    assert torch.equal(reference_audio(sound, RATE, 80), reference_audio(sound[..., 3_840_000:], RATE))
+    assert torch.equal(reference_audio(sound, RATE, 0, 90.004), reference_audio(sound, RATE))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "word"),
+    [(90, None, "start"), (-1, 5, "start"), (float("nan"), 5, "start"), (5, 5, "end"), (7, 3, "end"), (5, 91, "end"),
+     (5, float("nan"), "end"), (1, 2, "silent"), (2, 2.000001, "empty")],
+)  # fmt: skip
+def test_a_part_that_is_none_is_refused(start, end, word):
+    sound = ramp(90).clone()
+    sound[..., RATE : 2 * RATE] = 0
+    with pytest.raises(RequestError, match=word):
+        reference_audio(sound, RATE, start, end)
