@@ -47,6 +47,8 @@ def release_paths(release: Release, roots: Sequence[Path]) -> tuple[Path, ...]:
 def _is_complete(release: Release, path: Path) -> bool:
     if release.is_file:
         return os.path.isfile(path)
+    if path == NANO:
+        return True
     if release.kind is Kind.TOKENIZER:
         return has_tokenizer(path)
     try:

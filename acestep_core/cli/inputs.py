@@ -153,7 +153,8 @@ def _recipe(options: Options, values: dict[str, Any], new_seed: Callable[[], int
     dropped = _dropped_settings(options, values)
     paths = {name: options[name] for name in PARTS if name in options}  # only an option may be a path
     others = {name: value for name, value in options.items() if name not in paths}
-    merged = {"seed": None, **{name: value for name, value in values.items() if name not in dropped}, **others}
+    kept = {name: value for name, value in values.items() if name not in dropped and name not in paths}
+    merged = {"seed": None, **kept, **others}
     merged["finish"] = finish_values(options, values.get("finish"))
     if merged["seed"] is None:
         merged["seed"] = new_seed()

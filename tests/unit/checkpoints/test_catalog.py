@@ -115,7 +115,7 @@ def test_installed_releases(tmp_path):
     assert rows["tokenizer"].found == tmp_path / "Qwen3-Embedding-0.6B" and rows["text-encoder"].found is None
     assert rows["base"].found is None
     assert rows["base"].searched == (tmp_path / "acestep-v15-base", tmp_path / "acestep" / "acestep-v15-base")
-    assert rows["nano"].searched == (NANO,)
+    assert rows["nano"].searched == (NANO,) and rows["nano"].found == NANO
 
 
 def is_installed(root: Path, name: str) -> bool:

@@ -76,6 +76,9 @@ def test_a_file_cannot_choose_a_path(acestep, models, part):
     code, _, err = acestep("--from", "a.wav", "--device", "cpu", "-o", "b.wav", model=False)
     assert code == 2 and err.startswith(f"acestep: {part}: '{models}' is a path") and err.count("\n") == 1
     assert not Path("b.wav").exists()
+    own = {"model": models, "vae": models / "vae", "text_encoder": models / "Qwen3-Embedding-0.6B"}[part]
+    options = ["--model", models, f"--{part.replace('_', '-')}", own]
+    assert acestep("--from", "a.wav", "--device", "cpu", "-o", "b.wav", *options, model=False)[0] == 0
 
 
 def test_the_storage_dtype_is_recorded(acestep, models, tmp_path):
