@@ -50,6 +50,7 @@ class Model:
     style: the form of the prompts.
     graphs: True replays steps of the transformer as a CUDA graph.
     adapters: merged into the network, for `Recipe`.
+    second: the same network for a second device, which computes the unconditional half of guidance there.
     """
 
     network: AceStepModel | None = None
@@ -62,6 +63,7 @@ class Model:
     style: PromptStyle = ORIGINAL
     graphs: bool = False
     adapters: tuple[RecordedAdapter, ...] = ()
+    second: Model | None = None
 
 
 def load_model(

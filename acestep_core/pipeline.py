@@ -6,7 +6,8 @@ Each stage takes a `Model` and moves only the network that it needs to the devic
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -33,6 +34,7 @@ from .sampling.conditions import encode_conditions
 from .sampling.prepare import prepare
 from .sampling.request import SampleRequest, frames_of, source_frames
 from .sampling.settings import SamplingSettings
+from .sampling.velocity import SecondNetwork
 from .song.codes import Codes
 from .song.seeds import distinct_seeds, random_seed
 from .song.song import Metadata, Song
@@ -323,9 +325,22 @@ def _sample(
         callbacks.warn(warning)
     negative = _negative(model, request, negative, callbacks)
     callbacks.check("sample")
-    with torch.inference_mode(), model.placement.use(network) as device, phase("sample", device, network.decoder.dtype):
-        latents = prepare(network, request, conditions, device, callbacks, negative).run(callbacks).cpu()
+    half = model.second if request.sampling.guidance.enabled else None
+    with (
+        torch.inference_mode(),
+        model.placement.use(network) as device,
+        nullcontext() if half is None else _second_network(half) as second,
+        phase("sample", device, network.decoder.dtype),
+    ):
+        latents = prepare(network, request, conditions, device, callbacks, negative, second).run(callbacks).cpu()
     return latents.clone()  # outside of inference mode, so that the caller may change it
+
+
+@contextmanager
+def _second_network(model: Model) -> Iterator[SecondNetwork]:
+    network = _part(model.network, "diffusion model")
+    with model.placement.use(network) as device:
+        yield SecondNetwork(network, device)
 
 
 def _negative(

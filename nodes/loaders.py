@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..acestep_core.checkpoints.catalog import Kind
 from ..acestep_core.checkpoints.variants import VARIANTS
 from .checks import valid
-from .comfy_runtime.versions import advanced, search_aliases
+from .comfy_runtime.versions import advanced, device_of, device_options, search_aliases
 from .files import NANO_ENTRY, fingerprint, model_entries, resolve_model, resolve_planner
 from .sockets import AUTO, LOADERS, PlannerSocket, TextEncoderSocket
 
@@ -119,6 +119,15 @@ class LoadPlannerNode(io.ComfyNode):
                         "less than fp8. auto follows ComfyUI's settings.",
                     )
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "device",
+                        options=device_options(),
+                        default="default",
+                        tooltip="Device of the planner. On a machine with two GPUs, gpu:1 leaves the first one to the "
+                        "diffusion model. cpu is slow, and saves GPU memory.",
+                    )
+                ),
             ],
             outputs=[
                 PlannerSocket.Output(
@@ -128,17 +137,24 @@ class LoadPlannerNode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, planner) -> bool | str:
-        """Report a missing or unusable file before the run. A linked input is None here."""
+    def validate_inputs(cls, planner, device="default") -> bool | str:
+        """Report a missing or unusable file before the run. A linked input is None here.
+
+        Any device is allowed, so that a workflow of a machine with more GPUs runs here too.
+        """
         return True if planner is None else valid(resolve_planner, planner)
 
     @classmethod
-    def fingerprint_inputs(cls, planner, dtype) -> object:
+    def fingerprint_inputs(cls, planner, dtype, device="default") -> object:
         """Load again if a file changes under the same name."""
         return None if planner is None else fingerprint(*resolve_planner(planner))
 
     @classmethod
-    def execute(cls, planner, dtype) -> io.NodeOutput:
+    def execute(cls, planner, dtype, device="default") -> io.NodeOutput:
         from .comfy_runtime.load import load_planner_socket
+        from .comfy_runtime.progress import show_notes
 
-        return io.NodeOutput(load_planner_socket(*resolve_planner(planner), dtype))
+        chosen = device_of(device)
+        if chosen is None and device != "default":
+            show_notes(f"device: this machine has no {device!s:.40}. The planner runs on the default device.")
+        return io.NodeOutput(load_planner_socket(*resolve_planner(planner), dtype, chosen))

@@ -153,8 +153,8 @@ def _recipe(options: Options, values: dict[str, Any], new_seed: Callable[[], int
     dropped = _dropped_settings(options, values)
     paths = {name: options[name] for name in PARTS if name in options}  # only an option may be a path
     others = {name: value for name, value in options.items() if name not in paths}
-    kept = {name: value for name, value in values.items() if name not in dropped and name not in paths}
-    merged = {"seed": None, **kept, **others}
+    own = {name: value for name, value in values.items() if name not in dropped and name not in paths}
+    merged = {"seed": None, **own, **others}
     merged["finish"] = finish_values(options, values.get("finish"))
     if merged["seed"] is None:
         merged["seed"] = new_seed()

@@ -20,7 +20,7 @@ from .noise import draw_noise, retake_noise
 from .repaint import inject_source, restore_latents
 from .request import SampleRequest
 from .schedule import start_from_source, steps_in
-from .velocity import network_velocity, with_negative
+from .velocity import SecondNetwork, at_once, network_velocity, with_negative
 
 if TYPE_CHECKING:
     from ..models.model import AceStepModel
@@ -54,11 +54,13 @@ def prepare(
     device: torch.device,
     callbacks: Callbacks,
     negative: Sequence[TextCondition] = (),
+    second: SecondNetwork | None = None,
 ) -> SamplePlan:
     """Prepare a request with its encoded texts. The network is ready to run on `device`.
 
     conditions: one for all songs or one per song, see `SampleRequest.check_conditions`.
     negative: what guidance leads away from, one for all songs or one per song, instead of the null condition.
+    second: computes the unconditional half of guidance, at the same time and without CUDA graphs.
 
     Raises RequestError if the model does not know the audio codes of the edit, and Cancelled.
     """
@@ -69,11 +71,16 @@ def prepare(
     def velocity(conditions: Sequence[TextCondition], context: Tensor, guided: bool = True) -> Velocity:
         encoded = encode_conditions(network, conditions, device, request.timbre)
         guided = guided and sampling.guidance.enabled
-        run = partial(network_velocity, network, graphs=request.graphs, callbacks=callbacks)
-        if not guided or not negative:
-            return run(encoded, context, guided=guided)
-        unwanted = encode_conditions(network, negative, device)
-        return with_negative(run(encoded, context, guided=False), run(unwanted, context, guided=False))
+        run = partial(network_velocity, graphs=request.graphs and second is None, callbacks=callbacks)
+        if not guided or not (negative or second):
+            return run(network, encoded, context, guided=guided)
+        other = second or SecondNetwork(network, device)
+        unwanted = encode_conditions(other.network, negative, other.device) or [other.network.null_condition_emb]
+        halves = (
+            run(network, encoded, context, guided=False),
+            run(other.network, unwanted, context.to(other.device), guided=False),
+        )
+        return with_negative(*halves) if second is None else at_once(*halves, second.device)
 
     def text_velocity() -> Velocity:
         return velocity(text_only_conditions(conditions), silent_context(network, edit, songs, frames, device))

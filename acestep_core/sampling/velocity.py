@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +16,14 @@ from ..models.model import AceStepModel
 from ..runtime.cuda_graphs import capture_obstacle
 from .captured_velocity import CapturedVelocity, NetworkStep
 from .loop import Velocity
+
+
+@dataclass(frozen=True)
+class SecondNetwork:
+    """The same network, ready to run on another device."""
+
+    network: AceStepModel
+    device: torch.device
 
 
 @torch.no_grad()
@@ -71,5 +82,27 @@ def with_negative(wanted: Velocity, unwanted: Velocity) -> Velocity:
     def velocity(x: Tensor, t: float, with_null: bool) -> Tensor:
         velocity = wanted(x, t, False)
         return torch.cat([velocity, unwanted(x, t, False)]) if with_null else velocity
+
+    return velocity
+
+
+def at_once(wanted: Velocity, unwanted: Velocity, device: torch.device) -> Velocity:
+    """Return `wanted` with `unwanted` as its unconditional one, which a thread computes on `device` meanwhile."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="second-device")
+
+    def run(x: Tensor, t: float) -> Tensor:
+        # Both modes are those of a thread. The current device matters to compiled kernels.
+        with torch.inference_mode(), torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            return unwanted(x, t, False)
+
+    def velocity(x: Tensor, t: float, with_null: bool) -> Tensor:
+        if not with_null:
+            return wanted(x, t, False)
+        other = thread.submit(run, x.to(device), t)
+        try:
+            velocity = wanted(x, t, False)
+        finally:
+            wait([other])  # even after an error, because the weights may then leave the device
+        return torch.cat([velocity, other.result().to(velocity.device)])
 
     return velocity

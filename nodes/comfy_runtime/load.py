@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import comfy.model_base
+import comfy.model_management as mm
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -67,13 +68,17 @@ def load_model_sockets(parts: Checkpoint, dtype: str, variant: str | None) -> tu
     return model, PlacedTextEncoder(encoder, prompt_style(network)), song_vae
 
 
-def load_planner_socket(path: Path, tokenizer: Path | None, dtype: str) -> PlacedPlanner:
+def load_planner_socket(
+    path: Path, tokenizer: Path | None, dtype: str, device: torch.device | None = None
+) -> PlacedPlanner:
     """Load the planner at `path` onto ComfyUI's offload device.
 
     tokenizer: the folder for a single file. If None, the tokenizer that ComfyUI ships.
+    device: where it runs. None is ComfyUI's default device.
     """
-    planner = PlacedPlanner(*_load_planner(path, tokenizer, dtype))
-    set_factory(planner.patcher, _planner_patcher, path, tokenizer, dtype)
+    device = device or mm.get_torch_device()
+    planner = PlacedPlanner(*_load_planner(path, tokenizer, dtype, device), device)
+    set_factory(planner.patcher, _planner_patcher, path, tokenizer, dtype, device)
     return planner
 
 
@@ -92,8 +97,10 @@ def _vae_patcher(path: Path, disable_dynamic: bool = False) -> ModelPatcher:
         return SongVAE(_load_vae(path, callbacks)).patcher
 
 
-def _planner_patcher(path: Path, tokenizer: Path | None, dtype: str, disable_dynamic: bool = False) -> ModelPatcher:
-    return PlacedPlanner(*_load_planner(path, tokenizer, dtype)).patcher
+def _planner_patcher(
+    path: Path, tokenizer: Path | None, dtype: str, device: torch.device, disable_dynamic: bool = False
+) -> ModelPatcher:
+    return PlacedPlanner(*_load_planner(path, tokenizer, dtype, device), device).patcher
 
 
 def _load_network(
@@ -123,8 +130,10 @@ def _load_vae(path: Path, callbacks: Callbacks) -> OobleckVAE:
     return _leave_maps(vae)
 
 
-def _load_planner(path: Path, tokenizer: Path | None, dtype: str) -> tuple[PlannerNetwork, Vocabulary]:
-    storage, compute = planner_dtypes(dtype)
+def _load_planner(
+    path: Path, tokenizer: Path | None, dtype: str, device: torch.device
+) -> tuple[PlannerNetwork, Vocabulary]:
+    storage, compute = planner_dtypes(dtype, device)
     ops = comfy_ops(compute, compute, wide=True)
     if storage is not None:
         ops.layers = quantized_layers(storage)

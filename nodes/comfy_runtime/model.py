@@ -48,7 +48,7 @@ from .patches import OverriddenAttention, compiled_network, foreign_patches, tra
 from .placement import ComfyPlacement, storage_devices
 from .precision import COMPUTE_DTYPES, encoder_dtype
 from .progress import node_callbacks, show_notes
-from .versions import is_native, model_class, patcher_class, temporal_ratio
+from .versions import is_native, model_class, multigpu_clone, patcher_class, temporal_ratio
 
 
 def _preview_image(latents: torch.Tensor) -> torch.Tensor:
@@ -250,7 +250,9 @@ def model_for_sampling(
     """Return a MODEL for the core, with memory for `songs` at once.
 
     rows: condition rows of all songs. references: timbre references per song. The shift of a ModelSampling node becomes
-    the model's default. Raises RequestError for the noise schedule of another model.
+    the model's default. The GPU that MultiGPU CFG Split adds computes the unconditional half of guidance.
+
+    Raises RequestError for the noise schedule of another model.
     """
     inner = song_model(model)
     schedule = model.get_model_object("model_sampling")
@@ -260,11 +262,17 @@ def model_for_sampling(
             "ModelSamplingAuraFlow or ModelSamplingSD3."
         )
     defaults = replace(inner.defaults, shift=schedule.shift)
-    passes = 2 if settings.is_guided(defaults) else 1
+    guided = settings.is_guided(defaults)
+    clone = multigpu_clone(model) if guided else None
+    passes = 2 if guided and clone is None else 1
     shape = [passes * songs, LATENT_CHANNELS, frames_to_run(frames)]
     conds = {name: [size] for name, size in inner.cond_shapes(rows, references, edit).items()}
-    placement = _SongPlacement(model, inner.memory_required(shape, conds))
-    return pipeline.Model(network=compiled_network(model), defaults=defaults, placement=placement)
+    memory = inner.memory_required(shape, conds)
+
+    def placed(patcher: comfy.model_patcher.ModelPatcher) -> pipeline.Model:
+        return pipeline.Model(compiled_network(patcher), defaults=defaults, placement=_SongPlacement(patcher, memory))
+
+    return replace(placed(model), second=None if clone is None else placed(clone))
 
 
 def extract_codes(model: comfy.model_patcher.ModelPatcher, latents: torch.Tensor) -> tuple[Codes, ...]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import comfy.model_management as mm
 import comfy.model_patcher
 import torch
 
@@ -44,12 +43,12 @@ class _PlannerPlacement(ComfyPlacement):
 
 
 class PlacedPlanner:
-    """A planner that ComfyUI loads onto the GPU, if there is one."""
+    """A planner that ComfyUI loads onto `device`."""
 
-    def __init__(self, network: PlannerNetwork, vocabulary: Vocabulary):
+    def __init__(self, network: PlannerNetwork, vocabulary: Vocabulary, device: torch.device):
         self.network, self.vocabulary = network, vocabulary
-        install_cpu_plugins(network, mm.get_torch_device())
-        devices = mm.get_torch_device(), storage_devices().text_encoder
+        install_cpu_plugins(network, device)
+        devices = device, storage_devices().text_encoder
         # ComfyUI's dynamic patcher would move weights between two tokens, which no CUDA graph survives.
         self.patcher = comfy.model_patcher.ModelPatcher(Container(network), *devices)
 

@@ -39,20 +39,19 @@ def _compute_dtypes(device: torch.device) -> list[torch.dtype]:
     return [torch.float16, *COMPUTE_DTYPES] if has_fast_float16(device) else COMPUTE_DTYPES
 
 
-def planner_dtypes(dtype: str) -> tuple[torch.dtype | None, torch.dtype]:
+def planner_dtypes(dtype: str, device: torch.device) -> tuple[torch.dtype | None, torch.dtype]:
     """Return storage and compute dtype of a planner. The storage dtype is None if it is the compute dtype."""
     if isinstance(dtype, str) and dtype in PLANNER_STORAGE:
-        return pick_storage(mm.get_torch_device(), PLANNER_STORAGE[dtype]), _planner_dtype()
+        return pick_storage(device, PLANNER_STORAGE[dtype]), _planner_dtype(device)
     if not isinstance(dtype, str) or (dtype != "auto" and dtype not in PLANNER_DTYPES):
         allowed = ", ".join(("auto", *PLANNER_DTYPES, *PLANNER_STORAGE))
         raise RequestError(f"dtype: {shown(dtype)} is unknown. Allowed are {allowed}.")
-    return None, PLANNER_DTYPES.get(dtype) or _planner_dtype()
+    return None, PLANNER_DTYPES.get(dtype) or _planner_dtype(device)
 
 
-def _planner_dtype() -> torch.dtype:
-    device = mm.get_torch_device()
+def _planner_dtype(device: torch.device) -> torch.dtype:
     fast = has_fast_float16(device) and mm.should_use_fp16(device)
-    return torch.float16 if fast else text_encoder_dtype()
+    return torch.float16 if fast else text_encoder_dtype(device)
 
 
 def encoder_dtype(compute: torch.dtype) -> torch.dtype:
@@ -63,8 +62,8 @@ def encoder_dtype(compute: torch.dtype) -> torch.dtype:
     return torch.float32 if compute == torch.float16 else compute
 
 
-def text_encoder_dtype() -> torch.dtype:
-    return torch.bfloat16 if mm.should_use_bf16(mm.get_torch_device()) else torch.float32
+def text_encoder_dtype(device: torch.device | None = None) -> torch.dtype:
+    return torch.bfloat16 if mm.should_use_bf16(device or mm.get_torch_device()) else torch.float32
 
 
 def vae_dtype() -> torch.dtype:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from comfy_api.latest import io
+
+if TYPE_CHECKING:
+    import torch
 
 AnyInput = TypeVar("AnyInput", bound=io.Input)
 
@@ -161,3 +164,29 @@ def running_node() -> tuple[str, str] | None:
         return None
     context = get_executing_context()
     return None if context is None else (context.prompt_id, context.node_id)
+
+
+def multigpu_clone(model: Any) -> Any | None:
+    """Return the patcher of MultiGPU CFG Split for a second GPU, with the patches of `model`, if there is one."""
+    if not hasattr(model, "match_multigpu_clones"):
+        return None
+    model.match_multigpu_clones()
+    clones = model.get_additional_models_with_key("multigpu")
+    return next((clone for clone in clones if clone.load_device != model.load_device), None)
+
+
+def device_options() -> list[str]:
+    """Return the choices of a device widget: "default", "cpu", and "gpu:0" and on if there are several GPUs."""
+    import comfy.model_management as mm
+
+    return mm.get_gpu_device_options() if hasattr(mm, "get_gpu_device_options") else ["default", "cpu"]
+
+
+def device_of(option: str) -> torch.device | None:
+    """Return the device of a choice. None is the default one, also for a GPU that this machine does not have."""
+    import comfy.model_management as mm
+    import torch
+
+    if hasattr(mm, "resolve_gpu_device_option") and isinstance(option, str):  # a link may give anything
+        return mm.resolve_gpu_device_option(option)
+    return torch.device("cpu") if option == "cpu" else None

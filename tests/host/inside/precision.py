@@ -61,8 +61,8 @@ def check_turing_computes_in_float16(world: World) -> None:
         assert network_dtypes("fp8_e4m3fn", MANY) == (FP8, F16)
         assert network_dtypes("float32", MANY) == (F32, F32)
         assert precision.encoder_dtype(F16) == precision.text_encoder_dtype() == F32
-        assert precision.planner_dtypes("auto") == (None, F16)
-        assert precision.planner_dtypes("int8") == (torch.int8, F16)
+        assert precision.planner_dtypes("auto", mm.get_torch_device()) == (None, F16)
+        assert precision.planner_dtypes("int8", mm.get_torch_device()) == (torch.int8, F16)
     finally:
         precision.has_fast_float16, mm.should_use_fp16, mm.should_use_bf16 = usual
 

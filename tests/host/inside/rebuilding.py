@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.utils
 import torch
 from pack_under_test.nodes.comfy_runtime import load
 from pack_under_test.nodes.comfy_runtime.progress import node_callbacks
+from pack_under_test.nodes.comfy_runtime.versions import device_options
+from pack_under_test.nodes.loaders import LoadPlannerNode
 
 from .precision import hardware
 from .world import World, difference, network_of
@@ -76,6 +81,54 @@ def check_device_nodes_pass_our_sockets_on(world: World) -> None:
     assert difference(world.decode(plain, vae), sound) == 0
     assert difference(world.encode_audio(sound, vae), world.encode_audio(sound)) == 0
     assert difference(world.sample(MultiGPUCFGSplitNode.execute(world.model, 2).args[0]), plain) == 0
+
+
+def check_guidance_runs_on_two_devices(world: World) -> None:
+    try:
+        from comfy_extras.nodes_multigpu import MultiGPUCFGSplitNode
+    except ImportError:
+        return  # of later versions
+    other = torch.device("cpu", 0)  # unequal to the first, though its tensors lie in the same memory
+    model, *_ = world.load(variant="base")
+    sampling = {"guidance": 3.0, "steps": 2}
+    plain, native = world.sample(model, **sampling), world.ksample(model, steps=2, cfg=3.0)
+    with mock.patch.object(mm, "get_all_torch_devices", lambda **_: [model.load_device, other]):
+        split = MultiGPUCFGSplitNode.execute(model, 2).args[0]
+    (clone,) = split.get_additional_models_with_key("multigpu")
+    assert clone.load_device == other
+    with counted(network_of(split)) as first, counted(network_of(clone)) as second:
+        assert difference(world.sample(split, **sampling), plain) < 3e-4  # guidance multiplies the rounding
+        assert first == second == [1, 1]  # rows of each step
+        del first[:], second[:]
+        assert difference(world.ksample(split, steps=2, cfg=3.0), native) < 3e-4
+        assert first == second == [1, 1]
+        del first[:], second[:]
+        assert difference(world.sample(split, steps=2, guidance=1.0), world.sample(model, steps=2, guidance=1.0)) == 0
+        assert second == []  # unguided
+
+
+@contextmanager
+def counted(network: torch.nn.Module) -> Iterator[list[int]]:
+    """Collect the rows of each call of the network."""
+    rows: list[int] = []
+    handle = network.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    try:
+        yield rows
+    finally:
+        handle.remove()
+
+
+def check_the_planner_runs_on_the_chosen_device(world: World) -> None:
+    assert "cpu" in device_options()
+    for option in ("default", "cpu", "gpu:7", 5):
+        (planner,) = LoadPlannerNode.execute("nano", "auto", option).args
+        assert planner.patcher.load_device == mm.get_torch_device()
+    assert any("gpu:7" in line for line in world.log.lines)
+    other = torch.device("cpu", 0)
+    planner = load.load_planner_socket(Path("models/acestep-5Hz-lm-tiny"), None, "float32", other)
+    assert planner.patcher.load_device == other
+    build, arguments = planner.patcher.cached_patcher_init
+    assert build(*arguments).load_device == other
 
 
 def maps() -> list[range]:
