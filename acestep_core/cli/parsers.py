@@ -223,6 +223,19 @@ def train_parser() -> argparse.ArgumentParser:
     )
     training.add_argument("--seed", type=int, help="of order, crops and noise; default 0")
     training.add_argument(
+        "--held-out",
+        type=_number_or_names,
+        metavar="N|FILES",
+        help="songs to measure the loss on instead of training on them: a number, or names such as a.flac,b.flac; "
+        "FILE-best.safetensors is the adapter with their lowest loss; default 0",
+    )
+    training.add_argument(
+        "--held-out-every", type=int, metavar="STEPS", help="steps between two measurements; default 50"
+    )
+    training.add_argument(
+        "--patience", type=int, metavar="N", help="end after N measurements without a lower loss; default 0: never"
+    )
+    training.add_argument(
         "--recompute",
         action=argparse.BooleanOptionalAction,
         help="gradient checkpointing: less memory, more time; default on for GPUs and --storage",
@@ -252,6 +265,10 @@ def train_parser() -> argparse.ArgumentParser:
     model.add_argument("--device", help="auto, cuda, cuda:1, xpu, mps, cpu")
     model.add_argument("--dtype", help="auto, bfloat16, float32")
     return parser
+
+
+def _number_or_names(text: str) -> int | tuple[str, ...]:
+    return int(text) if text.strip().isdecimal() else tuple(name for each in text.split(",") if (name := each.strip()))
 
 
 def _planner_parser(name: str, description: str) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any]
 SETTINGS = (
     "kind", "rank", "alpha", "rank_stabilized", "modules", "steps", "batch", "accumulation", "crop", "learning_rate",
-    "warmup", "weight_decay", "clip", "times", "condition_dropout", "seed",
+    "warmup", "weight_decay", "clip", "times", "condition_dropout", "seed", "held_out", "held_out_every", "patience",
 )  # fmt: skip
 LOADING = (
     "model", "vae", "text_encoder", "tokenizer", "variant", "device", "dtype", "storage", "recompute", "work",
@@ -94,7 +94,7 @@ def _train(options: Options, terminal: Terminal) -> None:
         checked, options["output"], settings=settings, samples=samples, callbacks=callbacks,
         **_given(options, *LOADING),
     )  # fmt: skip
-    for path in (result.path, result.folder, result.card):
+    for path in (result.path, result.best, result.folder, result.card):
         if path is not None and lines:
             _json_line(written=str(path))
         elif path is not None:

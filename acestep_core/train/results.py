@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,6 +26,7 @@ class TrainedAdapter:
 
     path: the single file. folder: of PEFT, None for LoKr, which PEFT folders cannot hold.
     card: the Markdown file. losses: of each step. samples: songs made during the training.
+    best: the single file of the step with the lowest loss of held-out songs, None without such songs.
     """
 
     path: Path
@@ -33,6 +34,16 @@ class TrainedAdapter:
     card: Path
     losses: tuple[LossRow, ...]
     samples: tuple[Path, ...]
+    best: Path | None = None
+
+
+@dataclass(frozen=True)
+class BestAdapter:
+    """The adapter after the step with the lowest loss of the held-out songs."""
+
+    adapter: Adapter
+    step: int
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class TrainingOrigin:
     base_model: the name or path of the model. variant: of the model.
     songs, seconds: number and length of the songs. dataset_hash: see `checks.dataset_hash`.
     trigger: words that the captions contain. example: a caption of the dataset.
+    held_out: number of songs that were not trained on.
     """
 
     base_model: str
@@ -52,38 +64,50 @@ class TrainingOrigin:
     trigger: str
     example: str
     settings: TrainSettings
+    held_out: int = 0
 
-    def header(self) -> dict[str, str]:
-        """Return the entries of a safetensors header."""
+    def header(self, steps: int) -> dict[str, str]:
+        """Return the entries of a safetensors header for the adapter after so many steps."""
         return {
             "modelspec.date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "modelspec.description": (
-                f"{self.settings.kind} of rank {self.settings.rank}, trained for {self.settings.steps} steps on "
+                f"{self.settings.kind} of rank {self.settings.rank}, trained for {steps} steps on "
                 f"{self.songs} songs with {self.variant}"
             ),
             "modelspec.usage_hint": f"Caption: {self.example}",
             "acestep.base_model": self.base_model,
             "acestep.variant": self.variant,
-            "acestep.steps": str(self.settings.steps),
+            "acestep.steps": str(steps),
             "acestep.dataset_hash": self.dataset_hash,
             "acestep.settings": json.dumps(self.settings.to_dict()),
         }
 
 
+def best_output(output: Path) -> Path:
+    """Return the file of the best adapter beside that of the last one."""
+    return output.with_name(f"{output.stem}-best{output.suffix}")
+
+
 def write_results(
     adapter: Adapter,
+    best: BestAdapter | None,
     output: Path,
     peft: Path,
     origin: TrainingOrigin,
     losses: Sequence[LossRow],
     samples: Sequence[Path],
 ) -> TrainedAdapter:
-    """Write the files of an adapter. output: the single file. peft: the folder, which is replaced.
+    """Write the files of an adapter.
+
+    best: None without held-out songs. output: the single file. peft: the folder, which is replaced.
 
     Raises RequestError.
     """
-    header = origin.header()
+    header = origin.header(losses[-1].step if losses else origin.settings.steps)
     convert_adapter(adapter, output, header)
+    best_path = None
+    if best is not None:
+        best_path = convert_adapter(best.adapter, best_output(output), origin.header(best.step))
     folder: Path | None = peft
     if origin.settings.kind == "lokr":
         folder = None
@@ -91,8 +115,8 @@ def write_results(
         _remove_folder(peft)
         convert_adapter(adapter, peft, header)
     card = output.with_suffix(CARD_SUFFIX)
-    write_text(card, _card(output, origin, losses, samples))
-    return TrainedAdapter(output, folder, card, tuple(losses), tuple(samples))
+    write_text(card, _card(output, best, origin, losses, samples))
+    return TrainedAdapter(output, folder, card, tuple(losses), tuple(samples), best_path)
 
 
 def _remove_folder(folder: Path) -> None:
@@ -103,19 +127,31 @@ def _remove_folder(folder: Path) -> None:
         raise RequestError(f"{folder} cannot be replaced: {error.strerror or error}") from error
 
 
-def _card(output: Path, origin: TrainingOrigin, losses: Sequence[LossRow], samples: Sequence[Path]) -> str:
+def _card(
+    output: Path,
+    best: BestAdapter | None,
+    origin: TrainingOrigin,
+    losses: Sequence[LossRow],
+    samples: Sequence[Path],
+) -> str:
     settings, stem = origin.settings, output.stem
+    steps = losses[-1].step if losses else settings.steps
     last = [row.loss for row in losses[-_AVERAGED:]]
-    rows: Mapping[str, object] = {
+    rows: dict[str, object] = {
         "Base model": f"{_cell(origin.base_model)} ({origin.variant})",
         "Trigger words": _cell(origin.trigger) or "none",
         "Kind": f"{settings.kind}, rank {settings.rank}, scale {settings.scale:g}, modules: {settings.modules}",
         "Dataset": f"{origin.songs} songs, {origin.seconds / 60:.1f} minutes, hash `{origin.dataset_hash[:16]}`",
-        "Steps": f"{settings.steps}, {settings.batch * settings.accumulation} crops each",
+        "Steps": f"{steps}, {settings.batch * settings.accumulation} crops each",
         "Learning rate": f"{settings.learning_rate:g}",
         "Loss": f"{sum(last) / len(last):.3f} over the last {len(last)} steps" if last else "unknown",
         "Seed": settings.seed,
     }
+    if best is not None:
+        songs = f"{origin.held_out} song{'s' * (origin.held_out != 1)}"
+        rows["Held out"] = (
+            f"{songs}; lowest loss {best.loss:.3f} after step {best.step}, in `{best_output(output).name}`"
+        )
     lines = [f"# {stem}", "", f"An adapter for ACE-Step 1.5, trained on {origin.songs} songs.", ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
     lines += [

@@ -38,14 +38,16 @@ from .features import (
     timed,
     weights_identity,
 )
+from .held_out import choose_held_out
 from .model_parts import ModelParts
-from .results import TrainedAdapter, TrainingOrigin, write_results
+from .results import BestAdapter, TrainedAdapter, TrainingOrigin, best_output, write_results
 from .song_folder import read_dataset
 from .train_loop import TrainingRun
 from .train_settings import TrainSettings
 from .train_state import LOSSES, STATE, stored_run
 from .trainable import Trainable
 
+CONTINUED = ("steps", "patience")  # settings with which a run may continue differently
 SAMPLE_SECONDS = 20.0
 SAMPLE_SEED = 7
 
@@ -87,11 +89,12 @@ def train_adapter(
 ) -> TrainedAdapter:
     """Train an adapter on songs and write it. If the work folder holds the same run, continue it.
 
-    Only the number of steps may be another one, and at least that of the stored state. Its learning rate then applies
-    from there on.
+    Only the number of steps and the patience may change. There are at least as many steps as in the stored state; their
+    learning rate applies from there on.
 
     dataset: a folder, a dataset file of the original trainer, or the result of `read_dataset` or `check_dataset`.
-    output: the `.safetensors` file of the adapter. Its card has the same name with `.md`.
+    output: the `.safetensors` file of the adapter. Its card has the same name with `.md`, and with held-out songs, the
+        adapter of the step with their lowest loss has it with `-best`.
     model, vae, text_encoder, tokenizer, variant, models_dir: as for `load_model`.
     dtype: to compute in; the factors are float32. "auto" is bfloat16 if the device computes in it, else float32.
     storage: "int8" or "fp8" for the frozen matrices of the transformer.
@@ -106,9 +109,12 @@ def train_adapter(
     """
     settings, callbacks = settings or TrainSettings(), callbacks or Callbacks()
     output, samples = _check_output(output), samples or SampleSongs()
+    if settings.held_out:
+        check_output_path(best_output(output))
     _check_counts(save_every, samples)
     checked = _checked(dataset, callbacks)
     checked.require_songs()
+    held_out = choose_held_out([each.path.name for each in checked.audio], settings)
     device = pick_device(device)
     parts = ModelParts(model, vae, text_encoder, variant, models_dir, callbacks, tokenizer)
     compute, storage_dtype = _training_dtype(device, dtype), pick_storage(device, storage)
@@ -128,33 +134,41 @@ def train_adapter(
     encoded = _encode(parts, checked, samples, FeatureFolder(work_folder / "features"), device, dtype, callbacks)
     network = parts.load_network(compute, storage_dtype)
     prepared = _features(network, encoded, device)
+    trained = [each for place, each in enumerate(prepared) if place not in held_out]
     sampler = _Sampler(network, encoded, samples, folder, device, callbacks) if samples.every else None
     run = TrainingRun(
         network,
-        prepared,
+        trained,
         settings,
         folder,
         device,
         identity,
         save_every,
         (device.type != "cpu" or storage_dtype is not None) if recompute is None else recompute,
+        [prepared[place] for place in held_out],
     )
     with phase("train", device, compute):
-        trainable, losses = run.train(callbacks, samples.every, sampler)
+        state, losses = run.train(callbacks, samples.every, sampler)
     triggers = checked.dataset.triggers
     origin = TrainingOrigin(
         base_model=Path(str(model)).name,
         variant=network.config.model_version,
-        songs=len(prepared),
-        seconds=checked.seconds,
+        songs=len(trained),
+        seconds=sum(each.seconds for place, each in enumerate(checked.audio) if place not in held_out),
         dataset_hash=songs_hash,
         trigger=", ".join(triggers),
         example=songs[0].caption,
         settings=settings,
+        held_out=len(held_out),
     )
     songs_of_steps = sampler.files() if sampler else []
-    adapter = trainable.adapter(output.stem, triggers)
-    return write_results(adapter, output, folder / f"{output.stem}-peft", origin, losses, songs_of_steps)
+    adapter = state.trainable.adapter(output.stem, triggers)
+    best = None
+    if state.best is not None:
+        with state.trainable.holding(state.best.factors):
+            name = best_output(output).stem
+            best = BestAdapter(state.trainable.adapter(name, triggers), state.best.step, state.best.loss)
+    return write_results(adapter, best, output, folder / f"{output.stem}-peft", origin, losses, songs_of_steps)
 
 
 @dataclass(frozen=True)
@@ -297,9 +311,9 @@ def _prepare_folder(folder: Path, run: Mapping[str, Any], restart: bool) -> None
     if stored is None:
         return
     step, before = stored
-    earlier = before.get("settings", {})
+    earlier = {**TrainSettings().to_dict(), **before.get("settings", {})}  # older runs have fewer settings
     changed = [name for name in run if name != "settings" and run[name] != before.get(name)]
-    changed += [name for name, value in run["settings"].items() if value != earlier.get(name) and name != "steps"]
+    changed += [name for name, value in run["settings"].items() if value != earlier[name] and name not in CONTINUED]
     if run["settings"]["steps"] < step:
         changed.append("steps")
     if changed:

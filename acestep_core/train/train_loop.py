@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,19 @@ from ..models.model import AceStepModel
 from .batches import BatchOrder, Crop
 from .features import Features
 from .flow_loss import draw_times, draw_training_noise, flow_loss, recomputed_layers
+from .held_out import BestFactors, HeldOutSongs
 from .train_settings import TrainSettings
-from .train_state import LOSSES, STATE, LossRow, read_losses, restore_state, save_state, stored_run, write_losses
+from .train_state import (
+    LOSSES,
+    STATE,
+    LossRow,
+    TrainState,
+    read_losses,
+    restore_state,
+    save_state,
+    stored_run,
+    write_losses,
+)
 from .trainable import Trainable, make_trainable
 
 log = logging.getLogger("acestep")
@@ -35,6 +46,7 @@ class TrainingRun:
 
     network: its transformer and `null_condition_emb` are on `device`.
     folder: of the state and the loss table.
+    held_out: features of the songs on which the loss is measured.
     identity: what the run depends on, see `stored_run`.
     save_every: steps between two states.
     recompute: True keeps no activations inside the layers, which needs less memory and more time.
@@ -48,68 +60,104 @@ class TrainingRun:
     identity: Mapping[str, Any]
     save_every: int = 50
     recompute: bool = False
-
-    def stored_step(self) -> int:
-        """Return the step from which the run continues, 0 without a state."""
-        stored = stored_run(self.folder / STATE)
-        return 0 if stored is None else stored[0]
+    held_out: Sequence[Features] = ()
 
     def train(
         self, callbacks: Callbacks, every: int = 0, visit: Callable[[int, Trainable], None] | None = None
-    ) -> tuple[Trainable, list[LossRow]]:
-        """Train the remaining steps. Return the factors and the loss of each step.
+    ) -> tuple[TrainState, list[LossRow]]:
+        """Train the remaining steps. Return the last state and the loss of each step.
 
         visit: gets the step and the factors before the first step, every `every` steps and at the end. After an end
             of the process it may get a step twice.
 
         Raises NonFiniteError and Cancelled. A cancelled or interrupted run continues at its step with the next call.
         """
-        network, settings, path = self.network, self.settings, self.folder / STATE
-        trainable = make_trainable(network, settings)
-        optimizer = torch.optim.AdamW(trainable.parameters(), weight_decay=settings.weight_decay)
-        step = self.stored_step()
-        if step:
-            restore_state(path, trainable, optimizer)
-        losses = [row for row in read_losses(self.folder / LOSSES) if row.step <= step]
+        settings, state = self.settings, self._start()
+        losses = [row for row in read_losses(self.folder / LOSSES) if row.step <= state.step]
         order = BatchOrder(
             [len(each.latents) for each in self.features], settings.crop_frames, settings.batch, settings.seed
         )
         before = losses[-1].seconds if losses else 0.0
         started = time.perf_counter()
-        if visit is not None and self._is_due(step, every):  # again, if the process ended before it
-            visit(step, trainable)
         updating = False
         try:
-            while step < settings.steps:
-                loss, gradient = self._gradients(trainable, order, step, callbacks)
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.rate_at(step)
+            self._measure(state, losses)  # again, if the process ended before it
+            if visit is not None and self._is_due(state, every):
+                visit(state.step, state.trainable)
+            while not self._ended(state):
+                loss, gradient = self._gradients(state.trainable, order, state.step, callbacks)
+                for group in state.optimizer.param_groups:
+                    group["lr"] = settings.rate_at(state.step)
                 updating = True
-                optimizer.step()
-                step += 1
+                state.optimizer.step()
+                state.step += 1
                 updating = False
                 seconds = before + time.perf_counter() - started
-                losses.append(LossRow(step, loss, settings.rate_at(step - 1), gradient, seconds))
-                callbacks.report("train", step, settings.steps)
-                save = step % self.save_every == 0 or step == settings.steps
-                if save or step % _WRITE_LOSSES == 0:  # before the state, which would else be ahead of its losses
-                    write_losses(self.folder / LOSSES, losses)
-                    recent = [row.loss for row in losses[-_AVERAGED:]]
-                    log.info("step %d: mean loss %.4f of the last %d", step, sum(recent) / len(recent), len(recent))
-                if save:
-                    save_state(path, trainable, optimizer, step, self.identity)
-                if visit is not None and self._is_due(step, every):
-                    visit(step, trainable)
+                losses.append(LossRow(state.step, loss, settings.rate_at(state.step - 1), gradient, seconds))
+                callbacks.report("train", state.step, settings.steps)
+                self._measure(state, losses)
+                self._keep(state, losses)
+                if visit is not None and self._is_due(state, every):
+                    visit(state.step, state.trainable)
         except (Cancelled, KeyboardInterrupt):
             if updating:  # the factors are between two steps; an older state is whole
                 raise
             write_losses(self.folder / LOSSES, losses)
-            save_state(path, trainable, optimizer, step, self.identity)
+            save_state(self.folder / STATE, state, self.identity)
             raise
-        return trainable, losses
+        if state.step < settings.steps and state.best is not None:
+            callbacks.warn(
+                f"training ended after step {state.step} of {settings.steps}: the loss of the held-out songs has not "
+                f"fallen since step {state.best.step}"
+            )
+        return state, losses
 
-    def _is_due(self, step: int, every: int) -> bool:
-        return step in (0, self.settings.steps) or bool(every and step % every == 0)
+    def _start(self) -> TrainState:
+        """Return the stored state, or a new one."""
+        trainable = make_trainable(self.network, self.settings)
+        optimizer = torch.optim.AdamW(trainable.parameters(), weight_decay=self.settings.weight_decay)
+        state = TrainState(trainable, optimizer)
+        if stored_run(self.folder / STATE) is not None:
+            restore_state(self.folder / STATE, state)
+        return state
+
+    def _keep(self, state: TrainState, losses: Sequence[LossRow]) -> None:
+        """Write the loss table and the state if it is time."""
+        save = state.step % self.save_every == 0 or self._ended(state)
+        if save or state.step % _WRITE_LOSSES == 0:  # before the state, which would else be ahead of its losses
+            write_losses(self.folder / LOSSES, losses)
+            recent = [row.loss for row in losses[-_AVERAGED:]]
+            log.info("step %d: mean loss %.4f of the last %d", state.step, sum(recent) / len(recent), len(recent))
+        if save:
+            save_state(self.folder / STATE, state, self.identity)
+
+    def _measure(self, state: TrainState, losses: list[LossRow]) -> None:
+        """Measure the held-out loss if it is time, and keep the best factors."""
+        step, settings = state.step, self.settings
+        due = step % settings.held_out_every == 0 or step == settings.steps
+        if not (self.held_out and step and due) or state.measured == step:
+            return
+        with state.trainable.attached():
+            loss = HeldOutSongs(self.network, self.held_out, settings, self.device).loss()
+        if not abs(loss) < float("inf"):
+            raise NonFiniteError(f"train: the loss of the held-out songs after step {step} is NaN or infinite")
+        if state.best is None or loss < state.best.loss:
+            state.best = BestFactors(step, loss, state.trainable.copied())
+        state.measured = step
+        if losses and losses[-1].step == step:
+            losses[-1] = replace(losses[-1], held_out=loss)
+        log.info("step %d: held-out loss %.4f, lowest %.4f at step %d", step, loss, state.best.loss, state.best.step)
+
+    def _ended(self, state: TrainState) -> bool:
+        """Return True after the last step, or if the held-out loss has not fallen for long."""
+        settings, best = self.settings, state.best
+        if settings.patience and best is not None and state.measured == state.step:
+            if state.step - best.step >= settings.patience * settings.held_out_every:
+                return True
+        return state.step >= settings.steps
+
+    def _is_due(self, state: TrainState, every: int) -> bool:
+        return state.step == 0 or self._ended(state) or bool(every and state.step % every == 0)
 
     def _gradients(
         self, trainable: Trainable, order: BatchOrder, step: int, callbacks: Callbacks

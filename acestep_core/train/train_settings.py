@@ -39,6 +39,9 @@ class TrainSettings:
     condition_dropout: share of crops that train without text, for guidance. None is 0.15 for base and sft, and 0 for
         turbo models, which have no guidance.
     seed: of crops, order, noise and times.
+    held_out: number or file names of songs that are not trained on, to measure the loss on them. 0 holds out none.
+    held_out_every: steps between two measurements.
+    patience: measurements without a lower loss after which the training ends. 0 trains all steps.
 
     Raises RequestError.
     """
@@ -59,14 +62,19 @@ class TrainSettings:
     times: str = "auto"
     condition_dropout: float | None = None
     seed: int = 0
+    held_out: int | tuple[str, ...] = 0
+    held_out_every: int = 50
+    patience: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.held_out, (list, tuple)):
+            object.__setattr__(self, "held_out", tuple(self.held_out))
         for name, choices in (("kind", KINDS), ("modules", MODULES), ("times", TIMES)):
             if getattr(self, name) not in choices:
                 raise RequestError(f"{name} must be one of {', '.join(choices)}, got {shown(getattr(self, name))}")
         for name, least, most in _LIMITS:
             value = getattr(self, name)
-            if value is None and name in ("alpha", "condition_dropout"):
+            if value is None and name in ("alpha", "condition_dropout") or isinstance(value, tuple):
                 continue
             whole = name in _WHOLE
             if (
@@ -80,6 +88,10 @@ class TrainSettings:
             raise RequestError(f"crop must be 0 or at least {MIN_FRAMES / FRAME_RATE:g} seconds, got {self.crop:g}")
         if not isinstance(self.rank_stabilized, bool):
             raise RequestError(f"rank_stabilized must be True or False, got {shown(self.rank_stabilized)}")
+        if isinstance(self.held_out, tuple) and not all(isinstance(name, str) and name for name in self.held_out):
+            raise RequestError(f"held_out must be a number or names of songs, got {shown(self.held_out)}")
+        if self.patience and not self.held_out:
+            raise RequestError("patience needs held-out songs: give their number or names as held_out")
 
     @property
     def scale(self) -> float:
@@ -116,7 +128,8 @@ class TrainSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
-        return asdict(self)
+        names = self.held_out
+        return {**asdict(self), "held_out": list(names) if isinstance(names, tuple) else names}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
@@ -131,6 +144,7 @@ class TrainSettings:
 _LIMITS = (
     ("rank", 1, 4096), ("alpha", 1e-3, 1e5), ("steps", 1, 1_000_000), ("batch", 1, 256), ("accumulation", 1, 1024),
     ("crop", 0, MAX_SECONDS), ("learning_rate", 1e-9, 1.0), ("warmup", 0, 1_000_000), ("weight_decay", 0, 10),
-    ("clip", 1e-6, 1e6), ("condition_dropout", 0, 1), ("seed", 0, 2**32 - 1),
+    ("clip", 1e-6, 1e6), ("condition_dropout", 0, 1), ("seed", 0, 2**32 - 1), ("held_out", 0, 10_000),
+    ("held_out_every", 1, 1_000_000), ("patience", 0, 1_000_000),
 )  # fmt: skip
-_WHOLE = ("rank", "steps", "batch", "accumulation", "warmup", "seed")
+_WHOLE = ("rank", "steps", "batch", "accumulation", "warmup", "seed", "held_out", "held_out_every", "patience")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,35 +17,55 @@ from torch import Tensor
 
 from ..errors import CheckpointError, RequestError, first_line
 from ..files import atomic_write, write_text
+from .held_out import BestFactors
 from .trainable import Trainable
 
 STATE, LOSSES = "state.safetensors", "loss.csv"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW
-_HEADER = ("step", "loss", "learning_rate", "gradient", "seconds")
+_HEADER = ("step", "loss", "learning_rate", "gradient", "seconds", "held_out")
 
 
 @dataclass(frozen=True)
 class LossRow:
-    """A row of the loss table: mean loss, learning rate, norm of the gradient, and seconds since the first step."""
+    """A row of the loss table: mean loss, learning rate, norm of the gradient, and seconds since the first step.
+
+    held_out: the loss of the held-out songs, None if it was not measured after this step.
+    """
 
     step: int
     loss: float
     learning_rate: float
     gradient: float
     seconds: float
+    held_out: float | None = None
 
 
-def save_state(
-    path: Path, trainable: Trainable, optimizer: torch.optim.Optimizer, step: int, run: Mapping[str, Any]
-) -> None:
-    """Write factors and optimiser after `step` steps. run: what the run depends on. Raises RequestError."""
+@dataclass
+class TrainState:
+    """Everything that a training changes.
+
+    step: updates so far. best: by the held-out loss. measured: the step of its last measurement.
+    """
+
+    trainable: Trainable
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    best: BestFactors | None = None
+    measured: int = 0
+
+
+def save_state(path: Path, state: TrainState, run: Mapping[str, Any]) -> None:
+    """Write a state. run: what the run depends on. Raises RequestError."""
     tensors: dict[str, Tensor] = {}
-    for name, parameter in trainable.named_parameters():
+    for name, parameter in state.trainable.named_parameters():
         tensors[f"factor {name}"] = parameter.detach()
-        for moment in _MOMENTS if optimizer.state[parameter] else ():
-            tensors[f"{moment} {name}"] = optimizer.state[parameter][moment]
+        for moment in _MOMENTS if state.optimizer.state[parameter] else ():
+            tensors[f"{moment} {name}"] = state.optimizer.state[parameter][moment]
+    header = {"step": str(state.step), "measured": str(state.measured), "run": json.dumps(run, sort_keys=True)}
+    if state.best is not None:
+        tensors |= {f"best {name}": factor for name, factor in state.best.factors.items()}
+        header |= {"best step": str(state.best.step), "best loss": repr(state.best.loss)}
     content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    header = {"step": str(step), "run": json.dumps(run, sort_keys=True)}
     try:
         with atomic_write(path) as file:
             file.write(save(content, header))
@@ -65,18 +85,23 @@ def stored_run(path: Path) -> tuple[int, dict[str, Any]] | None:
         raise CheckpointError(f"{path} is no state of a training run ({first_line(error)}); delete it") from error
 
 
-def restore_state(path: Path, trainable: Trainable, optimizer: torch.optim.Optimizer) -> None:
-    """Load factors and optimiser from a stored state. Raises CheckpointError."""
+def restore_state(path: Path, state: TrainState) -> None:
+    """Load a stored state into that of a new run. Raises CheckpointError."""
     try:
         with safe_open(path, "pt") as file:
-            for name, parameter in trainable.named_parameters():
+            header, names = file.metadata(), set(file.keys())
+            for name, parameter in state.trainable.named_parameters():
                 parameter.data.copy_(file.get_tensor(f"factor {name}"))
-                if f"step {name}" in file.keys():
-                    optimizer.state[parameter] = {
+                if f"step {name}" in names:
+                    state.optimizer.state[parameter] = {
                         moment: file.get_tensor(f"{moment} {name}").to("cpu" if moment == "step" else parameter.device)
                         for moment in _MOMENTS
                     }
-    except (OSError, SafetensorError, RuntimeError) as error:
+            state.step, state.measured = int(header["step"]), int(header.get("measured", 0))
+            if "best step" in header:
+                factors = {name: file.get_tensor(f"best {name}") for name, _ in state.trainable.named_parameters()}
+                state.best = BestFactors(int(header["best step"]), float(header["best loss"]), factors)
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit this run ({first_line(error)}); start again") from error
 
 
@@ -84,13 +109,22 @@ def read_losses(path: Path) -> list[LossRow]:
     """Return the complete rows of a loss table, none if there is no file."""
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
-        return [LossRow(int(row["step"]), *(float(row[name]) for name in _HEADER[1:])) for row in rows]
+        return [_loss_row(row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def write_losses(path: Path, rows: list[LossRow]) -> None:
+def _loss_row(row: Mapping[str, str]) -> LossRow:
+    loss, rate, gradient, seconds = (float(row[name]) for name in _HEADER[1:-1])
+    held_out = float(row["held_out"]) if row.get("held_out") else None  # older tables have no such column
+    return LossRow(int(row["step"]), loss, rate, gradient, seconds, held_out)
+
+
+def write_losses(path: Path, rows: Sequence[LossRow]) -> None:
     """Write a loss table. Raises RequestError."""
     lines = [",".join(_HEADER)]
-    lines += [f"{r.step},{r.loss:.6f},{r.learning_rate:.3g},{r.gradient:.4g},{r.seconds:.1f}" for r in rows]
+    for row in rows:
+        held_out = "" if row.held_out is None else f"{row.held_out:.6f}"
+        values = f"{row.loss:.6f},{row.learning_rate:.3g},{row.gradient:.4g},{row.seconds:.1f}"
+        lines.append(f"{row.step},{values},{held_out}")
     write_text(path, "\n".join(lines) + "\n")

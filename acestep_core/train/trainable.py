@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +137,22 @@ class Trainable:
         finally:
             for handle in handles:
                 handle.remove()
+
+    @contextmanager
+    def holding(self, factors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Replace the factors by others of the same names within the block."""
+        before = {name: parameter.data for name, parameter in self.named_parameters()}
+        try:
+            for name, parameter in self.named_parameters():
+                parameter.data = factors[name].to(parameter.device)
+            yield
+        finally:
+            for name, parameter in self.named_parameters():
+                parameter.data = before[name]
+
+    def copied(self) -> dict[str, Tensor]:
+        """Return copies of the factors on the CPU."""
+        return {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.named_parameters()}
 
     def adapter(self, name: str, triggers: tuple[str, ...] = ()) -> Adapter:
         """Return the adapter of the present factors."""

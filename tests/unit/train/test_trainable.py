@@ -197,7 +197,8 @@ def run_in(folder, network=None, callbacks=None, visit=None, every=0, **settings
     ]
     values = {"rank": 2, "steps": 9, "crop": 5.2, "accumulation": 2, "learning_rate": 1e-2, "kind": "dora"} | settings
     run = TrainingRun(network, features, TrainSettings(**values), folder, torch.device("cpu"), {"a": 1}, save_every=2)
-    return run.train(callbacks or Callbacks(), every, visit)
+    state, losses = run.train(callbacks or Callbacks(), every, visit)
+    return state.trainable, losses
 
 
 def factors_of(trainable: Trainable) -> dict[str, torch.Tensor]:
