@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from ..errors import AceStepError, RequestError
+from ..errors import AceStepError, Cancelled, RequestError
 from .batch_command import make_batch
 from .doctor import examine
 from .edit_commands import cover_song, extend_song, morph_song, repaint_song, stems_of_song
@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         code, message = 130, "stopped"
+    except Cancelled as error:
+        code, message = 130, str(error)
     except BrokenPipeError:  # the reader has ended, as in `acestep models | head`
         _drop_output()
         return 1

@@ -11,6 +11,7 @@ import torch
 
 from acestep_core import pipeline, write_audio
 from acestep_core.cli import planner_commands
+from acestep_core.errors import Cancelled
 from acestep_core.song.song import Song
 from acestep_core.song.song_file import SavedSong, to_json
 
@@ -19,6 +20,7 @@ from acestep_core.song.song_file import SavedSong, to_json
     ("error", "code", "keyword"),
     [
         (KeyboardInterrupt(), 130, "stopped"),
+        (Cancelled("stopped by the user during sample"), 130, "stopped"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore"), 1, "--storage int8"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), 1, "out of memory"),
     ],

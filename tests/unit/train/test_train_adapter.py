@@ -211,7 +211,7 @@ def test_another_program_reads_json_and_stops_the_training_by_its_input(band, op
         trained = next(line for line in map(json.loads, process.stdout) if line.get("stage") == "train")
         assert trained == {"stage": "train", "step": 1, "total": 100_000}
         _, errors = process.communicate()  # closes the input
-    assert process.returncode == 1 and b"stopped" in errors and b"Traceback" not in errors
+    assert process.returncode == 130 and b"stopped" in errors and b"Traceback" not in errors
     step = stored_run(state)[0]
     assert step >= 1 and not output.exists()
     with subprocess.Popen([sys.executable, "-m", "acestep_core", *command, str(step + 1)], **pipes) as process:
