@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .parsers import label_parser, train_parser
 from .terminal import Terminal, log_lines, printable, shortened
+from .train_parsers import label_parser, train_parser
 
 if TYPE_CHECKING:
     from ..callbacks import Progress
@@ -21,6 +21,7 @@ Options = Mapping[str, Any]
 SETTINGS = (
     "kind", "rank", "alpha", "rank_stabilized", "modules", "steps", "batch", "accumulation", "crop", "learning_rate",
     "warmup", "weight_decay", "clip", "times", "condition_dropout", "seed", "held_out", "held_out_every", "patience",
+    "dropout", "ema", "optimizer",
 )  # fmt: skip
 LOADING = (
     "model", "vae", "text_encoder", "tokenizer", "variant", "device", "dtype", "storage", "recompute", "work",

@@ -40,6 +40,7 @@ from .features import (
 )
 from .held_out import choose_held_out
 from .model_parts import ModelParts
+from .optimizers import check_optimizer
 from .results import BestAdapter, TrainedAdapter, TrainingOrigin, best_output, write_results
 from .song_folder import read_dataset
 from .train_loop import TrainingRun
@@ -112,6 +113,7 @@ def train_adapter(
     if settings.held_out:
         check_output_path(best_output(output))
     _check_counts(save_every, samples)
+    check_optimizer(settings)
     checked = _checked(dataset, callbacks)
     checked.require_songs()
     held_out = choose_held_out([each.path.name for each in checked.audio], settings)
@@ -162,7 +164,8 @@ def train_adapter(
         held_out=len(held_out),
     )
     songs_of_steps = sampler.files() if sampler else []
-    adapter = state.trainable.adapter(output.stem, triggers)
+    with state.result():
+        adapter = state.trainable.adapter(output.stem, triggers)
     best = None
     if state.best is not None:
         with state.trainable.holding(state.best.factors):

@@ -20,6 +20,7 @@ from .batches import BatchOrder, Crop
 from .features import Features
 from .flow_loss import draw_times, draw_training_noise, flow_loss, recomputed_layers
 from .held_out import BestFactors, HeldOutSongs
+from .optimizers import AveragedFactors, make_optimizer
 from .train_settings import TrainSettings
 from .train_state import (
     LOSSES,
@@ -32,7 +33,7 @@ from .train_state import (
     stored_run,
     write_losses,
 )
-from .trainable import Trainable, make_trainable
+from .trainable import InputDropout, Trainable, make_trainable
 
 log = logging.getLogger("acestep")
 
@@ -82,8 +83,7 @@ class TrainingRun:
         updating = False
         try:
             self._measure(state, losses)  # again, if the process ended before it
-            if visit is not None and self._is_due(state, every):
-                visit(state.step, state.trainable)
+            self._visit(state, every, visit)
             while not self._ended(state):
                 loss, gradient = self._gradients(state.trainable, order, state.step, callbacks)
                 for group in state.optimizer.param_groups:
@@ -91,14 +91,15 @@ class TrainingRun:
                 updating = True
                 state.optimizer.step()
                 state.step += 1
+                if state.average is not None:
+                    state.average.update(state.trainable, state.step)
                 updating = False
                 seconds = before + time.perf_counter() - started
                 losses.append(LossRow(state.step, loss, settings.rate_at(state.step - 1), gradient, seconds))
                 callbacks.report("train", state.step, settings.steps)
                 self._measure(state, losses)
                 self._keep(state, losses)
-                if visit is not None and self._is_due(state, every):
-                    visit(state.step, state.trainable)
+                self._visit(state, every, visit)
         except (Cancelled, KeyboardInterrupt):
             if updating:  # the factors are between two steps; an older state is whole
                 raise
@@ -115,8 +116,8 @@ class TrainingRun:
     def _start(self) -> TrainState:
         """Return the stored state, or a new one."""
         trainable = make_trainable(self.network, self.settings)
-        optimizer = torch.optim.AdamW(trainable.parameters(), weight_decay=self.settings.weight_decay)
-        state = TrainState(trainable, optimizer)
+        average = AveragedFactors(trainable, self.settings.ema) if self.settings.ema else None
+        state = TrainState(trainable, make_optimizer(trainable.parameters(), self.settings), average)
         if stored_run(self.folder / STATE) is not None:
             restore_state(self.folder / STATE, state)
         return state
@@ -137,12 +138,12 @@ class TrainingRun:
         due = step % settings.held_out_every == 0 or step == settings.steps
         if not (self.held_out and step and due) or state.measured == step:
             return
-        with state.trainable.attached():
+        with state.result(), state.trainable.attached():
             loss = HeldOutSongs(self.network, self.held_out, settings, self.device).loss()
-        if not abs(loss) < float("inf"):
-            raise NonFiniteError(f"train: the loss of the held-out songs after step {step} is NaN or infinite")
-        if state.best is None or loss < state.best.loss:
-            state.best = BestFactors(step, loss, state.trainable.copied())
+            if not abs(loss) < float("inf"):
+                raise NonFiniteError(f"train: the loss of the held-out songs after step {step} is NaN or infinite")
+            if state.best is None or loss < state.best.loss:
+                state.best = BestFactors(step, loss, state.trainable.copied())
         state.measured = step
         if losses and losses[-1].step == step:
             losses[-1] = replace(losses[-1], held_out=loss)
@@ -156,8 +157,12 @@ class TrainingRun:
                 return True
         return state.step >= settings.steps
 
-    def _is_due(self, state: TrainState, every: int) -> bool:
-        return state.step == 0 or self._ended(state) or bool(every and state.step % every == 0)
+    def _visit(self, state: TrainState, every: int, visit: Callable[[int, Trainable], None] | None) -> None:
+        if visit is None:
+            return
+        if state.step == 0 or self._ended(state) or (every and state.step % every == 0):
+            with state.result():
+                visit(state.step, state.trainable)
 
     def _gradients(
         self, trainable: Trainable, order: BatchOrder, step: int, callbacks: Callbacks
@@ -166,12 +171,15 @@ class TrainingRun:
         settings, total = self.settings, 0.0
         for parameter in trainable.parameters():
             parameter.grad = None
+        dropout = InputDropout(settings.dropout, settings.seed) if settings.dropout else None
         with ExitStack() as stack:
-            stack.enter_context(trainable.attached())
+            stack.enter_context(trainable.attached(dropout))
             if self.recompute:
                 stack.enter_context(recomputed_layers(self.network))
             for number in range(step * settings.accumulation, (step + 1) * settings.accumulation):
                 callbacks.check("train")
+                if dropout is not None:
+                    dropout.batch = number
                 loss = self.batch_loss(order[number]) / settings.accumulation
                 loss.backward()
                 total += loss.item()

@@ -17,6 +17,7 @@ MODULES = ("attention", "all")
 TIMES = ("auto", "continuous", "turbo")
 CONDITION_DROPOUT = 0.15  # of base and sft, which were trained with it
 TURBO_STEPS = 8
+OPTIMIZERS = ("adamw", "adamw8bit")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class TrainSettings:
     held_out: number or file names of songs that are not trained on, to measure the loss on them. 0 holds out none.
     held_out_every: steps between two measurements.
     patience: measurements without a lower loss after which the training ends. 0 trains all steps.
+    dropout: share of the inputs of each adapted layer that the adapter does not see in a step.
+    ema: decay of a moving average of the factors, such as 0.999, which the result then holds. 0 is none.
+    optimizer: "adamw", or "adamw8bit", whose state needs a quarter of the memory and the package `bitsandbytes`.
 
     Raises RequestError.
     """
@@ -65,11 +69,14 @@ class TrainSettings:
     held_out: int | tuple[str, ...] = 0
     held_out_every: int = 50
     patience: int = 0
+    dropout: float = 0.0
+    ema: float = 0.0
+    optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
         if isinstance(self.held_out, (list, tuple)):
             object.__setattr__(self, "held_out", tuple(self.held_out))
-        for name, choices in (("kind", KINDS), ("modules", MODULES), ("times", TIMES)):
+        for name, choices in _CHOICES:
             if getattr(self, name) not in choices:
                 raise RequestError(f"{name} must be one of {', '.join(choices)}, got {shown(getattr(self, name))}")
         for name, least, most in _LIMITS:
@@ -141,10 +148,11 @@ class TrainSettings:
         return cls(**values)
 
 
+_CHOICES = (("kind", KINDS), ("modules", MODULES), ("times", TIMES), ("optimizer", OPTIMIZERS))
 _LIMITS = (
     ("rank", 1, 4096), ("alpha", 1e-3, 1e5), ("steps", 1, 1_000_000), ("batch", 1, 256), ("accumulation", 1, 1024),
     ("crop", 0, MAX_SECONDS), ("learning_rate", 1e-9, 1.0), ("warmup", 0, 1_000_000), ("weight_decay", 0, 10),
     ("clip", 1e-6, 1e6), ("condition_dropout", 0, 1), ("seed", 0, 2**32 - 1), ("held_out", 0, 10_000),
-    ("held_out_every", 1, 1_000_000), ("patience", 0, 1_000_000),
+    ("held_out_every", 1, 1_000_000), ("patience", 0, 1_000_000), ("dropout", 0, 0.9), ("ema", 0, 0.99999),
 )  # fmt: skip
 _WHOLE = ("rank", "steps", "batch", "accumulation", "warmup", "seed", "held_out", "held_out_every", "patience")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from torch import Tensor
 from ..errors import CheckpointError, RequestError, first_line
 from ..files import atomic_write, write_text
 from .held_out import BestFactors
+from .optimizers import AveragedFactors
 from .trainable import Trainable
 
 STATE, LOSSES = "state.safetensors", "loss.csv"
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW
+_NUMBER = "number."  # before the name of a number that the optimiser has as such
 _HEADER = ("step", "loss", "learning_rate", "gradient", "seconds", "held_out")
 
 
@@ -44,14 +47,22 @@ class LossRow:
 class TrainState:
     """Everything that a training changes.
 
-    step: updates so far. best: by the held-out loss. measured: the step of its last measurement.
+    average: of the factors, None without EMA. step: updates so far.
+    best: by the held-out loss. measured: the step of its last measurement.
     """
 
     trainable: Trainable
     optimizer: torch.optim.Optimizer
+    average: AveragedFactors | None = None
     step: int = 0
     best: BestFactors | None = None
     measured: int = 0
+
+    @contextmanager
+    def result(self) -> Iterator[None]:
+        """Give the trainable the factors of the result within the block: their average, if there is one."""
+        with nullcontext() if self.average is None else self.trainable.holding(self.average.values):
+            yield
 
 
 def save_state(path: Path, state: TrainState, run: Mapping[str, Any]) -> None:
@@ -59,8 +70,11 @@ def save_state(path: Path, state: TrainState, run: Mapping[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     for name, parameter in state.trainable.named_parameters():
         tensors[f"factor {name}"] = parameter.detach()
-        for moment in _MOMENTS if state.optimizer.state[parameter] else ():
-            tensors[f"{moment} {name}"] = state.optimizer.state[parameter][moment]
+        if state.average is not None:
+            tensors[f"average {name}"] = state.average.values[name]
+        for key, value in state.optimizer.state[parameter].items():
+            kind = key if isinstance(value, Tensor) else f"{_NUMBER}{key}"
+            tensors[f"{kind} {name}"] = torch.as_tensor(value)
     header = {"step": str(state.step), "measured": str(state.measured), "run": json.dumps(run, sort_keys=True)}
     if state.best is not None:
         tensors |= {f"best {name}": factor for name, factor in state.best.factors.items()}
@@ -89,20 +103,34 @@ def restore_state(path: Path, state: TrainState) -> None:
     """Load a stored state into that of a new run. Raises CheckpointError."""
     try:
         with safe_open(path, "pt") as file:
-            header, names = file.metadata(), set(file.keys())
-            for name, parameter in state.trainable.named_parameters():
-                parameter.data.copy_(file.get_tensor(f"factor {name}"))
-                if f"step {name}" in names:
-                    state.optimizer.state[parameter] = {
-                        moment: file.get_tensor(f"{moment} {name}").to("cpu" if moment == "step" else parameter.device)
-                        for moment in _MOMENTS
-                    }
-            state.step, state.measured = int(header["step"]), int(header.get("measured", 0))
-            if "best step" in header:
-                factors = {name: file.get_tensor(f"best {name}") for name, _ in state.trainable.named_parameters()}
-                state.best = BestFactors(int(header["best step"]), float(header["best loss"]), factors)
+            header, stored = file.metadata(), defaultdict[str, dict[str, Tensor]](dict)
+            for key in file.keys():
+                kind, _, name = key.partition(" ")
+                stored[name][kind] = file.get_tensor(key)
+        best: dict[str, Tensor] = {}
+        for name, parameter in state.trainable.named_parameters():
+            tensors = stored[name]
+            parameter.data.copy_(tensors.pop("factor"))
+            if state.average is not None:
+                state.average.values[name].copy_(tensors.pop("average"))
+            if "best" in tensors:
+                best[name] = tensors.pop("best")
+            state.optimizer.state[parameter] = _optimizer_state(tensors, parameter)
+        state.step, state.measured = int(header["step"]), int(header.get("measured", 0))
+        if best:
+            state.best = BestFactors(int(header["best step"]), float(header["best loss"]), best)
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit this run ({first_line(error)}); start again") from error
+
+
+def _optimizer_state(tensors: Mapping[str, Tensor], parameter: Tensor) -> dict[str, Any]:
+    """Return what an optimiser has for a parameter, by its names. AdamW has its step on the CPU."""
+    return {
+        kind.removeprefix(_NUMBER): tensor.item()
+        if kind.startswith(_NUMBER)
+        else tensor.to("cpu" if kind == "step" else parameter.device)
+        for kind, tensor in tensors.items()
+    }
 
 
 def read_losses(path: Path) -> list[LossRow]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,10 @@ class TrainableFactors(nn.Module):
         self.scale = scale
 
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor) -> Tensor:
-        """Return the output of the layer with the adapter. x: the layer's input, output: its own output."""
+        """Return the output of the layer with the adapter.
+
+        x: the layer's input, with dropout if there is any. output: the layer's own output.
+        """
         raise NotImplementedError
 
     def factors(self) -> Factors:
@@ -110,6 +113,24 @@ class TrainableKronecker(TrainableFactors):
         return Kronecker((_stored(self.w1),), (_stored(self.w2_a), _stored(self.w2_b)))
 
 
+class InputDropout:
+    """Dropout of the inputs of the factors.
+
+    A mask depends on the seed, the batch and the layer alone: a resumed run and a recomputed layer have the same ones.
+
+    batch: its number, which the training sets.
+    """
+
+    def __init__(self, share: float, seed: int):
+        self.share, self.seed, self.batch = share, seed, 0
+
+    def __call__(self, path: str, x: Tensor) -> Tensor:
+        """Return the input of a layer with a share of its values set to zero, and the others scaled up."""
+        seed = random.Random(f"{self.seed} dropout {self.batch} {path}").getrandbits(63)
+        mask = torch.empty_like(x).bernoulli_(1 - self.share, generator=torch.Generator(x.device).manual_seed(seed))
+        return x * mask / (1 - self.share)
+
+
 @dataclass(frozen=True, eq=False)
 class Trainable:
     """The factors of a network by the paths of their layers in the AceStepModel."""
@@ -126,10 +147,10 @@ class Trainable:
         return [parameter for _, parameter in self.named_parameters()]
 
     @contextmanager
-    def attached(self) -> Iterator[None]:
+    def attached(self, dropout: InputDropout | None = None) -> Iterator[None]:
         """Add the factors to the outputs of their layers within the block."""
         handles = [
-            self.network.get_submodule(path).register_forward_hook(_hook(factors))
+            self.network.get_submodule(path).register_forward_hook(_hook(path, factors, dropout))
             for path, factors in self.layers.items()
         ]
         try:
@@ -194,8 +215,12 @@ def target_paths(network: AceStepModel, modules: str) -> list[str]:
     ]
 
 
-def _hook(factors: TrainableFactors):
-    return lambda layer, inputs, output: factors(layer, inputs[0], output)
+def _hook(path: str, factors: TrainableFactors, dropout: InputDropout | None) -> Callable[..., Tensor]:
+    def adapted(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = inputs[0] if dropout is None else dropout(path, inputs[0])
+        return factors(layer, x, output)
+
+    return adapted
 
 
 def _uniform(rows: int, columns: int, generator: torch.Generator) -> Tensor:
