@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 KINDS = ["lora", "dora", "lokr"]
 MODULES = ["attention", "all"]
 STORAGE = [AUTO, "int8", "fp8"]
+OPTIMIZERS = ["adamw", "adamw8bit"]
 WORK = "training"  # in ComfyUI's output folder
 FEW_NAMES = 3  # of songs in one sentence
 
@@ -210,10 +211,80 @@ class TrainLoraNode(io.ComfyNode):
                         "precision. auto does not quantise.",
                     )
                 ),
+                advanced(
+                    zero_shown_as(
+                        "none",
+                        io.Int.Input(
+                            "held_out",
+                            default=0,
+                            min=0,
+                            max=10_000,
+                            tooltip="Held-out songs, which are not trained on: their loss says when more steps no "
+                            "longer help. 1 of ten songs is typical, 0 trains on all.",
+                        ),
+                    )
+                ),
+                advanced(
+                    zero_shown_as(
+                        "off",
+                        io.Int.Input(
+                            "patience",
+                            default=0,
+                            min=0,
+                            max=1000,
+                            tooltip="Early stopping: the training ends after so many measurements (one in 50 steps) "
+                            "without a lower loss of the held-out songs. 5 is typical, 0 is off.",
+                        ),
+                    )
+                ),
+                advanced(
+                    zero_shown_as(
+                        "off",
+                        io.Float.Input(
+                            "dropout",
+                            default=0.0,
+                            min=0.0,
+                            max=0.9,
+                            step=0.05,
+                            round=0.01,
+                            tooltip="Dropout of the adapter's inputs, against learning single songs by heart. 0.1 for "
+                            "few songs, usually 0.",
+                        ),
+                    )
+                ),
+                advanced(
+                    zero_shown_as(
+                        "off",
+                        io.Float.Input(
+                            "ema",
+                            default=0.0,
+                            min=0.0,
+                            max=0.9999,
+                            step=0.001,
+                            round=0.0001,
+                            tooltip="EMA: decay of a moving average of the adapter, which smooths its sound. 0.999 is "
+                            "typical, usually 0.",
+                        ),
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "optimizer",
+                        options=OPTIMIZERS,
+                        default=OPTIMIZERS[0],
+                        tooltip="Optimizer. adamw8bit needs less memory and the package bitsandbytes. adamw is "
+                        "typical.",
+                    )
+                ),
             ],
             outputs=[
                 ComboSocket.Output(display_name="lora", tooltip="Name of the trained LoRA, for lora of Load LoRA."),
                 io.String.Output(display_name="report", tooltip="Steps, loss, and the files of the training."),
+                ComboSocket.Output(
+                    display_name="best",
+                    tooltip="Name of the LoRA with the lowest loss of the held-out songs, for lora of Load LoRA. The "
+                    "same as lora if no song is held out.",
+                ),
             ],
         )
 
@@ -233,19 +304,28 @@ class TrainLoraNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, songs, model, name, trigger, restart, storage, **settings) -> io.NodeOutput:
+        from ..acestep_core.train.results import best_output
         from ..acestep_core.train.train_settings import TrainSettings
         from ..acestep_core.train.train_state import LOSSES, STATE
-        from .comfy_runtime.training import run_training, shown_losses
+        from .comfy_runtime.training import lowest_held_out, run_training, shown_losses
 
         TrainSettings(**{name: value for name, value in settings.items() if name != "sample_every"})
         target = lora_target(name)
         folder = Path(folder_paths.get_output_directory(), WORK, target.stem)
-        if target.exists() and not (folder / STATE).exists():
-            raise RequestError(f"name: {target.name} exists in {target.parent}. Choose another name.")
+        best = best_output(target) if settings["held_out"] else target
+        for file in (target, best):
+            if file.exists() and not (folder / STATE).exists():
+                raise RequestError(f"name: {file.name} exists in {file.parent}. Choose another name.")
         given = {**settings, "trigger": " ".join(trigger.split()), "work": folder.parent, "output": target}
         if storage != AUTO:
             given["storage"] = storage
         run_training(songs.dataset.path, resolve_model(model, AUTO, AUTO), given, restart, folder / LOSSES)
         line, picture = shown_losses(folder, WORK)
-        report = "\n".join([f"{target.name}: {line}", f"{WORK}/{folder.name} holds songs, losses and the state"])
-        return io.NodeOutput(target.name, report, ui={**ui.PreviewText(report).as_dict(), "images": [picture]})
+        lines = [f"{target.name}: {line}", f"{WORK}/{folder.name} holds songs, losses and the state"]
+        measured = lowest_held_out(folder / LOSSES)
+        if measured is not None:
+            lines.insert(1, f"{best.name}: lowest held-out loss {measured[1]:.3f}, after step {measured[0]}")
+        report = "\n".join(lines)
+        return io.NodeOutput(
+            target.name, report, best.name, ui={**ui.PreviewText(report).as_dict(), "images": [picture]}
+        )

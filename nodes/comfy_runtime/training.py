@@ -185,6 +185,12 @@ def shown_losses(folder: Path, parent: str) -> tuple[str, dict[str, str]]:
     return line, {"filename": PICTURE, "subfolder": f"{parent}/{folder.name}", "type": "output"}
 
 
+def lowest_held_out(losses: Path) -> tuple[int, float] | None:
+    """Return the step with the lowest loss of the held-out songs and this loss, None without such songs."""
+    measured = [(row.held_out, row.step) for row in read_losses(losses) if row.held_out is not None]
+    return None if not measured else (min(measured)[1], min(measured)[0])
+
+
 def _failure(code: int, lines: Sequence[str]) -> str:
     """Return a sentence on a process that failed."""
     reason = next((line.removeprefix(ERROR) for line in reversed(lines) if line.startswith(ERROR)), None)

@@ -25,6 +25,7 @@ RATE = 48_000
 USUAL = {
     "model": "nano", "name": "tiny", "trigger": "zorp", "steps": 3, "rank": 2, "learning_rate": 4e-3, "crop": 0.0,
     "sample_every": 0, "restart": False, "kind": "lora", "modules": "attention", "storage": "auto",
+    "held_out": 0, "patience": 0, "dropout": 0.0, "ema": 0.0, "optimizer": "adamw",
 }  # fmt: skip
 
 
@@ -114,7 +115,8 @@ def check_a_lora_is_trained_and_loads(world: World) -> None:
         world.sample()
         output = train(songs)
         assert not mm.current_loaded_models, "the training has the memory"
-        name, report = output.args
+        name, report, best = output.args
+        assert best == name and "held-out" not in report
         assert name == "tiny.safetensors" and "3 steps" in report and output.ui["text"] == (report,)
         picture = output.ui["images"][0]
         assert Path(folder_paths.get_output_directory(), picture["subfolder"], picture["filename"]).is_file()
@@ -126,6 +128,25 @@ def check_a_lora_is_trained_and_loads(world: World) -> None:
         (base / "loras" / "other.safetensors").write_bytes(b"of another origin")
         assert refusal(lambda: train(songs, name="other")).startswith("name: ")
         assert (base / "loras" / "other.safetensors").read_bytes() == b"of another origin"
+
+
+def check_the_best_lora_by_a_held_out_song_lies_beside_the_last(world: World) -> None:
+    with folders("held_out") as base:
+        write_song(base / "input" / "songs" / "two.wav", 4)
+        (base / "input" / "songs" / "two.txt").write_text("fast jazz")
+        songs = SongFolderNode.execute("songs").args[0]
+        options = {"held_out": 1, "patience": 1, "dropout": 0.1, "ema": 0.9}
+        name, report, best = train(songs, **options).args
+        assert (name, best) == ("tiny.safetensors", "tiny-best.safetensors") and "held-out" in report
+        assert (base / "loras" / best).is_file()
+        usual = dict.fromkeys(("self_attention", "cross_attention"), 1.0)
+        assert (
+            difference(world.sample(LoadLoraNode.execute(world.model, best, 1.0, **usual).args[0]), world.sample()) > 0
+        )
+        (base / "loras" / "foreign-best.safetensors").write_bytes(b"of another origin")
+        assert refusal(lambda: train(songs, name="foreign", **options)).startswith("name: foreign-best")
+        assert refusal(lambda: train(songs, name="all", **options | {"held_out": 2})).startswith("held_out")
+        assert refusal(lambda: train(songs, name="all", **options | {"held_out": 0})).startswith("patience")
 
 
 def check_wrong_values_are_refused_before_the_training(world: World) -> None:
