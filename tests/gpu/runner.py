@@ -10,12 +10,12 @@ from pathlib import Path
 
 from acestep_core.errors import first_line
 
-from . import estimates, lyrics, parity, planner, songs, speed, stops
+from . import estimates, lyrics, parity, planner, songs, speed, stops, training
 from .context import Context
 from .registry import CHECKS, FAILED, Check, Line, NotHere, not_run
 
 # Cheap and telling ones first, because the time may end before the last one.
-ORDER = (songs, planner, lyrics, parity, stops, estimates, speed)
+ORDER = (songs, planner, lyrics, parity, stops, training, estimates, speed)
 UNUSABLE = "the device works no more"
 REPO = Path(__file__).resolve().parents[2]
 

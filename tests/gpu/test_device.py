@@ -14,7 +14,16 @@ from .registry import CHECKS, NOT_RUN
 
 DEVICE = pick_device()
 # On a CPU, the stages that the simulated card cannot run or that differ there. The others are in test_simulated.py.
-ON_A_CPU = ["parity.dit", "parity.decode", "planner.graphs", "vae.tiles", "stop.leak", "speed.stages"]
+ON_A_CPU = [
+    "parity.dit",
+    "parity.decode",
+    "planner.graphs",
+    "vae.tiles",
+    "stop.leak",
+    "speed.stages",
+    "train.gradients",
+    "train.steps",
+]
 
 
 def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
