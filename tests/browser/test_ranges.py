@@ -24,6 +24,14 @@ FROM_GRAPH = [
     ("PreviewAny", [], [(0, 0, "source")]),
 ]
 CANVAS, LINE = ".as15-waveform canvas", ".as15-line"
+# The share of pixels near the bottom of the waveform that are not grey.
+COLOURED = """canvas => {
+    const context = canvas.getContext("2d"), { width, height } = canvas;
+    const row = context.getImageData(0, Math.round(height * 0.75), width, 1).data;
+    let coloured = 0;
+    for (let i = 0; i < width; i++) coloured += Math.abs(row[4 * i] - row[4 * i + 1]) > 20;
+    return coloured / width;
+}"""
 SET_WHERE = """value => {
     const { widgets } = app.graph.nodes.find(node => node.type === "AS15_Repaint");
     const widget = widgets.find(widget => widget.name === "where");
@@ -186,6 +194,57 @@ def test_extend_continues_from_a_dragged_place(tab: Frontend, tmp_path: Path) ->
     tab.page.mouse.dblclick(*place(tab, 10))
     tab.page.wait_for_timeout(100)
     assert tab.saved_values()["AS15_Extend"][5] == ""
+
+
+def test_edges_snap_to_beats_of_the_song(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
+    song = ("AS15_Song", ["a song", "", "auto", 60, 60, "auto", "3/4"], [])
+    drop(tab, [*FROM_FILE, song, ("AS15_Encode", [], [(0, 0, "task"), (2, 0, "song")])], tmp_path)
+    wait_for_waveform(tab)
+    page, bpm, first = (
+        tab.page,
+        tab.page.get_by_label("BPM of the beats"),
+        tab.page.get_by_label("First beat", exact=True),
+    )
+    assert not bpm.is_visible()
+    page.get_by_label("Snap to beats").click()
+    bpm.wait_for()
+    assert bpm.get_attribute("placeholder") == "60", "the BPM of Song"
+    first.fill("0.25")
+    first.press("Enter")
+    drag(tab, 9.1, 11.4)
+    assert values_of(tab) == (4, 8, "9.25-11.25")
+    bpm.fill("40")  # a beat lasts 1.5 seconds
+    bpm.press("Enter")
+    drag(tab, 11.25, 10.5)
+    assert values_of(tab) == (4, 8, "9.25-10.75")
+    tab.screenshot("ranges with beats")
+    (saved,) = page.evaluate(
+        "app.graph.serialize().nodes.filter(n => n.type === 'AS15_Repaint').map(n => n.properties)"
+    )
+    assert (saved["snap_to_beats"], saved["bpm"], saved["first_beat"]) == (True, 40, 0.25)
+    assert tab.page.evaluate(QUEUED_INPUTS)["AS15_Repaint"].keys().isdisjoint({"bpm", "first_beat"})
+    page.get_by_label("Snap to beats").click()
+    drag(tab, 10.75, 10.04)
+    assert values_of(tab) == (4, 8, "9.25-10")
+
+
+def test_spectrogram_and_loudness_are_shown(tab: Frontend, tmp_path: Path) -> None:
+    tab.open()
+    drop(tab, FROM_FILE, tmp_path)
+    wait_for_waveform(tab)
+    tab.page.get_by_label("Loudness curve").click()
+    shown = tab.page.locator(".as15-waveform span").first
+    tab.page.wait_for_function("span => / -1[0-9]\\.[0-9] LUFS/.test(span.textContent)", arg=shown.element_handle())
+    assert tab.page.locator(CANVAS).evaluate(COLOURED) < 0.5
+    tab.page.get_by_label("Spectrogram").click()
+    tab.page.wait_for_timeout(200)
+    assert tab.page.locator(CANVAS).evaluate(COLOURED) > 0.8
+    tab.screenshot("ranges with spectrogram")
+    tab.page.get_by_label("Spectrogram").click()
+    tab.page.get_by_label("Loudness curve").click()
+    wait_for_waveform(tab)
+    assert "LUFS" not in shown.inner_text()
 
 
 def test_a_timbre_takes_one_dragged_part(tab: Frontend, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 // A waveform on which ranges are drawn, moved and removed, with mouse and keyboard.
+import { linesOf, snapToBeat } from "./beats.js";
 import { between, formatRanges, hit, inOrder, movedTo, nearest, snap, withEdge } from "./ranges.js";
 import { HEIGHT, RULER, Waveform, button } from "./waveform.js";
 
@@ -9,13 +10,14 @@ const KEY_STEP = 0.1; // seconds
 export class RangesWaveform extends Waveform {
     // texts: {play, remove, hint, empty}. limits: {least, most, open}, as in KINDS. onChange gets the ranges after each
     // change by the user, and null when the change is complete.
-    constructor(texts, limits, onChange) {
-        super(texts);
+    constructor(texts, locale, limits, onChange) {
+        super(texts, locale);
         this.limits = limits;
         this.onChange = onChange;
         this.ranges = [];
         this.selected = -1;
         this.locked = false; // true while other inputs set the ranges
+        this.grid = null; // of beats, as in beats.js, or null to snap to seconds
         this.removeButton = button("✕", texts.remove, () => this.remove());
         this.playButton.after(this.removeButton);
         for (const [name, listener] of Object.entries({ pointermove: this.hover, dblclick: this.removeAt }))
@@ -50,7 +52,15 @@ export class RangesWaveform extends Waveform {
         if (event.altKey) return snap(seconds, 0);
         const lines = this.lines.flatMap(([start, end]) => [start, end]);
         const moment = nearest([...lines, ...this.sections.map(([start]) => start)], seconds, this.view);
-        return moment === null ? snap(seconds, this.view.snapStep) : snap(moment, 0);
+        return moment === null ? this.snappedToGrid(seconds) : snap(moment, 0);
+    }
+
+    snappedToGrid(seconds) {
+        return this.grid ? snap(snapToBeat(seconds, this.grid, this.pixelsPerSecond), 0) : snap(seconds, this.view.snapStep);
+    }
+
+    get pixelsPerSecond() {
+        return this.view.width / this.view.seconds;
     }
 
     press(event) {
@@ -71,10 +81,10 @@ export class RangesWaveform extends Waveform {
                 this.change(ranges, ranges.length - 1);
             } else {
                 const range = before[found.index], delta = this.view.secondsAt(now) - from;
-                const step = event.altKey ? 0 : this.view.snapStep;
+                const start = event.altKey ? snap(range.start + delta, 0) : this.snappedToGrid(range.start + delta);
                 const next = this.limits.open
                     ? { start: withEdge(range, "start", seconds, duration).start, end: null }
-                    : found.part === "inside" ? movedTo(range, snap(range.start + delta, step), duration)
+                    : found.part === "inside" ? movedTo(range, start, duration)
                     : withEdge(range, found.part, seconds, duration);
                 this.change(before.with(found.index, next), found.index);
             }
@@ -125,7 +135,7 @@ export class RangesWaveform extends Waveform {
             this.change(ranges, ranges.length - 1);
             this.onChange(null);
         } else if (direction && range && !this.locked) {
-            const step = direction * KEY_STEP;
+            const step = direction * (this.grid ? 60 / this.grid.bpm : KEY_STEP);
             const next = this.limits.open
                 ? { start: withEdge(range, "start", range.start + step, duration).start, end: null }
                 : event.shiftKey ? withEdge(range, "end", (range.end ?? duration) + step, duration)
@@ -145,7 +155,17 @@ export class RangesWaveform extends Waveform {
         this.time.textContent = [this.time.textContent, formatRanges(this.ranges)].filter(Boolean).join("  ·  ");
     }
 
+    drawBeats(context, text) {
+        context.fillStyle = text;
+        for (const [seconds, isBar] of linesOf(this.grid, this.view.start, this.view.end, this.pixelsPerSecond)) {
+            context.globalAlpha = isBar ? 0.5 : 0.2;
+            context.fillRect(this.view.xOf(seconds) - 0.5, 0, 1, HEIGHT - RULER);
+        }
+        context.globalAlpha = 1;
+    }
+
     drawRanges(context, text) {
+        if (this.grid) this.drawBeats(context, text);
         for (const [index, { start, end }] of this.ranges.entries()) {
             const left = this.view.xOf(start), right = this.view.xOf(end ?? this.source.duration);
             const chosen = index === this.selected && !this.locked;

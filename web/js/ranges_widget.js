@@ -1,10 +1,14 @@
 // Repaint, Extend, Stems and Timbre: the source as a waveform, on which ranges are drawn by hand. The widgets stay the truth.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { firstBeatOf } from "./analysis.js";
+import { BeatsBar } from "./beats_bar.js";
 import { reporting, urlOfFile } from "./outputs.js";
 import { KINDS, parseRanges } from "./ranges.js";
 import { RangesWaveform } from "./ranges_waveform.js";
-import { loadAudio, sourceOf } from "./waveform.js";
+import { songTempo } from "./song_tempo.js";
+import { loadAudio } from "./sound_files.js";
+import { sourceOf, toggle } from "./waveform.js";
 
 const NARROWEST = 300;
 const TEXTS = {
@@ -15,6 +19,8 @@ const TEXTS = {
         empty: "Connect Load Audio, or run once, to see the source",
         loading: "Loading the source …",
         failed: "The source cannot be shown",
+        beats: "Snap to beats", bpm: "BPM of the beats; empty is the BPM of Song", first: "First beat",
+        here: "First beat at the playhead",
     },
     zh: {
         play: "从此处播放（空格键）", remove: "删除选中的区间（Delete 键）",
@@ -22,6 +28,7 @@ const TEXTS = {
         place: "拖动到歌曲继续的位置，灰色部分会被舍弃。双击灰色部分可保留全部。",
         empty: "连接“加载音频”，或运行一次，即可看到源音频",
         loading: "正在加载源音频……", failed: "无法显示源音频",
+        beats: "对齐到节拍", bpm: "节拍的 BPM；留空则使用“歌曲”的 BPM", first: "第一拍", here: "以播放位置为第一拍",
     },
     ja: {
         play: "ここから再生（スペース）", remove: "選択した範囲を削除（Delete）",
@@ -30,21 +37,9 @@ const TEXTS = {
         empty: "「音声を読み込む」を接続するか、一度実行すると元の曲が表示されます",
         loading: "読み込み中…",
         failed: "元の曲を表示できません",
+        beats: "拍に揃える", bpm: "拍の BPM。空欄なら「曲」の BPM", first: "最初の拍", here: "再生位置を最初の拍にする",
     },
 };
-
-const sources = new Map(); // by URL, the last few
-const KEPT = 6;
-
-function load(url) {
-    if (!sources.has(url)) {
-        const loading = loadAudio(url);
-        loading.catch(() => sources.delete(url));
-        sources.set(url, loading);
-        if (sources.size > KEPT) sources.delete(sources.keys().next().value);
-    }
-    return sources.get(url);
-}
 
 // The URL of a value of Load Audio, such as "folder/song.mp3" or "song.flac [output]".
 function urlOf(value) {
@@ -67,13 +62,15 @@ class RangesWidget {
     constructor(node) {
         this.node = node;
         this.kind = KINDS[node.comfyClass];
-        this.texts = TEXTS[app.extensionManager.setting.get("Comfy.Locale")] ?? TEXTS.en;
+        const locale = app.extensionManager.setting.get("Comfy.Locale");
+        this.texts = TEXTS[locale] ?? TEXTS.en;
         const shownTexts = this.kind.open ? { ...this.texts, hint: this.texts.place } : this.texts;
         this.resolved = null; // {where, ranges} of the last run
         this.reported = null; // the source of the last run
         this.watched = new WeakSet(); // widgets of Load Audio
         this.writing = false;
-        this.waveform = new RangesWaveform(shownTexts, this.kind, ranges => ranges ? this.write(ranges) : this.complete());
+        this.waveform = new RangesWaveform(shownTexts, locale, this.kind, ranges => ranges ? this.write(ranges) : this.complete());
+        this.buildBeats();
         const height = () => this.waveform.height;
         const options = { serialize: false, getMinHeight: height, getMaxHeight: height };
         this.widget = node.addDOMWidget("ranges", "acestep_ranges", this.waveform.element, options);
@@ -92,6 +89,7 @@ class RangesWidget {
     fit() {
         const { node } = this, [width, height] = node.size;
         node.setSize([Math.max(width, NARROWEST), Math.max(height, node.computeSize()[1])]);
+        node.setDirtyCanvas(true, true);
     }
 
     find(name) {
@@ -104,10 +102,45 @@ class RangesWidget {
 
     refreshSoon() { // once the links of an opened workflow are there
         clearTimeout(this.timer);
-        this.timer = setTimeout(() => {
+        this.timer = setTimeout(async () => {
             this.showRanges();
-            this.showSource();
+            await this.showSource();
+            this.showBeats();
         });
+    }
+
+    // -- beats -------------------------------------------------------------------------------------------------------
+
+    buildBeats() {
+        const { waveform, node, texts } = this;
+        this.beatsButton = toggle("♩", texts.beats, () => this.setBeats({ snap: !node.properties.snap_to_beats }));
+        waveform.views.loudness.after(this.beatsButton);
+        this.beatsBar = new BeatsBar(texts, change => this.setBeats(change), () => waveform.playhead);
+        waveform.addBar(this.beatsBar.element);
+        waveform.canvas.addEventListener("pointerenter", () => this.showBeats()); // a song may have another BPM now
+    }
+
+    // Properties of a node are saved in workflows. They are no inputs: beats change nothing but where the mouse snaps.
+    setBeats(change) {
+        const names = { snap: "snap_to_beats", bpm: "bpm", first: "first_beat" };
+        for (const [name, value] of Object.entries(change))
+            if (value === null || value === false) delete this.node.properties[names[name]];
+            else this.node.properties[names[name]] = value;
+        this.showBeats();
+        this.complete();
+    }
+
+    async showBeats() {
+        const { properties } = this.node, isOn = properties.snap_to_beats === true;
+        if (isOn) await this.waveform.analyse();
+        const song = songTempo(this.node), bpm = properties.bpm ?? song?.bpm ?? null, { analysis } = this.waveform;
+        const found = { bpm: song?.bpm ?? null, first: analysis && bpm ? firstBeatOf(analysis.onsets, bpm) : 0 };
+        const first = properties.first_beat ?? found.first;
+        this.waveform.grid = isOn && bpm ? { bpm, first, meter: song?.meter ?? 4 } : null;
+        this.beatsButton.press(isOn);
+        this.beatsBar.show(isOn, { bpm: properties.bpm, first: properties.first_beat }, found);
+        this.fit();
+        this.waveform.draw();
     }
 
     // -- ranges ------------------------------------------------------------------------------------------------------
@@ -178,7 +211,7 @@ class RangesWidget {
         this.url = url;
         this.waveform.setSource(null);
         this.waveform.setMessage(this.texts.loading);
-        const source = await load(url).catch(() => null);
+        const source = await loadAudio(url).catch(() => null);
         if (this.url !== url) return; // another file was chosen
         this.waveform.setSource(source);
         if (!source) this.waveform.setMessage(this.texts.failed);

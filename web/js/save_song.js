@@ -27,10 +27,10 @@ const TEXTS = {
 class SongPlayer {
     constructor(node) {
         this.node = node;
-        const texts = TEXTS[app.extensionManager.setting.get("Comfy.Locale")] ?? TEXTS.en;
+        const locale = app.extensionManager.setting.get("Comfy.Locale"), texts = TEXTS[locale] ?? TEXTS.en;
         this.songs = []; // {source, sections, lines}
         this.index = 0;
-        this.waveform = new Waveform(texts);
+        this.waveform = new Waveform(texts, locale);
         this.build(texts);
         const height = () => this.waveform.height;
         const options = { serialize: false, getMinHeight: height, getMaxHeight: height };

@@ -1,24 +1,20 @@
 // A song on one canvas: its waveform with a playhead, played with mouse and keyboard, and the line that is sung.
-import { View, clock, extremes, lineAt, peaksOf } from "./ranges.js";
+import { View, clock, extremes, lineAt } from "./ranges.js";
+import { loadAnalysis } from "./sound_files.js";
 
 export const HEIGHT = 84, RULER = 14; // pixels of the canvas
 const BAR = 20, LINE = 18, GAP = 4;
-const PARTS_PER_SECOND = 60, MOST_PARTS = 36000; // of the peaks
-const PLAYHEAD = "#f5b041";
-const FONT = "font: 11px Inter, sans-serif; color: var(--input-text); white-space: nowrap; overflow: hidden; text-overflow: ellipsis";
+const PLAYHEAD = "#f5b041", LOUDNESS = "#2dd4bf", PRESSED = "rgb(168, 85, 247)";
+const QUIETEST = -45, LOUDEST = -3; // LUFS of the loudness curve
+const TARGETS = [-14, -23]; // LUFS
+const VIEWS = {
+    en: { spectrogram: "Spectrogram", loudness: "Loudness curve (short-term)", failed: "The sound cannot be analysed" },
+    zh: { spectrogram: "频谱图", loudness: "响度曲线（短期）", failed: "无法分析声音" },
+    ja: { spectrogram: "スペクトログラム", loudness: "ラウドネス曲線（ショートターム）", failed: "音を分析できません" },
+};
+export const FONT = "font: 11px Inter, sans-serif; color: var(--input-text); white-space: nowrap; overflow: hidden; text-overflow: ellipsis";
 
 let sounding = null; // the waveform that plays, one at a time
-
-// Return peaks and duration of an audio file.
-export async function loadAudio(url) {
-    const response = await fetch(url);
-    if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
-    const decoder = new OfflineAudioContext(1, 1, 44100);
-    const sound = await decoder.decodeAudioData(await response.arrayBuffer());
-    const channels = [...Array(sound.numberOfChannels).keys()].map(index => sound.getChannelData(index));
-    const count = Math.min(MOST_PARTS, Math.ceil(sound.duration * PARTS_PER_SECOND));
-    return { peaks: peaksOf(channels, count), duration: sound.duration, url };
-}
 
 // Return the source of a song that a node reports: seconds, peaks in percent, and the file to play, if there is one.
 export function sourceOf({ seconds, low, high }, url) {
@@ -37,10 +33,22 @@ export function button(text, label, onClick) {
     return element;
 }
 
+// Return a button that stays pressed.
+export function toggle(text, label, onClick) {
+    const element = button(text, label, onClick);
+    element.press = isPressed => {
+        element.ariaPressed = isPressed;
+        element.style.boxShadow = isPressed ? `inset 0 0 0 2px ${PRESSED}` : "none";
+    };
+    return element;
+}
+
 export class Waveform {
-    // texts: {play, hint, empty}.
-    constructor(texts) {
-        this.texts = texts;
+    // texts: {play, hint, empty}. locale: of the page.
+    constructor(texts, locale) {
+        this.texts = { ...(VIEWS[locale] ?? VIEWS.en), ...texts };
+        this.shown = { spectrogram: false, loudness: false };
+        this.analysis = null; // {picture, loudness, onsets}, once they are needed
         this.sections = []; // [seconds, label]
         this.lines = []; // [start, end, text]
         this.playhead = 0;
@@ -48,6 +56,7 @@ export class Waveform {
         this.message = texts.empty;
         this.view = new View(0, 1);
         this.player = new Audio();
+        this.bars = []; // rows of controls below the canvas
         this.build();
     }
 
@@ -69,8 +78,13 @@ export class Waveform {
         this.playButton = button("▶", this.texts.play, () => this.togglePlay());
         this.bar = document.createElement("div");
         this.bar.style.cssText = `display: flex; gap: 6px; align-items: center; height: ${BAR}px; flex: none`;
-        this.bar.append(this.playButton, this.time);
-        this.element.append(this.canvas, this.line, this.bar, this.player);
+        this.views = {
+            spectrogram: toggle("▤", this.texts.spectrogram, () => this.show("spectrogram")),
+            loudness: toggle("LU", this.texts.loudness, () => this.show("loudness")),
+        };
+        this.bar.append(this.playButton, ...Object.values(this.views), this.time);
+        this.element.append(this.canvas, this.line, this.player);
+        this.addBar(this.bar);
         for (const [name, listener] of Object.entries({ pointerdown: this.press, keydown: this.key, wheel: this.wheel }))
             this.canvas.addEventListener(name, listener.bind(this), { passive: false });
         for (const name of ["pointerdown", "mousedown", "dblclick", "contextmenu"]) // the node must not move
@@ -87,7 +101,13 @@ export class Waveform {
     }
 
     get height() { // pixels
-        return HEIGHT + GAP + BAR + (this.lines.length ? LINE + GAP : 0);
+        const rows = [this.line, ...this.bars].filter(row => row.style.display !== "none");
+        return rows.reduce((sum, row) => sum + GAP + parseInt(row.style.height), HEIGHT);
+    }
+
+    addBar(element) {
+        this.bars.push(element);
+        this.element.append(element);
     }
 
     // -- what is shown -----------------------------------------------------------------------------------------------
@@ -100,6 +120,8 @@ export class Waveform {
             if (source?.url) this.player.src = source.url;
             else this.player.removeAttribute("src");
             this.playhead = 0;
+            this.analysis = null;
+            if (this.needsAnalysis) this.analyse();
         }
         this.view = new View(source?.duration ?? 0, this.view.width);
         this.message = source ? "" : this.texts.empty;
@@ -110,6 +132,26 @@ export class Waveform {
         this.sections = sections;
         this.lines = lines;
         this.line.style.display = lines.length ? "block" : "none";
+        this.draw();
+    }
+
+    show(name) {
+        this.shown[name] = !this.shown[name];
+        if (this.needsAnalysis) this.analyse();
+        this.draw();
+    }
+
+    get needsAnalysis() {
+        return this.shown.spectrogram || this.shown.loudness;
+    }
+
+    async analyse() {
+        const url = this.source?.url;
+        if (!url || this.analysis) return;
+        const analysis = await loadAnalysis(url).catch(() => null);
+        if (this.source?.url !== url) return; // another source was chosen
+        this.analysis = analysis;
+        if (!analysis) this.message = this.texts.failed;
         this.draw();
     }
 
@@ -227,7 +269,9 @@ export class Waveform {
         context.fillStyle = back;
         context.fillRect(0, 0, width, HEIGHT);
         if (this.source) {
-            this.drawPeaks(context, text);
+            if (this.shown.spectrogram && this.analysis) this.drawSpectrogram(context);
+            else this.drawPeaks(context, text);
+            if (this.shown.loudness && this.analysis) this.drawLoudness(context, text);
             this.drawRanges?.(context, text);
             this.drawLyrics(context, text);
             this.drawRuler(context, text);
@@ -245,8 +289,15 @@ export class Waveform {
     showState() {
         this.playButton.textContent = this.plays ? "❚❚" : "▶";
         this.playButton.disabled = !this.source?.url;
-        this.playButton.style.opacity = this.playButton.disabled ? 0.4 : 1;
-        this.time.textContent = this.source ? `${clock(this.playhead)} / ${clock(this.source.duration)}` : "";
+        for (const [name, element] of Object.entries(this.views)) {
+            element.disabled = this.playButton.disabled;
+            element.press(this.shown[name]);
+        }
+        for (const each of [this.playButton, ...Object.values(this.views)]) each.style.opacity = each.disabled ? 0.4 : 1;
+        const loudness = this.shown.loudness && this.analysis?.loudness;
+        const level = loudness?.[Math.min(loudness.length - 1, Math.floor(this.playhead * 10))];
+        this.time.textContent = this.source
+            ? `${clock(this.playhead)} / ${clock(this.source.duration)}${level ? `  ·  ${level.toFixed(1)} LUFS` : ""}` : "";
         const { text, isSung } = lineAt(this.lines, this.playhead);
         this.line.textContent = text;
         this.line.style.opacity = isSung ? 1 : 0.5;
@@ -264,6 +315,34 @@ export class Waveform {
             context.fillRect(x, middle - top * height, 1, Math.max(1, (top - bottom) * height));
         }
         context.globalAlpha = 1;
+    }
+
+    drawSpectrogram(context) {
+        const { picture } = this.analysis, columns = picture.width / this.source.duration;
+        context.drawImage(picture, this.view.start * columns, 0, this.view.seconds * columns, picture.height,
+            0, 0, this.view.width, HEIGHT - RULER);
+    }
+
+    drawLoudness(context, text) {
+        const height = HEIGHT - RULER, { loudness } = this.analysis;
+        const yOf = level => height * (1 - (Math.min(LOUDEST, Math.max(QUIETEST, level)) - QUIETEST) / (LOUDEST - QUIETEST));
+        context.font = "9px Inter, sans-serif";
+        context.textAlign = "right";
+        context.fillStyle = text;
+        for (const target of TARGETS) {
+            context.globalAlpha = 0.35;
+            context.fillRect(0, yOf(target), this.view.width, 1);
+            context.globalAlpha = 0.8;
+            context.fillText(`${target}`, this.view.width - 3, yOf(target) - 2);
+        }
+        context.globalAlpha = 1;
+        for (const [colour, width] of [["rgba(0, 0, 0, 0.6)", 4], [LOUDNESS, 2]]) { // readable on bright and dark
+            context.strokeStyle = colour;
+            context.lineWidth = width;
+            context.beginPath();
+            loudness.forEach((level, i) => context.lineTo(this.view.xOf(i / 10), yOf(level)));
+            context.stroke();
+        }
     }
 
     drawRuler(context, colour) {
