@@ -4,6 +4,7 @@ import torch
 from acestep_core.callbacks import Callbacks
 from acestep_core.config import VAEConfig
 from acestep_core.errors import Cancelled, RequestError
+from acestep_core.models.layers import TORCH
 from acestep_core.models.tiling import Tile, TileLayout, decode_tiled, decoder_reach, encode_tiled, encoder_reach
 from benchmarks.meter import Meter
 from tests.support import tiny
@@ -16,6 +17,13 @@ def strided(*ratios: int) -> VAEConfig:
 
 SMALL = strided(2, 4, 4, 6, 10)
 ROUNDING = 2e-6
+
+
+@pytest.fixture(autouse=True)
+def no_slow_first_calls():
+    """oneDNN of torch before 2.7 takes seconds for each new length of few channels."""
+    with torch.backends.mkldnn.flags(enabled=TORCH >= (2, 7)):
+        yield
 
 
 @pytest.fixture(scope="module")
