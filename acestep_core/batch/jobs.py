@@ -18,6 +18,7 @@ class BatchJob:
     group: jobs of one group may be made together.
     content: for the maker. It can be pickled.
     place: the file and line, for messages.
+    rules: of the filter that songs must pass.
     """
 
     number: int
@@ -27,11 +28,19 @@ class BatchJob:
     group: Hashable
     content: Any
     place: str = ""
+    rules: str = ""
+
+    def entry_key(self, dropped: bool) -> str:
+        """Return the key in the manifest. If the rules change, a song that was dropped is made again."""
+        return f"{self.key} {self.rules}" if dropped else self.key
 
 
 @dataclass(frozen=True)
 class MadeSong:
-    """A song file and its line of the manifest. data: the bytes of the file, if the maker did not write it."""
+    """A song file, or the name of one that was dropped, and its line of the manifest.
+
+    data: the bytes of the file, if the maker did not write it.
+    """
 
     file: str
     entry: dict[str, Any]

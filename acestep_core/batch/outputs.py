@@ -48,14 +48,14 @@ class BatchOutput:
 
         Raises RequestError.
         """
-        lines = {entry["file"]: entry for entry in self.manifest.entries if isinstance(entry.get("file"), str)}
+        lines = {name: entry for entry in self.manifest.entries if isinstance(name := _name_of(entry), str)}
         complete = [job for job in jobs if all(self._has(job, lines.get(name, {})) for name in job.files)]
         numbers = {job.number for job in complete}
         files = {name: job for job in complete for name in job.files}
         listed: set[str] = set()
 
         def wanted(entry: Mapping[str, Any]) -> bool:
-            name = entry.get("file")
+            name = _name_of(entry)
             if not isinstance(name, str) or name not in files or name in listed or entry is not lines[name]:
                 return False
             listed.add(name)
@@ -87,6 +87,11 @@ class BatchOutput:
             raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
 
     def _has(self, job: BatchJob, entry: Mapping[str, Any]) -> bool:
-        if entry.get("key") != job.key:
+        dropped = "dropped" in entry
+        if entry.get("key") != job.entry_key(dropped):
             return False
-        return entry.get("kept") is False or (self.folder / str(entry["file"])).is_file()
+        return dropped or (self.folder / str(entry["file"])).is_file()
+
+
+def _name_of(entry: Mapping[str, Any]) -> object:
+    return entry.get("file", entry.get("dropped"))

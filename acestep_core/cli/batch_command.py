@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..batch.jobs import BatchJob, Outcome
 from ..batch.local_pool import LocalPool
@@ -18,8 +18,11 @@ from .inputs import check_counts
 from .parsers import batch_parser
 from .terminal import Terminal, log_lines, printable, shortened
 
+if TYPE_CHECKING:
+    from ..audio.measured import MusicFilter
+
 Options = Mapping[str, Any]
-OWN = ("list", "output", "format", "together", "plan", "planner", "quiet", "verbose")
+OWN = ("list", "output", "format", "together", "keep", "plan", "planner", "quiet", "verbose")
 MOST = 16  # songs of a chunk on a GPU, if the memory decides
 INTERVALS = {True: 2.0, False: 20.0}  # seconds between two lines of progress, on a terminal and elsewhere
 
@@ -35,11 +38,14 @@ def _make(options: Options, terminal: Terminal) -> None:
     check_counts(options, "together", "batch", "best_of")
     suffix = "." + options.get("format", "flac").lower().lstrip(".")
     check_suffix(suffix)
+    filter_of(options)
     songs = read_song_list(options["list"])
     plan = {name: options[name] for name in ("planner",) if name in options}
     defaults = {name: value for name, value in options.items() if name not in OWN}
     width = max(4, len(str(len(songs))))
-    reader = RowReader(defaults, plan if options.get("plan") or plan else None, suffix, width)
+    reader = RowReader(
+        defaults, plan if options.get("plan") or plan else None, suffix, width, " ".join(options.get("keep", []))
+    )
     jobs, refused = reader.read(songs)
     report = _Report(terminal, options.get("quiet", False))
     output = BatchOutput(Path(options["output"]))
@@ -59,10 +65,17 @@ def _run_here(
 
     device = pick_device(options.get("device", "auto")).type
     stop = threading.Event()
-    maker = BatchSongMaker(output.store, options.get("together"), stop.is_set)
+    maker = BatchSongMaker(output.store, options.get("together"), filter_of(options), stop.is_set)
     together = options.get("together") or (MOST if device in ("cuda", "xpu") else 1)
     pool = LocalPool(maker, threads_of(device), stop.set)
     return run_batch(jobs, refused, pool, output, report, together=together)
+
+
+def filter_of(options: Options) -> MusicFilter | None:
+    """Return the filter of --keep. Raises RequestError."""
+    from ..audio.measured import MusicFilter
+
+    return MusicFilter.parse(options["keep"]) if "keep" in options else None
 
 
 def threads_of(device: str) -> int:
@@ -80,7 +93,10 @@ class _Report:
     def __call__(self, progress: BatchProgress, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             for song in outcome.songs:
-                print(printable(song.file), flush=True)
+                if "file" in song.entry:
+                    print(printable(song.file), flush=True)
+                else:
+                    self._terminal.line(printable(f"{song.file} is dropped: {'; '.join(song.entry['because'])}"))
             if outcome.error and not outcome.fatal:
                 self._terminal.line(shortened(outcome.error))
         now = time.monotonic()

@@ -27,6 +27,7 @@ from .tagging import with_song
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..audio.measured import MusicFilter
     from ..batch.outputs import SongStore
     from ..pipeline import Model, Result
     from ..planner.load_planner import Planner
@@ -57,15 +58,20 @@ class BatchSongMaker:
 
     store: where the files go.
     together: the largest number of songs to sample at once, None for what the memory of the device holds.
+    keep: songs whose measured tempo or key does not match are not written.
     cancelled: True stops the work soon.
 
     Calls from several threads overlap: one of them plans while another samples.
     """
 
     def __init__(
-        self, store: SongStore, together: int | None = None, cancelled: Callable[[], bool] = lambda: False
+        self,
+        store: SongStore,
+        together: int | None = None,
+        keep: MusicFilter | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._store, self._together, self._cancelled = store, together, cancelled
+        self._store, self._together, self._keep, self._cancelled = store, together, keep, cancelled
         self._planning, self._sampling = threading.Lock(), threading.Lock()
         self._model: tuple[object, Model] | None = None
         self._planner: tuple[object, Planner] | None = None
@@ -254,6 +260,7 @@ class BatchSongMaker:
 
     def _write(self, song: _Song, name: str, take: FinishedTake) -> MadeSong:
         from ..audio import write_audio
+        from ..audio.measured import measure_music
 
         settings, tags = take.recipe.to_dict(), song.content.tags
         content: tuple[Any, ...] = (take.waveform, song.sample_rate, settings)
@@ -263,15 +270,19 @@ class BatchSongMaker:
         def write(path: Path) -> None:
             write_audio(path, *content)
 
-        data = self._store.store(name, write)
+        music = take.music or measure_music(take.waveform, song.sample_rate)
+        differences = [] if self._keep is None else self._keep.mismatches(take.recipe.song, music)
+        data = None if differences else self._store.store(name, write)
         scores = {"lyrics": settings.get("lyric_score"), "codes": song.plan_score}
         entry = {
             "row": song.job.number,
-            "file": name,
-            "key": song.job.key,
+            "dropped" if differences else "file": name,
+            "because": differences,
+            "key": song.job.entry_key(bool(differences)),
             "seconds": round(take.waveform.shape[-1] / song.sample_rate, 3),
             "made_in": round(song.seconds / len(song.takes), 3),
             "scores": {name: score for name, score in scores.items() if score is not None},
+            "measured": music.to_dict(),
             "notes": list(dict.fromkeys(song.notes)),
             "recipe": settings,
         }

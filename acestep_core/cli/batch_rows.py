@@ -65,12 +65,14 @@ class RowReader:
     plan: options of the planner for rows without a field `plan`, or None.
     suffix: of files without one in the field `output`.
     width: digits of a row's number in file names.
+    rules: of the filter that songs must pass.
     """
 
     defaults: Options
     plan: dict[str, Any] | None = None
     suffix: str = ".flac"
     width: int = 4
+    rules: str = ""
     _names: dict[str, int] = field(default_factory=dict)
 
     def read(self, songs: Sequence[ListedSong]) -> tuple[list[BatchJob], list[Outcome]]:
@@ -97,7 +99,7 @@ class RowReader:
             if other != row.number:
                 raise RequestError(f"output: row {other} has a file of the name {name!r}, too; choose another")
         model = _model_key(song)
-        return BatchJob(row.number, _content_key(song), files, model, _group_key(song), song, row.place)
+        return BatchJob(row.number, _content_key(song), files, model, _group_key(song), song, row.place, self.rules)
 
     def _song(self, row: ListedSong) -> BatchSong:
         fields = {name.strip().replace("-", "_"): value for name, value in row.fields.items() if value is not None}

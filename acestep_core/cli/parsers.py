@@ -85,6 +85,12 @@ def batch_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="songs of one length in one batch; default: by free memory; on a CPU 1",
     )
+    batch.add_argument(
+        "--keep",
+        action="append",
+        metavar="RULE",
+        help="write only songs that measure as their metadata says: bpm:±4%%, key or key:relative; repeatable",
+    )
     batch.add_argument("--plan", action="store_true", help="plan every song without audio codes with the 5 Hz LM")
     batch.add_argument("--planner", metavar="NAME|PATH", help="--plan with this planner; default nano")
     song = parser.add_argument_group("song", "these and all options below are defaults for the rows")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from acestep_core import read_settings
-from acestep_core.audio import audio_files, read_audio
+from acestep_core.audio import audio_files, measured, read_audio
+from acestep_core.audio.measured import MeasuredMusic
 from acestep_core.batch.manifest import read_manifest
 from acestep_core.cli import batch_command
 from tests.support.tiny import relative_error
@@ -180,6 +181,23 @@ def test_songs_are_planned(acestep, monkeypatch):
     assert "bpm" in kept and kept["caption"] == "fast punk"
     code, out, _ = acestep("plan", "slow blues", "--no-codes", "--seed", 8, "--duration", 1, model=False)
     assert code == 0 and json.loads(out).items() <= {**planned, "seed": 8}.items()
+
+
+def test_songs_of_another_key_are_dropped(acestep, monkeypatch):
+    music = MeasuredMusic(bpm=None, bpm_confidence=0, key="C major", key_confidence=1)
+    monkeypatch.setattr(measured, "measure_music", lambda waveform, rate: music)
+    write_list(song("free"), song("same", key="c maj"), song("relative", key="A minor"), song("other", key="D major"))
+    code, out, err = acestep("batch", "songs.jsonl", "-o", "out", "--keep", "bpm:±4%", "--keep", "key")
+    assert code == 0 and out.split() == ["song-0001.flac", "song-0002.flac"] and "song-0004.flac is dropped" in err
+    entries = {entry["row"]: entry for entry in read_manifest(MANIFEST)}
+    assert entries[4]["dropped"] == "song-0004.flac" and "D major" in entries[4]["because"][0]
+    assert entries[1]["measured"]["key"] == "C major" and "because" not in entries[1]
+    rules = ("--keep", "bpm:±4%", "--keep", "key")
+    assert acestep("batch", "songs.jsonl", "-o", "out", *rules)[1] == ""  # nothing is left to make
+    code, out, _ = acestep("batch", "songs.jsonl", "-o", "out", "--keep", "key:relative")
+    assert code == 0 and out.split() == ["song-0003.flac"] and len(read_manifest(MANIFEST)) == 4
+    code, _, err = acestep("batch", "songs.jsonl", "-o", "out", "--keep", "loud")
+    assert code == 2 and "keep" in err and "'loud'" in err
 
 
 def start(models):
