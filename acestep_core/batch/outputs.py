@@ -36,11 +36,17 @@ class SongFolder:
 
 
 class BatchOutput:
-    """The folder of a batch as its process sees it: which songs are there, and the manifest."""
+    """The folder of a batch as its process sees it: which songs are there, and the manifest.
+
+    store: for a maker in this process.
+    """
+
+    store: SongStore
+    manifest: Manifest
 
     def __init__(self, folder: Path):
         self.store = SongFolder(folder)
-        self.folder = folder
+        self._folder = folder
         self.manifest = Manifest(folder / NAME)
 
     def begin(self, jobs: Sequence[BatchJob]) -> list[BatchJob]:
@@ -76,10 +82,13 @@ class BatchOutput:
                 entries.append({"row": outcome.number, "error": outcome.error})
         self.manifest.add(entries)
 
+    def close(self) -> None:
+        """Bring the manifest to its place, if it is elsewhere. Raises RequestError."""
+
     def _save(self, name: str, data: bytes) -> None:
         from ..files import atomic_write
 
-        path = self.folder / name
+        path = self._folder / name
         try:
             with atomic_write(path) as file:
                 file.write(data)
@@ -90,7 +99,10 @@ class BatchOutput:
         dropped = "dropped" in entry
         if entry.get("key") != job.entry_key(dropped):
             return False
-        return dropped or (self.folder / str(entry["file"])).is_file()
+        return dropped or self._exists(str(entry["file"]))
+
+    def _exists(self, name: str) -> bool:
+        return (self._folder / name).is_file()
 
 
 def _name_of(entry: Mapping[str, Any]) -> object:

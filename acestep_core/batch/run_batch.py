@@ -75,7 +75,21 @@ def run_batch(
     output.finish(refused)
     report(progress, refused)
     progress.started = time.monotonic()
-    for outcomes in pool.run(chunks_of(left, together)):
+    try:
+        _make_left(pool, chunks_of(left, together), output, progress, report)
+    finally:
+        output.close()
+    return progress
+
+
+def _make_left(
+    pool: Pool,
+    chunks: Sequence[Sequence[BatchJob]],
+    output: BatchOutput,
+    progress: BatchProgress,
+    report: Callable[[BatchProgress, Sequence[Outcome]], None],
+) -> None:
+    for outcomes in pool.run(chunks):
         output.finish(outcomes)
         progress.done += sum(not outcome.error for outcome in outcomes)
         progress.failed += sum(bool(outcome.error) for outcome in outcomes)
@@ -83,7 +97,6 @@ def run_batch(
         for outcome in outcomes:
             if outcome.fatal:
                 raise BatchStoppedError(f"{outcome.error}; free some space and start again: what is written stays")
-    return progress
 
 
 def _duration(seconds: float) -> str:

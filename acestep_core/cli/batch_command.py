@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.jobs import BatchJob, Outcome
 from ..batch.local_pool import LocalPool
 from ..batch.outputs import BatchOutput
+from ..batch.remote_output import RemoteFiles, RemoteOutput, ReturnedFiles
 from ..batch.run_batch import BatchProgress, BatchStoppedError, run_batch
 from ..batch.song_list import read_song_list
+from ..errors import RequestError
 from .batch_rows import RowReader, check_suffix
 from .inputs import check_counts
 from .parsers import batch_parser
@@ -22,7 +26,8 @@ if TYPE_CHECKING:
     from ..audio.measured import MusicFilter
 
 Options = Mapping[str, Any]
-OWN = ("list", "output", "format", "together", "keep", "plan", "planner", "quiet", "verbose")
+RAY = ("ray", "workers", "worker_gpus", "worker_cpus")
+OWN = (*RAY, "list", "output", "format", "together", "keep", "plan", "planner", "quiet", "verbose")
 MOST = 16  # songs of a chunk on a GPU, if the memory decides
 INTERVALS = {True: 2.0, False: 20.0}  # seconds between two lines of progress, on a terminal and elsewhere
 
@@ -35,7 +40,12 @@ def make_batch(arguments: Sequence[str], terminal: Terminal) -> None:
 
 
 def _make(options: Options, terminal: Terminal) -> None:
-    check_counts(options, "together", "batch", "best_of")
+    check_counts(options, "together", "batch", "best_of", "workers")
+    for name in RAY[1:]:
+        if name in options and "ray" not in options:
+            raise RequestError(f"--{name.replace('_', '-')} needs --ray")
+        if options.get(name, 1) <= 0 and name != "worker_gpus" or options.get(name, 1) < 0:
+            raise RequestError(f"--{name.replace('_', '-')} must be above 0, got {options[name]:g}")
     suffix = "." + options.get("format", "flac").lower().lstrip(".")
     check_suffix(suffix)
     filter_of(options)
@@ -48,9 +58,10 @@ def _make(options: Options, terminal: Terminal) -> None:
     )
     jobs, refused = reader.read(songs)
     report = _Report(terminal, options.get("quiet", False))
-    output = BatchOutput(Path(options["output"]))
+    output = RemoteOutput(options["output"]) if is_url(options["output"]) else BatchOutput(Path(options["output"]))
+    run = _run_on_ray if "ray" in options else _run_here
     try:
-        report.end(_run_here(jobs, refused, output, report, options))
+        report.end(run(jobs, refused, output, report, options))
     except KeyboardInterrupt:
         terminal.line("what is written stays; the same command goes on where it stopped")
         raise
@@ -69,6 +80,36 @@ def _run_here(
     together = options.get("together") or (MOST if device in ("cuda", "xpu") else 1)
     pool = LocalPool(maker, threads_of(device), stop.set)
     return run_batch(jobs, refused, pool, output, report, together=together)
+
+
+def _run_on_ray(
+    jobs: Sequence[BatchJob], refused: Sequence[Outcome], output: BatchOutput, report: _Report, options: Options
+) -> BatchProgress:
+    """Make the songs on a Ray cluster. Workers write to a URL; files of a folder are written by this process."""
+    from ..batch.ray_pool import RayPool, RayWorkers, ray_cluster
+    from .batch_maker import BatchSongMaker
+
+    url = options["output"]
+    store = RemoteFiles(url) if is_url(url) else ReturnedFiles()
+    together = options.get("together")
+    new_maker = partial(BatchSongMaker, store, together, filter_of(options))
+    given = {name: options[f"worker_{name}"] for name in ("gpus", "cpus") if f"worker_{name}" in options}
+    with ray_cluster(options["ray"]):
+        pool = RayPool(new_maker, RayWorkers(options.get("workers"), **given), packed_job)
+        share = len(jobs) // (4 * pool.count)  # so that all workers end at about the same time
+        size = together or (max(1, min(MOST, share)) if pool.gpus else 1)
+        return run_batch(jobs, refused, pool, output, report, together=size)
+
+
+def packed_job(job: BatchJob) -> BatchJob:
+    """Return a job with the recording that it edits, for another machine."""
+    song = job.content
+    return job if song.edited is None else replace(job, content=replace(song, edited=song.edited.packed()))
+
+
+def is_url(output: str) -> bool:
+    """Return True for a URL of fsspec such as s3://bucket/folder."""
+    return "://" in output
 
 
 def filter_of(options: Options) -> MusicFilter | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..edit.recorded import RecordedEdit, file_hash
@@ -141,16 +143,31 @@ def _run(command: str, arguments: Sequence[str], terminal: Terminal) -> None:
 
 @dataclass(frozen=True)
 class EditedRecipe:
-    """The recipe of an edit, and the path of its recording with the lyrics in its tags."""
+    """The recipe of an edit, and the path of its recording with the lyrics in its tags.
+
+    data: the bytes of the recording, for a machine without the file.
+    """
 
     recipe: Recipe
     edit: RecordedEdit
     path: Path
     lyrics: str
+    data: bytes | None = None
 
     def recording(self) -> EditedRecording:
         """Read the audio. Raises RequestError."""
-        return replace(read_recording(self.edit, self.path), lyrics=self.lyrics)
+        if self.data is None:
+            return replace(read_recording(self.edit, self.path), lyrics=self.lyrics)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / self.path.name
+            path.write_bytes(self.data)
+            return replace(read_recording(self.edit, path), lyrics=self.lyrics)
+
+    def packed(self) -> EditedRecipe:
+        """Return the same edit with the bytes of its recording, if its file can be read."""
+        with suppress(OSError):
+            return replace(self, data=self.path.read_bytes())
+        return self
 
 
 def edited_recipe(command: str, options: dict[str, Any], **read: Any) -> EditedRecipe:

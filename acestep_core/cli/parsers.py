@@ -77,7 +77,9 @@ def batch_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("list", help="JSONL or CSV file with a song per line, or a folder of song files")
     batch = parser.add_argument_group("batch")
-    batch.add_argument("-o", "--output", required=True, metavar="DIR", help="folder of the songs and manifest.jsonl")
+    batch.add_argument(
+        "-o", "--output", required=True, metavar="DIR|URL", help="folder of the songs and manifest.jsonl"
+    )
     batch.add_argument("--format", metavar="NAME", help="flac (default), wav, ogg, opus, mp3 or m4a")
     batch.add_argument(
         "--together",
@@ -93,6 +95,19 @@ def batch_parser() -> argparse.ArgumentParser:
     )
     batch.add_argument("--plan", action="store_true", help="plan every song without audio codes with the 5 Hz LM")
     batch.add_argument("--planner", metavar="NAME|PATH", help="--plan with this planner; default nano")
+    cluster = parser.add_argument_group("cluster")
+    cluster.add_argument(
+        "--ray",
+        nargs="?",
+        const=None,
+        metavar="ADDRESS",
+        help="make the songs with Ray: on all GPUs or cores of this machine, or on the cluster at an address or auto",
+    )
+    cluster.add_argument("--workers", type=int, metavar="N", help="number of workers; default: as many as fit")
+    cluster.add_argument(
+        "--worker-gpus", type=float, metavar="N", help="GPUs of a worker, such as 1 or 0.5; default 1 if there are any"
+    )
+    cluster.add_argument("--worker-cpus", type=float, metavar="N", help="CPU cores of a worker; default 1")
     song = parser.add_argument_group("song", "these and all options below are defaults for the rows")
     _metadata_options(song)
     song.add_argument("--duration", type=_duration, metavar="SECONDS|auto", help="up to 600; default 30")
