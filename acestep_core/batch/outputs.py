@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import RequestError
+from ..files import atomic_write
 from .jobs import BatchJob, Outcome
 from .manifest import NAME, Manifest
 
@@ -86,8 +87,6 @@ class BatchOutput:
         """Bring the manifest to its place, if it is elsewhere. Raises RequestError."""
 
     def _save(self, name: str, data: bytes) -> None:
-        from ..files import atomic_write
-
         path = self._folder / name
         try:
             with atomic_write(path) as file:

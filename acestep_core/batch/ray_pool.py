@@ -17,8 +17,9 @@ from .run_batch import BatchStoppedError
 
 log = logging.getLogger("acestep")
 
-IN_FLIGHT = 2  # chunks of a worker: one that is made, one that waits
-ATTEMPTS = 3  # deaths of a worker with the same song alone
+# Chunks of a worker: one is planned, one sampled and on a GPU one written.
+IN_FLIGHT, IN_FLIGHT_GPU = 2, 3
+ATTEMPTS = 5  # deaths of a worker with the same song alone
 WAIT = 0.5  # seconds between two looks for Ctrl+C
 SLOW_START = 60  # seconds until a warning that no worker has started
 DEATHS = 10  # of workers in a row, without any song between them
@@ -66,7 +67,8 @@ class RayPool:
             raise RequestError(
                 f"--ray: no worker of {gpus:g} GPUs and {workers.cpus:g} CPUs fits; the cluster has {has}"
             )
-        actor = ray.remote(_RayWorker).options(num_gpus=gpus, num_cpus=workers.cpus, max_concurrency=IN_FLIGHT)
+        self._in_flight = IN_FLIGHT_GPU if gpus else IN_FLIGHT
+        actor = ray.remote(_RayWorker).options(num_gpus=gpus, num_cpus=workers.cpus, max_concurrency=self._in_flight)
         self._start: Callable[[], Any] = lambda: actor.remote(new_maker)
         self._attempts: Counter[int] = Counter()
         self._again: deque[BatchJob] = deque()
@@ -74,7 +76,7 @@ class RayPool:
         self._deaths = 0
 
     def run(self, chunks: Iterable[Sequence[BatchJob]]) -> Iterator[Sequence[Outcome]]:
-        """Yield the outcomes of each chunk when it is made. At most two chunks of a worker are under way."""
+        """Yield the outcomes of each chunk when it is made. Few chunks of a worker are under way at a time."""
         import ray
 
         waiting = deque(chunks)
@@ -99,13 +101,19 @@ class RayPool:
                 ray.kill(member.actor)
 
     def _dispatch(self, waiting: deque[Sequence[BatchJob]]) -> None:
-        """Give chunks to workers, the least busy ones first."""
-        for load in range(IN_FLIGHT):
+        """Give chunks to workers, the least busy ones first.
+
+        A song that has lost its worker goes to an idle worker that has made songs before, if there are others to make.
+        """
+        spared = len(self._again)  # workers that get nothing until they are idle
+        for load in range(self._in_flight):
             for member in self._workers:
                 if not member.is_ready or len(member.in_hand) != load or member.is_alone:
                     continue
-                if self._again and load == 0:
+                if self._again and load == 0 and (member.is_warm or not waiting):
                     member.give([self._packed(self._again.popleft())], alone=True)
+                elif load and member.is_warm and spared:
+                    spared -= 1
                 elif waiting:
                     member.give([self._packed(job) for job in waiting.popleft()])
 
@@ -124,6 +132,7 @@ class RayPool:
             member.is_ready = True
             return
         del member.in_hand[ref]
+        member.is_warm = True
         self._deaths = 0
         yield result
 
@@ -152,12 +161,17 @@ class RayPool:
 
 @dataclass(eq=False)
 class _Member:
-    """A worker as the pool sees it. is_alone: True while it makes a song that may have killed another worker."""
+    """A worker as the pool sees it.
+
+    is_warm: True after its first song.
+    is_alone: True while it makes a song that may have killed another worker.
+    """
 
     actor: Any
     ready: Any
     in_hand: dict[Any, Sequence[BatchJob]] = field(default_factory=dict)
     is_ready: bool = False
+    is_warm: bool = False
     is_alone_now: bool = False
 
     @classmethod
@@ -217,6 +231,7 @@ def ray_cluster(address: str | None) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error of Ray that says more than the name of the actor."""
+    """Return the line of Ray's error that says why, without its advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error" in line or "exit" in line), first_line(error))[:300]
+    line = next((line for line in reversed(lines) if "Error" in line or "exit" in line), first_line(error))
+    return line.partition(" Some common causes")[0].rpartition("Worker exit detail: ")[2][:300]

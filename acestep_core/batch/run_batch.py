@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..errors import AceStepError
+from ..errors import AceStepError, RequestError
 from .jobs import BatchJob, Outcome, Pool, chunks_of
 from .outputs import BatchOutput
+
+ADVICE = "free some space and start again: what is written stays"
 
 
 @dataclass
@@ -25,13 +27,22 @@ class BatchProgress:
     refused: int = 0
     done: int = 0
     failed: int = 0
-    started: float = field(default_factory=time.monotonic)
+    _first: tuple[float, int] | None = None
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Add the outcomes of a chunk."""
+        self.done += sum(not outcome.error for outcome in outcomes)
+        self.failed += sum(bool(outcome.error) for outcome in outcomes)
+        if self._first is None:  # loading the models took most of this time
+            self._first = time.monotonic(), self.done + self.failed
 
     @property
     def songs_per_hour(self) -> float:
-        """Rows made or failed per hour, 0 at the beginning."""
-        seconds = time.monotonic() - self.started
-        return 3600 * (self.done + self.failed) / seconds if seconds else 0.0
+        """Rows done or failed per hour since the first chunk, 0 before the second one."""
+        if self._first is None:
+            return 0.0
+        since, count = self._first
+        return 3600 * (self.done + self.failed - count) / max(time.monotonic() - since, 1e-9)
 
     @property
     def seconds_left(self) -> float | None:
@@ -43,10 +54,9 @@ class BatchProgress:
         failed = self.failed + self.refused
         text = f"{self.earlier + self.done} of {self.earlier + self.total + self.refused} songs"
         text += f", {failed} failed" if failed else ""
-        left = self.seconds_left
-        if left:
-            text += f"; {self.songs_per_hour:.0f} songs an hour, {_duration(left)} left"
-        return text
+        rate, left = self.songs_per_hour, self.seconds_left
+        text += f"; {rate:.0f} songs an hour" if rate else ""
+        return text + (f", {_duration(left)} left" if left else "")
 
 
 class BatchStoppedError(AceStepError):
@@ -74,7 +84,6 @@ def run_batch(
     progress = BatchProgress(len(left), len(jobs) - len(left), len(refused))
     output.finish(refused)
     report(progress, refused)
-    progress.started = time.monotonic()
     try:
         _make_left(pool, chunks_of(left, together), output, progress, report)
     finally:
@@ -90,13 +99,15 @@ def _make_left(
     report: Callable[[BatchProgress, Sequence[Outcome]], None],
 ) -> None:
     for outcomes in pool.run(chunks):
-        output.finish(outcomes)
-        progress.done += sum(not outcome.error for outcome in outcomes)
-        progress.failed += sum(bool(outcome.error) for outcome in outcomes)
+        try:
+            output.finish(outcomes)
+        except RequestError as error:
+            raise BatchStoppedError(f"{error}; {ADVICE}") from error
+        progress.count(outcomes)
         report(progress, outcomes)
         for outcome in outcomes:
             if outcome.fatal:
-                raise BatchStoppedError(f"{outcome.error}; free some space and start again: what is written stays")
+                raise BatchStoppedError(f"{outcome.error}; {ADVICE}")
 
 
 def _duration(seconds: float) -> str:

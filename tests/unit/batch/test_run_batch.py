@@ -2,66 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
 from acestep_core import RequestError
-from acestep_core.batch.jobs import BatchJob, MadeSong, Outcome, chunks_of
+from acestep_core.batch import remote_output
+from acestep_core.batch.jobs import Outcome, chunks_of
 from acestep_core.batch.local_pool import LocalPool
 from acestep_core.batch.manifest import read_manifest
 from acestep_core.batch.outputs import BatchOutput
+from acestep_core.batch.remote_output import RemoteOutput
 from acestep_core.batch.run_batch import BatchStoppedError, run_batch
 from acestep_core.errors import Cancelled
+from tests.support.text_maker import TextMaker, rows_of, text_jobs
 
-JOBS = [BatchJob(n, f"key{n}", (f"{n}.txt",), "m", n % 2, f"song {n}") for n in range(1, 7)]
-
-
-@dataclass
-class TextMaker:
-    """Writes the content of each job. bad, full: numbers of jobs that fail, the second ones on a full disk."""
-
-    output: BatchOutput
-    bad: tuple[int, ...] = ()
-    full: tuple[int, ...] = ()
-    seen: list[int] = field(default_factory=list)
-
-    def make(self, jobs):
-        return [self._make(job) for job in jobs]
-
-    def _make(self, job):
-        self.seen.append(job.number)
-        if job.number in self.bad + self.full:
-            return Outcome(job.number, error="it failed", fatal=job.number in self.full)
-        songs = []
-        for name in job.files:
-            self.output.store.store(name, lambda path: path.write_text(job.content))
-            songs.append(MadeSong(name, {"row": job.number, "file": name, "key": job.key}))
-        return Outcome(job.number, songs)
+JOBS = text_jobs(6)
 
 
 def run(folder, jobs=JOBS, refused=(), threads=1, together=1, **options):
     output = BatchOutput(folder)
-    maker = TextMaker(output, **options)
+    maker = TextMaker(output.store, **options)
     reports = []
     pool = LocalPool(maker, threads, lambda: None)
     progress = run_batch(jobs, refused, pool, output, lambda p, o: reports.append(str(p)), together=together)
     return progress, maker.seen, reports
 
 
-def made(folder):
-    """Return the rows of the manifest that name a file, each of which is there."""
-    entries = [entry for entry in read_manifest(folder / "manifest.jsonl") if "file" in entry]
-    assert all((folder / entry["file"]).read_text() == f"song {entry['row']}" for entry in entries)
-    return sorted(entry["row"] for entry in entries)
-
-
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_batch_that_failed_goes_on_where_it_stopped(tmp_path, threads):
     progress, seen, reports = run(tmp_path, threads=threads, bad=(2,), refused=[Outcome(9, error="row 9 is bad")])
     assert (progress.done, progress.failed, progress.refused) == (5, 1, 1) and sorted(seen) == [1, 2, 3, 4, 5, 6]
-    assert made(tmp_path) == [1, 3, 4, 5, 6] and "5 of 7 songs, 2 failed" in reports[-1]
+    assert rows_of(tmp_path) == [1, 3, 4, 5, 6] and "5 of 7 songs, 2 failed" in reports[-1]
     assert {e["row"]: e["error"] for e in read_manifest(tmp_path / "manifest.jsonl") if "error" in e} == {
         2: "it failed", 9: "row 9 is bad",
     }  # fmt: skip
@@ -69,7 +44,7 @@ def test_a_batch_that_failed_goes_on_where_it_stopped(tmp_path, threads):
     changed = [replace(job, key="new") if job.number == 3 else job for job in JOBS]
     progress, seen, _ = run(tmp_path, changed, threads=threads)
     assert sorted(seen) == [2, 3, 5] and (progress.earlier, progress.done) == (3, 3)
-    assert made(tmp_path) == [1, 2, 3, 4, 5, 6]
+    assert rows_of(tmp_path) == [1, 2, 3, 4, 5, 6]
     assert len(read_manifest(tmp_path / "manifest.jsonl")) == 6  # no errors of earlier runs
     assert run(tmp_path, changed)[1] == []
 
@@ -80,14 +55,14 @@ def test_an_unfinished_line_of_the_manifest_is_dropped(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
     _, seen, _ = run(tmp_path)
-    assert len(seen) == 1 and made(tmp_path) == [1, 2, 3, 4, 5, 6]
+    assert len(seen) == 1 and rows_of(tmp_path) == [1, 2, 3, 4, 5, 6]
     assert sorted(path.read_bytes().split(b"\n")) == sorted(whole.split(b"\n"))
 
 
 def test_a_full_disk_stops_the_batch_and_what_is_written_stays(tmp_path):
     with pytest.raises(BatchStoppedError, match="it failed"):
         run(tmp_path, full=(5,))
-    assert made(tmp_path) == [1, 3]
+    assert rows_of(tmp_path) == [1, 3]
     assert sorted(run(tmp_path)[1]) == [2, 4, 5, 6]
 
 
@@ -120,3 +95,36 @@ def test_the_threads_end_when_the_caller_stops(tmp_path):
     results.close()
     assert cancelled.is_set()
     assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+
+
+def test_a_disk_that_is_full_for_the_manifest_stops_the_batch(tmp_path, monkeypatch):
+    def full(entries):
+        raise RequestError("manifest.jsonl cannot be written: No space left on device")
+
+    output = BatchOutput(tmp_path)
+    output.finish([])
+    monkeypatch.setattr(output.manifest, "add", full)
+    pool = LocalPool(TextMaker(output.store), 1, lambda: None)
+    with pytest.raises(RequestError, match="No space"):
+        run_batch(JOBS, [], pool, output, lambda *_: None)
+    assert sorted(run(tmp_path)[1]) == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_output_may_be_a_url(monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setattr(remote_output, "INTERVAL", 0)
+    for full in (4,), ():
+        output = RemoteOutput("memory://bucket/songs")
+        maker = TextMaker(output.store, full=full)
+        pool = LocalPool(maker, 1, lambda: None)
+        with nullcontext() if not full else pytest.raises(BatchStoppedError):
+            run_batch(JOBS, [], pool, output, lambda *_: None)
+    files = fsspec.filesystem("memory")
+    assert maker.seen == [4, 6]
+    names = sorted(name.rsplit("/")[-1] for name in files.ls("/bucket/songs", detail=False))
+    assert names == [*(f"{n}.txt" for n in range(1, 7)), "manifest.jsonl"]
+    assert files.cat("/bucket/songs/3.txt") == b"song 3"
+    lines = [json.loads(line) for line in files.cat("/bucket/songs/manifest.jsonl").decode().splitlines()]
+    assert sorted(line["row"] for line in lines) == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(RequestError, match="nowhere"):
+        RemoteOutput("nowhere://x")
