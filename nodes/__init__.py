@@ -32,6 +32,7 @@ from .song import EditSongNode, SongNode
 from .stems import StemsNode
 from .timbre import TimbreNode
 from .train import SongFolderNode, TrainLoraNode
+from .train_options import TrainOptionsNode
 from .write import PolishNode, WriteNode
 
 NODES: list[type[io.ComfyNode]] = [
@@ -69,6 +70,7 @@ NODES: list[type[io.ComfyNode]] = [
     SaveLyricsNode,
     SongFolderNode,
     TrainLoraNode,
+    TrainOptionsNode,
 ]
 
 

@@ -20,6 +20,7 @@ PlannerSocket = io.Custom("ACESTEP_PLANNER")
 TaskSocket = io.Custom("ACESTEP_TASK")
 TimesSocket = io.Custom("ACESTEP_TIMES")
 DatasetSocket = io.Custom("ACESTEP_DATASET")
+TrainOptionsSocket = io.Custom("ACESTEP_TRAIN_OPTIONS")
 ComboSocket = io.Custom("COMBO")  # any dropdown: the type of io.Combo.Output is its list of options
 
 

@@ -23,7 +23,7 @@ from .files import (
     resolve_model,
     song_folder,
 )
-from .sockets import AUTO, TRAINING, ComboSocket, DatasetSocket
+from .sockets import AUTO, TRAINING, ComboSocket, DatasetSocket, TrainOptionsSocket
 
 if TYPE_CHECKING:
     from ..acestep_core.train.checks import CheckedDataset
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 KINDS = ["lora", "dora", "lokr"]
 MODULES = ["attention", "all"]
 STORAGE = [AUTO, "int8", "fp8"]
-OPTIMIZERS = ["adamw", "adamw8bit"]
 WORK = "training"  # in ComfyUI's output folder
 FEW_NAMES = 3  # of songs in one sentence
 
@@ -211,70 +210,10 @@ class TrainLoraNode(io.ComfyNode):
                         "precision. auto does not quantise.",
                     )
                 ),
-                advanced(
-                    zero_shown_as(
-                        "none",
-                        io.Int.Input(
-                            "held_out",
-                            default=0,
-                            min=0,
-                            max=10_000,
-                            tooltip="Held-out songs, which are not trained on: their loss says when more steps no "
-                            "longer help. 1 of ten songs is typical, 0 trains on all.",
-                        ),
-                    )
-                ),
-                advanced(
-                    zero_shown_as(
-                        "off",
-                        io.Int.Input(
-                            "patience",
-                            default=0,
-                            min=0,
-                            max=1000,
-                            tooltip="Early stopping: the training ends after so many measurements (one in 50 steps) "
-                            "without a lower loss of the held-out songs. 5 is typical, 0 is off.",
-                        ),
-                    )
-                ),
-                advanced(
-                    zero_shown_as(
-                        "off",
-                        io.Float.Input(
-                            "dropout",
-                            default=0.0,
-                            min=0.0,
-                            max=0.9,
-                            step=0.05,
-                            round=0.01,
-                            tooltip="Dropout of the adapter's inputs, against learning single songs by heart. 0.1 for "
-                            "few songs, usually 0.",
-                        ),
-                    )
-                ),
-                advanced(
-                    zero_shown_as(
-                        "off",
-                        io.Float.Input(
-                            "ema",
-                            default=0.0,
-                            min=0.0,
-                            max=0.9999,
-                            step=0.001,
-                            round=0.0001,
-                            tooltip="EMA: decay of a moving average of the adapter, which smooths its sound. 0.999 is "
-                            "typical, usually 0.",
-                        ),
-                    )
-                ),
-                advanced(
-                    io.Combo.Input(
-                        "optimizer",
-                        options=OPTIMIZERS,
-                        default=OPTIMIZERS[0],
-                        tooltip="Optimizer. adamw8bit needs less memory and the package bitsandbytes. adamw is "
-                        "typical.",
-                    )
+                TrainOptionsSocket.Input(
+                    "options",
+                    optional=True,
+                    tooltip="Options of Training Options: held-out songs, early stopping, dropout, EMA, optimizer.",
                 ),
             ],
             outputs=[
@@ -303,16 +242,17 @@ class TrainLoraNode(io.ComfyNode):
         return fingerprint(parts.network, parts.text_encoder, parts.vae)
 
     @classmethod
-    def execute(cls, songs, model, name, trigger, restart, storage, **settings) -> io.NodeOutput:
+    def execute(cls, songs, model, name, trigger, restart, storage, options=None, **settings) -> io.NodeOutput:
         from ..acestep_core.train.results import best_output
         from ..acestep_core.train.train_settings import TrainSettings
         from ..acestep_core.train.train_state import LOSSES, STATE
         from .comfy_runtime.training import lowest_held_out, run_training, shown_losses
 
+        settings |= options or {}
         TrainSettings(**{name: value for name, value in settings.items() if name != "sample_every"})
         target = lora_target(name)
         folder = Path(folder_paths.get_output_directory(), WORK, target.stem)
-        best = best_output(target) if settings["held_out"] else target
+        best = best_output(target) if settings.get("held_out") else target
         for file in (target, best):
             if file.exists() and not (folder / STATE).exists():
                 raise RequestError(f"name: {file.name} exists in {file.parent}. Choose another name.")

@@ -43,6 +43,7 @@ NODES = {
     "AS15_SaveSong",
     "AS15_SongFolder",
     "AS15_TrainLora",
+    "AS15_TrainOptions",
 }
 
 

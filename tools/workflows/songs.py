@@ -17,6 +17,7 @@ from .parts import (
     SONG_FOLDER,
     SOURCE_CAPTION,
     TRAIN,
+    TRAIN_OPTIONS,
     Builder,
     downloaded_model,
     file_of,
@@ -193,10 +194,11 @@ def choose_a_take(info: dict) -> Graph:
 def train_lora(info: dict) -> Graph:
     b = Builder("24 Train a LoRA", info, [300, 290, 280, 270, 260])
     songs = b.graph.add("SongFolder", 0, SONG_FOLDER)
+    options = b.graph.add("TrainOptions", 0, TRAIN_OPTIONS, collapsed=True)
     song = b.song(0, 330, f"zorp, {SOURCE_CAPTION}", duration=30)
     model = b.model(0, collapsed=True)
     trained = b.graph.add("TrainLora", 1, TRAIN, songs=songs["songs"], trigger="zorp", steps=120, rank=8,
-                          learning_rate=0.004, crop=6)  # fmt: skip
+                          learning_rate=0.004, crop=6, options=options["options"])  # fmt: skip
     adapted = b.graph.add("LoadLora", 2, LORA, model=model["model"], lora=trained["lora"])
     adapted.values["lora"] = "nano-bells"  # used if the training is muted or bypassed
     encode = b.encode(2, model, song.out)

@@ -17,6 +17,7 @@ from pack_under_test.acestep_core.train.train_state import STATE, stored_run
 from pack_under_test.nodes.comfy_runtime import training
 from pack_under_test.nodes.lora import LoadLoraNode
 from pack_under_test.nodes.train import WORK, SongFolderNode, TrainLoraNode
+from pack_under_test.nodes.train_options import TrainOptionsNode
 
 from .odd_inputs import refusal
 from .world import World, difference
@@ -25,7 +26,6 @@ RATE = 48_000
 USUAL = {
     "model": "nano", "name": "tiny", "trigger": "zorp", "steps": 3, "rank": 2, "learning_rate": 4e-3, "crop": 0.0,
     "sample_every": 0, "restart": False, "kind": "lora", "modules": "attention", "storage": "auto",
-    "held_out": 0, "patience": 0, "dropout": 0.0, "ema": 0.0, "optimizer": "adamw",
 }  # fmt: skip
 
 
@@ -135,8 +135,12 @@ def check_the_best_lora_by_a_held_out_song_lies_beside_the_last(world: World) ->
         write_song(base / "input" / "songs" / "two.wav", 4)
         (base / "input" / "songs" / "two.txt").write_text("fast jazz")
         songs = SongFolderNode.execute("songs").args[0]
-        options = {"held_out": 1, "patience": 1, "dropout": 0.1, "ema": 0.9}
-        name, report, best = train(songs, **options).args
+        values = {"held_out": 1, "held_out_every": 1, "patience": 1, "dropout": 0.1, "ema": 0.9, "optimizer": "adamw"}
+
+        def options(**changes):
+            return TrainOptionsNode.execute(**values | changes).args[0]
+
+        name, report, best = train(songs, options=options()).args
         assert (name, best) == ("tiny.safetensors", "tiny-best.safetensors") and "held-out" in report
         assert (base / "loras" / best).is_file()
         usual = dict.fromkeys(("self_attention", "cross_attention"), 1.0)
@@ -144,9 +148,9 @@ def check_the_best_lora_by_a_held_out_song_lies_beside_the_last(world: World) ->
             difference(world.sample(LoadLoraNode.execute(world.model, best, 1.0, **usual).args[0]), world.sample()) > 0
         )
         (base / "loras" / "foreign-best.safetensors").write_bytes(b"of another origin")
-        assert refusal(lambda: train(songs, name="foreign", **options)).startswith("name: foreign-best")
-        assert refusal(lambda: train(songs, name="all", **options | {"held_out": 2})).startswith("held_out")
-        assert refusal(lambda: train(songs, name="all", **options | {"held_out": 0})).startswith("patience")
+        assert refusal(lambda: train(songs, name="foreign", options=options())).startswith("name: foreign-best")
+        assert refusal(lambda: train(songs, name="all", options=options(held_out=2))).startswith("held_out")
+        assert refusal(lambda: options(held_out=0)).startswith("patience")
 
 
 def check_wrong_values_are_refused_before_the_training(world: World) -> None:
