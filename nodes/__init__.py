@@ -24,6 +24,7 @@ from .lora import LoadLoraNode
 from .lyrics import LyricTimesNode, PickBestNode, SaveLyricsNode
 from .mix import MixStemsNode
 from .morph import MorphNode
+from .picture import SongPictureNode
 from .plan import PlanNode
 from .repaint import ExtendNode, RepaintNode
 from .sample import SampleNode
@@ -49,6 +50,7 @@ NODES: list[type[io.ComfyNode]] = [
     MixStemsNode,
     FinishSongNode,
     SaveSongNode,
+    SongPictureNode,
     CoverNode,
     RepaintNode,
     ExtendNode,

@@ -18,6 +18,7 @@ from .doctor import examine
 from .edit_commands import cover_song, extend_song, morph_song, repaint_song, stems_of_song
 from .lora_commands import convert_lora, list_loras
 from .model_commands import download_model, list_models
+from .picture_command import draw_picture
 from .planner_commands import listen_to_song, plan_song, write_song
 from .song_command import make_songs
 from .terminal import Terminal, shortened
@@ -35,6 +36,7 @@ COMMANDS = {
     "morph": morph_song,
     "batch": make_batch,
     "times": time_song,
+    "picture": draw_picture,
     "label": label_folder,
     "train": train_lora,
     "models": list_models,

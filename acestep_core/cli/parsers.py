@@ -20,6 +20,7 @@ examples:
   acestep "slow blues" --duration 60 --ending --loudness streaming    a song that ends, at -14 LUFS
   acestep listen song.flac                            caption, lyrics and metadata of audio
   acestep times song.flac --formats lrc,srt           when each line is sung
+  acestep picture song.flac                           the waveform as a PNG file
   acestep "indie pop" --lyrics song.txt --best-of 4   the take of four that follows the lyrics best
   acestep "piano" --lora style --lora voice:0.6       LoRAs, the second at 60 %; acestep loras lists them
   acestep batch songs.jsonl -o out                    many songs; the same command goes on where it stopped
@@ -173,6 +174,17 @@ def times_parser() -> argparse.ArgumentParser:
     model.add_argument("--model", metavar="NAME|PATH", help="see acestep models; default: from the tags of FILE")
     model.add_argument("--storage", metavar="KIND", help="int8 or fp8 halves the memory of the diffusion model")
     _device_options(model)
+    return parser
+
+
+def picture_parser() -> argparse.ArgumentParser:
+    """Return the parser of `acestep picture`."""
+    parser = argparse.ArgumentParser(prog="acestep picture", description="Draw a song as a PNG file.")
+    parser.add_argument("file", help="audio file of any length")
+    parser.add_argument("-o", "--output", metavar="FILE", help="PNG file; default: FILE with the suffix .png")
+    parser.add_argument("--kind", default="waveform", help="waveform or spectrogram; default waveform")
+    parser.add_argument("--width", type=int, default=1024, metavar="PIXELS", help="16 to 8192; default 1024")
+    parser.add_argument("--height", type=int, default=256, metavar="PIXELS", help="16 to 8192; default 256")
     return parser
 
 

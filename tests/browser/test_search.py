@@ -22,6 +22,7 @@ FOUND = {
     "Batch Songs": ["batch"],
     "Compare Takes": ["ab test", "blind test"],
     "Mix Stems": ["mixer", "overlay"],
+    "Song Picture": ["waveform image", "spectrogram image"],
     "Finish Song": ["finish", "mastering", "lufs", "limiter"],
     "Save Song": ["export", "id3", "save song"],
     "Timbre": ["timbre", "reference"],

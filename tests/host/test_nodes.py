@@ -41,6 +41,7 @@ NODES = {
     "AS15_MixStems",
     "AS15_FinishSong",
     "AS15_SaveSong",
+    "AS15_SongPicture",
     "AS15_SongFolder",
     "AS15_TrainLora",
     "AS15_TrainOptions",

@@ -25,6 +25,7 @@ CORE: dict[str, dict[str, Any]] = {
         "output_name": ["AUDIO"],
     },
     "PreviewAudio": {"input": {"required": {"audio": ["AUDIO"]}}, "output": [], "output_name": []},
+    "PreviewImage": {"input": {"required": {"images": ["IMAGE"]}}, "output": [], "output_name": []},
     "PreviewAny": {"input": {"required": {"source": ["*"]}}, "output": [], "output_name": []},
     "LatentFromBatch": {
         "input": {

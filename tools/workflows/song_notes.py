@@ -178,17 +178,17 @@ SONG_NOTES: dict[str, dict[str, list[str]]] = {
             "after.",
             "*{Save Song}* writes title, artist, lyrics and BPM for players, and the workflow: drop the saved file on "
             "the canvas, and this graph opens again.",
-            "The file lies in ComfyUI's folder *output/audio*.",
+            "The file lies in ComfyUI's folder *output/audio*. *{Song Picture}* draws the song.",
         ],
         "zh": [
             "*{Finish Song}*把歌曲调到流媒体平台的响度，并显示处理前后的电平。",
             "*{Save Song}*写入标题、艺术家、歌词和 BPM，以及工作流：把保存的文件拖到画布上，即可再次打开此工作流。",
-            "文件位于 ComfyUI 的 *output/audio* 文件夹。",
+            "文件位于 ComfyUI 的 *output/audio* 文件夹。*{Song Picture}*画出这首歌。",
         ],
         "ja": [
             "*{Finish Song}* は曲を配信サービスのラウドネスに合わせ、処理前と処理後のレベルを表示します。",
             "*{Save Song}* はタイトル、アーティスト、歌詞、BPM とワークフローを書き込みます。保存したファイルをキャンバスにドロップすると、このワークフローが再び開きます。",
-            "ファイルは ComfyUI の *output/audio* フォルダにあります。",
+            "ファイルは ComfyUI の *output/audio* フォルダにあります。*{Song Picture}* が曲を画像にします。",
         ],
     },
     "choose": {

@@ -174,8 +174,10 @@ def finish_and_save(info: dict) -> Graph:
     sample = b.sample(2, model, encode.out)
     decode = b.graph.add("Decode", 3, DECODE, vae=model["vae"], latent=sample.out)
     finish = b.graph.add("FinishSong", 3, FINISH, audio=decode.out, fade_out=2, trim=False)
-    save = b.graph.add("SaveSong", 4, SAVE, audio=finish.out, song=song.out, filename_prefix="audio/%title%")
-    save.values |= {"title": "Streetlights", "artist": "nano"}
+    save = b.graph.add("SaveSong", 4, SAVE, gap=160, audio=finish.out, song=song.out)
+    save.values |= {"filename_prefix": "audio/%title%", "title": "Streetlights", "artist": "nano"}
+    picture = b.graph.add("SongPicture", 3, 130, audio=finish.out, kind="spectrogram")
+    b.graph.add("PreviewImage", 4, 200, images=picture.out)
     return b.graph
 
 

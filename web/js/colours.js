@@ -5,7 +5,10 @@ const STAGES = { // by node id: categories are translated
     yellow: ["LoadModel", "LoadLora", "LoadPlanner", "Download"],
     green: ["Song", "EditSong", "Encode", "BatchSongs"],
     pale_blue: ["Sample", "EmptyLatent", "PickBest"],
-    cyan: ["Decode", "EncodeAudio", "CompareTakes", "MixStems", "FinishSong", "SaveSong", "LyricTimes", "SaveLyrics"],
+    cyan: [
+        "Decode", "EncodeAudio", "CompareTakes", "MixStems", "FinishSong", "SaveSong", "SongPicture", "LyricTimes",
+        "SaveLyrics",
+    ],
     purple: ["Cover", "Repaint", "Extend", "Stems", "Timbre", "Morph", "AudioCodes", "SaveCodes", "LoadCodes"],
     blue: ["Plan", "Write", "Polish", "Listen"],
     brown: ["SongFolder", "TrainLora"],
