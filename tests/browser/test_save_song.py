@@ -105,6 +105,8 @@ def test_the_player_shows_the_line_and_every_song(tab: Frontend, tmp_path: Path)
     box = tab.page.locator(".as15-waveform canvas").bounding_box()
     tab.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert tab.page.locator(".as15-line").inner_text() == "hello 夜"
+    line, bar = (tab.page.locator(place).bounding_box() for place in (".as15-line", ".as15-waveform button >> nth=0"))
+    assert line["height"] > 15 and line["y"] + line["height"] < bar["y"], "the line is above the buttons"
     tab.screenshot("save song with lyrics")
     tab.page.get_by_label("Next song").click()
     bar = tab.page.locator(".as15-waveform").inner_text()

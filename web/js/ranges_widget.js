@@ -131,8 +131,9 @@ class RangesWidget {
     }
 
     async showBeats() {
-        const { properties } = this.node, isOn = properties.snap_to_beats === true;
-        if (isOn) await this.waveform.analyse();
+        const { properties } = this.node;
+        if (properties.snap_to_beats) await this.waveform.analyse();
+        const isOn = properties.snap_to_beats === true; // it may be off by now
         const song = songTempo(this.node), bpm = properties.bpm ?? song?.bpm ?? null, { analysis } = this.waveform;
         const found = { bpm: song?.bpm ?? null, first: analysis && bpm ? firstBeatOf(analysis.onsets, bpm) : 0 };
         const first = properties.first_beat ?? found.first;

@@ -57,10 +57,11 @@ function colourOf(level) {
 }
 
 function pictureOf({ columns, rows, levels }) {
-    const canvas = document.createElement("canvas"), colours = Array.from({ length: 256 }, (_, level) => colourOf(level));
+    const canvas = document.createElement("canvas"), pixels = new ImageData(columns, rows);
     [canvas.width, canvas.height] = [columns, rows];
-    const pixels = new ImageData(columns, rows);
-    levels.forEach((level, i) => pixels.data.set([...colours[level], 255], 4 * i));
+    const bytes = Array.from({ length: 256 }, (_, level) => [...colourOf(level), 255]).flat();
+    const colours = new Uint32Array(Uint8ClampedArray.from(bytes).buffer), whole = new Uint32Array(pixels.data.buffer);
+    levels.forEach((level, i) => { whole[i] = colours[level]; });
     canvas.getContext("2d").putImageData(pixels, 0, 0);
     return canvas;
 }

@@ -72,7 +72,7 @@ export class Waveform {
         this.canvas.ariaLabel = this.texts.hint;
         this.line = document.createElement("div");
         this.line.className = "as15-line";
-        this.line.style.cssText = `${FONT}; font-size: 13px; line-height: ${LINE}px; height: ${LINE}px; text-align: center; display: none`;
+        this.line.style.cssText = `${FONT}; font-size: 13px; line-height: ${LINE}px; height: ${LINE}px; text-align: center; flex: none; display: none`;
         this.time = document.createElement("span");
         this.time.style.cssText = FONT;
         this.playButton = button("▶", this.texts.play, () => this.togglePlay());
