@@ -213,17 +213,17 @@ SONG_NOTES: dict[str, dict[str, list[str]]] = {
         "en": [
             "**Run** trains a LoRA on the example song in a minute or two, and plays a new song with it.",
             "**Your own songs:** put ten or more into a folder of ComfyUI's input folder, a text file with a caption "
-            "beside each, and write its name into *{Song Folder}*.",
+            "beside each, and write its name into *{Song Folder}*. *{Training Options}* can hold one out and stop in time.",
             "**Your model:** choose *base* or *turbo* twice, with 1000 steps and a learning rate of 0.0001.",
         ],
         "zh": [
             "点击**运行**，一两分钟内用示例歌曲训练一个 LoRA，并用它播放一首新歌。",
-            "**使用自己的歌曲：** 把十首以上放入 ComfyUI 输入文件夹中的一个文件夹，每首旁放一个写有描述的文本文件，并在*{Song Folder}*中填写文件夹名。",
+            "**使用自己的歌曲：** 把十首以上放入 ComfyUI 输入文件夹中的一个文件夹，每首旁放一个写有描述的文本文件，并在*{Song Folder}*中填写文件夹名。*{Training Options}*可以留出一首，适时停止。",
             "**使用自己的模型：** 两处都选择 *base* 或 *turbo*，步数 1000，学习率 0.0001。",
         ],
         "ja": [
             "**実行**を押すと、1、2 分でサンプルの曲から LoRA を学習し、それを使った新しい曲を再生します。",
-            "**自分の曲を使う:** ComfyUI の入力フォルダの中のフォルダに 10 曲以上と、それぞれのキャプションのテキストファイルを置き、フォルダ名を *{Song Folder}* に書きます。",
+            "**自分の曲を使う:** ComfyUI の入力フォルダの中のフォルダに 10 曲以上と、それぞれのキャプションのテキストファイルを置き、フォルダ名を *{Song Folder}* に書きます。*{Training Options}* で 1 曲を検証用にして、適切な所で止められます。",
             "**自分のモデルを使う:** 2 か所とも *base* か *turbo* を選び、ステップ数 1000、学習率 0.0001 にします。",
         ],
     },
