@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+import time
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 import torch
 
 from acestep_core import pipeline
+from acestep_core.batch.jobs import BatchJob
+from acestep_core.batch.local_pool import LocalPool
 from acestep_core.config import ModelConfig, VAEConfig
 from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.models.tiling import TileLayout
 from acestep_core.sampling.velocity import network_velocity
-from benchmarks import dit_step, finish, loading, memory, native, stages, vae
+from benchmarks import batch, dit_step, finish, loading, memory, native, stages, vae
 from benchmarks.common import in_child
 from tests.support import tiny
 from tests.support.tiny import draw, relative_error
@@ -37,11 +40,22 @@ def start(monkeypatch: pytest.MonkeyPatch, module: str, *arguments: str) -> None
     import_module(f"benchmarks.{module}").main()
 
 
-@pytest.mark.parametrize("module", ["dit_step", "vae", "loading", "memory", "stages", "planner", "finish"])
+@pytest.mark.parametrize("module", ["dit_step", "vae", "loading", "memory", "stages", "planner", "finish", "batch"])
 def test_help_has_the_command(monkeypatch, capsys, module):
     with pytest.raises(SystemExit) as exited:
         start(monkeypatch, module, "--help")
     assert exited.value.code == 0 and f"python -m benchmarks.{module}" in capsys.readouterr().out
+
+
+def test_the_overhead_of_a_song_counts_all_songs_but_the_first():
+    class Slow(batch.BytesMaker):
+        def make(self, jobs):
+            time.sleep(0.01)
+            return super().make(jobs)
+
+    assert batch.overhead(LocalPool(Slow(3), 1, lambda: None), 5) >= 0.01
+    (outcome,) = Slow(3).make([BatchJob(1, "", ("a",), "", "", None)])
+    assert len(outcome.songs[0].data) == 3
 
 
 def test_both_sides_of_a_step_agree(monkeypatch, capsys):
