@@ -105,6 +105,7 @@ def load_model(
     from .checkpoints.catalog import Kind
     from .checkpoints.configs import model_note
     from .checkpoints.find import find_checkpoint, find_part
+    from .checkpoints.gguf_header import is_gguf
     from .checkpoints.installed import default_roots
     from .checkpoints.silence import ensure_silence
 
@@ -120,8 +121,8 @@ def load_model(
     parts = find_checkpoint(name_or_path, roots)
     vae_path = find_part(Kind.VAE, vae, roots) if vae else parts.path_of(Kind.VAE)
     text_path = find_part(Kind.TEXT_ENCODER, text_encoder, roots) if text_encoder else parts.path_of(Kind.TEXT_ENCODER)
-    # A folder contains its tokenizer. A single file uses the tokenizer of the model.
-    tokenizer = None if text_path.is_dir() else parts.path_of(Kind.TOKENIZER)
+    # A folder and a GGUF file contain their tokenizer. Another single file uses the tokenizer of the model.
+    tokenizer = None if text_path.is_dir() or is_gguf(text_path) else parts.path_of(Kind.TOKENIZER)
 
     network, _ = load_network(
         parts.network,

@@ -69,7 +69,7 @@ def copy_example() -> None:
 
 
 def model_entries(kind: Kind) -> list[str]:
-    """Return dropdown entries: model folders first, then single files, ACE-Step's own names first.
+    """Return dropdown entries: model folders first, then single files, ACE-Step's own names first, then GGUF files.
 
     An entry is the name in its category, as in ComfyUI's own loaders, so that shared workflows and ComfyUI's dialog for
     missing models find it. If an earlier category has the name, the entry is `category/name`.
@@ -84,9 +84,21 @@ def model_entries(kind: Kind) -> list[str]:
     ]
     files.sort(key=lambda file: _ACE_STEP.search(file[1]) is None)
     entries: list[str] = []
-    for category, name in (*folders, *files):
+    for category, name in (*folders, *files, *_gguf_files(kind)):
         entries.append(f"{category}/{name}" if name in entries else name)
     return [*_fixed_entries(kind), *(entries or [HINTS[kind]])]
+
+
+def _gguf_files(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Yield category and name of the GGUF files of a kind, by their headers. ComfyUI's own lists have none."""
+    from ..acestep_core.checkpoints.gguf_header import gguf_kind
+
+    for category in (MODELS, SINGLE_FILES[kind][0]):
+        for folder in folder_paths.get_folder_paths(category):
+            names, _ = folder_paths.recursive_search(folder, excluded_dir_names=[".git"])
+            for name in sorted(name for name in names if name.lower().endswith(".gguf")):
+                if gguf_kind(Path(folder, name)) is kind:
+                    yield category, name
 
 
 def _fixed_entries(kind: Kind) -> list[str]:

@@ -14,7 +14,8 @@ from ..errors import CheckpointError
 from ..models.layers import Ops
 from ..models.model import AceStepModel
 from ..models.oobleck import OobleckVAE
-from .layouts import CheckpointSource, is_diffusers
+from .gguf_header import read_gguf_tokenizer
+from .layouts import CheckpointSource, Layout, is_diffusers
 from .network_layouts import open_network
 from .qwen3_layouts import open_text_encoder
 from .silence import stored_silence
@@ -23,6 +24,7 @@ from .weights import ChangesOf, LoadReport, load_weights
 
 if TYPE_CHECKING:
     from ..text.encoder import TextEncoder
+    from ..text.tokenizer import Tokenizer
 
 
 def load_network(
@@ -36,7 +38,7 @@ def load_network(
     changes_of: ChangesOf[AceStepModel] | None = None,
     callbacks: Callbacks | None = None,
 ) -> tuple[AceStepModel, LoadReport]:
-    """Load the diffusion model with its encoders from an original or diffusers folder, or a ComfyUI file.
+    """Load the diffusion model with its encoders from an original or diffusers folder, a ComfyUI file, or GGUF.
 
     variant: a name in VARIANTS, instead of the checkpoint's variant. The name becomes `model_version` in the config.
     ops, encoder_ops: as for AceStepModel.
@@ -96,30 +98,33 @@ def load_text_encoder(
 ) -> tuple[TextEncoder, LoadReport]:
     """Load the text encoder with its tokenizer from its folder, a diffusers folder, or a ComfyUI file.
 
-    tokenizer: as for `tokenizer_folder`. Raises CheckpointError.
+    tokenizer: as for `open_tokenizer`. Raises CheckpointError.
     """
     from ..text.encoder import TextEncoder, build_qwen3, materialise_buffers
-    from ..text.tokenizer import Tokenizer
 
     source = open_text_encoder(Path(path))
-    text_tokenizer = Tokenizer.from_folder(tokenizer_folder(path, source, tokenizer))
+    text_tokenizer = open_tokenizer(path, source, tokenizer)
     module, report = load_weights(lambda: build_qwen3(source.config, "meta", dtype), source, device, dtype, callbacks)
     materialise_buffers(module, device)
     return TextEncoder(module, text_tokenizer), report
 
 
-def tokenizer_folder(path: str | Path, source: CheckpointSource[Any], tokenizer: str | Path | None) -> Path:
-    """Return the tokenizer folder of a text encoder or planner that was opened from `path`.
+def open_tokenizer(path: str | Path, source: CheckpointSource[Any], tokenizer: str | Path | None) -> Tokenizer:
+    """Return the tokenizer of a text encoder or planner that was opened from `path`.
 
-    tokenizer: a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`. Required for a single file,
-    which holds no tokenizer. Raises CheckpointError if a required folder is not given.
+    tokenizer: a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`. Required for a single file, which
+    holds no tokenizer, unless it is a GGUF file. Raises CheckpointError if a required folder is not given.
     """
+    from ..text.tokenizer import Tokenizer
+
     if tokenizer is not None:
-        return Path(tokenizer)
+        return Tokenizer.from_folder(tokenizer)
     if is_diffusers(Path(path)):
-        return Path(path) / "tokenizer"
+        return Tokenizer.from_folder(Path(path) / "tokenizer")
     if source.path.is_dir():
-        return source.path
+        return Tokenizer.from_folder(source.path)
+    if source.layout is Layout.GGUF:
+        return Tokenizer.from_lists(source.path, *read_gguf_tokenizer(source.path))
     raise CheckpointError(
         f"{path} is a single file and holds no tokenizer; "
         "give a folder with tokenizer.json, or with vocab.json and merges.txt"

@@ -19,8 +19,9 @@ from ..config import (
     TextEncoderConfig,
     VAEConfig,
 )
-from ..errors import CheckpointError, shown
-from ..files import read_json_object
+from ..errors import CheckpointError, first_line, shown
+from ..files import parse_json, read_json_object
+from .gguf_header import CONFIG
 
 Shapes = Mapping[str, tuple[int, ...]]
 MAX_LAYERS = 512
@@ -37,7 +38,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not os.path.isfile(path):
         return {}
-    config = read_json_object(path)
+    return _with_rope_theta(read_json_object(path))
+
+
+def stored_config(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Read the config in the settings of a GGUF file; empty if there is none. Raises CheckpointError."""
+    if CONFIG not in metadata:
+        return {}
+    try:
+        config = parse_json(metadata[CONFIG])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its setting {CONFIG} is not valid JSON: {first_line(error)}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: its setting {CONFIG} should be an object, it is {shown(config)}")
+    return _with_rope_theta(config)
+
+
+def _with_rope_theta(config: dict[str, Any]) -> dict[str, Any]:
     rope = config.get("rope_parameters")  # transformers writes rope_theta inside since version 5
     return config | ({"rope_theta": rope["rope_theta"]} if isinstance(rope, dict) and "rope_theta" in rope else {})
 

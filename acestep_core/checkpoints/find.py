@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import CheckpointError, first_line
 from .catalog import NANO, NANO_PLANNER, RELEASES, Kind, Release
 from .contents import network_prefix
+from .gguf_header import gguf_kind, is_gguf
 from .installed import release_paths
 from .layouts import Layout, is_diffusers
 from .network_layouts import open_network
@@ -124,7 +125,8 @@ def find_installed(kind: Kind, name: str, roots: Sequence[Path]) -> str:
 def find_planner(name_or_path: str | Path, search_roots: Sequence[str | Path] = ()) -> tuple[Path, Path | None]:
     """Find a planner LM by its name in the catalog or by its path.
 
-    Return its path, and for a single file the folder of its tokenizer, if one is found. Raises CheckpointError.
+    Return its path, and for a single file the folder of its tokenizer, if one is found. GGUF files hold their own.
+    Raises CheckpointError.
     """
     roots = [Path(os.path.expanduser(root)) for root in search_roots]
     name = str(name_or_path)
@@ -144,7 +146,7 @@ def find_planner(name_or_path: str | Path, search_roots: Sequence[str | Path] = 
     if found is None:
         raise CheckpointError(f"planner LM {name!r} not found; searched {_listed(candidates)}{_download_hint(release)}")
     path = open_planner(found).path
-    if os.path.isdir(path):
+    if os.path.isdir(path) or is_gguf(path):
         return path, None
     search = PartSearch([*folders_around(path), *roots, *(root / "acestep" for root in roots)])
     return path, search.find_tokenizer(path.parent)
@@ -202,7 +204,7 @@ def _network_in(path: Path) -> Path:
     networks, broken = _networks(folder for folder in below if folder.name not in _COMFY_FOLDERS)
     if not networks:
         known = (path / item.target for item in RELEASES.values() if item.is_file and item.variant)
-        files = [file for file in known if os.path.isfile(file)][:1] or _comfy_files(path)
+        files = [file for file in known if os.path.isfile(file)][:1] or [*_comfy_files(path), *_gguf_networks(path)]
         networks, broken_files = _networks(files)
         broken += broken_files
     if not networks and broken:
@@ -218,6 +220,12 @@ def _network_in(path: Path) -> Path:
 
 def _comfy_files(root: Path) -> list[Path]:
     return [file for folder in _COMFY_FOLDERS for file in sorted((root / folder).rglob("*.safetensors"))]
+
+
+def _gguf_networks(root: Path) -> list[Path]:
+    folders = (root / folder for folder in ("", *_COMFY_FOLDERS))
+    files = [file for folder in folders for file in sorted(folder.glob("*.gguf"))]
+    return [file for file in files if gguf_kind(file) is Kind.NETWORK]
 
 
 def _networks(paths: Iterable[Path]) -> tuple[list[Path], list[CheckpointError]]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from ..errors import CheckpointError
 from ..files import read_json_object
 from .catalog import NANO, RELEASES, Kind, Release
+from .gguf_header import gguf_kind
 from .shards import weight_files
 
+_GGUF_FOLDERS = ("acestep", "diffusion_models", "unet", "text_encoders", "vae")
 _WITHOUT_WEIGHTS = ("tokenizer", "scheduler")  # components of a diffusers folder
 
 
@@ -33,6 +35,14 @@ def list_releases(roots: Sequence[Path]) -> list[ReleaseStatus]:
         found = next((path for path in searched if _is_complete(release, path)), None)
         statuses.append(ReleaseStatus(release, found, searched))
     return statuses
+
+
+def list_gguf_files(roots: Sequence[Path]) -> list[tuple[Path, Kind]]:
+    """Return the GGUF files of ACE-Step 1.5 in the roots and the folders that ComfyUI has in them, with their kinds."""
+    folders = [root / folder for root in roots for folder in ("", *_GGUF_FOLDERS)]
+    files = dict.fromkeys(file for folder in folders for file in sorted(folder.glob("*.gguf")))
+    kinds = ((file, gguf_kind(file)) for file in files)
+    return [(file, kind) for file, kind in kinds if kind is not None]
 
 
 def release_paths(release: Release, roots: Sequence[Path]) -> tuple[Path, ...]:

@@ -18,9 +18,11 @@ from typing import Any, Generic
 
 from ..errors import CheckpointError
 from .catalog import Kind
-from .configs import NetworkConfig, Shapes, read_config
+from .configs import NetworkConfig, Shapes, read_config, stored_config
 from .contents import describe_contents
-from .reader import FLOATS, TensorEntry, TensorIndex, read_index
+from .gguf_header import is_gguf
+from .gguf_values import check_gguf_package
+from .reader import QUANTISED, READABLE, TensorEntry, TensorIndex, read_index
 from .shards import weight_files
 
 
@@ -31,6 +33,7 @@ class Layout(Enum):
     DIFFUSERS = "diffusers folder"
     COMFY_SPLIT = "single file"
     COMFY_ALL_IN_ONE = "all-in-one file"
+    GGUF = "GGUF file"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def open_index(
     expected: the network's name, for the error.
 
     Return the path (the model folder, if `path` is a file in one), the index, the prefix and the content of
-    config.json. Raises CheckpointError if the network is not there.
+    config.json, which is a setting of a GGUF file. Raises CheckpointError if the network is not there.
     """
     if component and is_diffusers(path):
         if not os.path.isdir(path / component):
@@ -101,7 +104,9 @@ def open_index(
     prefix = find_prefix(index)
     if prefix is None:
         raise CheckpointError(f"{path} is {describe_contents(index)}; expected {expected}")
-    return path, index, prefix, read_config(path) if os.path.isdir(path) else {}
+    if any(entry.dtype in QUANTISED for entry in index.entries.values()):
+        check_gguf_package(path)
+    return path, index, prefix, read_config(path) if os.path.isdir(path) else stored_config(index.metadata, path)
 
 
 def model_folder(path: Path) -> Path:
@@ -113,6 +118,8 @@ def model_folder(path: Path) -> Path:
 def layout_of(path: Path, all_in_one: bool) -> Layout:
     if all_in_one:
         return Layout.COMFY_ALL_IN_ONE
+    if is_gguf(path):
+        return Layout.GGUF
     return Layout.ORIGINAL if os.path.isdir(path) else Layout.COMFY_SPLIT
 
 
@@ -202,7 +209,7 @@ def _stored_weight(parameter: str, roles: Mapping[Role, TensorEntry]) -> StoredW
     if value.name.endswith((".weight_v", ".original1")) and Role.GAIN not in roles:
         raise CheckpointError(f"{value.file} holds half of a weight-norm pair: {value.name} without its magnitude")
     for entry in roles.values():
-        if entry.dtype not in FLOATS:
+        if entry.dtype not in READABLE:
             raise CheckpointError(
                 f"{entry.file} stores {entry.name} as {entry.dtype}, an unsupported quantised format; "
                 "use bf16, fp16, fp32 or fp8"

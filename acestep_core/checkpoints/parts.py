@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from ..errors import CheckpointError
 from .catalog import RELEASES, Kind
 from .contents import text_prefix, vae_prefix
+from .gguf_header import gguf_kind, is_gguf
 from .installed import has_tokenizer
 from .layouts import CheckpointSource, is_diffusers
 from .qwen3_layouts import open_text_encoder
@@ -47,7 +49,11 @@ class PartSearch:
             return model
         candidates = self._candidates(kind)
         known = [item.target for item in RELEASES.values() if item.kind is kind and item.is_file]
-        for path in (path for folder in candidates if os.path.isdir(folder) for path in _models_in(folder, known)):
+        beside = sorted(model.parent.glob("*.gguf")) if is_gguf(model) else []  # GGUF files usually share a folder
+        below = (path for folder in candidates if os.path.isdir(folder) for path in _models_in(folder, known))
+        for path in itertools.chain(beside, below):
+            if is_gguf(path) and gguf_kind(path) is not kind:
+                continue
             try:
                 _OPEN[kind](path)
             except CheckpointError as error:
@@ -89,7 +95,7 @@ def _is_broken(path: Path, prefix: Callable[[TensorIndex], str | None]) -> bool:
 
 
 def _models_in(folder: Path, known: Sequence[str]) -> Iterator[Path]:
-    """Yield the folder if it is a model's, complete or not; else its files, those of the catalog first."""
+    """Yield the folder if it is a model's, complete or not; else its files, those of the catalog first, GGUF last."""
     try:
         is_model = bool(weight_files(folder))
     except CheckpointError:  # some shards are missing
@@ -98,4 +104,4 @@ def _models_in(folder: Path, known: Sequence[str]) -> Iterator[Path]:
         yield folder
         return
     first = [folder.parent / target for target in known if os.path.isfile(folder.parent / target)]
-    yield from dict.fromkeys([*first, *sorted(folder.rglob("*.safetensors"))])
+    yield from dict.fromkeys([*first, *sorted(folder.rglob("*.safetensors")), *sorted(folder.rglob("*.gguf"))])

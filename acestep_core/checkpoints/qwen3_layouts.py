@@ -13,6 +13,7 @@ from .contents import PLANNER_PREFIXES, planner_prefix, text_prefix, vocabulary_
 from .layouts import CheckpointSource, collect_weights, layout_of, naming, open_index, weight_shapes
 
 TEXT_ENCODER_ROWS = 151_669  # vocabulary of Qwen3-Embedding-0.6B
+COARSE = ("Q2", "Q3", "Q4")
 PLAIN_QWEN_ROWS = 151_936  # vocabulary of the other Qwen3 models
 QWEN3_LAYER = {
     f"{name}.weight"
@@ -77,6 +78,11 @@ def open_planner(path: Path) -> CheckpointSource[PlannerConfig]:
     dropped = dropped if head is None else (*dropped, head.name)
     layout = layout_of(path, prefix in PLANNER_PREFIXES)
     return CheckpointSource(Kind.PLANNER, path, layout, merged, weights, dropped)
+
+
+def coarse_types(source: CheckpointSource[PlannerConfig]) -> list[str]:
+    """Return the quantisations of a planner that are too coarse for its audio codes: those of four bits and less."""
+    return sorted({weight.value.dtype for weight in source.weights.values() if weight.value.dtype[:2] in COARSE})
 
 
 def _check_rows(path: Path, rows: int, config: Mapping[str, object]) -> None:

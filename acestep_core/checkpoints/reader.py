@@ -1,4 +1,4 @@
-"""Read safetensors files: their headers once, their tensors as views of a memory map.
+"""Read safetensors and GGUF files: their headers once, their tensors as views of a memory map.
 
 `safe_open` maps a file copy-on-write. A tensor that needs no cast stays in the map: the kernel reads its pages on first
 use and drops them when memory runs low, so a model larger than the free memory still loads. Writing to such a tensor
@@ -25,6 +25,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError, first_line, shown
+from .gguf_header import MAGIC, QUANTISED, read_gguf_header
+from .gguf_values import map_file, read_values
 from .shards import weight_files
 
 MAX_HEADER = 100_000_000  # bytes, of the safetensors format
@@ -47,13 +49,14 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 FLOATS = frozenset(name for name, dtype in DTYPES.items() if dtype.is_floating_point)
+READABLE = FLOATS | QUANTISED
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of a safetensors file: `size` bytes at offset `start`."""
+    """One tensor of a safetensors or GGUF file: `size` bytes at offset `start`."""
 
     name: str
     file: Path
@@ -61,6 +64,7 @@ class TensorEntry:
     shape: tuple[int, ...]
     start: int
     size: int
+    gguf: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ class TensorIndex:
 
 
 def read_index(path: Path) -> TensorIndex:
-    """Read the headers of a safetensors file, or of the model in a folder (one file or shards). Reads no tensor.
+    """Read the headers of a safetensors or GGUF file, or of the model in a folder (one file or shards).
 
-    A header stays cached until its file changes. Raises CheckpointError if the path does not exist, a shard is missing,
-    or a file is truncated or no safetensors file.
+    Reads no tensor. A header stays cached until its file changes. Raises CheckpointError if the path does not exist, a
+    shard is missing, or a file is truncated or of another format.
     """
     if os.path.isfile(path):  # unlike Path.is_file, without an error for a name of more than 255 bytes
         return _read_header(path)
@@ -129,6 +133,10 @@ def _parse_header(path: Path, size: int, mtime_ns: int, inode: int) -> TensorInd
     """Parse the header of a file. All arguments but the path and the size only identify the file's state."""
     with path.open("rb") as file:
         start = file.read(8)
+        if start.startswith(MAGIC):
+            tensors, settings = read_gguf_header(path)
+            entries = {t.name: TensorEntry(t.name, path, t.dtype, t.shape, t.start, t.size, gguf=True) for t in tensors}
+            return TensorIndex(path, entries, settings)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         raw = file.read(length) if length <= MAX_HEADER else b""
     if not raw.startswith(b"{"):
@@ -197,25 +205,28 @@ def _describe_start(start: bytes) -> str:
     """Name the format of a foreign file by its first bytes."""
     if not start:
         return "empty"
-    if start.startswith(b"GGUF"):
-        return "a GGUF file; only safetensors files (bf16, fp16, fp32 or fp8) are loaded"
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         return "a pickle, which could run code; only safetensors files are loaded"
     if start.startswith(b"version "):
         return "a Git LFS pointer, not the file itself; run `git lfs pull` or download the file"
     if start.lstrip().lower().startswith((b"<!doc", b"<html")):
         return "a web page, not a model; download the file again"
-    return "not a safetensors file, or its header is corrupt"
+    return "not a safetensors file or GGUF file, or its header is corrupt"
 
 
 class TensorReader:
-    """Read tensors of safetensors files and map each file once. The tensors stay valid without the reader."""
+    """Read tensors of files and map each file once. The tensors stay valid without the reader."""
 
     def __init__(self) -> None:
         self._files: dict[Path, Any] = {}
 
     def read(self, entry: TensorEntry) -> torch.Tensor:
-        """Return the tensor as stored, a view of the memory map on the CPU. Raises CheckpointError."""
+        """Return the tensor as stored, a view of the memory map on the CPU. Raises CheckpointError.
+
+        Quantised tensors of GGUF files are float32.
+        """
+        if entry.gguf:
+            return self._read_gguf(entry, None)
         if entry.dtype not in DTYPES:
             raise CheckpointError(
                 f"{entry.file} stores {entry.name} as {entry.dtype}, an unsupported format; use bf16, fp16, fp32 or fp8"
@@ -233,4 +244,13 @@ class TensorReader:
 
     def read_as(self, entry: TensorEntry, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Return the tensor in `dtype` on `device`; without a cast or a move it stays a view of the memory map."""
-        return self.read(entry).to(dtype).to(device)  # cast on the CPU: not every device has fp8 or float64
+        value = self._read_gguf(entry, dtype) if entry.gguf else self.read(entry).to(dtype)
+        return value.to(device)  # cast on the CPU: not every device has fp8 or float64
+
+    def _read_gguf(self, entry: TensorEntry, dtype: torch.dtype | None) -> torch.Tensor:
+        try:
+            if entry.file not in self._files:
+                self._files[entry.file] = map_file(entry.file)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{entry.file} cannot be read: {first_line(error)}") from error
+        return read_values(self._files[entry.file], entry, dtype)

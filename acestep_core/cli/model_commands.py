@@ -16,7 +16,7 @@ def list_models(arguments: Sequence[str], terminal: Terminal) -> None:
     parser.add_argument("--models-dir", metavar="DIR", help="folder of models")
     options = parser.parse_args(arguments)
 
-    from ..checkpoints.installed import default_roots, list_releases
+    from ..checkpoints.installed import default_roots, list_gguf_files, list_releases
 
     roots = default_roots(options.models_dir)
     for row in list_releases(roots):
@@ -28,6 +28,9 @@ def list_models(arguments: Sequence[str], terminal: Terminal) -> None:
             variant = item.variant
             print(f"{INDENT}steps {variant.steps}, shift {variant.shift:g}, guidance {variant.guidance:g}")
         print(printable(f"{INDENT}{row.found or f'from {item.source}'}"))
+    for file, kind in list_gguf_files(roots):
+        print(printable(f"✓ {file.name:<37}{kind.value:<16} {file.stat().st_size / 1e9:>5.1f} GB  GGUF"))
+        print(printable(f"{INDENT}{file}"))
     print(printable(f"\n✓ is on this machine. Searched {', '.join(str(root.absolute()) for root in roots)}"))
     print("`acestep download NAME` fetches a model and the parts it needs into the first of these folders.")
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from ..callbacks import Callbacks
-from ..checkpoints.build import tokenizer_folder
+from ..checkpoints.build import open_tokenizer
 from ..checkpoints.find import find_planner
 from ..checkpoints.installed import default_roots
-from ..checkpoints.qwen3_layouts import open_planner
+from ..checkpoints.qwen3_layouts import coarse_types, open_planner
 from ..checkpoints.weights import LoadReport, load_weights
 from ..models.cpu.plugins import install_cpu_plugins
 from ..models.layers import Ops
@@ -20,7 +20,6 @@ from ..models.ops import quantized_ops
 from ..runtime.devices import pick_device, pick_dtype
 from ..runtime.options import default_placement, pick_graphs, pick_storage
 from ..runtime.placement import Offload, Placement, Resident
-from ..text.tokenizer import Tokenizer
 from .network import PlannerNetwork
 from .vocabulary import Vocabulary
 
@@ -50,7 +49,7 @@ def load_planner(
     models_dir: str | None = None,
     callbacks: Callbacks | None = None,
 ) -> Planner:
-    """Load a planner by catalog name ("nano", "lm-1.7b", …) or path: a model folder, or a single file of ComfyUI.
+    """Load a planner by catalog name ("nano", "lm-1.7b", …) or path: a model folder, a file of ComfyUI, or GGUF.
 
     storage: "int8" or "fp8" for the matrices of the layers, at half the memory of bfloat16. They compute in `dtype`.
     tokenizer: a folder with Qwen's tokenizer, for a single file without one beside it.
@@ -89,8 +88,12 @@ def load_planner_network(
 ) -> tuple[PlannerNetwork, Vocabulary, LoadReport]:
     """Load the network and the vocabulary of a planner. See `load_planner` for parameters and errors."""
     source = open_planner(Path(path))
-    config = source.config
-    text_tokenizer = Tokenizer.from_folder(tokenizer_folder(path, source, tokenizer))
+    config, coarse = source.config, coarse_types(source)
+    if coarse:
+        (callbacks or Callbacks()).warn(
+            f"{source.path.name} is quantised to {', '.join(coarse)}: its audio codes may be broken; use Q5_K_M or more"
+        )
+    text_tokenizer = open_tokenizer(path, source, tokenizer)
     vocabulary = Vocabulary.of(text_tokenizer, config.audio_base, config.audio_codes)
     network, report = load_weights(lambda: PlannerNetwork(config, ops, "meta", dtype), source, device, dtype, callbacks)
     return network, vocabulary, report

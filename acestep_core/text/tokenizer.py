@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,17 @@ class Tokenizer:
             raise CheckpointError(f"{folder}: the tokenizer has no {END_OF_TEXT} token, so it is not Qwen's")
         return cls(bpe, control_ids)
 
+    @classmethod
+    def from_lists(cls, path: Path, tokens: Sequence[str], merges: Sequence[str]) -> Tokenizer:
+        """Return the tokenizer of tokens by id and merges as "left right", from the file `path`.
+
+        `<|endoftext|>` is the first id after them, as in all of Qwen's vocabularies. Raises CheckpointError.
+        """
+        if len(set(tokens)) < len(tokens):
+            raise CheckpointError(f"{path}: a token has two ids")
+        vocab = _checked_vocabulary(path, {token: i for i, token in enumerate(tokens)})
+        return cls(_as_qwens(_bpe(path, vocab, merges)), {END_OF_TEXT: len(vocab)})
+
     @property
     def largest_id(self) -> int:
         """The largest id that `encode` and `encode_prompt` return."""
@@ -128,8 +139,6 @@ def _bytes_of_letters() -> dict[str, int]:
 
 
 def _from_tokenizer_json(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, int]]:
-    import tokenizers
-
     content = read_json_object(path)
     model, added = content.get("model"), content.get("added_tokens")
     if not isinstance(model, dict) or model.get("type") != "BPE":
@@ -139,14 +148,22 @@ def _from_tokenizer_json(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, in
     vocab, merges = _checked_vocabulary(path, model.get("vocab")), model.get("merges")
     if not isinstance(merges, list) or not isinstance(added, list):
         raise CheckpointError(f"{path} should have lists of merges and of added_tokens")
+    bpe = _bpe(path, vocab, merges, ignore_merges=model.get("ignore_merges") is True)
+    ids = [(item.get("content"), item.get("id")) if isinstance(item, dict) else (item, None) for item in added]
+    return _as_qwens(bpe), _control_ids(path, ids, vocab)
+
+
+def _bpe(
+    path: Path, vocab: dict[str, int], merges: Sequence[Any], ignore_merges: bool = False
+) -> tokenizers.models.BPE:
+    import tokenizers
+
     try:
         pairs: Any = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
         # Pass the vocabulary to the model directly: writing it as JSON and reading it again takes seconds.
-        bpe = tokenizers.models.BPE(vocab, pairs, ignore_merges=model.get("ignore_merges") is True)
+        return tokenizers.models.BPE(vocab, pairs, ignore_merges=ignore_merges)
     except Exception as error:  # the library raises bare Exception for merges that do not fit the vocabulary
         raise CheckpointError(f"{path} has unusable merges: {first_line(error)}") from error
-    ids = [(item.get("content"), item.get("id")) if isinstance(item, dict) else (item, None) for item in added]
-    return _as_qwens(bpe), _control_ids(path, ids, vocab)
 
 
 def _from_vocab_and_merges(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, int]]:

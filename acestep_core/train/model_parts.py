@@ -11,6 +11,7 @@ from ..callbacks import Callbacks
 from ..checkpoints.build import load_network, load_text_encoder, load_vae
 from ..checkpoints.catalog import Kind
 from ..checkpoints.find import find_checkpoint, find_part
+from ..checkpoints.gguf_header import is_gguf
 from ..checkpoints.installed import default_roots
 from ..checkpoints.network_layouts import open_network
 from ..load import check_vae, check_widths
@@ -47,7 +48,7 @@ class ModelParts:
         kind = Kind.TEXT_ENCODER
         self.text_encoder = find_part(kind, text_encoder, roots) if text_encoder else found.path_of(kind)
         self._tokenizer = None if tokenizer is None else Path(tokenizer)
-        if tokenizer is None and not self.text_encoder.is_dir():
+        if tokenizer is None and not (self.text_encoder.is_dir() or is_gguf(self.text_encoder)):
             self._tokenizer = found.path_of(Kind.TOKENIZER)
         self.described = AceStepModel(open_network(self.network, variant).config, device="meta")
 

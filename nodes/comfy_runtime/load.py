@@ -15,6 +15,7 @@ from ...acestep_core.callbacks import Callbacks
 from ...acestep_core.checkpoints.build import load_network, load_text_encoder, load_vae
 from ...acestep_core.checkpoints.catalog import Kind
 from ...acestep_core.checkpoints.configs import model_note
+from ...acestep_core.checkpoints.gguf_header import is_gguf
 from ...acestep_core.checkpoints.network_layouts import open_network
 from ...acestep_core.load import check_vae, check_widths, prompt_style, recommended
 from ...acestep_core.models.model import AceStepModel
@@ -44,14 +45,15 @@ BUNDLED_TOKENIZER = Path(comfy.model_base.__file__).parent / "text_encoders" / "
 def load_model_sockets(parts: Checkpoint, dtype: str, variant: str | None) -> tuple[object, PlacedTextEncoder, SongVAE]:
     """Load MODEL, text encoder and VAE onto ComfyUI's offload devices. Show the checkpoint's note on the node."""
     text_encoder, vae_path = parts.path_of(Kind.TEXT_ENCODER), parts.path_of(Kind.VAE)
-    has_tokenizer = parts.tokenizer is not None or text_encoder.is_dir()
+    has_own = text_encoder.is_dir() or is_gguf(text_encoder)
+    tokenizer = parts.tokenizer if parts.tokenizer is not None or has_own else BUNDLED_TOKENIZER
     with node_callbacks() as callbacks:
         network, dtypes = _load_network(parts.network, dtype, variant, callbacks)
         encoder, _ = load_text_encoder(
             text_encoder,
             device=storage_devices().text_encoder,
             dtype=text_encoder_dtype(),
-            tokenizer=parts.tokenizer if has_tokenizer else BUNDLED_TOKENIZER,
+            tokenizer=None if is_gguf(text_encoder) else tokenizer,
             callbacks=callbacks,
         )
         _leave_maps(encoder.module)
@@ -142,7 +144,7 @@ def _load_planner(
             path,
             device=storage_devices().text_encoder,
             dtype=compute,
-            tokenizer=tokenizer if tokenizer is not None or path.is_dir() else BUNDLED_TOKENIZER,
+            tokenizer=tokenizer if tokenizer is not None or path.is_dir() or is_gguf(path) else BUNDLED_TOKENIZER,
             ops=ops,
             callbacks=callbacks,
         )

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from acestep_core.checkpoints.catalog import NANO
-from tests.support.single_files import PARTS, file_name, write_single_files
+from tests.support.gguf_files import write_gguf
+from tests.support.single_files import PARTS, file_name, state_of, write_single_files
 
 from .graph import find, load_workflow, to_prompt, with_inputs
 from .server import REPO, ComfyServer, PromptRejected
@@ -122,6 +124,41 @@ def test_a_checkpoint_equals_its_parts(server: ComfyServer, prompt: dict, models
     in_one = song(server, prompt, **IN_ONE)
     assert in_one.std() > 0
     assert np.array_equal(in_one, song(server, prompt, **IN_PARTS))
+
+
+@pytest.fixture(scope="module")
+def gguf_files(server: ComfyServer) -> Iterator[Path]:
+    """nano as GGUF files in one folder, as acestep.cpp has them, and a file of another program."""
+    folder = server.base / "models" / "acestep" / "cpp"
+    parts = {"network": NETWORK, "text": "Qwen3-Embedding-0.6B", "vae": "vae", "planner": "acestep-5Hz-lm-nano"}
+    silence = torch.load(NANO / NETWORK / "silence_latent.pt").float().transpose(1, 2)
+    for part, name in parts.items():
+        config = json.loads((NANO / name / "config.json").read_text("utf-8"))
+        tokenizer = NANO / name if part in ("text", "planner") else None
+        state = state_of(NANO / name) | ({"silence_latent": silence} if part == "network" else {})
+        for quant in ("BF16", "Q8_0") if part == "network" else ("BF16",):
+            write_gguf(folder / f"{name}-{quant}.gguf", part, state, config, quant, tokenizer)
+    write_gguf(folder / "llama.gguf", "llama", {}, {})
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_gguf_files_are_listed_by_their_kind(server: ComfyServer, gguf_files: Path) -> None:
+    networks = [name for name in options(server, "model") if name.endswith(".gguf")]
+    assert networks == [f"cpp/{NETWORK}-BF16.gguf", f"cpp/{NETWORK}-Q8_0.gguf"]
+    assert [name for name in options(server, "vae") if name.endswith(".gguf")] == ["cpp/vae-BF16.gguf"]
+    text_encoders = [name for name in options(server, "text_encoder") if name.endswith(".gguf")]
+    assert text_encoders == ["cpp/Qwen3-Embedding-0.6B-BF16.gguf"]
+    planners = server.object_info()["AS15_LoadPlanner"]["input"]["required"]["planner"][1]["options"]
+    assert "cpp/acestep-5Hz-lm-nano-BF16.gguf" in planners and "cpp/llama.gguf" not in planners
+
+
+def test_gguf_files_make_the_song_of_the_folder(server: ComfyServer, prompt: dict, gguf_files: Path) -> None:
+    """The other parts are found beside the model, although other folders have some as well."""
+    usual = song(server, prompt, model="nano")
+    assert np.array_equal(song(server, prompt, model=f"cpp/{NETWORK}-BF16.gguf"), usual)
+    quantised = song(server, prompt, model=f"cpp/{NETWORK}-Q8_0.gguf")
+    assert 0 < np.abs(quantised - usual).max() and np.corrcoef(quantised[:, 0], usual[:, 0])[0, 1] > 0.9
 
 
 def test_a_changed_file_is_loaded_again(server: ComfyServer, prompt: dict, models: Path) -> None:
