@@ -65,10 +65,12 @@ def write_png(path: str | Path, picture: Tensor) -> None:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
-    with atomic_write(Path(path)) as file:
-        file.write(
-            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-        )
+    data = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    try:
+        with atomic_write(Path(path)) as file:
+            file.write(b"\x89PNG\r\n\x1a\n" + data)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _draw_waveform(waveform: Tensor, width: int, height: int) -> Tensor:

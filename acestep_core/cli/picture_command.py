@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import RequestError, shown
+from ..files import check_output_path
 from .parsers import picture_parser
 from .terminal import Terminal, printable
 
@@ -20,6 +21,7 @@ def draw_picture(arguments: Sequence[str], terminal: Terminal) -> None:
     path = Path(options.file).with_suffix(".png") if options.output is None else Path(options.output)
     if path.suffix.lower() != ".png":
         raise RequestError(f"--output: must end in .png, got {shown(options.output)}")
+    check_output_path(path)
     waveform = read_audio(Path(options.file))[0]
     write_png(path, draw_song(waveform, SAMPLE_RATE, options.kind, options.width, options.height))
     print(printable(str(path)))

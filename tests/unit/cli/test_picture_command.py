@@ -24,6 +24,7 @@ def test_wrong_requests_are_one_sentence(acestep, tmp_path):
         (["song.wav", "--kind", "photo"], "kind"),
         (["song.wav", "--width", 3], "width"),
         (["song.wav", "-o", "song.jpg"], "--output"),
+        (["song.wav", "-o", "no_folder/song.png"], "no_folder"),
     ):
         code, out, err = acestep("picture", *arguments, model=False)
         assert (code, out) == (2, "") and word in err and err.count("\n") == 1
