@@ -129,7 +129,7 @@ def test_the_widgets_are_the_truth(tab: Frontend, tmp_path: Path) -> None:
     tab.open()
     drop(tab, FROM_FILE, tmp_path)
     wait_for_waveform(tab)
-    shown = tab.page.locator(".as15-waveform span")
+    shown = tab.page.locator(".as15-waveform span").first
     tab.set_number(node_of(tab, "AS15_Repaint"), "start", 5.5)
     assert shown.inner_text().endswith("5.5-8")
     tab.set_number(node_of(tab, "AS15_Repaint"), "end", 0)
