@@ -31,7 +31,9 @@ class DecodeNode(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Audio.Output(display_name="audio", tooltip="Audio of the song, for Save Audio or Preview Audio.")
+                io.Audio.Output(
+                    display_name="audio", tooltip="Audio of the song, for Save Song, Finish Song or Compare Takes."
+                )
             ],
         )
 

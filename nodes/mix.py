@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io, ui
 
@@ -11,6 +13,11 @@ from ..acestep_core.config import MAX_SECONDS
 from ..acestep_core.errors import RequestError, shown
 from .comfy_runtime.versions import advanced, search_aliases
 from .sockets import AUDIO
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..acestep_core.audio.mix import Mix, SplitSong
 
 STEMS = 8
 FEW = 4  # gains that are never folded away
@@ -25,7 +32,9 @@ class MixStemsNode(io.ComfyNode):
             display_name="Mix Stems",
             category=AUDIO,
             description="Mixes up to eight stems to one song, with gain, mute and delay.",
-            **search_aliases("mixer, sum, combine audio, merge audio, overlay, balance, mute, delay, volume"),
+            **search_aliases(
+                "mixer, sum, combine audio, merge audio, overlay, balance, mute, delay, volume, rest, subtract"
+            ),
             inputs=[
                 *(
                     io.Audio.Input(
@@ -62,21 +71,27 @@ class MixStemsNode(io.ComfyNode):
                 io.Audio.Input(
                     "reference",
                     optional=True,
-                    tooltip="Song to compare with: the node shows how far the sum is from it, in dB.",
+                    tooltip="Song to compare with: the node shows how far the sum is from it, in dB. The output stems "
+                    "needs it.",
                 ),
             ],
             outputs=[
                 io.Audio.Output(
                     display_name="audio", tooltip="Mixed song, for Finish Song, Save Song or Preview Audio."
-                )
+                ),
+                io.Audio.Output(
+                    display_name="stems",
+                    tooltip="Stems with their gains and delays, and last the rest of the reference, all of one length. "
+                    "They add up to the reference. Save Song gives each a file.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, delays, headroom, batch, stem_1, reference=None, **others) -> io.NodeOutput:
         from ..acestep_core.audio import resample
-        from ..acestep_core.audio.mix import Stem, error_of, mix_stems
-        from .comfy_runtime.audios import audio_of, songs_of
+        from ..acestep_core.audio.mix import Stem, mix_stems, split_song
+        from .comfy_runtime.audios import audio_of, missing_audio, songs_of
 
         audios = {1: stem_1, **{number: others.get(f"stem_{number}") for number in range(2, STEMS + 1)}}
         seconds = parse_delays(delays)
@@ -92,18 +107,34 @@ class MixStemsNode(io.ComfyNode):
             number: [Stem(song, others[f"gain_{number}"], seconds[number - 1]) for song in songs]
             for number, songs in tracks.items()
         }
-        mixes = [mix_stems(group, rate, headroom) for group in grouped(stems, batch)]
-        lines = [f"turned down by {-mix.gain:.1f} dB for its headroom" if mix.gain else "" for mix in mixes]
-        if reference is not None:
-            songs = at_rate(reference, "reference")
-            if len(songs) not in (1, len(mixes)):
-                raise RequestError(f"reference: has {len(songs)} songs, and the mix {len(mixes)}. Give one or as many.")
-            pairs = zip(mixes, songs if len(songs) == len(mixes) else songs * len(mixes), strict=True)
-            errors = [f"{error_of(mix.waveform, song):.1f} dB from the reference" for mix, song in pairs]
-            lines = [", ".join(filter(None, parts)) for parts in zip(errors, lines, strict=True)]
+        groups = grouped(stems, batch)
+        mixes = [mix_stems(group, rate, headroom) for group in groups]
+        songs = [] if reference is None else at_rate(reference, "reference")
+        if len(songs) not in (0, 1, len(groups)):
+            raise RequestError(f"reference: has {len(songs)} songs, and the mix {len(groups)}. Give one or as many.")
+        songs = songs * len(groups) if len(songs) == 1 else songs
+        splits = [split_song(song, group, rate, headroom) for song, group in zip(songs, groups, strict=False)]
+        lines = [mix_line(*each) for each in zip_longest(mixes, songs, splits)]
         marked = [f"{number}: {line}" if len(mixes) > 1 else line for number, line in enumerate(lines, 1) if line]
-        result = audio_of([mix.waveform for mix in mixes], rate)
-        return io.NodeOutput(result, ui=ui.PreviewText("\n".join(marked)) if marked else None)
+        return io.NodeOutput(
+            audio_of([mix.waveform for mix in mixes], rate),
+            audio_of([waveform for split in splits for waveform in split.waveforms], rate)
+            if splits
+            else missing_audio(
+                "reference: not connected. Connect the song of the stems, so that they can add up to it."
+            ),
+            ui=ui.PreviewText("\n".join(marked)) if marked else None,
+        )
+
+
+def mix_line(mix: Mix, song: Tensor | None, split: SplitSong | None) -> str:
+    """Return what the node shows of one song."""
+    from ..acestep_core.audio.mix import error_of
+
+    parts = [] if song is None else [f"{error_of(mix.waveform, song):.1f} dB from the reference"]
+    parts += [f"turned down by {-mix.gain:.1f} dB for its headroom"] if mix.gain else []
+    parts += [f"stems turned down by {-split.gain:.1f} dB together"] if split is not None and split.gain else []
+    return ", ".join(parts)
 
 
 def gain_input(number: int) -> io.Input:

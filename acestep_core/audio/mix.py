@@ -1,4 +1,4 @@
-"""Mix stems: gains, delays, and a sum that does not clip."""
+"""Mix stems, and split a song into stems that add up to it: gains, delays, and peaks that do not clip."""
 
 from __future__ import annotations
 
@@ -58,6 +58,18 @@ class Mix:
     gain: float
 
 
+@dataclass(frozen=True, eq=False)
+class SplitSong:
+    """Stems that add up to a song.
+
+    waveforms: `[channels, samples]` each, of equal length and start. The last one is the rest of the song.
+    gain: dB by which all are turned down together for their headroom, at most 0, in steps of 0.1.
+    """
+
+    waveforms: list[Tensor]
+    gain: float
+
+
 def mix_stems(stems: Sequence[Stem], sample_rate: int, headroom: float = 1.0) -> Mix:
     """Return the sum of stems with this sample rate in Hz.
 
@@ -65,6 +77,38 @@ def mix_stems(stems: Sequence[Stem], sample_rate: int, headroom: float = 1.0) ->
 
     Raises RequestError.
     """
+    starts, length, channels = _layout(stems, sample_rate, headroom)
+    total = torch.zeros(channels, length)
+    for start, stem in zip(starts, stems, strict=True):
+        total[:, start : start + stem.waveform.shape[-1]].add_(stem.waveform.to("cpu"), alpha=stem.factor)
+    gain = _gain([total], headroom)
+    return Mix(total.mul_(10 ** (gain / 20)) if gain else total, gain)
+
+
+def split_song(song: Tensor, stems: Sequence[Stem], sample_rate: int, headroom: float = 1.0) -> SplitSong:
+    """Return the stems as `mix_stems` adds them up, and the rest that they leave out of the song.
+
+    song: `[channels, samples]` with this sample rate in Hz.
+    headroom: dB from 0 to 24 that all peaks stay below full scale. Louder stems are turned down together.
+
+    The sum of all is the song, turned down by `gain`, within the rounding of float32. Raises RequestError.
+    """
+    starts, length, channels = _layout(stems, sample_rate, headroom)
+    rest = torch.zeros(max(channels, len(song)), max(length, song.shape[-1]))
+    rest[:, : song.shape[-1]] = song.to("cpu")
+    waveforms = []
+    for start, stem in zip(starts, stems, strict=True):
+        waveform = torch.zeros_like(rest)
+        waveform[:, start : start + stem.waveform.shape[-1]].add_(stem.waveform.to("cpu"), alpha=stem.factor)
+        rest.sub_(waveform)
+        waveforms.append(waveform)
+    waveforms.append(rest)
+    gain = math.floor(10 * _gain(waveforms, headroom)) / 10
+    return SplitSong([waveform.mul_(10 ** (gain / 20)) if gain else waveform for waveform in waveforms], gain)
+
+
+def _layout(stems: Sequence[Stem], sample_rate: int, headroom: float) -> tuple[list[int], int, int]:
+    """Return the start of each stem, and the samples and channels of their sum."""
     check_rate(sample_rate)
     _check("headroom", headroom, 0, MAX_HEADROOM, "dB")
     if not stems:
@@ -73,14 +117,14 @@ def mix_stems(stems: Sequence[Stem], sample_rate: int, headroom: float = 1.0) ->
     length = max(start + stem.waveform.shape[-1] for start, stem in zip(starts, stems, strict=True))
     if length > MAX_SECONDS * sample_rate:
         raise RequestError(f"stems last {length / sample_rate:.1f} seconds with their delay, at most {MAX_SECONDS} fit")
-    channels = max(len(stem.waveform) for stem in stems)
-    total = torch.zeros(channels, length)
-    for start, stem in zip(starts, stems, strict=True):
-        total[:, start : start + stem.waveform.shape[-1]].add_(stem.waveform.to("cpu"), alpha=stem.factor)
-    peak, ceiling = max(float(total.max()), -float(total.min())), 10 ** (-headroom / 20)
-    if peak <= ceiling:
-        return Mix(total, 0.0)
-    return Mix(total.mul_(ceiling / peak), 20 * math.log10(ceiling / peak))
+    return starts, length, max(len(stem.waveform) for stem in stems)
+
+
+def _gain(waveforms: list[Tensor], headroom: float) -> float:
+    """Return the dB, at most 0, that bring the highest peak below the headroom."""
+    peak = max(max(float(waveform.max()), -float(waveform.min())) for waveform in waveforms)
+    ceiling = 10 ** (-headroom / 20)
+    return 20 * math.log10(ceiling / peak) if peak > ceiling else 0.0
 
 
 def error_of(waveform: Tensor, reference: Tensor) -> float:

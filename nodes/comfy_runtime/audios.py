@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...acestep_core.audio import dropped_channels, is_finite
 from ...acestep_core.audio.level import check_rate
@@ -40,3 +41,8 @@ def audio_of(waveforms: Sequence[torch.Tensor], sample_rate: int) -> dict[str, A
     length = max(waveform.shape[-1] for waveform in waveforms)
     padded = [torch.nn.functional.pad(waveform, (0, length - waveform.shape[-1])) for waveform in waveforms]
     return {"waveform": torch.stack(padded), "sample_rate": sample_rate}
+
+
+def missing_audio(reason: str) -> ExecutionBlocker:
+    """Return an output that ends the run with a reason if another node takes it, and else has no effect."""
+    return ExecutionBlocker(reason)

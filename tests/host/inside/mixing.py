@@ -54,6 +54,34 @@ def check_the_node_shows_headroom_and_distance(world: World) -> None:
     assert "1: " in text(stem_1=recording(batch=2), reference=recording())
 
 
+def check_stems_and_their_rest_add_up_to_the_reference(world: World) -> None:
+    song, batch = recording(), recording(batch=2)
+    inputs = {"gain_1": -6.0, "gain_2": -9.0, "delays": "0 0.5", "stem_2": batch}
+
+    def stems(**changed) -> torch.Tensor:
+        return MixStemsNode.execute(**{**USUAL, "stem_1": batch, **inputs, **changed}).args[1]["waveform"]
+
+    together = stems(batch="together", reference=song)
+    assert together.shape[0] == 5 and difference(together.sum(0), padded(song, together)[0]) < 1e-6
+    separate = stems(reference=song)
+    assert separate.shape[0] == 6, "two stems and a rest of each song"
+    for three in separate.split(3):
+        assert difference(three.sum(0), padded(song, three)[0]) < 1e-6
+    loud = {"gain_1": 24.0, "reference": song}
+    assert "stems turned down by" in text(**loud)
+    assert stems(**loud).abs().max() <= 10 ** (-1 / 20) + 1e-6 < stems(**loud, headroom=0.0).abs().max()
+
+
+def check_stems_without_a_reference_end_the_run_that_takes_them(world: World) -> None:
+    blocked = MixStemsNode.execute(**{**USUAL, "stem_1": recording()}).args[1]
+    assert blocked.message.startswith("reference: ")
+
+
+def padded(audio: dict, like: torch.Tensor) -> torch.Tensor:
+    missing = like.shape[-1] - audio["waveform"].shape[-1]
+    return torch.nn.functional.pad(audio["waveform"], (0, missing))
+
+
 def check_wrong_stems_are_refused(world: World) -> None:
     for inputs, start in (
         ({"stem_1": None}, "stem_1: "),

@@ -1,11 +1,11 @@
-"""Mixed stems: gains, delays, headroom, and the distance to a reference."""
+"""Mixed and split stems: gains, delays, headroom, and the distance to a song."""
 
 import math
 
 import pytest
 import torch
 
-from acestep_core.audio.mix import Stem, error_of, mix_stems
+from acestep_core.audio.mix import Stem, error_of, mix_stems, split_song
 from acestep_core.errors import RequestError
 from tests.support.sounds import RATE, music
 
@@ -52,10 +52,30 @@ def test_stems_that_sum_to_a_song_have_no_distance_from_it():
     assert error_of(SONG, torch.zeros(2, 5)) == math.inf
 
 
+def test_the_stems_of_a_song_and_their_rest_add_up_to_it():
+    split = split_song(SONG, [Stem(0.5 * SONG.flip(0)), Stem(OTHER[:1, :RATE], gain=-3, delay=0.25)], RATE)
+    assert split.gain == 0 and {waveform.shape for waveform in split.waveforms} == {SONG.shape}
+    assert torch.allclose(sum(split.waveforms), SONG, atol=1e-6)
+    assert torch.equal(split.waveforms[0], 0.5 * SONG.flip(0))
+    longer = split_song(SONG[:1], [Stem(OTHER)], RATE).waveforms
+    assert {waveform.shape for waveform in longer} == {OTHER.shape}
+    assert torch.allclose(sum(longer)[:, : SONG.shape[-1]], SONG[:1].expand(2, -1), atol=1e-6)
+    assert sum(longer)[:, SONG.shape[-1] :].abs().max() < 1e-6
+
+
+def test_loud_stems_of_a_song_are_turned_down_together():
+    loud = SONG / SONG.abs().max()
+    split = split_song(loud, [Stem(-loud)], RATE, headroom=0)
+    assert 0.98 < max(float(waveform.abs().max()) for waveform in split.waveforms) <= 1
+    assert split.gain == -6.1, "the node shows one decimal, and that must be exact"
+    assert torch.allclose(sum(split.waveforms), loud * 10 ** (split.gain / 20), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("work", "keyword"),
     [
         (lambda: mix_stems([], RATE), "stems"),
+        (lambda: split_song(SONG, [], RATE), "stems"),
         (lambda: mix_stems([Stem(SONG)], 0), "sample rate"),
         (lambda: mix_stems([Stem(SONG)], RATE, -1.0), "headroom"),
         (lambda: mix_stems([Stem(SONG, delay=599.0)], RATE), "600"),
