@@ -36,7 +36,7 @@ TITLE = re.compile(
 
 OURS = re.compile(r"AS15|acestep|songs_of_mine", re.IGNORECASE)  # in an error of the console
 WITH_FORMS = (0, 4)  # versions of ComfyUI
-LEAF = ".node-lib-node-container"
+LEAF = ".node-lib-node-container, .tree-explorer-item[data-tree-node-type=node]"  # of the node library
 RESULT = "[data-testid=result-item]"  # of the search box
 NODES_2 = "Comfy.VueNodes.Enabled"
 OLD_LIBRARY = "Comfy.NodeLibrary.NewDesign"  # later frontends have another by default
@@ -105,8 +105,11 @@ STILL = """async ([selector, delay]) => {
     await pause(delay);  // longer than the search waits for another letter
     for (let before = null, now = read(); before !== now; before = now, now = read()) await pause(delay / 2);
 }"""
-WATCH_TITLE = """() => {
+WATCH_RUN = """() => {
     window.seenTitles = [document.title];
+    window.seenSongs = [];
+    window.watchedApi ??= app.api.addEventListener(
+        "executed", event => seenSongs.push(...(event.detail.output?.audio ?? []))) ?? true;
     new MutationObserver(() => seenTitles.push(document.title))
         .observe(document.querySelector("title"), {childList: true, characterData: true, subtree: true});
 }"""
@@ -347,7 +350,7 @@ class Frontend:
     # -- running ------------------------------------------------------------------------------------------------------
 
     def press_run(self) -> None:
-        self.page.evaluate(WATCH_TITLE)
+        self.page.evaluate(WATCH_RUN)
         run = self.page.get_by_role("button", name="Run", exact=True)
         self.page.get_by_test_id("queue-button").or_(run).first.click()  # later frontends have two buttons of that name
 
@@ -364,7 +367,14 @@ class Frontend:
         if skip.count():
             skip.click()
 
+    def song_file(self) -> dict:
+        """Wait until a node has the song of the run that `press_run` started. Return its entry of the outputs."""
+        return self.page.wait_for_function("seenSongs[0]").json_value()
+
     def song(self) -> bytes:
+        return self.server.fetch(self.song_file())
+
+    def played_song(self) -> bytes:
         """Wait until a player has loaded the file of a run, and return the file."""
         player = self.page.locator("audio[src*='type=temp'], audio[src*='type=output']").filter(visible=True).first
         player.wait_for()

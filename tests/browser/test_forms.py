@@ -31,7 +31,7 @@ def test_a_form_makes_a_song(tab: Frontend) -> None:
     duration.fill(str(SECONDS))
     duration.press("Enter")
     tab.page.get_by_test_id("linear-run-button").get_by_role("button", name="Run").last.click()
-    assert_song(tab.song())
+    assert_song(tab.played_song())
     asked = tab.page.evaluate("app.graph.nodes.find(node => node.type === 'AS15_Song').widgets[0].value")
     assert asked == "a slow waltz for piano"
 
@@ -70,4 +70,4 @@ def test_blueprints_are_placed_and_run(tab: Frontend) -> None:
         tab.connect(node, "audio", preview, "audio")
         tab.close_sidebar()
         tab.press_run()
-        assert tab.song()[:4] == b"fLaC", blueprint.stem
+        assert tab.played_song()[:4] == b"fLaC", blueprint.stem

@@ -24,7 +24,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tests.host.graph import find, load_workflow, to_prompt, with_inputs
+from tests.host.graph import load_workflow, to_prompt, with_inputs
 from tests.host.server import REPO, ComfyServer
 from tests.support.comfyui import NoComfyUI, find_comfyui
 
@@ -79,11 +79,9 @@ def reason_against(configuration: Configuration, comfyui: Path, cpu: bool) -> st
 
 
 def song_prompt(server: ComfyServer, dtype: str, seconds: float, steps: int, seed: int = 7) -> dict:
-    """Return the shipped text-to-music graph, with its audio saved."""
+    """Return the shipped text-to-music graph."""
     prompt = to_prompt(load_workflow(REPO / "workflows" / "01 Text to music.json"), server.object_info())
-    player = find(prompt, "PreviewAudio")
-    inputs = {**prompt[player]["inputs"], "filename_prefix": f"{dtype}-{seed}"}
-    prompt[player] = {"class_type": "SaveAudio", "inputs": inputs}
+    prompt = with_inputs(prompt, "AS15_SaveSong", filename_prefix=f"{dtype}-{seed}")
     prompt = with_inputs(prompt, "AS15_LoadModel", dtype=dtype)
     return with_inputs(with_inputs(prompt, "AS15_Song", duration=seconds), "AS15_Sample", steps=steps, seed=seed)
 

@@ -23,11 +23,9 @@ def listen(server: ComfyServer, file: dict) -> tuple[np.ndarray, int]:
 
 @pytest.fixture(scope="module")
 def shipped(server: ComfyServer) -> dict:
-    """The shipped workflow, with its song saved in the output folder."""
+    """The shipped workflow."""
     prompt = to_prompt(load_workflow(WORKFLOW), server.object_info())
-    player = prompt[find(prompt, "PreviewAudio")]
-    player |= {"class_type": "SaveAudio", "inputs": {**player["inputs"], "filename_prefix": "audio/ACE-Step"}}
-    return prompt
+    return with_inputs(prompt, "AS15_SaveSong", filename_prefix="audio/ACE-Step")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,7 @@ def prompt(shipped: dict) -> dict:
 @pytest.fixture(scope="module")
 def usual(server: ComfyServer, prompt: dict) -> np.ndarray:
     """The audio of that prompt. It has its own file name, because cached outputs are not listed."""
-    return listen(server, server.play(with_inputs(prompt, "SaveAudio", filename_prefix="usual")).files()[0])[0]
+    return listen(server, server.play(with_inputs(prompt, "AS15_SaveSong", filename_prefix="usual")).files()[0])[0]
 
 
 def test_the_shipped_workflow_works(server: ComfyServer, shipped: dict) -> None:

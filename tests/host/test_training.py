@@ -31,7 +31,7 @@ def training(server: ComfyServer) -> dict[str, dict]:
     saved = {"lora": ["train", lora], "steps": ["train", steps], "prefix": "loras/trained"}
     shipped["save"] = {"class_type": "SaveLoRA", "inputs": saved}
     shipped["graph"] = {"class_type": "LossGraphNode", "inputs": {"loss": ["train", losses], "filename_prefix": "loss"}}
-    return {key: node for key, node in shipped.items() if node["class_type"] not in ("AS15_Decode", "PreviewAudio")}
+    return {key: node for key, node in shipped.items() if node["class_type"] not in ("AS15_Decode", "AS15_SaveSong")}
 
 
 def test_a_lora_is_trained_and_saved(server: ComfyServer, training: dict) -> None:

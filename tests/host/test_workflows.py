@@ -50,8 +50,8 @@ UNAVOIDABLE = re.compile(
 )
 # By another rule than that of the peak.
 LEVELLED = {"07 Repaint", "08 Extend", "20 Finish and save", "21 Stems to files", "22 Mix stems"}
-BATCHES = {"21 Stems to files": 3}  # songs of one player
-PLAYERS = ("PreviewAudio", "AS15_SaveSong")
+BATCHES = {"14 Batch of songs": 2, "21 Stems to files": 4}  # songs of one player
+PLAYER = "AS15_SaveSong"
 START, END = 4.0, 8.0  # of the repainted part
 RATE = 48_000
 EDGE = RATE // 20  # no crossfade is longer
@@ -94,7 +94,7 @@ def songs(server: ComfyServer, prompt: dict[str, dict]) -> list[np.ndarray]:
 
 
 def audio_of(server: ComfyServer, prompt: dict[str, dict], outputs: dict[str, dict]) -> list[np.ndarray]:
-    players = sorted((key for key, node in prompt.items() if node["class_type"] in PLAYERS), key=int)
+    players = sorted((key for key, node in prompt.items() if node["class_type"] == PLAYER), key=int)
     return [listen(server, file) for key in players if key in outputs for file in outputs[key]["audio"]]
 
 
@@ -159,7 +159,7 @@ def test_a_form_has_its_widgets_and_a_player(server: ComfyServer, workflow: Path
     nodes = {node["id"]: node["type"] for node in app["nodes"]}
     form = app["extra"]["linearData"]
     assert app["extra"]["linearMode"] is True
-    assert [nodes[node] for node in form["outputs"]] == ["PreviewAudio"]
+    assert [nodes[node] for node in form["outputs"]] == [PLAYER]
     assert not [entry for entry in form["inputs"] if entry[1] not in widget_names(info[nodes[entry[0]]])]
 
 
@@ -276,8 +276,7 @@ def test_it_runs_without_notes(server: ComfyServer, workflow: Path) -> None:
     assert not avoidable(messages, prompt)
     done = [message["data"] for message in messages if isinstance(message, dict) and message["type"] == "executed"]
     played = audio_of(server, prompt, {data["node"]: data["output"] for data in done})
-    expected = sum(node["class_type"] in PLAYERS for node in prompt.values())
-    assert len(played) == BATCHES.get(workflow.stem, expected)
+    assert len(played) == BATCHES.get(workflow.stem, 1)
     for song in played:
         assert song.shape == (DURATIONS.get(workflow.stem, SECONDS) * RATE, 2)
         assert np.isfinite(song).all()
@@ -304,7 +303,7 @@ def test_an_app_has_the_graph_of_a_template(workflow: Path) -> None:
 )
 def test_the_kept_part_equals_the_source(server: ComfyServer, name: str, seed: int, generated: slice) -> None:
     prompt = quick_prompt(server, name, seed)
-    prompt["0"] = {"class_type": "PreviewAudio", "inputs": {"audio": [find(prompt, "LoadAudio"), 0]}}
+    prompt["0"] = with_inputs(prompt, PLAYER, audio=[find(prompt, "LoadAudio"), 0])[find(prompt, PLAYER)]
     server.unload_models(forget=True)
     song, result = songs(server, prompt)
     kept = np.ones(len(result), bool)
@@ -348,6 +347,10 @@ def test_task_and_source_change_the_song(server: ComfyServer, name: str, task: s
 def test_takes_and_their_retake(server: ComfyServer) -> None:
     """A batch equals its seeds alone. The retake variance sets the distance to the first take."""
     prompt = quick_prompt(server, "13 Many takes", seed=40)
+    takes = prompt[find(prompt, "AS15_CompareTakes")]["inputs"]
+    save = prompt.pop(find(prompt, PLAYER))["inputs"]
+    prompt |= {str(90 + number): {"class_type": PLAYER, "inputs": {**save, "audio": takes[f"take_{number}"]}}
+               for number in (1, 2)}  # fmt: skip
     first, second, near = songs(server, prompt)
     assert difference(first, second) > 0.1
     for i, take in enumerate((first, second)):
@@ -364,6 +367,24 @@ def test_a_batch_of_songs_equals_each_song(server: ComfyServer) -> None:
     batched = songs(server, prompt)
     alone, *_ = songs(server, with_inputs(prompt, "AS15_Sample", conditioning=second, seed=81))
     assert [difference(alone, song) < 1e-3 for song in batched] == [False, True]
+
+
+def test_the_files_of_stems_add_up_to_the_song(server: ComfyServer) -> None:
+    """The note states this error."""
+    prompt = quick_prompt(server, "21 Stems to files", seed=85)
+    prompt["0"] = with_inputs(prompt, PLAYER, audio=[find(prompt, "LoadAudio"), 0])[find(prompt, PLAYER)]
+    outputs = server.play(prompt).outputs
+    song, *stems = audio_of(server, prompt, outputs)
+    down = re.search(r"stems turned down by ([\d.]+) dB", outputs[find(prompt, "AS15_MixStems")]["text"][0])
+    gain = 10 ** (-float(down[1]) / 20) if down else 1.0
+    assert len(stems) == 4 and {len(stem) for stem in stems} == {len(song)}
+    assert min(stem.std() for stem in stems) > 1e-3
+    assert difference(sum(stems), song * gain) < 1e-6
+    prompt.pop("0")
+    alone = {key: value for key, value in prompt[find(prompt, "AS15_MixStems")]["inputs"].items() if key != "reference"}
+    prompt[find(prompt, "AS15_MixStems")]["inputs"] = alone
+    (failed,) = [each["data"] for each in messages_of(server, prompt) if each["type"] == "execution_error"]
+    assert "reference: " in failed["exception_message"]
 
 
 def test_guidance_changes_the_song_of_a_base_model(server: ComfyServer) -> None:

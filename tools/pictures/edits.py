@@ -104,11 +104,11 @@ def repaint_by_name() -> str:
 
 def stems_to_files() -> str:
     drawn = ""
-    for row, (seed, colours) in enumerate(((31, EDIT), (32, PLANNER), (33, SONG))):
-        y = 92 + row * 96
-        drawn += bars(contour(20, seed), 48, y, 250, 72, colours) + arrow(338, y, 20)
+    for row, (seed, colours) in enumerate(((31, EDIT), (32, PLANNER), (33, SONG), (34, GREY))):
+        y = 80 + row * 80
+        drawn += bars(contour(20, seed), 48, y, 250, 60, colours) + arrow(338, y, 18)
         drawn += (
-            f'<path d="M392 {y - 36}h40l32 32v40h-72z" fill="#1b2030" stroke="{colours[1]}" stroke-width="6" '
+            f'<path d="M398 {y - 30}h34l26 26v34h-60z" fill="#1b2030" stroke="{colours[1]}" stroke-width="6" '
             'stroke-linejoin="round"/>'
         )
     return drawn

@@ -9,7 +9,7 @@ from .graph import Graph
 from .songs import text_to_music
 
 LINES = 120  # pixels of a text box
-PLAYER = "PreviewAudio"
+PLAYER = "AS15_SaveSong"
 Widgets = list[tuple[str, str]]  # node type and widget, from the top of the form
 
 SONG: Widgets = [("AS15_Song", "caption"), ("AS15_Song", "lyrics")]

@@ -148,21 +148,23 @@ EDIT_NOTES: dict[str, dict[str, list[str]]] = {
     },
     "stem_files": {
         "en": [
-            "Three tracks of a recording are extracted in one batch, and *{Save Song}* writes them as files of equal "
-            "length and start, for a DAW. Open the small nodes to choose other tracks.",
+            "*{Save Song}* writes four files of equal length and start for a DAW: 0 drums, 1 bass, 2 keyboard, 3 the rest.",
+            "They add up to the recording within a millionth of full scale. If a file would clip, all are turned down, "
+            "and *{Mix Stems}* shows by how much.",
+            "Open the small nodes for other tracks. Extraction needs a base or sft model: *comfy-base* in *{Download Model}*.",
             OWN_FILE["en"],
-            "Extraction needs a base or sft model: *comfy-base* in *{Download Model}*.",
         ],
         "zh": [
-            "一次批量提取录音的三条音轨，*{Save Song}*把它们存成长度和起点相同的文件，供 DAW 使用。展开折叠的节点可选择其他音轨。",
+            "*{Save Song}*写出四个长度和起点相同的文件，供 DAW 使用：0 鼓、1 贝斯、2 键盘、3 其余部分。",
+            "四个文件相加等于录音，误差小于满刻度的百万分之一。如果文件会削波，则全部一起调低，*{Mix Stems}*显示调低多少。",
+            "展开折叠的节点可选择其他音轨。提取音轨需要 base 或 sft 模型：在*{Download Model}*中选择 *comfy-base*。",
             OWN_FILE["zh"],
-            "提取音轨需要 base 或 sft 模型：在*{Download Model}*中选择 *comfy-base*。",
         ],
         "ja": [
-            "録音の 3 つのトラックを一度に抽出し、*{Save Song}* が長さと開始位置の揃ったファイルとして DAW 用に保存します。"
-            "折りたたまれたノードを開くと、ほかのトラックを選べます。",
+            "*{Save Song}* は長さと開始位置の揃った 4 つのファイルを DAW 用に保存します。0 がドラム、1 がベース、2 がキーボード、3 が残りです。",
+            "合計は録音と一致し、誤差はフルスケールの 100 万分の 1 以下です。クリップする場合は全体を下げ、その量を *{Mix Stems}* に表示します。",
+            "折りたたまれたノードを開くと、ほかのトラックを選べます。抽出には base または sft モデルが必要です。*{Download Model}* で *comfy-base* を選びます。",
             OWN_FILE["ja"],
-            "抽出には base または sft モデルが必要です。*{Download Model}* で *comfy-base* を選びます。",
         ],
     },
     "mix": {

@@ -24,20 +24,7 @@ CORE: dict[str, dict[str, Any]] = {
         "output": ["AUDIO"],
         "output_name": ["AUDIO"],
     },
-    "PreviewAudio": {"input": {"required": {"audio": ["AUDIO"]}}, "output": [], "output_name": []},
     "PreviewImage": {"input": {"required": {"images": ["IMAGE"]}}, "output": [], "output_name": []},
-    "PreviewAny": {"input": {"required": {"source": ["*"]}}, "output": [], "output_name": []},
-    "LatentFromBatch": {
-        "input": {
-            "required": {
-                "samples": ["LATENT"],
-                "batch_index": ["INT", {"default": 0}],
-                "length": ["INT", {"default": 1}],
-            }
-        },
-        "output": ["LATENT"],
-        "output_name": ["LATENT"],
-    },
     "ConditioningZeroOut": {
         "input": {"required": {"conditioning": ["CONDITIONING"]}},
         "output": ["CONDITIONING"],

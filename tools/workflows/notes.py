@@ -12,8 +12,8 @@ from .song_notes import SONG_NOTES
 TRANSLATIONS = Path(__file__).resolve().parents[1] / "translations"
 TITLES = {"en": "Read me first", "zh": "使用说明", "ja": "はじめに"}
 CORE_NAMES = {
-    "zh": {"Load Audio": "加载音频", "Preview Audio": "预览音频", "KSampler": "K采样器"},
-    "ja": {"Load Audio": "音声を読み込む", "Preview Audio": "オーディオプレビュー", "KSampler": "Kサンプラー"},
+    "zh": {"Load Audio": "加载音频", "KSampler": "K采样器"},
+    "ja": {"Load Audio": "音声を読み込む", "KSampler": "Kサンプラー"},
 }
 NAME = re.compile(r"\{([^}]+)\}")
 NOTES = {**SONG_NOTES, **EDIT_NOTES}

@@ -21,11 +21,11 @@ Oh, we sing it to the morning
 We were dancing with the moon"""
 INSTRUMENTAL = "[Instrumental]"
 SEED = 7
-EDIT_COLUMNS = [290, 330, 300, 270, 260]
+EDIT_COLUMNS = [280, 320, 300, 260, 300]
 # Pixels of a node without its title bar, in both renderers and with the messages of a run.
 LOAD_MODEL, PLANNER, SONG, ENCODE, SAMPLE, PLAN = 280, 110, 350, 118, 334, 372
-DECODE, PLAYER, LOAD_AUDIO = 106, 110, 140
-FINISH, SAVE, MIX, EXTEND, STEMS, COMPARE = 330, 330, 540, 355, 415, 420
+DECODE, LOAD_AUDIO = 106, 140
+FINISH, SAVE, MIX, EXTEND, STEMS, COMPARE = 330, 410, 540, 355, 415, 420
 TIMES, SAVE_LYRICS, PICK, REPAINT = 310, 210, 330, 385
 SONG_FOLDER, TRAIN, TRAIN_OPTIONS, LORA = 150, 645, 210, 246
 BELOW_SAMPLE = 680.0  # below the title bar, the messages and the picture of Sample Song
@@ -35,6 +35,7 @@ class Builder:
     """A graph with the nodes that every template has.
 
     The result is at the top of the last column, because ComfyUI's minimap hides the space below.
+    Notes and other nodes go elsewhere.
     """
 
     def __init__(self, name: str, object_info: dict[str, dict], columns: list[int]):
@@ -63,18 +64,27 @@ class Builder:
         add = self.graph.add
         return add("Sample", column, SAMPLE, model=model["model"], conditioning=conditioning, **inputs)  # type: ignore[arg-type]
 
-    def play(self, model: Node, latent: Output, normalize: bool = True) -> Node:
-        decode = self.graph.add("Decode", self.last, DECODE, vae=model["vae"], latent=latent, normalize=normalize)
-        return self.graph.add("PreviewAudio", self.last, PLAYER, audio=decode.out)
+    def save(self, audio: Output, **inputs: object) -> Node:
+        """Save and play a song in the last column. `inputs` are those of Save Song: song, times, a filename prefix."""
+        return self.graph.add("SaveSong", self.last, SAVE, audio=audio, **inputs)  # type: ignore[arg-type]
+
+    def end(self, model: Node, latent: Output, normalize: bool = True, **inputs: object) -> Node:
+        """Decode, save and play a song in the last column."""
+        return self.save(self.decode(self.last, model, latent, normalize).out, **inputs)
+
+    def decode(self, column: int, model: Node, latent: Output, normalize: bool = True) -> Node:
+        inputs = {"vae": model["vae"], "latent": latent, "normalize": normalize}
+        return self.graph.add("Decode", column, DECODE, collapsed=True, gap=12, **inputs)  # type: ignore[arg-type]
 
     def note(self, column: int, key: str, height: int) -> None:
         self.graph.note(column, height, note_texts(key))
 
 
-def downloaded_model(b: Builder, collapsed: bool = False) -> Node:
+def downloaded_model(b: Builder, collapsed: bool = False, both_collapsed: bool = False) -> Node:
     """Add Download Model, and Load Model behind it."""
-    download = b.graph.add("Download", 0, 210, release="comfy-turbo")
-    model = b.model(model=download["name"], collapsed=collapsed)
+    small = {"collapsed": True, "gap": 12} if both_collapsed else {}
+    download = b.graph.add("Download", 0, 210, release="comfy-turbo", **small)  # type: ignore[arg-type]
+    model = b.model(model=download["name"], collapsed=collapsed or both_collapsed)
     model.values["model"] = file_of("comfy-turbo")["name"]  # used if the download is muted or bypassed
     return model
 
@@ -104,19 +114,7 @@ def find_times(b: Builder, column: int, model: Node, conditioning: Output, laten
     return b.graph.add("LyricTimes", column, TIMES, **inputs)  # type: ignore[arg-type]
 
 
-def pick(b: Builder, column: int, latent: Output, index: int) -> Output:
-    """Return one song of a batch."""
-    node = b.graph.add("LatentFromBatch", column, 90, title=f"Number {index + 1}", collapsed=True, gap=12,
-                       samples=latent, batch_index=index)  # fmt: skip
-    return node.out
-
-
 def decode_small(b: Builder, column: int, model: Node, latent: Output) -> Output:
     """Decode latents at their level, below Sample Song of a column."""
     b.graph.y[column] = BELOW_SAMPLE
-    return b.graph.add("Decode", column, DECODE, collapsed=True, vae=model["vae"], latent=latent, normalize=False).out
-
-
-def play_small(b: Builder, column: int, model: Node, latent: Output, title: str) -> None:
-    decode = b.graph.add("Decode", column, DECODE, collapsed=True, gap=12, vae=model["vae"], latent=latent)
-    b.graph.add("PreviewAudio", b.last, PLAYER, title=title, gap=15, audio=decode.out)
+    return b.decode(column, model, latent, normalize=False).out

@@ -8,18 +8,19 @@ from .common_notes import FOLLOWED, REAL
 SONG_NOTES: dict[str, dict[str, list[str]]] = {
     "text": {
         "en": [
-            "Write caption and lyrics, press **Run**, and listen in *{Preview Audio}*. Its ⋮ menu saves the song.",
+            "Write caption and lyrics, press **Run**, and listen in *{Save Song}*. The file lies in ComfyUI's folder "
+            "*output/audio*.",
             REAL["en"],
             "**Live preview:** set *Live preview method* to *auto* in ComfyUI's settings, or start ComfyUI with "
             "**--preview-method auto**.",
         ],
         "zh": [
-            "填写描述和歌词，点击**运行**，然后在*{Preview Audio}*中试听。⋮ 菜单可以保存歌曲。",
+            "填写描述和歌词，点击**运行**，然后在*{Save Song}*中试听。文件位于 ComfyUI 的 *output/audio* 文件夹。",
             REAL["zh"],
             "**实时预览：** 在 ComfyUI 设置中将*实时预览*设为 *auto*，或用 **--preview-method auto** 启动 ComfyUI。",
         ],
         "ja": [
-            "キャプションと歌詞を書いて**実行**を押し、*{Preview Audio}* で聴きます。⋮ メニューで曲を保存できます。",
+            "キャプションと歌詞を書いて**実行**を押し、*{Save Song}* で聴きます。ファイルは ComfyUI の *output/audio* フォルダにあります。",
             REAL["ja"],
             "**ライブプレビュー:** ComfyUI の設定で*ライブプレビューメソッド*を *auto* にするか、"
             "**--preview-method auto** を付けて ComfyUI を起動します。",
@@ -89,33 +90,37 @@ SONG_NOTES: dict[str, dict[str, list[str]]] = {
     },
     "takes": {
         "en": [
-            "Takes 1 and 2 have the seeds 7 and 8. Raise *batch_size* for more.",
-            "The retake is a variation of take 1: same seed, *retake_variance* above 0.",
-            "Found one you like? Set *seed* to its seed and *batch_size* to 1.",
+            "Takes 1 and 2 have the seeds 7 and 8. Take 3 is a retake, a variation of take 1: same seed, "
+            "*retake_variance* above 0.",
+            "Press ○ beside the best one in *{Compare Takes}* and run again: *{Save Song}* saves it.",
+            "For more takes, raise *batch_size*.",
         ],
         "zh": [
-            "第 1、2 个版本的种子是 7 和 8。增大批量大小可得到更多版本。",
-            "重录是第 1 个版本的变化：种子相同，重录变化（*retake_variance*）大于 0。",
-            "选好之后，将种子设为该版本的种子，批量大小设为 1。",
+            "第 1、2 个版本的种子是 7 和 8。第 3 个是第 1 个的重录变化：种子相同，重录变化（*retake_variance*）大于 0。",
+            "在*{Compare Takes}*中点击最好版本旁的 ○，再次运行，*{Save Song}*就会保存它。",
+            "增大批量大小可得到更多版本。",
         ],
         "ja": [
-            "テイク 1 と 2 のシードは 7 と 8 です。*batch_size* を上げると増えます。",
-            "リテイクはテイク 1 の変奏です。シードは同じで、*retake_variance* が 0 より大きくなっています。",
-            "気に入ったテイクのシードを *seed* に入れ、*batch_size* を 1 にします。",
+            "テイク 1 と 2 のシードは 7 と 8 です。テイク 3 はテイク 1 の変奏（リテイク）で、シードは同じ、*retake_variance* が 0 より大きくなっています。",
+            "*{Compare Takes}* で最も良いテイクの横の ○ を押し、もう一度実行すると *{Save Song}* が保存します。",
+            "テイクを増やすには *batch_size* を上げます。",
         ],
     },
     "songs": {
         "en": [
             "*{Batch Songs}* samples several songs of one duration at once, up to eight. Song 1 has *seed*, song 2 "
             "*seed* + 1.",
+            "*{Save Song}* gives each song a file of its own.",
             REAL["en"],
         ],
         "zh": [
             "*{Batch Songs}*一次采样多首时长相同的歌曲，最多八首。第 1 首用 *seed*，第 2 首用 *seed* + 1。",
+            "*{Save Song}*把每首歌存成单独的文件。",
             REAL["zh"],
         ],
         "ja": [
             "*{Batch Songs}* は同じ長さの曲を 8 曲まで一度にサンプリングします。1 曲目は *seed*、2 曲目は *seed* + 1 です。",
+            "*{Save Song}* は 1 曲ごとに 1 つのファイルを保存します。",
             REAL["ja"],
         ],
     },
@@ -137,19 +142,20 @@ SONG_NOTES: dict[str, dict[str, list[str]]] = {
     "times": {
         "en": [
             "*{Lyric Times}* finds when each line is sung, and shows the lines that are missing and the times.",
-            "*{Save Lyrics}* writes them for players and video editors into ComfyUI's folder *output/audio*.",
+            "*{Save Song}* writes them into the song for players, *{Save Lyrics}* into subtitles for video editors. Both lie "
+            "in ComfyUI's folder *output/audio*.",
             "For a recording, write its lyrics into *{Song}* and connect *{Encode Audio}* to *latent*.",
             FOLLOWED["en"],
         ],
         "zh": [
             "*{Lyric Times}*找出每一句何时演唱，并显示漏唱的句子和时间。",
-            "*{Save Lyrics}*把它们写入 ComfyUI 的 *output/audio* 文件夹，供播放器和视频编辑器使用。",
+            "*{Save Song}*把它们写入歌曲，供播放器使用；*{Save Lyrics}*写成字幕，供视频编辑器使用。文件都在 ComfyUI 的 *output/audio* 文件夹中。",
             "如果是录音，把它的歌词写入*{Song}*，并把*{Encode Audio}*接到 Latent。",
             FOLLOWED["zh"],
         ],
         "ja": [
             "*{Lyric Times}* は各行がいつ歌われるかを調べ、抜けた行と時刻を表示します。",
-            "*{Save Lyrics}* はそれをプレーヤーや動画編集ソフト用に ComfyUI の *output/audio* フォルダへ書き出します。",
+            "*{Save Song}* はそれをプレーヤー用に曲へ、*{Save Lyrics}* は動画編集ソフト用に字幕へ書き込みます。どちらも ComfyUI の *output/audio* フォルダにあります。",
             "録音の場合は、その歌詞を *{Song}* に書き、*{Encode Audio}* を潜在表現につなぎます。",
             FOLLOWED["ja"],
         ],
