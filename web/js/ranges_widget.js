@@ -88,6 +88,7 @@ class RangesWidget {
 
     fit() {
         const { node } = this, [width, height] = node.size;
+        if (node.flags.collapsed) return; // its bounding box would be that of an open node
         node.setSize([Math.max(width, NARROWEST), Math.max(height, node.computeSize()[1])]);
         node.setDirtyCanvas(true, true);
     }
