@@ -121,7 +121,7 @@ def filter_of(options: Options) -> MusicFilter | None:
 
 def threads_of(device: str) -> int:
     """Return 3 for a GPU: one thread plans, one samples, one writes. On a CPU they would take each other's cores."""
-    return 1 if device == "cpu" else 3
+    return 3 if device in ("cuda", "xpu") else 1
 
 
 class _Report:

@@ -252,6 +252,8 @@ def _parse(command: str, fields: Options) -> dict[str, Any]:
         names = sorted({*actions, *OWN} - {"genres", "score"} - {n for n in actions if n.startswith("no_")})
         raise RequestError(f"unknown field {shown(unknown)}; known fields are {', '.join(names)}")
     given = {name: value for name, value in fields.items() if name in actions}
+    if (name := next((name for name in (*FILES, "from", "lrc") if given.get(name) == "-"), None)) is not None:
+        raise RequestError(f"{name}: a row cannot read standard input; give the name of a file")
     return _options(command, given)
 
 

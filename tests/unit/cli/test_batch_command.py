@@ -108,6 +108,7 @@ def test_songs_of_one_length_in_one_batch_agree_to_rounding(acestep):
         ({"caption": "x", "steps": 0}, ["steps", "0"]),
         ({"caption": "x", "lora": "nowhere"}, ["nowhere"]),
         ({"from": "missing.json"}, ["missing.json"]),
+        ({"from": "-"}, ["from", "standard input"]),
         ({"duration": 2}, ["caption", "missing"]),
         ("no json", ["JSON"]),
     ],
