@@ -95,10 +95,11 @@ def _gguf_files(kind: Kind) -> Iterator[tuple[str, str]]:
 
     for category in (MODELS, SINGLE_FILES[kind][0]):
         for folder in folder_paths.get_folder_paths(category):
-            names, _ = folder_paths.recursive_search(folder, excluded_dir_names=[".git"])
-            for name in sorted(name for name in names if name.lower().endswith(".gguf")):
-                if gguf_kind(Path(folder, name)) is kind:
-                    yield category, name
+            # As ComfyUI's recursive_search, which logs every folder.
+            places = ((Path(place), name) for place, _, names in os.walk(folder, followlinks=True) for name in names)
+            for file in sorted(place / name for place, name in places if name.lower().endswith(".gguf")):
+                if gguf_kind(file) is kind:
+                    yield category, str(file.relative_to(folder))
 
 
 def _fixed_entries(kind: Kind) -> list[str]:
