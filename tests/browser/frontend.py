@@ -369,7 +369,7 @@ class Frontend:
 
     def song_file(self) -> dict:
         """Wait until a node has the song of the run that `press_run` started. Return its entry of the outputs."""
-        return self.page.wait_for_function("seenSongs[0]").json_value()
+        return self.page.wait_for_function("seenSongs[0]", timeout=3 * TIMEOUT).json_value()
 
     def song(self) -> bytes:
         return self.server.fetch(self.song_file())
