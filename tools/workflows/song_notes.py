@@ -30,29 +30,34 @@ SONG_NOTES: dict[str, dict[str, list[str]]] = {
         "en": [
             "**Run** downloads *comfy-turbo* (6.3 GB) once, then generates the song. Nothing downloads before you "
             "press Run.",
-            "*{Download Model}* shows what is missing. For edits, *comfy-base* and *comfy-sft* are better.",
+            "*{Download Model}* shows what is missing. For edits, *comfy-base* and *comfy-sft* are better. If they sound "
+            "harsh, set *guidance_end* of *{Sample Song}* to 0.7.",
         ],
         "zh": [
             "点击**运行**后，先下载 *comfy-turbo*（6.3 GB，仅一次），再生成歌曲。点击运行之前不会下载任何文件。",
-            "*{Download Model}*会显示缺少的文件。编辑歌曲时，*comfy-base* 和 *comfy-sft* 效果更好。",
+            "*{Download Model}*会显示缺少的文件。编辑歌曲时，*comfy-base* 和 *comfy-sft* 效果更好。声音刺耳时，"
+            "把*{Sample Song}*的 *guidance_end* 设为 0.7。",
         ],
         "ja": [
             "**実行**を押すと *comfy-turbo*（6.3 GB）を一度だけダウンロードし、曲を生成します。実行する前には何もダウンロードしません。",
-            "*{Download Model}* は不足しているファイルを示します。編集には *comfy-base* と *comfy-sft* が適しています。",
+            "*{Download Model}* は不足しているファイルを示します。編集には *comfy-base* と *comfy-sft* が適しています。"
+            "音が刺々しいときは、*{Sample Song}* の *guidance_end* を 0.7 にします。",
         ],
     },
     "files": {
         "en": [
             "The single files of ComfyUI's own ACE-Step 1.5, with the planner (5 Hz LM). If a file is missing, "
-            "ComfyUI offers its download.",
+            "ComfyUI offers its download. GGUF files of acestep.cpp are in the same lists.",
             "*{Plan Song}* plans melody and structure. Another seed there gives another melody.",
         ],
         "zh": [
-            "使用 ComfyUI 自带 ACE-Step 1.5 的单个文件和规划模型（5 Hz LM）。如果缺少文件，ComfyUI 会提示下载。",
+            "使用 ComfyUI 自带 ACE-Step 1.5 的单个文件和规划模型（5 Hz LM）。如果缺少文件，ComfyUI 会提示下载。"
+            "acestep.cpp 的 GGUF 文件也在同样的列表里。",
             "*{Plan Song}*规划旋律和结构，更换其种子会得到另一段旋律。",
         ],
         "ja": [
-            "ComfyUI 標準の ACE-Step 1.5 の単体ファイルとプランナー（5 Hz LM）を使います。足りないファイルは ComfyUI がダウンロードを提案します。",
+            "ComfyUI 標準の ACE-Step 1.5 の単体ファイルとプランナー（5 Hz LM）を使います。足りないファイルは ComfyUI がダウンロードを提案します。"
+            "acestep.cpp の GGUF ファイルも同じリストにあります。",
             "*{Plan Song}* はメロディーと構成を計画します。シードを変えると別のメロディーになります。",
         ],
     },
