@@ -11,7 +11,7 @@ const STAGES = { // by node id: categories are translated
     ],
     purple: ["Cover", "Repaint", "Extend", "Stems", "Timbre", "Morph", "AudioCodes", "SaveCodes", "LoadCodes"],
     blue: ["Plan", "Write", "Polish", "Listen"],
-    brown: ["SongFolder", "TrainLora"],
+    brown: ["SongFolder", "TrainLora", "TrainOptions"],
 };
 const COLOURS = new Map(Object.entries(STAGES).flatMap(
     ([colour, names]) => names.map(name => [`AS15_${name}`, LGraphCanvas.node_colors[colour].bgcolor])));
