@@ -86,9 +86,8 @@ def trained(request, tmp_path):
     with torch.no_grad(), trainable.attached():
         expected = velocity(network.decoder)
     origin = TrainingOrigin("nano", "turbo", 3, 60.0, "0" * 64, "neon", "neon, piano", settings)
-    result = write_results(
-        trainable.adapter("a", ("neon",)), tmp_path / "a.safetensors", tmp_path / "a", origin, [], []
-    )
+    adapter = trainable.adapter("a", ("neon",))
+    result = write_results(adapter, None, tmp_path / "a.safetensors", tmp_path / "a", origin, [], [])
     return network, expected, result
 
 
