@@ -5,21 +5,20 @@ Each stage takes a `Model` and moves only the network that it needs to the devic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from .adapters.recorded_adapter import RecordedAdapter
 from .audio import anti_clip, check_waveform, dropped_channels, is_finite, normalize_peak, resample, to_stereo
-from .audio.restore import restore_source
 from .callbacks import Callbacks
-from .config import FRAME_RATE, HOP, SAMPLE_RATE
+from .config import FRAME_RATE, SAMPLE_RATE
 from .edit.edit import Edit
+from .edit.kept_parts import restore_kept_parts
 from .edit.morph import Morph
 from .edit.source import check_latents, with_source_duration
 from .edit.tasks import TEXT2MUSIC, Task, find_task
@@ -205,7 +204,7 @@ def decode(
         )
     _require_finite(waveform, "decode", vae)
     if edit is not None and edit.restores_source:
-        return _restored(waveform, edit, callbacks)
+        return restore_kept_parts(waveform, edit, callbacks)
     return (normalize_peak if normalize else anti_clip)(waveform, out=waveform)  # in place, as ten minutes are 230 MB
 
 
@@ -383,22 +382,6 @@ def _encode_item(model: Model, song: Song, edit: Edit | None, item: int, callbac
     task = edit.task_of(item)
     condition = _encode(model, song, task, edit.tracks, "", not edit.auto_mask, callbacks)
     return condition if task is edit.task else replace(condition, text_only=condition.caption)
-
-
-def _restored(waveform: Tensor, edit: Edit, callbacks: Callbacks) -> Tensor:
-    """Restore the kept parts of an edit's source in a generated waveform [B, 2, samples]."""
-    if math.ceil(waveform.shape[-1] / HOP) != edit.frames or edit.items not in (1, len(waveform)):
-        callbacks.warn("edit: its length or number of songs differs from the latents, so its source is not restored")
-        return anti_clip(waveform)
-    sources = cast(Tensor, edit.waveform)
-    items = [
-        restore_source(item[None], sources[i % len(sources), None], edit.regions_of(i), edit.crossfade_seconds)
-        for i, item in enumerate(waveform)
-    ]
-    restored = torch.cat(items)
-    if not is_finite(restored):
-        raise NonFiniteError("decode: restoring the source gave NaN or infinity; decode without the edit")
-    return restored
 
 
 def _require_finite(result: Tensor, stage: str, vae: OobleckVAE) -> None:

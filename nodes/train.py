@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 
 from ..acestep_core.checkpoints.catalog import Kind
 from ..acestep_core.errors import RequestError
+from ..acestep_core.train.train_settings import KINDS, MODULES
 from .checks import valid
 from .comfy_runtime.versions import advanced, search_aliases, zero_shown_as
 from .files import (
@@ -28,8 +29,6 @@ from .sockets import AUTO, TRAINING, ComboSocket, DatasetSocket, TrainOptionsSoc
 if TYPE_CHECKING:
     from ..acestep_core.train.checks import CheckedDataset
 
-KINDS = ["lora", "dora", "lokr"]
-MODULES = ["attention", "all"]
 STORAGE = [AUTO, "int8", "fp8"]
 WORK = "training"  # in ComfyUI's output folder
 FEW_NAMES = 3  # of songs in one sentence
@@ -186,7 +185,7 @@ class TrainLoraNode(io.ComfyNode):
                 advanced(
                     io.Combo.Input(
                         "kind",
-                        options=KINDS,
+                        options=list(KINDS),
                         default=KINDS[0],
                         tooltip="Adapter type. dora may come closer to the songs, lokr makes smaller files. lora is "
                         "typical.",
@@ -195,7 +194,7 @@ class TrainLoraNode(io.ComfyNode):
                 advanced(
                     io.Combo.Input(
                         "modules",
-                        options=MODULES,
+                        options=list(MODULES),
                         default=MODULES[0],
                         tooltip="Target modules. all also trains the MLPs, which learns more of the sound. attention "
                         "is typical.",

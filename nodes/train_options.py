@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..acestep_core.train.train_settings import OPTIMIZERS
 from .comfy_runtime.versions import search_aliases, zero_shown_as
 from .sockets import TRAINING, TrainOptionsSocket
-
-OPTIMIZERS = ["adamw", "adamw8bit"]
 
 
 class TrainOptionsNode(io.ComfyNode):
@@ -77,7 +76,7 @@ class TrainOptionsNode(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "optimizer",
-                    options=OPTIMIZERS,
+                    options=list(OPTIMIZERS),
                     default=OPTIMIZERS[0],
                     tooltip="Optimizer. adamw8bit needs less memory and the package bitsandbytes. adamw is typical.",
                 ),

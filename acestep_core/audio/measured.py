@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import RequestError, shown
 from ..song.song import Metadata, Song
 from .level import check_rate, is_finite
-from .musical_key import TONICS, find_key
+from .musical_key import find_key
 from .tempo import find_tempo
 
 TOLERANCE = 0.04  # of the tempo; the steps of tempo that listeners notice are a little larger
@@ -114,14 +114,6 @@ class MusicFilter:
         return found
 
 
-def matches(song: Song | Metadata, measured: MeasuredMusic, tolerance: float | None = TOLERANCE) -> bool:
-    """Return True if tempo (or its half or double) and key of a recording are those of a song, where it has them.
-
-    tolerance: of the tempo, relative; None compares the key alone. `MusicFilter` has other rules, and reasons.
-    """
-    return not MusicFilter(tolerance, "exact").mismatches(song, measured)
-
-
 def same_tempo(bpm: float, other: float | None, tolerance: float = TOLERANCE) -> bool:
     """Return True if two tempos differ by at most a relative tolerance, or one is about double the other."""
     return other is not None and any(abs(other / (bpm * factor) - 1) <= tolerance for factor in (1, 2, 0.5))
@@ -135,14 +127,6 @@ def same_key(key: str, other: str | None, relative: bool = False) -> bool:
     if mode == other_mode:
         return first == second
     return relative and (first - second) % 12 == (3 if mode == "major" else 9)
-
-
-def relative_key(key: str) -> str:
-    """Return the key with the same notes: A minor for C major."""
-    step, mode = _step(key)
-    return (
-        f"{TONICS['minor'][(step + 9) % 12]} minor" if mode == "major" else f"{TONICS['major'][(step + 3) % 12]} major"
-    )
 
 
 def _step(key: str) -> tuple[int, str]:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acestep_core import pipeline
 from acestep_core.callbacks import Callbacks
 from acestep_core.config import VAEConfig
+from acestep_core.edit import kept_parts
 from acestep_core.edit.edit import Edit
 from acestep_core.edit.morph import Morph, MorphSettings
 from acestep_core.edit.source import extend
@@ -194,7 +194,7 @@ def test_ranges_that_reach_the_last_sample_keep_nothing(model, text, regions):
 def test_non_finite_restored_audio_raises(model, text, monkeypatch):
     edit = edit_of_sound(model)
     sampled = latents(model, text, edit)
-    monkeypatch.setattr(pipeline, "restore_source", lambda generated, *_: generated * float("nan"))
+    monkeypatch.setattr(kept_parts, "restore_source", lambda generated, *_: generated * float("nan"))
     with pytest.raises(NonFiniteError, match="decode.*NaN"):
         decode(model, sampled, edit=edit)
 

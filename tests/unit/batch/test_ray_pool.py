@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 
 from acestep_core import RequestError, cli
 from acestep_core.batch import outputs, ray_pool
@@ -23,7 +24,6 @@ from acestep_core.batch.run_batch import BatchStoppedError, run_batch
 from tests.support import tiny_checkpoint, tiny_text
 from tests.support.text_maker import TextMaker, rows_of, text_jobs
 
-ray = pytest.importorskip("ray")
 tiny_tokenizer_dir = tiny_text.tiny_tokenizer_dir
 REPO = Path(__file__).parents[3]
 

@@ -7,6 +7,7 @@ import threading
 from contextlib import nullcontext
 from dataclasses import replace
 
+import fsspec
 import pytest
 
 from acestep_core import RequestError
@@ -111,7 +112,6 @@ def test_a_disk_that_is_full_for_the_manifest_stops_the_batch(tmp_path, monkeypa
 
 
 def test_an_output_may_be_a_url(monkeypatch):
-    fsspec = pytest.importorskip("fsspec")
     monkeypatch.setattr(remote_output, "INTERVAL", 0)
     for full in (4,), ():
         output = RemoteOutput("memory://bucket/songs")
