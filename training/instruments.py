@@ -154,25 +154,32 @@ def flute(frequency: float, held: float) -> np.ndarray:
     return tone * level + breath * level * F32(0.025) * (1 + 4 * np.exp(-t / F32(0.05)))
 
 
-FORMANTS = {  # Hz, the first three
-    "a": (800, 1150, 2900),
-    "e": (450, 1900, 2600),
-    "i": (300, 2300, 3000),
-    "o": (450, 800, 2830),
-    "u": (325, 700, 2530),
+FORMANTS = {  # Hz, the first three, further apart than in speech
+    "a": (850, 1250, 2900),
+    "e": (500, 1900, 2600),
+    "i": (280, 2500, 3400),
+    "o": (450, 750, 2400),
+    "u": (280, 600, 900),
 }
+CONSONANTS = {"s": (0.08, 0.8, 4_000, 12_000), "t": (0.05, 1.0, 800, 5_000)}  # seconds, level, range of the noise in Hz
 
 
-def sing(frequency: float, held: float, vowel: str = "a") -> np.ndarray:
-    """Synthesise a voice: a glottal slope shaped by the vowel's formants, with vibrato."""
-    t = seconds_axis(held + 0.12)
-    n = harmonics(frequency, 6_000)
+def sing(frequency: float, held: float, vowel: str = "a", consonant: str = "") -> np.ndarray:
+    """Synthesise a voice: a glottal slope shaped by the vowel's formants, with vibrato, after the consonant's noise."""
+    t = seconds_axis(held + 0.08)
+    n = harmonics(frequency, 8_000)
     formants = sum(
-        gain / (1 + ((n * frequency - centre) / 110) ** 2)
-        for centre, gain in zip(FORMANTS[vowel or "a"], (1.0, 0.6, 0.25), strict=True)
+        gain / (1 + ((n * frequency - centre) / 90) ** 2)
+        for centre, gain in zip(FORMANTS[vowel or "a"], (1.0, 1.0, 0.6), strict=True)
     )
-    wave = interpolate(table((formants + 0.01) / n**0.8), cycles(t, frequency, 0.45, 5.5))
-    return wave * envelope(t, held, 0.06, 0.6, 0.75, 0.12)
+    wave = interpolate(table((formants + 0.003) / n**0.5), cycles(t, frequency, 0.45, 5.5))
+    wave *= envelope(t, held, 0.03, 0.6, 0.75, 0.08)
+    if consonant:
+        seconds, level, low, high = CONSONANTS[consonant]
+        noise = F32(level) * _noise(seconds, 9, low, high)[: len(t)]
+        wave *= np.clip(t / F32(seconds) - F32(0.5), 0, 1)
+        wave[: len(noise)] += noise * np.linspace(1, 0, len(noise), dtype=F32)
+    return wave
 
 
 WAVETABLES = {

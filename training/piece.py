@@ -19,6 +19,7 @@ class Note(NamedTuple):
     velocity: float  # 0..1
     part: str  # drums, bass, chords, pad, melody or voice
     vowel: str = ""
+    consonant: str = ""  # before the vowel: "s" hisses, "t" is a stop
     places: tuple[int, ...] = ()  # of its syllable in the lyrics: the first and the last, which is excluded
 
 

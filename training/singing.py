@@ -18,6 +18,8 @@ from .styles import BEATS
 # Vowels that have another sound than their first letter.
 SOUNDS = {"ea": "i", "ee": "i", "oo": "u", "ou": "u", "ai": "e", "ay": "e", "igh": "a"}
 VOWELS = re.compile(r"igh|[aeiouy]+")
+# Consonants by their sound. All others are sung like the vowel.
+CONSONANTS = {**dict.fromkeys("sfhzvcjx", "s"), **dict.fromkeys("ptkbdgq", "t")}
 SILENT = re.compile(r"(?<=[aeiouy])(.*[^aeiouy])e(?=[^a-z]*$)")  # the last letter of "home", not of "the"
 SHORTEST = 0.16  # seconds; shorter notes are not divided
 
@@ -28,6 +30,7 @@ class Syllable(NamedTuple):
     first: int
     last: int
     vowel: str
+    consonant: str
 
 
 class SungSyllable(NamedTuple):
@@ -47,7 +50,8 @@ def syllables(line: SungLine) -> list[Syllable]:
         vowels = list(VOWELS.finditer(SILENT.sub(r"\1-", text.lower())))
         edges = [0, *(max(vowel.start() - 1, before.end()) for before, vowel in pairwise(vowels)), len(text)]
         for vowel, (first, last) in zip(vowels, pairwise(edges), strict=False):
-            found.append(Syllable(places[first], places[last - 1] + 1, _sound(vowel[0])))
+            consonant = CONSONANTS.get(text[first].lower(), "")
+            found.append(Syllable(places[first], places[last - 1] + 1, _sound(vowel[0]), consonant))
     return found
 
 
@@ -101,11 +105,17 @@ def _with_syllables(notes: list[Note], sung: list[Syllable]) -> list[Note]:
             note._replace(seconds=0.92 * half),
             note._replace(start=note.start + half, seconds=0.92 * half),
         ]
-    chosen = [sung[i * len(sung) // len(notes)] for i in range(len(notes))]
+    chosen = [i * len(sung) // len(notes) for i in range(len(notes))]
     return [
-        note._replace(vowel=syllable.vowel, places=(syllable.first, syllable.last))
-        for note, syllable in zip(notes, chosen, strict=True)
+        _with_syllable(note, sung[i], first=i != before)
+        for note, i, before in zip(notes, chosen, [-1, *chosen], strict=False)
     ]
+
+
+def _with_syllable(note: Note, syllable: Syllable, first: bool) -> Note:
+    """Return the note with a syllable. Only its first note has the consonant."""
+    consonant = syllable.consonant if first else ""
+    return note._replace(vowel=syllable.vowel, consonant=consonant, places=(syllable.first, syllable.last))
 
 
 def sung_syllables(piece: Piece) -> list[SungSyllable]:

@@ -10,7 +10,7 @@ from .styles import DRUMS
 
 F32 = np.float32
 PARTS = ("drums", "bass", "chords", "pad", "melody", "voice")
-GAIN = {"drums": 0.50, "bass": 0.24, "chords": 0.12, "pad": 0.07, "melody": 0.20, "voice": 0.22}
+GAIN = {"drums": 0.50, "bass": 0.24, "chords": 0.12, "pad": 0.07, "melody": 0.20, "voice": 0.45}
 SEND = {"drums": 0.0, "bass": 0.0, "chords": 0.06, "pad": 0.1, "melody": 0.08, "voice": 0.1}  # into the reverb
 PAN = {"drums": 0.0, "bass": 0.0, "chords": -0.2, "pad": 0.2, "melody": 0.1, "voice": 0.0}
 DRUM_PAN = {"hat": 0.3, "open_hat": 0.3, "shaker": -0.4, "ride": -0.3, "rim": -0.2, "crash": 0.4, "tom": -0.25}
@@ -57,12 +57,13 @@ def _part(piece: Piece, part: str, length: int) -> tuple[np.ndarray, np.ndarray]
 def _note(piece: Piece, note: Note, notes: dict[tuple, np.ndarray]) -> np.ndarray:
     instrument = piece.instruments[note.part]
     held = max(round(note.seconds * 50) / 50, 0.04)
-    key = (note.pitch, held, note.vowel)
+    key = (note.pitch, held, note.vowel, note.consonant)
     if key not in notes:
         frequency = 440 * 2 ** ((note.pitch - 69) / 12)
-        notes[key] = (
-            sing(frequency, held, note.vowel) if instrument == "voice" else INSTRUMENTS[instrument](frequency, held)
-        )
+        if instrument == "voice":
+            notes[key] = sing(frequency, held, note.vowel, note.consonant)
+        else:
+            notes[key] = INSTRUMENTS[instrument](frequency, held)
     return notes[key]
 
 
