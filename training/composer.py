@@ -31,6 +31,7 @@ from .styles import (
     Style,
     nearest_tempo,
 )
+from .wording import FREE_LYRICS, free_lyrics
 
 SECTION_PARTS = {
     "Intro": frozenset({"chords", "bass", "pad"}),
@@ -69,6 +70,8 @@ def compose(seed: int, constraints: Constraints | None = None) -> Piece:
     piece = replace(piece, sections=_sections(piece, rng))
     piece = replace(piece, notes=tuple(_Writer(piece, rng).write()))
     lyrics, language = write_lyrics(piece, rng)
+    if seed >= FREE_LYRICS:
+        lyrics = free_lyrics(lyrics, seed)
     piece = replace(piece, caption=write_caption(piece, rng), lyrics=lyrics, language=language)
     return put_lyrics_under_notes(piece)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from acestep_core.models.oobleck import OobleckVAE
 from acestep_core.pipeline import generate, load_model
 from acestep_core.planner.load_planner import load_planner
 from acestep_core.planner.planning import plan_codes
+from acestep_core.song.song import Song
 
 from . import analysis
 from .classifier import INSTRUMENTS, STYLE_NAMES, SoundClassifier, train_classifier
@@ -32,6 +33,20 @@ from .losses import mel_distance, si_sdr
 from .piece import Constraints, Piece
 from .pool import HELD_OUT
 from .synth import render
+
+# In other words than the composer's, and than those of `training.wording`.
+FREE_CAPTIONS = (
+    "driving home through the rain after a long shift",
+    "90s boom bap with dusty samples and a lazy drummer",
+    "royal procession, timpani and fanfares",
+    "music box in an abandoned toy shop",
+    "festival main stage drop, huge and bright",
+    "two guitars on a porch in July",
+    "boss fight in a retro video game",
+    "a grandmother remembers the sea",
+    "elevator muzak for a spaceship",
+    "protest march with chanting crowd and brass band",
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,22 @@ def mean_scores(
     return {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}
 
 
+def free_wording(synthesize: Callable[[Song, int], np.ndarray], songs: int) -> dict[str, float]:
+    """Return how often songs of free captions have the tempo and the key of their metadata. Half of them are minor."""
+    found: dict[str, list[bool]] = {}
+    for i in range(songs):
+        mode = ("major", "minor")[i % 2]
+        piece = compose(HELD_OUT + 7000 + i, Constraints(seconds=15, mode=mode, sung=False))
+        song = replace(song_of(piece), caption=FREE_CAPTIONS[i // 2 % len(FREE_CAPTIONS)])
+        wave = synthesize(song, piece.seed)
+        exact, metrical = analysis.same_tempo(analysis.tempo(wave), piece.bpm)
+        results = {"tempo within 4 %": exact, "tempo, or half, double, a third of it": metrical}
+        results[f"{mode} key"] = analysis.key(wave) == (piece.tonic, piece.mode)
+        for name, result in results.items():
+            found.setdefault(f"free wording: {name}", []).append(result)
+    return {name: float(np.mean(results)) for name, results in found.items()}
+
+
 def table(model_path: Path, songs: int, seconds: int) -> list[Row]:
     model = load_model(model_path, device="cpu")
     untrained = OobleckVAE(model.vae.config)
@@ -96,8 +127,11 @@ def table(model_path: Path, songs: int, seconds: int) -> list[Row]:
 
     planner = load_planner(model_path / PLANNER_FOLDER, device="cpu")
 
+    def generated_from(song: Song, seed: int) -> np.ndarray:
+        return generate(model, song, seed=seed).waveform[0].numpy()
+
     def generated(piece: Piece) -> np.ndarray:
-        return generate(model, song_of(piece), seed=piece.seed).waveform[0].numpy()
+        return generated_from(song_of(piece), piece.seed)
 
     def planned(piece: Piece) -> np.ndarray:
         codes = tuple(plan_codes(planner, song_of(piece), [piece.seed]))
@@ -121,6 +155,9 @@ def table(model_path: Path, songs: int, seconds: int) -> list[Row]:
     drumless, ceiling = (
         np.mean(["drums" not in classifier.classify(each(piece))[1] for piece in solos]) for each in (generated, render)
     )
+    rows += [
+        Row(name, f"{share:.0%}", "–", "–", "–", "–") for name, share in free_wording(generated_from, songs).items()
+    ]
     rows.append(Row("no drums in a solo piano", f"{drumless:.0%}", "–", "–", f"{ceiling:.0%}", "–"))
     return rows
 
