@@ -1,10 +1,10 @@
 """Train cross-attention heads to follow the lyrics:
-`python -m training.alignment --start acestep_core/nano --latents DIR --held DIR --vae DIR --out DIR --minutes 50`.
+`python -m training.alignment --start acestep_core/nano --latents DIR --held DIR --vae DIR --out DIR --minutes 60`.
 
 The pool has sung pieces (`training.pool --sung`). At each patch, some heads learn to attend to the token that is sung
-there by the composer's score. A frozen copy of the starting weights keeps the songs as they are, and flow matching
-adds the syllables. A linear head that is not shipped predicts the vowels from the middle layer.
-`training.lyric_heads` measures the result.
+there by the composer's score, and heads that are not shipped predict the place in the lyrics (`training.lyric_places`).
+A frozen copy of the starting weights keeps the songs as they are, also for captions in other words, and flow matching
+adds the syllables. `training.lyric_heads` measures the result.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,6 @@ from torch import Tensor, nn
 
 from acestep_core.config import FRAME_RATE
 from acestep_core.lyrics.capture import TIME
-from acestep_core.lyrics.structure import parse_lyrics
 from acestep_core.models.condition import stack_conditions
 from acestep_core.models.dit import CrossState
 from acestep_core.song.song import Song
@@ -35,14 +35,12 @@ from .dit import DiTTrainer, Networks, argument_parser, build_trainer
 from .examples import song_of
 from .flow import Batch, Mixture, draw_times, masked_error
 from .loop import mixed, run
+from .lyric_places import Features, PlaceHead, features, patch_places, token_rows
 from .piece import Piece
-from .singing import sung_syllables
 from .state import load_state, save_state
-from .styles import BEATS
 from .warm_start import load_networks_into
+from .wording import free_caption
 
-PAUSE = 0.15  # seconds that a syllable sounds after its note
-VOWELS = "aeiou"
 UNTIMED = -100  # target of a patch without one
 
 Mask = NDArray[np.bool_]
@@ -55,89 +53,58 @@ class Alignment:
     heads: pairs of a layer and its heads.
     weight: of the heads' error.
     sharpness: factor of the attention's logits over those of a probability. Only sharp attention counts in lyric times.
-    vowels: weight of the vowels' error.
+    layers: the layers whose output predicts places in the lyrics.
+    places: weight of the places' error.
     keep: weight of the starting model's velocity. Flow matching has the rest.
-    near: share of the songs near the noise level at which lyric times are read.
+    near: share of the songs near the noise level at which lyric times are read. They have flow matching alone.
+    near_flow: its weight.
     foreign: share of these that get the lyrics of another song, to which no patch should attend.
     unsung: share of the other songs that get the text of an instrumental. They keep the starting model's velocity.
     unconditional: share of the other songs that get the null condition, with the same velocity.
+    worded: share of the other songs whose caption is in free wording. They keep the velocity of the composer's caption.
     rate: factor of the learning rate of `training.dit`.
     """
 
-    heads: tuple[tuple[int, tuple[int, ...]], ...] = ((3, (2, 3)), (4, (0, 1)))
+    heads: tuple[tuple[int, tuple[int, ...]], ...] = ((2, (2, 3)), (3, (2, 3)), (4, (0, 1)))
     weight: float = 0.5
     sharpness: float = 2.0
-    vowels: float = 0.3
+    layers: tuple[int, ...] = (1, 2, 3)
+    places: float = 0.15
     keep: float = 0.7
     near: float = 0.6
+    near_flow: float = 0.3
     foreign: float = 0.15
-    unsung: float = 0.25
+    unsung: float = 0.2
     unconditional: float = 0.05
-    rate: float = 0.5
+    worded: float = 0.3
+    rate: float = 0.8
     mixture: Mixture = Mixture(cover=0.15, repaint=0.1, reference=0.2, drop=0)
 
 
-def token_targets(
-    piece: Piece, tokens: LyricTokens, nothing: int, patches: int, patch_seconds: float
-) -> NDArray[np.integer]:
-    """Return the condition row that each patch should attend to, [patches].
+class PlaceHeads(nn.Module):
+    """Heads that predict places in the lyrics: the first from the lyric encoder, the others from layers."""
 
-    A section's target is its tag until the first syllable. A pause after a line has the line break. nothing: row for
-    the patches after the last line.
-    """
-    first_characters = np.array([start for start, _ in tokens.spans])
-    targets = np.full(patches, nothing)
-    centres = (np.arange(patches) + 0.5) * patch_seconds
-
-    def fill(start: float, end: float, place: int) -> None:
-        row = tokens.first + int(np.searchsorted(first_characters, place, side="right")) - 1
-        targets[(centres >= start) & (centres < end)] = nothing if place < 0 else row
-
-    bar_seconds = piece.beat_seconds * BEATS[piece.meter]
-    structure, sung = parse_lyrics(piece.lyrics), sung_syllables(piece)
-    ends = [(section.bar + section.bars) * bar_seconds for section in piece.sections]
-    for section, text, end in zip(piece.sections, structure.sections, ends, strict=True):
-        fill(section.bar * bar_seconds, end, text.place)
-    section_of = [structure.lines[syllable.line].section or 0 for syllable in sung]
-    for index, syllable in enumerate(sung):
-        after = sung[index + 1] if section_of[index + 1 : index + 2] == [section_of[index]] else None
-        end = ends[section_of[index]] if after is None else after.start
-        if after is None or after.line != syllable.line:
-            pause = min(syllable.end + PAUSE, end)
-            fill(pause, end, piece.lyrics.find("\n", syllable.last))
-            end = pause
-        fill(syllable.start, end, syllable.first)
-    return targets
-
-
-def vowel_rows(piece: Piece, frames: int) -> NDArray[np.integer]:
-    """Return the vowel that is sung at each frame, [frames]: 0 for none, else from 1 on."""
-    rows = np.zeros(frames, np.int64)
-    for note in piece.notes:
-        if note.places:
-            first, last = round(note.start * FRAME_RATE), round((note.start + note.seconds) * FRAME_RATE)
-            rows[first:last] = 1 + VOWELS.index(note.vowel)
-    return rows
-
-
-class VowelHead(nn.Module):
-    """A linear head that predicts the vowel of each frame from hidden rows, with an optimiser of its own."""
-
-    def __init__(self, width: int, patch: int, rate: float = 1e-3):
+    def __init__(self, widths: Sequence[int], rate: float = 1e-3):
         super().__init__()
-        self.patch = patch
-        self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, patch * (1 + len(VOWELS)))
+        self.heads = nn.ModuleList(PlaceHead(width) for width in widths)
         self.optimiser = torch.optim.AdamW(self.parameters(), lr=rate)
-
-    def forward(self, hidden: Tensor, vowels: Tensor) -> Tensor:
-        """Return the mean error of `hidden` [B, P, width] against `vowel_rows` [B, T]."""
-        predicted = self.out(self.norm(hidden.float())).unflatten(-1, (self.patch, -1)).flatten(1, 2)
-        return F.cross_entropy(predicted[:, : vowels.shape[1]].mT, vowels)
 
     def step(self) -> None:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+
+
+class LayerOutput:
+    """The last output of a layer. A probed layer's hooks do not run, so that its `forward` is replaced."""
+
+    def __init__(self, layer: nn.Module):
+        self.rows: Tensor | None = None
+        self._forward = layer.forward
+        layer.forward = self._store
+
+    def _store(self, *inputs: Any) -> Tensor:
+        self.rows = self._forward(*inputs)
+        return self.rows
 
 
 class HeadProbe:
@@ -167,15 +134,25 @@ class HeadProbe:
 
 @dataclass(frozen=True)
 class Result:
-    """A velocity [B, T, 64] with the attention that led to it. mask: of the condition rows."""
+    """A velocity [B, T, 64] with the attention that led to it. rows: of the conditions. mask: of the stacked rows."""
 
     velocity: Tensor
+    rows: list[Tensor]
     probes: list[HeadProbe]
     mask: Tensor | None
 
     def errors(self, targets: Tensor, sharpness: float) -> Tensor:
         """Return the error of each probed layer at each patch, [layers, B, P]."""
         return torch.stack([probe.error(targets, self.mask, sharpness) for probe in self.probes])
+
+
+@dataclass(frozen=True)
+class Text:
+    """The lyrics of a song as its patches should read them. places: of the patches. nothing: row without lyrics."""
+
+    tokens: LyricTokens
+    nothing: int
+    places: NDArray[np.integer]
 
 
 class AlignmentTrainer(DiTTrainer):
@@ -188,17 +165,20 @@ class AlignmentTrainer(DiTTrainer):
         self.__dict__.update(stage.__dict__)
         self.plan, self.teacher = plan, teacher.to(self.device).requires_grad_(False)
         self.teacher.model.silence_latent = self.networks.model.silence_latent
-        config = self.networks.model.config
-        self.vowels = VowelHead(config.hidden_size, config.patch_size).to(self.device)
-        saved = load_state(self.out, "vowels")
+        config, layers = self.networks.model.config, self.networks.model.decoder.layers
+        self.hidden = [LayerOutput(layers[layer]) for layer in plan.layers]
+        widths = [config.encoder_hidden_size] + [config.hidden_size] * len(plan.layers)
+        self.places = PlaceHeads(widths).to(self.device)
+        saved = load_state(self.out, "places")
         if saved is not None:
-            self.vowels.load_state_dict(saved["head"])
-            self.vowels.optimiser.load_state_dict(saved["optimiser"])
+            self.places.load_state_dict(saved["heads"])
+            self.places.optimiser.load_state_dict(saved["optimiser"])
 
     def save(self) -> None:
         super().save()
-        head = {"head": self.vowels.state_dict(), "optimiser": self.vowels.optimiser.state_dict()}
-        save_state(self.out, "vowels", head)
+        save_state(
+            self.out, "places", {"heads": self.places.state_dict(), "optimiser": self.places.optimiser.state_dict()}
+        )
 
     def train_step(self) -> dict[str, float]:
         plan = self.plan
@@ -212,28 +192,55 @@ class AlignmentTrainer(DiTTrainer):
         unsung = ~near & (rng.random(count) < plan.unsung)
         dropped = ~near & (rng.random(count) < plan.unconditional)
         songs = self._other_texts(batch.songs, foreign, unsung, rng)
+        worded = self._reworded(songs, batch.seeds, ~near & (rng.random(count) < plan.worded), rng)
         noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(self.step)).to(self.device)
         t = t.to(self.device)
         x = t[:, None, None] * noise + (1 - t[:, None, None]) * batch.latents
         with mixed(self.device):
-            with torch.no_grad():
-                reference = self._run(self.teacher, batch, songs, dropped, x, t).velocity
-            result = self._run(self.networks, batch, songs, dropped, x, t, plan.heads)
-        drift = masked_error(result.velocity, reference, batch.context)
-        flow = masked_error(result.velocity, noise - batch.latents, batch.context)
-        keep = torch.from_numpy(np.where(foreign | unsung | dropped, 1.0, plan.keep)).to(drift)
-        targets = self._targets(batch.seeds, songs, foreign, unsung | dropped, x.shape[1])
+            drift = self._reference(batch, songs, dropped, x, t, np.flatnonzero(~near))
+            result = self._run(self.networks, batch, worded, dropped, x, t, plan.heads)
+        texts = self._texts(batch.seeds, songs, foreign, x.shape[1])
+        targets = self._targets(texts, unsung | dropped)
         errors = result.errors(targets, plan.sharpness)
         align = errors.sum() / (targets != UNTIMED).sum().clamp_min(1) / len(errors)
-        loss = (keep * drift + (1 - keep) * flow).mean()
-        vowels = self._vowel_error(batch, near)
-        norm = self.optimize(loss + plan.weight * align + plan.vowels * vowels, rate_factor=plan.rate)
-        self.vowels.step()
-        values = {"loss": loss, "drift": drift.mean(), "align": align, "vowels": vowels}
+        places = self._place_errors(result, texts, near & ~foreign, ~(unsung | dropped))
+        loss, drifted = self._velocity_loss(result, drift, batch, noise, near, foreign | unsung | dropped)
+        norm = self.optimize(loss + plan.weight * align + plan.places * places.sum(), rate_factor=plan.rate)
+        self.places.step()
+        values = {"loss": loss, "drift": drifted, "align": align}
+        values |= {f"place_{i}": value for i, value in enumerate(places)}
         read = near & ~foreign
         if read.any():
             values["read"] = errors[-1][torch.from_numpy(read).to(self.device)].mean()
         return {name: float(value.detach()) for name, value in values.items()} | {"grad": norm}
+
+    def _velocity_loss(
+        self, result: Result, reference: Tensor, batch: Batch, noise: Tensor, near: Mask, kept: Mask
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss of the velocity, and how far it is from the starting model's. kept: songs without flow."""
+        flow = masked_error(result.velocity, noise - batch.latents, batch.context)
+        far = torch.from_numpy(np.flatnonzero(~near)).to(self.device)
+        drift = masked_error(result.velocity[far], reference, batch.context[far])
+        keep = torch.from_numpy(np.where(kept, 1.0, self.plan.keep)).to(flow)
+        weight = torch.where(torch.from_numpy(near).to(self.device), self.plan.near_flow, 1 - keep)
+        loss = ((weight * flow).sum() + (keep[far] * drift).sum()) / len(flow)
+        return loss, drift.mean() if len(far) else torch.zeros((), device=self.device)
+
+    @torch.no_grad()
+    def _reference(
+        self, batch: Batch, songs: list[Song], dropped: Mask, x: Tensor, t: Tensor, chosen: NDArray[np.integer]
+    ) -> Tensor:
+        """Return the starting model's velocity of some songs."""
+        if not len(chosen):
+            return x[:0]
+        index = torch.from_numpy(chosen).to(self.device)
+        part = replace(
+            batch,
+            tasks=[batch.tasks[i] for i in chosen],
+            context=batch.context[index],
+            timbre=batch.timbre[index],
+        )
+        return self._run(self.teacher, part, [songs[i] for i in chosen], dropped[chosen], x[index], t[index]).velocity
 
     def _other_texts(self, songs: list[Song], foreign: Mask, unsung: Mask, rng: np.random.Generator) -> list[Song]:
         """Return the songs with other lyrics, or with the text of an instrumental of the same duration."""
@@ -245,14 +252,12 @@ class AlignmentTrainer(DiTTrainer):
             result[i] = replace(text, metadata=replace(text.metadata, duration=songs[i].metadata.duration))
         return result
 
-    def _vowel_error(self, batch: Batch, near: Mask) -> Tensor:
-        """Return the error of the vowels, which the latents hold near the noise level of lyric times."""
-        if not near.any():
-            return torch.zeros((), device=self.device)
-        frames = batch.latents.shape[1]
-        rows = [vowel_rows(compose(batch.seeds[i]), frames) for i in np.flatnonzero(near)]
-        hidden = self.middle.rows[torch.from_numpy(near).to(self.device)]
-        return self.vowels(hidden, torch.from_numpy(np.stack(rows)).to(self.device))
+    def _reworded(self, songs: list[Song], seeds: list[int], chosen: Mask, rng: np.random.Generator) -> list[Song]:
+        """Return the songs, some with a caption in free wording."""
+        return [
+            replace(song, caption=free_caption(piece_of(seed), rng)) if other else song
+            for song, seed, other in zip(songs, seeds, chosen, strict=True)
+        ]
 
     def _run(
         self,
@@ -274,23 +279,50 @@ class AlignmentTrainer(DiTTrainer):
         for layer, own in heads:
             probes.append(HeadProbe(cross[layer], own))
             cross[layer] = probes[-1].state
-        return Result(model.decoder(x, t, replace(prepared, cross=cross)), probes, prepared.mask)
+        return Result(model.decoder(x, t, replace(prepared, cross=cross)), rows, probes, prepared.mask)
 
-    def _targets(self, seeds: list[int], songs: list[Song], foreign: Mask, untimed: Mask, frames: int) -> Tensor:
-        """Return the targets of all songs, [B, P]."""
+    def _texts(self, seeds: list[int], songs: list[Song], foreign: Mask, frames: int) -> list[Text]:
+        """Return what the patches of each song should read."""
         tokenizer, patch = self.networks.tower.tokenizer, self.networks.model.config.patch_size
-        patches, targets = -(-frames // patch), []
+        patches, texts = -(-frames // patch), []
         for i, (seed, song) in enumerate(zip(seeds, songs, strict=True)):
             prompt = lyric_prompt(song)
+            places = patch_places(compose(seed), patches, patch / FRAME_RATE)
+            if foreign[i] and song.lyrics != piece_of(seed).lyrics:
+                places[:] = -1
             nothing = len(tokenizer.encode_prompt(prompt)[0])  # the timbre, whose row follows the lyrics
-            if untimed[i]:
-                targets.append(np.full(patches, UNTIMED))
-            elif foreign[i] and song.lyrics != piece_of(seed).lyrics:
-                targets.append(np.full(patches, nothing))
-            else:
-                tokens = locate_lyrics(tokenizer, prompt)
-                targets.append(token_targets(compose(seed), tokens, nothing, patches, patch / FRAME_RATE))
-        return torch.from_numpy(np.stack(targets)).to(self.device)
+            texts.append(Text(locate_lyrics(tokenizer, prompt), nothing, places))
+        return texts
+
+    def _targets(self, texts: list[Text], untimed: Mask) -> Tensor:
+        """Return the condition row that each patch of each song should attend to, [B, P]."""
+        rows = [
+            np.full(len(text.places), UNTIMED) if skip else token_rows(text.places, text.tokens, text.nothing)
+            for text, skip in zip(texts, untimed, strict=True)
+        ]
+        return torch.from_numpy(np.stack(rows)).to(self.device)
+
+    def _place_errors(self, result: Result, texts: list[Text], read: Mask, lyrics: Mask) -> Tensor:
+        """Return the error of each place head: of the lyric encoder, then of the layers.
+
+        read: songs near the noise level of lyric times, whose latents hold the syllables. lyrics: songs with lyrics.
+        """
+        errors = [torch.zeros((), device=self.device)] * len(self.places.heads)
+        rows, found = [], []
+        for i in np.flatnonzero(lyrics):
+            tokens = texts[i].tokens
+            rows.append(result.rows[i][0, tokens.first : tokens.first + len(tokens.spans)])
+            found.append(features(tokens.text, np.array([start for start, _ in tokens.spans])))
+        if rows:
+            errors[0] = self.places.heads[0](torch.cat(rows), _joined(found))
+        if read.any():
+            chosen = np.flatnonzero(read)
+            sung = _joined([features(texts[i].tokens.text, texts[i].places) for i in chosen])
+            index = torch.from_numpy(chosen).to(self.device)
+            for head, (layer, hook) in enumerate(zip(self.plan.layers, self.hidden, strict=True), start=1):
+                assert hook.rows is not None, layer
+                errors[head] = self.places.heads[head](hook.rows[index].flatten(0, 1), sung)
+        return torch.stack(errors)
 
     @torch.no_grad()
     def evaluate(self, songs: bool = False) -> dict[str, float]:
@@ -302,16 +334,18 @@ class AlignmentTrainer(DiTTrainer):
             batch = self.batch(self.held, rng, Mixture(0, 0, 0, 0), 1500)
             noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(index)).to(self.device)
             none = np.zeros(len(batch), bool)
+            texts = self._texts(batch.seeds, batch.songs, none, batch.latents.shape[1])
+            targets = self._targets(texts, none)
             for time in (TIME, 1.0):
                 t = torch.full((len(batch),), time, device=self.device)
                 x = time * noise + (1 - time) * batch.latents
                 with mixed(self.device):
                     reference = self._run(self.teacher, batch, batch.songs, none, x, t).velocity
                     result = self._run(self.networks, batch, batch.songs, none, x, t, self.plan.heads)
-                targets = self._targets(batch.seeds, batch.songs, none, none, x.shape[1])
                 errors = result.errors(targets, self.plan.sharpness)
                 if time == TIME:
-                    totals.setdefault("vowels", []).append(float(self._vowel_error(batch, ~none)))
+                    for head, error in enumerate(self._place_errors(result, texts, ~none, ~none)):
+                        totals.setdefault(f"place_{head}", []).append(float(error))
                 for (layer, _), error in zip(self.plan.heads, errors, strict=True):
                     totals.setdefault(f"align_{layer}_{time:g}", []).append(float(error.mean()))
                 flow = (result.velocity - noise + batch.latents).square().mean()
@@ -322,6 +356,12 @@ class AlignmentTrainer(DiTTrainer):
         return {name: float(np.mean(values)) for name, values in totals.items()}
 
 
+def _joined(found: Sequence[Features]) -> Features:
+    """Return the features of several songs as one."""
+    names = ("vowels", "lines", "kinds", "waves")
+    return Features(*(np.concatenate([getattr(each, name) for each in found]) for name in names))
+
+
 def _unsung_piece(rng: np.random.Generator) -> Piece:
     """Return the text of a random instrumental piece."""
     pieces = (piece_of(int(rng.integers(0, 6000))) for _ in itertools.count())
@@ -329,11 +369,13 @@ def _unsung_piece(rng: np.random.Generator) -> Piece:
 
 
 def freeze_for_alignment(trainer: DiTTrainer) -> None:
-    """Freeze everything except for the transformer and the lyric encoder."""
+    """Freeze everything except for the transformer, the lyric encoder and the caption's encoder."""
     trainer.heads.requires_grad_(False)
     trainer.networks.requires_grad_(False)
-    for part in (trainer.networks.model.decoder, trainer.networks.model.encoder.lyric_encoder):
+    encoder = trainer.networks.model.encoder
+    for part in (trainer.networks.model.decoder, encoder.lyric_encoder, encoder.text_projector):
         part.requires_grad_(True)
+    trainer.networks.tower.qwen.layers.requires_grad_(True)
 
 
 def main() -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from acestep_core.lyrics.structure import parse_lyrics
 from acestep_core.text.lyric_tokens import LyricTokens
-from training.alignment import token_targets
 from training.composer import compose
+from training.instruments import sing
 from training.lyric_heads import Shares, config_value, rows_of
+from training.lyric_places import patch_places, token_rows
 from training.piece import Constraints, Piece
 from training.pool import make_shard, sung_seeds
 from training.singing import line_starts, sung_syllables, syllables
@@ -48,6 +49,21 @@ def test_each_note_of_the_voice_has_a_syllable(pieces):
                 assert note.vowel in tuple("aeiou") and 0 <= first < last <= len(piece.lyrics)
 
 
+def test_only_the_first_note_of_a_syllable_has_its_consonant(pieces):
+    sounds = {"s": "sfhzvcjx", "t": "ptkbdgq"}
+    for piece in pieces:
+        before = None
+        for note in piece.notes:
+            if note.places:
+                letter = piece.lyrics[note.places[0]].lower()
+                expected = next((sound for sound, letters in sounds.items() if letter in letters), "")
+                assert note.consonant == ("" if note.places == before else expected), piece.seed
+                before = note.places
+    hiss, plain = (sing(200.0, 0.4, "a", consonant) for consonant in ("s", ""))
+    assert np.abs(np.diff(hiss[:2000])).mean() > 5 * np.abs(np.diff(plain[:2000])).mean()
+    assert np.allclose(hiss[6000:], plain[6000:], atol=1e-5)
+
+
 def test_syllables_are_sung_in_the_order_of_the_lyrics(pieces):
     for piece in pieces:
         sung = sung_syllables(piece)
@@ -74,7 +90,7 @@ def test_targets_are_the_tokens_that_are_sung(pieces):
     """Each character is a token here."""
     for piece in pieces[:20]:
         tokens = LyricTokens(piece.lyrics, 5, tuple((i, i + 1) for i in range(len(piece.lyrics))))
-        targets = token_targets(piece, tokens, 999, int(piece.seconds / 0.08), 0.08)
+        targets = token_rows(patch_places(piece, int(piece.seconds / 0.08), 0.08), tokens, 999)
         for syllable in sung_syllables(piece):
             inside = targets[int(syllable.start / 0.08) + 1 : int(syllable.end / 0.08) - 1]
             assert (inside == 5 + syllable.first).all()
