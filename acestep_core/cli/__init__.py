@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import AceStepError, Cancelled, RequestError
+from ..runtime.allocator import keep_freed_memory
 from .batch_command import make_batch
 from .doctor import examine
 from .edit_commands import cover_song, extend_song, morph_song, repaint_song, stems_of_song
@@ -51,7 +52,10 @@ OUT_OF_MEMORY = re.compile("out of memory|not enough memory|allocate memory")  #
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 (failed), 2 (invalid request), 130 (stopped)."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        keep_freed_memory()  # this process runs the command alone
+        arguments = sys.argv[1:]
+    arguments = list(arguments)
     command = COMMANDS.get(arguments[0] if arguments else "", make_songs)
     terminal = Terminal(sys.stderr)
     if hasattr(sys.stdout, "reconfigure"):
