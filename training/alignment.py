@@ -10,21 +10,17 @@ adds the syllables. `training.lyric_heads` measures the result.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from acestep_core.config import FRAME_RATE
 from acestep_core.lyrics.capture import TIME
 from acestep_core.models.condition import stack_conditions
-from acestep_core.models.dit import CrossState
 from acestep_core.song.song import Song
 from acestep_core.text.lyric_tokens import LyricTokens, locate_lyrics
 from acestep_core.text.prompts import lyric_prompt
@@ -35,13 +31,12 @@ from .dit import DiTTrainer, Networks, argument_parser, build_trainer
 from .examples import song_of
 from .flow import Batch, Mixture, draw_times, masked_error
 from .loop import mixed, run
-from .lyric_places import Features, PlaceHead, features, patch_places, token_rows
+from .lyric_places import NOWHERE, PlaceHeads, features, joined, patch_places, token_rows
 from .piece import Piece
+from .probes import UNTIMED, HeadProbe, LayerOutput, Result
 from .state import load_state, save_state
 from .warm_start import load_networks_into
 from .wording import free_caption
-
-UNTIMED = -100  # target of a patch without one
 
 Mask = NDArray[np.bool_]
 
@@ -52,6 +47,7 @@ class Alignment:
 
     heads: pairs of a layer and its heads.
     weight: of the heads' error.
+    velocity: weight of the velocity's error.
     sharpness: factor of the attention's logits over those of a probability. Only sharp attention counts in lyric times.
     layers: the layers whose output predicts places in the lyrics.
     places: weight of the places' error.
@@ -67,83 +63,19 @@ class Alignment:
 
     heads: tuple[tuple[int, tuple[int, ...]], ...] = ((2, (2, 3)), (3, (2, 3)), (4, (0, 1)))
     weight: float = 0.5
+    velocity: float = 3.0
     sharpness: float = 2.0
     layers: tuple[int, ...] = (1, 2, 3)
     places: float = 0.15
-    keep: float = 0.7
-    near: float = 0.6
-    near_flow: float = 0.3
+    keep: float = 0.4
+    near: float = 0.4
+    near_flow: float = 0.2
     foreign: float = 0.15
     unsung: float = 0.2
     unconditional: float = 0.05
     worded: float = 0.3
     rate: float = 0.8
     mixture: Mixture = Mixture(cover=0.15, repaint=0.1, reference=0.2, drop=0)
-
-
-class PlaceHeads(nn.Module):
-    """Heads that predict places in the lyrics: the first from the lyric encoder, the others from layers."""
-
-    def __init__(self, widths: Sequence[int], rate: float = 1e-3):
-        super().__init__()
-        self.heads = nn.ModuleList(PlaceHead(width) for width in widths)
-        self.optimiser = torch.optim.AdamW(self.parameters(), lr=rate)
-
-    def step(self) -> None:
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-
-
-class LayerOutput:
-    """The last output of a layer. A probed layer's hooks do not run, so that its `forward` is replaced."""
-
-    def __init__(self, layer: nn.Module):
-        self.rows: Tensor | None = None
-        self._forward = layer.forward
-        layer.forward = self._store
-
-    def _store(self, *inputs: Any) -> Tensor:
-        self.rows = self._forward(*inputs)
-        return self.rows
-
-
-class HeadProbe:
-    """A probe that stores the queries of one layer's cross-attention. state: the layer's input, with the probe."""
-
-    def __init__(self, state: CrossState, heads: Sequence[int]):
-        self.keys, self.heads = state.keys, heads
-        self.queries: Tensor | None = None
-        self.state = replace(state, probe=self._store)
-
-    def _store(self, queries: Tensor) -> None:
-        self.queries = queries
-
-    def error(self, targets: Tensor, mask: Tensor | None, sharpness: float) -> Tensor:
-        """Return the mean cross-entropy of the heads at each patch, [B, P]. It is 0 at an untimed one."""
-        assert self.queries is not None
-        errors = []
-        for head in self.heads:
-            group, own = divmod(head, self.queries.shape[2])
-            keys = self.keys[:, group].float()
-            scores = self.queries[:, group, own].float() @ keys.mT / (math.sqrt(keys.shape[-1]) * sharpness)
-            if mask is not None:
-                scores = scores.masked_fill(~mask[:, 0], -torch.inf)
-            errors.append(F.cross_entropy(scores.mT, targets, reduction="none", ignore_index=UNTIMED))
-        return torch.stack(errors).mean(0)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A velocity [B, T, 64] with the attention that led to it. rows: of the conditions. mask: of the stacked rows."""
-
-    velocity: Tensor
-    rows: list[Tensor]
-    probes: list[HeadProbe]
-    mask: Tensor | None
-
-    def errors(self, targets: Tensor, sharpness: float) -> Tensor:
-        """Return the error of each probed layer at each patch, [layers, B, P]."""
-        return torch.stack([probe.error(targets, self.mask, sharpness) for probe in self.probes])
 
 
 @dataclass(frozen=True)
@@ -205,7 +137,9 @@ class AlignmentTrainer(DiTTrainer):
         align = errors.sum() / (targets != UNTIMED).sum().clamp_min(1) / len(errors)
         places = self._place_errors(result, texts, near & ~foreign, ~(unsung | dropped))
         loss, drifted = self._velocity_loss(result, drift, batch, noise, near, foreign | unsung | dropped)
-        norm = self.optimize(loss + plan.weight * align + plan.places * places.sum(), rate_factor=plan.rate)
+        norm = self.optimize(
+            plan.velocity * loss + plan.weight * align + plan.places * places.sum(), rate_factor=plan.rate
+        )
         self.places.step()
         values = {"loss": loss, "drift": drifted, "align": align}
         values |= {f"place_{i}": value for i, value in enumerate(places)}
@@ -289,7 +223,7 @@ class AlignmentTrainer(DiTTrainer):
             prompt = lyric_prompt(song)
             places = patch_places(compose(seed), patches, patch / FRAME_RATE)
             if foreign[i] and song.lyrics != piece_of(seed).lyrics:
-                places[:] = -1
+                places[:] = NOWHERE
             nothing = len(tokenizer.encode_prompt(prompt)[0])  # the timbre, whose row follows the lyrics
             texts.append(Text(locate_lyrics(tokenizer, prompt), nothing, places))
         return texts
@@ -314,10 +248,10 @@ class AlignmentTrainer(DiTTrainer):
             rows.append(result.rows[i][0, tokens.first : tokens.first + len(tokens.spans)])
             found.append(features(tokens.text, np.array([start for start, _ in tokens.spans])))
         if rows:
-            errors[0] = self.places.heads[0](torch.cat(rows), _joined(found))
+            errors[0] = self.places.heads[0](torch.cat(rows), joined(found))
         if read.any():
             chosen = np.flatnonzero(read)
-            sung = _joined([features(texts[i].tokens.text, texts[i].places) for i in chosen])
+            sung = joined([features(texts[i].tokens.text, texts[i].places) for i in chosen])
             index = torch.from_numpy(chosen).to(self.device)
             for head, (layer, hook) in enumerate(zip(self.plan.layers, self.hidden, strict=True), start=1):
                 assert hook.rows is not None, layer
@@ -354,12 +288,6 @@ class AlignmentTrainer(DiTTrainer):
                 totals.setdefault(f"drift_{time:g}", []).append(float(drift))
         self.average.swap()
         return {name: float(np.mean(values)) for name, values in totals.items()}
-
-
-def _joined(found: Sequence[Features]) -> Features:
-    """Return the features of several songs as one."""
-    names = ("vowels", "lines", "kinds", "waves")
-    return Features(*(np.concatenate([getattr(each, name) for each in found]) for name in names))
 
 
 def _unsung_piece(rng: np.random.Generator) -> Piece:

@@ -1,13 +1,14 @@
 """Write a trained nano as a checkpoint:
 `python -m training.finish --dit DIR --vae DIR --planner DIR --out acestep_core/nano`.
 
-`--dit` is the folder of `training.distill` (turbo), or of `training.dit` with `--base`. The checkpoint has the averaged
-weights.
+`--dit` is the folder of `training.distill` or `training.alignment` (turbo), or of `training.dit` with `--base`. The
+checkpoint has the averaged weights. `--heads 3.2 3.3` lists heads that follow the lyrics, by layer and head.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from . import nano_config
 from .conditioning import nano_tokenizer
 from .dit import Networks
 from .export import FILE_LIMIT, silence_of, write_network, write_planner, write_text_encoder, write_vae
+from .lyric_heads import Head, config_value
 from .planner import build_planner, merge_levels, share_levels
 from .state import Average, load_state
 from .vae import load_trained
@@ -23,7 +25,14 @@ NOTE = "nano is a miniature trained on synthetic music: it shows how everything 
 TOTAL_LIMIT = 32_000_000  # bytes
 
 
-def finish(dit: Path, vae_folder: Path, out: Path, turbo: bool = True, planner: Path | None = None) -> int:
+def finish(
+    dit: Path,
+    vae_folder: Path,
+    out: Path,
+    turbo: bool = True,
+    planner: Path | None = None,
+    heads: Sequence[Head] = (),
+) -> int:
     """Write the checkpoint and return its size in bytes.
 
     Raises FileNotFoundError if there is no training state, and ValueError if the checkpoint is too large.
@@ -36,6 +45,8 @@ def finish(dit: Path, vae_folder: Path, out: Path, turbo: bool = True, planner: 
     average = Average(networks)
     average.load(saved["average"])
     average.swap()
+    listed = {int(layer): tuple(own) for layer, own in config_value(heads).items()}
+    networks.model.config = replace(networks.model.config, lyric_alignment_layers_config=listed)
     vae = load_trained(vae_folder)
     write_text_encoder(out, networks.tower.qwen, networks.tower.config, dit / "tokenizer")
     write_vae(out, vae)
@@ -68,15 +79,22 @@ def write_trained_planner(folder: Path, out: Path, tokenizer: Path) -> None:
     write_planner(out, network.model, replace(nano_config.PLANNER, vocab_size=rows), tokenizer)
 
 
+def head(text: str) -> Head:
+    """Return the layer and the head that `text` names, such as "3.2"."""
+    layer, number = text.split(".")
+    return int(layer), int(number)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dit", type=Path, required=True)
     parser.add_argument("--vae", type=Path, required=True)
     parser.add_argument("--planner", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--heads", nargs="*", default=(), type=head, help="heads that follow the lyrics, such as 3.2")
     parser.add_argument("--base", action="store_true", help="write a base model, which is not distilled")
     args = parser.parse_args()
-    size = finish(args.dit, args.vae, args.out, not args.base, args.planner)
+    size = finish(args.dit, args.vae, args.out, not args.base, args.planner, args.heads)
     parser.exit(0, f"{size / 1e6:.1f} MB in {args.out}\n")
 
 

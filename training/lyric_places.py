@@ -6,6 +6,7 @@ on both sides make the attention between them easy to learn. The heads are not s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +96,12 @@ def features(lyrics: str, places: NDArray[np.integer]) -> Features:
     )
 
 
+def joined(found: Sequence[Features]) -> Features:
+    """Return the features of several songs as one."""
+    names = ("vowels", "lines", "kinds", "waves")
+    return Features(*(np.concatenate([getattr(each, name) for each in found]) for name in names))
+
+
 class PlaceHead(nn.Module):
     """A linear head that predicts the features of places from hidden rows."""
 
@@ -118,3 +125,16 @@ class PlaceHead(nn.Module):
             + F.mse_loss(waves[timed], target(found.waves[timed]).float())
             + 0.5 * F.cross_entropy(kinds, target(found.kinds))
         )
+
+
+class PlaceHeads(nn.Module):
+    """Heads that predict places in the lyrics: the first from the lyric encoder, the others from layers."""
+
+    def __init__(self, widths: Sequence[int], rate: float = 1e-3):
+        super().__init__()
+        self.heads = nn.ModuleList(PlaceHead(width) for width in widths)
+        self.optimiser = torch.optim.AdamW(self.parameters(), lr=rate)
+
+    def step(self) -> None:
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)

@@ -10,6 +10,7 @@ import torch
 from acestep_core.checkpoints.build import load_network
 from acestep_core.checkpoints.catalog import NANO
 from acestep_core.config import SAMPLE_RATE
+from acestep_core.lyrics.capture import lyric_heads
 from acestep_core.models.model import AceStepModel
 from acestep_core.pipeline import generate, load_model
 from acestep_core.planner.load_planner import load_planner
@@ -46,9 +47,11 @@ def test_a_trained_nano_loads_like_any_checkpoint(trainer, folders, tmp_path, mo
     monkeypatch.setattr("training.finish.nano_config.MODEL", MODEL)
     monkeypatch.setattr("training.finish.nano_config.TEXT", TEXT)
     monkeypatch.setattr("training.finish.load_trained", lambda folder: vae.load_trained(folder, VAE))
-    size = finish.finish(trainer.out, folders["vae"], tmp_path / "nano")
+    heads = [finish.head(text) for text in ("1.0", "0.1", "1.1")]
+    size = finish.finish(trainer.out, folders["vae"], tmp_path / "nano", heads=heads)
     assert 100_000 < size < 10_000_000
     model = load_model(tmp_path / "nano", device="cpu", dtype="float32")
+    assert lyric_heads(model.network.config) == {0: (1,), 1: (0, 1)}
     result = generate(model, Song("a calm piano", metadata=Metadata(duration=3)), seed=1)
     assert result.waveform.shape == (1, 2, 3 * SAMPLE_RATE) and result.waveform.isfinite().all()
 
