@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from safetensors.torch import load
-
-from tests.support.singing import NAME as SINGING_NANO
-from tests.support.singing import write_singing_nano
 
 from .graph import find, load_workflow, to_prompt, with_all, with_inputs, with_node, without
 from .server import REPO, ComfyServer
@@ -56,13 +51,6 @@ def path_of(name: str) -> Path:
     return REPO / "workflows" / f"{name}.json"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def without_singing_nano(server: ComfyServer) -> Iterator[None]:
-    """Delete the model that `quick_prompt` writes: other tests of this server list its models."""
-    yield
-    shutil.rmtree(server.base / "models" / "acestep" / Path(SINGING_NANO).parts[0], ignore_errors=True)
-
-
 def quick_prompt(server: ComfyServer, name: str, seed: int) -> dict[str, dict]:
     """Return a shipped workflow as a prompt, with a short song and few steps.
 
@@ -75,9 +63,6 @@ def quick_prompt(server: ComfyServer, name: str, seed: int) -> dict[str, dict]:
             prompt = with_node(prompt, key, duration=SECONDS)
     prompt = with_all(prompt, "AS15_Write", duration=SECONDS)
     prompt = with_all(prompt, "AS15_TrainLora", steps=2)
-    if {"AS15_LyricTimes", "AS15_PickBest"} & {node["class_type"] for node in prompt.values()}:
-        prompt = with_all(prompt, "AS15_LoadModel", model=write_singing_nano(server.base / "models" / "acestep"))
-        prompt = {key: node for key, node in prompt.items() if node["class_type"] != "AS15_Download"}
     for sampler in SAMPLERS:
         prompt = with_all(prompt, sampler, steps=2, seed=seed)
     return prompt

@@ -13,8 +13,3 @@ REAL = {
     "zh": "*nano* 只是微型演示模型。要生成真正的音乐，请打开模板 **02 Real model**。",
     "ja": "*nano* は小さなデモ用モデルです。本格的な音楽にはテンプレート **02 Real model** を開いてください。",
 }
-FOLLOWED = {
-    "en": "**Run** downloads *comfy-turbo* (6.3 GB) once. The demo *nano* does not follow its lyrics closely enough.",
-    "zh": "点击**运行**后会下载 *comfy-turbo*（6.3 GB，仅一次）。演示模型 *nano* 演唱歌词不够准确。",
-    "ja": "**実行**を押すと *comfy-turbo*（6.3 GB）を一度だけダウンロードします。デモの *nano* は歌詞に十分には従いません。",
-}

@@ -3,7 +3,7 @@
 # ruff: noqa: E501, because wide characters count twice
 from __future__ import annotations
 
-from .common_notes import FOLLOWED, OWN_FILE
+from .common_notes import OWN_FILE, REAL
 
 EDIT_NOTES: dict[str, dict[str, list[str]]] = {
     "cover": {
@@ -128,22 +128,22 @@ EDIT_NOTES: dict[str, dict[str, list[str]]] = {
     },
     "by_name": {
         "en": [
-            FOLLOWED["en"],
             "*{Repaint}* samples the chorus again and keeps the rest. *{Lyric Times}* knows where the chorus is.",
             "*where* also takes *verse 2*, *[Bridge]*, *line 3* and *missing lines*. The node shows the seconds.",
             "Another seed of *New chorus* gives another chorus.",
+            REAL["en"],
         ],
         "zh": [
-            FOLLOWED["zh"],
             "*{Repaint}*重新生成副歌，其余保持不变。*{Lyric Times}*知道副歌在哪里。",
             "*where* 也可以填 *verse 2*、*[Bridge]*、*line 3* 和 *missing lines*。节点上显示对应的秒数。",
             "更换 *New chorus* 的种子，就得到另一段副歌。",
+            REAL["zh"],
         ],
         "ja": [
-            FOLLOWED["ja"],
             "*{Repaint}* はサビだけを作り直し、残りはそのままにします。サビの場所は *{Lyric Times}* が調べます。",
             "*where* には *verse 2*、*[Bridge]*、*line 3*、*missing lines* も書けます。秒はノードに表示されます。",
             "*New chorus* のシードを変えると、別のサビになります。",
+            REAL["ja"],
         ],
     },
     "stem_files": {

@@ -18,7 +18,6 @@ from .parts import (
     STEMS,
     Builder,
     decode_small,
-    downloaded_model,
     find_times,
     load_planner,
 )
@@ -102,7 +101,7 @@ def listen(info: dict) -> Graph:
 
 def repaint_by_name(info: dict) -> Graph:
     b = Builder("19 Repaint by name", info, [330, 270, 290, 270, 300])
-    model, song = downloaded_model(b, both_collapsed=True), b.vocal_song(0)
+    model, song = b.model(collapsed=True), b.vocal_song(0)
     b.note(0, "by_name", 230)
     encode = b.encode(1, model, song.out)
     first = b.sample(1, model, encode.out, title="First take", after_generate="fixed")

@@ -80,11 +80,10 @@ class Builder:
         self.graph.note(column, height, note_texts(key))
 
 
-def downloaded_model(b: Builder, collapsed: bool = False, both_collapsed: bool = False) -> Node:
+def downloaded_model(b: Builder) -> Node:
     """Add Download Model, and Load Model behind it."""
-    small = {"collapsed": True, "gap": 12} if both_collapsed else {}
-    download = b.graph.add("Download", 0, 210, release="comfy-turbo", **small)  # type: ignore[arg-type]
-    model = b.model(model=download["name"], collapsed=collapsed or both_collapsed)
+    download = b.graph.add("Download", 0, 210, release="comfy-turbo")
+    model = b.model(model=download["name"])
     model.values["model"] = file_of("comfy-turbo")["name"]  # used if the download is muted or bypassed
     return model
 

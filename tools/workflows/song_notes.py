@@ -3,7 +3,7 @@
 # ruff: noqa: E501, because wide characters count twice
 from __future__ import annotations
 
-from .common_notes import FOLLOWED, REAL
+from .common_notes import REAL
 
 SONG_NOTES: dict[str, dict[str, list[str]]] = {
     "text": {
@@ -150,19 +150,19 @@ SONG_NOTES: dict[str, dict[str, list[str]]] = {
             "*{Save Song}* writes them into the song for players, *{Save Lyrics}* into subtitles for video editors. Both lie "
             "in ComfyUI's folder *output/audio*.",
             "For a recording, write its lyrics into *{Song}* and connect *{Encode Audio}* to *latent*.",
-            FOLLOWED["en"],
+            REAL["en"],
         ],
         "zh": [
             "*{Lyric Times}*找出每一句何时演唱，并显示漏唱的句子和时间。",
             "*{Save Song}*把它们写入歌曲，供播放器使用；*{Save Lyrics}*写成字幕，供视频编辑器使用。文件都在 ComfyUI 的 *output/audio* 文件夹中。",
             "如果是录音，把它的歌词写入*{Song}*，并把*{Encode Audio}*接到 Latent。",
-            FOLLOWED["zh"],
+            REAL["zh"],
         ],
         "ja": [
             "*{Lyric Times}* は各行がいつ歌われるかを調べ、抜けた行と時刻を表示します。",
             "*{Save Song}* はそれをプレーヤー用に曲へ、*{Save Lyrics}* は動画編集ソフト用に字幕へ書き込みます。どちらも ComfyUI の *output/audio* フォルダにあります。",
             "録音の場合は、その歌詞を *{Song}* に書き、*{Encode Audio}* を潜在表現につなぎます。",
-            FOLLOWED["ja"],
+            REAL["ja"],
         ],
     },
     "best": {
@@ -170,17 +170,17 @@ SONG_NOTES: dict[str, dict[str, list[str]]] = {
             "*{Sample Song}* makes four takes. *{Pick Best}* scores how well each one sings its lyrics, and passes on "
             "the best.",
             "Set *batch_size* to make more takes, and *keep* to hear more than one.",
-            FOLLOWED["en"],
+            REAL["en"],
         ],
         "zh": [
             "*{Sample Song}*生成四个版本。*{Pick Best}*为每个版本唱歌词的好坏打分，只传出最好的。",
             "*batch_size* 设定生成几个版本，*keep* 设定保留几个。",
-            FOLLOWED["zh"],
+            REAL["zh"],
         ],
         "ja": [
             "*{Sample Song}* は 4 つのテイクを作ります。*{Pick Best}* は歌詞への忠実さを採点し、最も良いものを渡します。",
             "*batch_size* でテイクの数、*keep* で残す数を変えられます。",
-            FOLLOWED["ja"],
+            REAL["ja"],
         ],
     },
     "finish": {

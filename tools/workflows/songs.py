@@ -134,7 +134,7 @@ def lora(info: dict) -> Graph:
 
 def lyric_times(info: dict) -> Graph:
     b = Builder("17 Lyric times", info, [340, 260, 270, 290, 300])
-    model, song = downloaded_model(b, collapsed=True), b.vocal_song(0)
+    model, song = b.model(), b.vocal_song(0)
     encode = b.encode(1, model, song.out)
     b.note(1, "times", 260)
     sample = b.sample(2, model, encode.out)
@@ -146,7 +146,7 @@ def lyric_times(info: dict) -> Graph:
 
 def best_of(info: dict) -> Graph:
     b = Builder("18 Best of four takes", info, [340, 260, 270, 290, 300])
-    model, song = downloaded_model(b, collapsed=True), b.vocal_song(0)
+    model, song = b.model(), b.vocal_song(0)
     encode = b.encode(1, model, song.out)
     b.note(1, "best", 260)
     takes = b.sample(2, model, encode.out, batch_size=4)
