@@ -15,6 +15,7 @@ LONGEST = [
     "host/test_planner.py",
     "host/test_native.py",
     "sound/test_nano.py",
+    "sound/test_lyric_times.py",
     "unit/cli/test_edit_commands.py",
     "sound/test_edits.py",
     "unit/runtime/test_on_cuda.py",

@@ -149,13 +149,16 @@ class AlignmentTrainer(DiTTrainer):
         return {name: float(value.detach()) for name, value in values.items()} | {"grad": norm}
 
     def _velocity_loss(
-        self, result: Result, reference: Tensor, batch: Batch, noise: Tensor, near: Mask, kept: Mask
+        self, result: Result, reference: Tensor, batch: Batch, noise: Tensor, near: Mask, without_flow: Mask
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss of the velocity, and how far it is from the starting model's. kept: songs without flow."""
+        """Return the loss of the velocity, and how far it is from the starting model's.
+
+        without_flow: songs that have only the latter.
+        """
         flow = masked_error(result.velocity, noise - batch.latents, batch.context)
         far = torch.from_numpy(np.flatnonzero(~near)).to(self.device)
         drift = masked_error(result.velocity[far], reference, batch.context[far])
-        keep = torch.from_numpy(np.where(kept, 1.0, self.plan.keep)).to(flow)
+        keep = torch.from_numpy(np.where(without_flow, 1.0, self.plan.keep)).to(flow)
         weight = torch.where(torch.from_numpy(near).to(self.device), self.plan.near_flow, 1 - keep)
         loss = ((weight * flow).sum() + (keep[far] * drift).sum()) / len(flow)
         return loss, drift.mean() if len(far) else torch.zeros((), device=self.device)

@@ -1,4 +1,4 @@
-"""What the layers of a transformer compute: their output and the attention of some heads."""
+"""The output of layers and the attention of some heads during training."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ fool forever forget free friend from frozen full game garden ghost girl give gla
 guitar gypsy half hand happy hard heal hear heaven her here hide high him hollow honey hope house how hum hundred
 hungry I ice if inside island jungle just key kind king kiss know lady last laugh lay leave left letter lie life lift
 like lion lips listen little live long look lose loud love lucky machine magic make maybe memory midnight mile million
-mind minute mirror money moon more mother mountain mouth move music must name near need new no nobody north nothing
+mind minute mirror money moon more mother mountain mouth move music must name near need new no notice north nothing
 now number of old one only or other our out outside over paper paradise past peace people perfect picture pieces play
 please pocket poison pray pretty pull queen question quick red remain ribbon ride right rise rock roll roof room rose
 round sail salt sand save say secret seven shake shallow she shelter shine ship shoe shore shoulder show side silence
