@@ -57,7 +57,8 @@ class Alignment:
     foreign: share of these that get the lyrics of another song, to which no patch should attend.
     unsung: share of the other songs that get the text of an instrumental. They keep the starting model's velocity.
     unconditional: share of the other songs that get the null condition, with the same velocity.
-    worded: share of the other songs whose caption is in free wording. They keep the velocity of the composer's caption.
+    worded: share of the other songs whose caption is in free wording. Their starting velocity is that of the composer's
+        caption.
     rate: factor of the learning rate of `training.dit`.
     """
 
@@ -129,14 +130,14 @@ class AlignmentTrainer(DiTTrainer):
         t = t.to(self.device)
         x = t[:, None, None] * noise + (1 - t[:, None, None]) * batch.latents
         with mixed(self.device):
-            drift = self._reference(batch, songs, dropped, x, t, np.flatnonzero(~near))
+            reference = self._reference(batch, songs, dropped, x, t, np.flatnonzero(~near))
             result = self._run(self.networks, batch, worded, dropped, x, t, plan.heads)
         texts = self._texts(batch.seeds, songs, foreign, x.shape[1])
         targets = self._targets(texts, unsung | dropped)
         errors = result.errors(targets, plan.sharpness)
         align = errors.sum() / (targets != UNTIMED).sum().clamp_min(1) / len(errors)
         places = self._place_errors(result, texts, near & ~foreign, ~(unsung | dropped))
-        loss, drifted = self._velocity_loss(result, drift, batch, noise, near, foreign | unsung | dropped)
+        loss, drifted = self._velocity_loss(result, reference, batch, noise, near, unsung | dropped)
         norm = self.optimize(
             plan.velocity * loss + plan.weight * align + plan.places * places.sum(), rate_factor=plan.rate
         )
@@ -151,9 +152,9 @@ class AlignmentTrainer(DiTTrainer):
     def _velocity_loss(
         self, result: Result, reference: Tensor, batch: Batch, noise: Tensor, near: Mask, without_flow: Mask
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss of the velocity, and how far it is from the starting model's.
+        """Return the loss of the velocity, and its distance from the starting model's velocity.
 
-        without_flow: songs that have only the latter.
+        without_flow: songs that only keep the starting model's velocity.
         """
         flow = masked_error(result.velocity, noise - batch.latents, batch.context)
         far = torch.from_numpy(np.flatnonzero(~near)).to(self.device)
@@ -317,10 +318,10 @@ def main() -> None:
     tower = stage.networks.tower
     teacher = Networks(stage.networks.model.config, tower.config, tower.tokenizer)
     load_networks_into(teacher, args.start)
+    if not args.no_compile:
+        stage.compile()  # before the trainer replaces `forward` of some layers
     trainer = AlignmentTrainer(Alignment(), teacher, stage)
     freeze_for_alignment(trainer)
-    if not args.no_compile:
-        trainer.compile()
     run(trainer, args.minutes, evaluate_every=100)
 
 

@@ -70,11 +70,14 @@ def encode_piece(encode: Callable[[Tensor], Tensor], wave: Tensor) -> Tensor:
 
 
 class LatentPool:
-    """The encoded pieces in memory by length: `by_frames[frames]` lists (seed, latents `[frames, 64]`)."""
+    """The encoded pieces of a folder and its subfolders in memory by length.
+
+    `by_frames[frames]` lists (seed, latents `[frames, 64]`).
+    """
 
     def __init__(self, folder: Path):
         self.by_frames: dict[int, list[tuple[int, np.ndarray]]] = {}
-        for path in sorted(Path(folder).glob("shard_*.npy")):
+        for path in sorted(Path(folder).rglob("shard_*.npy")):
             rows = np.load(path)
             for seed, start, frames in json.loads(path.with_suffix(".json").read_text()):
                 self.by_frames.setdefault(frames, []).append((seed, rows[start : start + frames]))

@@ -26,10 +26,10 @@ PAUSE = 0.15  # seconds that a syllable sounds after its note
 VOWELS = "aeiou"
 AROUND = 3  # syllables before and after that are predicted, too
 LINES = 16
-KINDS = 4  # syllable, tag, line break, none of the lyrics
+SYLLABLE, TAG, LINE_BREAK, NOTHING = KINDS = range(4)
 WAVELENGTHS = 6.0 * 2.0 ** np.arange(6)  # syllables
 NOWHERE = -1  # the place of a patch without lyrics
-FEATURES = (2 * AROUND + 1) * (1 + len(VOWELS)) + LINES + KINDS + 2 * len(WAVELENGTHS)
+FEATURES = (2 * AROUND + 1) * (1 + len(VOWELS)) + LINES + len(KINDS) + 2 * len(WAVELENGTHS)
 
 
 def patch_places(piece: Piece, patches: int, patch_seconds: float) -> NDArray[np.integer]:
@@ -87,11 +87,13 @@ def features(lyrics: str, places: NDArray[np.integer]) -> Features:
     starts = [line.words[0][1][0] for line in lines]
     angles = 2 * np.pi * index[:, None] / WAVELENGTHS
     tags = np.cumsum([(c == "[") - (p == "]") for p, c in zip(" " + lyrics, lyrics, strict=False)])
-    kinds = np.where(np.array([c == "\n" for c in lyrics])[places], 2, (tags > 0)[places].astype(int))
+    kinds = np.where(
+        np.array([c == "\n" for c in lyrics])[places], LINE_BREAK, np.where((tags > 0)[places], TAG, SYLLABLE)
+    )
     return Features(
         vowels[index[:, None] + np.arange(2 * AROUND + 1)],
         np.clip(np.searchsorted(starts, places, side="right"), 0, LINES - 1),
-        np.where(places == NOWHERE, 3, kinds),
+        np.where(places == NOWHERE, NOTHING, kinds),
         np.concatenate((np.cos(angles), np.sin(angles)), axis=1),
     )
 
@@ -112,13 +114,13 @@ class PlaceHead(nn.Module):
 
     def forward(self, hidden: Tensor, found: Features) -> Tensor:
         """Return the mean error of rows [n, width] against the features of n places."""
-        sizes = ((2 * AROUND + 1) * (1 + len(VOWELS)), LINES, KINDS, 2 * len(WAVELENGTHS))
+        sizes = ((2 * AROUND + 1) * (1 + len(VOWELS)), LINES, len(KINDS), 2 * len(WAVELENGTHS))
         vowels, lines, kinds, waves = self.out(self.norm(hidden.float())).split(sizes, dim=-1)
 
         def target(values: NDArray) -> Tensor:
             return torch.from_numpy(values).to(hidden.device)
 
-        timed = found.kinds != 3
+        timed = found.kinds != NOTHING
         return (
             F.cross_entropy(vowels.unflatten(-1, (2 * AROUND + 1, -1))[timed].mT, target(found.vowels[timed]))
             + 0.5 * F.cross_entropy(lines[timed], target(found.lines[timed]))

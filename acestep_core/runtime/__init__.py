@@ -1,1 +1,1 @@
-"""Devices, dtypes, placement, streaming and CUDA graphs."""
+"""Devices, dtypes, placement, streaming, CUDA graphs and the C library's allocator."""

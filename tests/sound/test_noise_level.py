@@ -31,7 +31,7 @@ def attention_to_lyrics(nano, sung) -> torch.Tensor:
 
 
 def test_attention_depends_on_the_noise_level(nano, sung, monkeypatch):
-    """A song of 50 steps would have other times than one of 8 steps."""
+    """With the original's level, attention would depend on the number of steps."""
     own = attention_to_lyrics(nano, sung)
     monkeypatch.setattr(capture, "TIME", 1 / 50)
     other = attention_to_lyrics(nano, sung)

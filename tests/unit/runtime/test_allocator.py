@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from acestep_core.runtime import allocator
+
 FAULTS = """
 import resource, sys
 import numpy
@@ -32,7 +34,5 @@ def faults(how: str) -> int:
 
 
 def test_another_library_is_left_alone(monkeypatch):
-    from acestep_core.runtime import allocator
-
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
     assert not allocator.keep_freed_memory()

@@ -12,6 +12,7 @@ from acestep_core.lyrics.structure import parse_lyrics
 from acestep_core.text.lyric_tokens import LyricTokens
 from training.composer import compose
 from training.instruments import sing
+from training.latents import LatentPool
 from training.lyric_heads import Shares, config_value, rows_of
 from training.lyric_places import patch_places, token_rows
 from training.piece import Constraints, Piece
@@ -107,6 +108,15 @@ def test_a_pool_of_sung_pieces_has_no_others(tmp_path, monkeypatch):
     seeds = [seed for seed, _, _ in json.loads((tmp_path / "shard_0001.json").read_text())]
     assert seeds == sung_seeds(1000, 2)
     assert all("voice" in compose(seed).instruments for seed in seeds)
+
+
+def test_latents_of_subfolders_are_read(tmp_path):
+    for number, folder in enumerate(("own", "free")):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "shard_0000.npy", np.full((50, 64), number, np.float16))
+        (tmp_path / folder / "shard_0000.json").write_text(json.dumps([(number, 0, 50)]))
+    rows = LatentPool(tmp_path).by_frames[50]
+    assert {seed: latents.mean() for seed, latents in rows} == {0: 0.0, 1: 1.0}
 
 
 def test_heads_are_listed_by_layer():
