@@ -205,6 +205,8 @@ def start(models):
     arguments = ["batch", "songs.jsonl", "-o", "out", "--model", models, "--device", "cpu", "--dtype", "float32"]
     command = [sys.executable, "-m", "acestep_core", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    # A shell's background job ignores SIGINT, and so would each process that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
