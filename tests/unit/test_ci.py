@@ -1,10 +1,14 @@
-"""The exit status and the screenshots of `.ci/run`."""
+"""The exit status and the screenshots of `.ci/run`, and what the versions of Python are tested with."""
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shutil
 import subprocess
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -40,3 +44,33 @@ def test_exit_status_and_screenshots_survive(tmp_path: Path, status: int, named:
     assert (folder / "canvas.png").read_text() == "picture\n"
     assert done.stdout.splitlines()[-1] == f"Screenshots: {folder}"
     assert not (project / ".ci-commands").exists()
+
+
+def test_versions_are_tested_with_what_the_tests_import() -> None:
+    """Each version of Python gets the package and requirements-core.txt, not all that the test command installs."""
+    project = (REPO / "pyproject.toml").read_text("utf-8")
+    dependencies = re.findall(
+        r'"([\w-]+)', re.findall(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)[0]
+    )
+    needed = re.findall(r"^[\w-]+", (REPO / "tests" / "requirements-core.txt").read_text("utf-8"), re.MULTILINE)
+    installed = {name.lower() for name in needed + dependencies}
+    ignored = re.findall(r"--ignore=(\S+?\.py)", (REPO / ".github" / "workflows" / "tests.yml").read_text("utf-8"))
+    distributions = packages_distributions()
+    for folder in ("unit", "fuzz", "support"):
+        for path in (REPO / "tests" / folder).rglob("*.py"):
+            if path.relative_to(REPO).as_posix() in ignored:
+                continue
+            for name in _imports(path) - sys.stdlib_module_names:
+                if not (REPO / name).is_dir():
+                    assert installed & {each.lower() for each in distributions.get(name, [name])}, f"{path}: {name}"
+
+
+def _imports(path: Path) -> set[str]:
+    """Return the packages that a module imports when it is imported."""
+    names: set[str] = set()
+    for line in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(line, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in line.names}
+        elif isinstance(line, ast.ImportFrom) and not line.level and line.module:
+            names.add(line.module.split(".")[0])
+    return names
