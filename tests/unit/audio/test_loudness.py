@@ -3,7 +3,12 @@
 The numbers are those of the tests in the two documents. Tests of surround sound and of real programmes are left out.
 """
 
+import contextlib
+import itertools
 import math
+import re
+import tempfile
+from pathlib import Path
 
 import av
 import numpy
@@ -109,22 +114,29 @@ def faded(waveform: torch.Tensor) -> torch.Tensor:
 
 def ebur128(waveform: torch.Tensor, rate: int = RATE) -> dict[str, float]:
     """Return what ffmpeg's filter ebur128 reports at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.txt"
+        _run_ebur128(waveform, rate, report)
+        lines = re.findall(r"^lavfi\.r128\.(\w+)=(.+)$", report.read_text(), re.MULTILINE)
+    return {name: float(value) for name, value in lines}
+
+
+def _run_ebur128(waveform: torch.Tensor, rate: int, report: Path) -> None:
+    """Write the values of each frame to a file, which is closed with the graph. PyAV before 18 cannot read them."""
     graph = av.filter.Graph()
     source = graph.add_abuffer(sample_rate=rate, format="fltp", layout="stereo", time_base=f"1/{rate}")
-    meter, sink = graph.add("ebur128", "metadata=1:peak=true"), graph.add("abuffersink")
-    source.link_to(meter)
-    meter.link_to(sink)
+    printer = graph.add("ametadata", mode="print", file=str(report))
+    chain = [source, graph.add("ebur128", "metadata=1:peak=true"), printer, graph.add("abuffersink")]
+    for before, after in itertools.pairwise(chain):
+        before.link_to(after)
     graph.configure()
     frame = av.AudioFrame.from_ndarray(numpy.ascontiguousarray(waveform.numpy()), format="fltp", layout="stereo")
     frame.sample_rate = rate
     source.push(frame)
     source.push(None)
-    values = {}
-    while True:
-        try:
-            values |= dict(sink.pull().metadata)
-        except (av.error.EOFError, av.error.BlockingIOError):
-            return {name.removeprefix("lavfi.r128."): float(value) for name, value in values.items()}
+    with contextlib.suppress(av.error.EOFError, av.error.BlockingIOError):
+        while True:
+            chain[-1].pull()
 
 
 def test_silence_and_short_audio_have_no_loudness():

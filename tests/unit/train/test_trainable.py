@@ -212,7 +212,10 @@ def equal(one: Trainable, other: Trainable) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_is_computed_on_the_device_of_the_run(tmp_path, kind):
-    """The device has no values here, and an operation with a tensor of another device fails."""
+    """The device has no values here, and an operation with a tensor of another device fails.
+
+    Layers are not computed again, because torch 2.5 does not do that on this device.
+    """
     network = tiny.model(replace(tiny.STANDARD, is_turbo=False, model_version="base"))
     network.decoder.to("meta")
     network.null_condition_emb = torch.nn.Parameter(network.null_condition_emb.to("meta"))
@@ -220,7 +223,7 @@ def test_a_batch_is_computed_on_the_device_of_the_run(tmp_path, kind):
     settings = TrainSettings(kind=kind, rank=2, crop=5.2, batch=2, condition_dropout=0.5)
     run = TrainingRun(network, features, settings, tmp_path, torch.device("meta"), {})
     trainable = make_trainable(network, settings)
-    with trainable.attached(), recomputed_layers(network):
+    with trainable.attached():
         for number in range(4):
             run.batch_loss(BatchOrder([140, 150], 130, 2, 0)[number]).backward()
     assert {parameter.grad.device.type for parameter in trainable.parameters()} == {"meta"}
