@@ -114,7 +114,7 @@ def faded(waveform: torch.Tensor) -> torch.Tensor:
 
 def ebur128(waveform: torch.Tensor, rate: int = RATE) -> dict[str, float]:
     """Return what ffmpeg's filter ebur128 reports at the end."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # PyAV 19 keeps the report open
         report = Path(folder) / "report.txt"
         _run_ebur128(waveform, rate, report)
         lines = re.findall(r"^lavfi\.r128\.(\w+)=(.+)$", report.read_text(), re.MULTILINE)
@@ -122,10 +122,10 @@ def ebur128(waveform: torch.Tensor, rate: int = RATE) -> dict[str, float]:
 
 
 def _run_ebur128(waveform: torch.Tensor, rate: int, report: Path) -> None:
-    """Write the values of each frame to a file, which is closed with the graph. PyAV before 18 cannot read them."""
+    """Write the values of each frame to a file, at once. PyAV before 18 cannot read them."""
     graph = av.filter.Graph()
     source = graph.add_abuffer(sample_rate=rate, format="fltp", layout="stereo", time_base=f"1/{rate}")
-    printer = graph.add("ametadata", mode="print", file=str(report))
+    printer = graph.add("ametadata", mode="print", file=str(report), direct="1")
     chain = [source, graph.add("ebur128", "metadata=1:peak=true"), printer, graph.add("abuffersink")]
     for before, after in itertools.pairwise(chain):
         before.link_to(after)
