@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 import torch
 from torch import Tensor
 
-from ..checkpoints.weights import set_parameter
+from ..checkpoints.weights import changed_weight, set_parameter
 from ..errors import RequestError, shown
 from ..models.compiling import compile_parts
 from ..models.layers import weight_and_bias
@@ -104,9 +104,10 @@ def merge(network: AceStepModel, uses: Sequence[AdapterUse]) -> AceStepModel:
             stored = layer.get_parameter(leaf)
             exact = torch.empty(0, dtype=torch.float32, device=stored.device)
             weight, bias = weight_and_bias(layer, exact)
-            value = change(weight if leaf == "weight" else bias)
-            keeps_dtype = stored.dtype.is_floating_point and not hasattr(layer, "store")
-            set_parameter(merged, name, value.to(stored.dtype) if keeps_dtype or leaf == "bias" else value)
+            value = weight if leaf == "weight" else bias
+            quantised = leaf == "weight" and hasattr(layer, "store")
+            changed = changed_weight(name, change, value, torch.float32 if quantised else stored.dtype)
+            set_parameter(merged, name, changed)
     if any(part._compiled_call_impl is not None for part in network.modules()):
         compile_parts(merged)
     return merged

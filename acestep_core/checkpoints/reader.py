@@ -242,10 +242,9 @@ class TensorReader:
             raise CheckpointError(f"{entry.file} changed while it was loaded: {entry.name} has another shape now")
         return tensor
 
-    def read_as(self, entry: TensorEntry, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """Return the tensor in `dtype` on `device`; without a cast or a move it stays a view of the memory map."""
-        value = self._read_gguf(entry, dtype) if entry.gguf else self.read(entry).to(dtype)
-        return value.to(device)  # cast on the CPU: not every device has fp8 or float64
+    def read_as(self, entry: TensorEntry, dtype: torch.dtype) -> torch.Tensor:
+        """Return the tensor on the CPU in `dtype`; without a cast it stays a view of the memory map."""
+        return self._read_gguf(entry, dtype) if entry.gguf else self.read(entry).to(dtype)
 
     def _read_gguf(self, entry: TensorEntry, dtype: torch.dtype | None) -> torch.Tensor:
         try:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..callbacks import Callbacks
-from ..errors import CheckpointError, first_line
+from ..errors import CheckpointError, NonFiniteError, first_line
 from .catalog import Kind
 from .layouts import CheckpointSource, Layout, StoredWeight
 from .network_layouts import NetworkSource
@@ -29,6 +29,10 @@ log = logging.getLogger("acestep")
 Network = TypeVar("Network", bound=nn.Module)
 ChangesOf: TypeAlias = "Callable[[Network], Mapping[str, Callable[[torch.Tensor], torch.Tensor]]]"
 
+# Beyond it, squares of activations overflow float32. A check of the results is not enough: where queries or keys are
+# NaN, torch's attention on a CPU gives zeros, and the song plays on without them.
+MAX_WEIGHT = 1e10
+_CHUNK = 100_000  # values
 _LISTED = 3  # names in an error
 
 
@@ -60,9 +64,8 @@ class LoadReport:
         name = self.kind.value if self.variant is None else f"{self.kind.value} {self.variant.name}"
         extras = (("unexpected", self.unexpected), ("dropped", self.dropped), ("without", self.without))
         counts = ", ".join([f"{self.matched} tensors", *(f"{len(names)} {what}" for what, names in extras if names)])
-        dtype = str(self.dtype).removeprefix("torch.")
         amount = f"{self.size / 1e9:.2f} GB in {self.seconds:.1f} s"
-        return f"{name}: {counts}, {amount}, {self.layout.value}, {self.device}, {dtype}"
+        return f"{name}: {counts}, {amount}, {self.layout.value}, {self.device}, {_dtype_name(self.dtype)}"
 
 
 def load_weights(
@@ -80,7 +83,8 @@ def load_weights(
     changes_of: returns the changes to parameters of this network, by name. A change takes the value of the file in
         float32 and returns another, which is then cast or quantised.
 
-    Raises CheckpointError if the network cannot be built, a tensor is missing, or a shape is wrong.
+    Raises CheckpointError if the network cannot be built, a tensor is missing, a shape is wrong, or a value is NaN,
+    infinite or beyond MAX_WEIGHT, and NonFiniteError if a changed value is.
     """
     try:
         network = build()
@@ -102,12 +106,10 @@ def load_weights(
     with torch.inference_mode(False), torch.no_grad():
         for name, weight in sorted(weights.items(), key=lambda item: (str(item[1].value.file), item[1].value.start)):
             change, own = changes.get(name), parameters[name].dtype
-            if change is None:
-                value = _read_weight(reader, weight, own, device).reshape(shapes[name])
-            else:
-                exact = _read_weight(reader, weight, torch.float32, torch.device("cpu")).reshape(shapes[name])
-                value = change(exact).to(device=device, dtype=own)
-            set_parameter(network, name, value)
+            value = _read_weight(reader, weight, own if change is None else torch.float32).reshape(shapes[name])
+            if change is not None:
+                value = changed_weight(name, change, value, own)
+            set_parameter(network, name, value.to(device))
             done += weight.size
             callbacks.report(stage, done, total)
             callbacks.check(stage)
@@ -166,6 +168,10 @@ def _fits(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     return shape == expected
 
 
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _listed(names: Sequence[str]) -> str:
     return "; ".join(names[:_LISTED]) + ("; …" if len(names) > _LISTED else "")
 
@@ -181,18 +187,57 @@ def set_parameter(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
         setattr(layer, leaf, nn.Parameter(tensor, requires_grad=False))
 
 
-def _read_weight(reader: TensorReader, weight: StoredWeight, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def changed_weight(
+    name: str, change: Callable[[torch.Tensor], torch.Tensor], value: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """Return the changed value of the parameter `name`, cast to `dtype`. Raises NonFiniteError."""
+    changed = change(value).to(dtype)
+    if not (largest := _largest(changed)) <= MAX_WEIGHT:
+        raise NonFiniteError(f"adapter: {name} would become {largest:g} in {_dtype_name(dtype)}; lower the strength")
+    return changed
+
+
+def _read_weight(reader: TensorReader, weight: StoredWeight, dtype: torch.dtype) -> torch.Tensor:
+    """Read a weight on the CPU, in `dtype`. Raises CheckpointError for NaN, infinity and numbers beyond MAX_WEIGHT."""
+    value = _cast_weight(reader, weight, dtype)
+    if _largest(value) <= MAX_WEIGHT:
+        return value
+    exact = _cast_weight(reader, weight, torch.float32)
+    _check_values(weight.value, exact)
+    file, name, given = weight.value.file, weight.value.name, f"{_largest(exact):g}"
+    raise CheckpointError(f"{file}: {name} holds {given}, too large for {_dtype_name(dtype)}; choose bfloat16")
+
+
+def _cast_weight(reader: TensorReader, weight: StoredWeight, dtype: torch.dtype) -> torch.Tensor:
     if weight.gain is None and weight.scale is None:
-        return reader.read_as(weight.value, dtype, device)
+        return reader.read_as(weight.value, dtype)
     value = reader.read(weight.value).to(torch.float32)
     if weight.gain is not None:
-        value = fold_weight_norm(value, _read_factor(reader, weight.gain, value))
+        gain = _read_factor(reader, weight.gain, value)
+        _check_values(weight.gain, gain)
+        value = fold_weight_norm(value, gain)
     if weight.scale is not None:
         scale = _read_factor(reader, weight.scale, value)
         if not (scale.isfinite() & (scale > 0)).all():
             raise CheckpointError(f"{weight.scale.file}: {weight.scale.name} should be positive numbers, it is not")
         value = value * scale
-    return value.to(device=device, dtype=dtype)
+    return value.to(dtype)
+
+
+def _check_values(entry: TensorEntry, value: torch.Tensor) -> None:
+    if not (largest := _largest(value)) <= MAX_WEIGHT:
+        raise CheckpointError(
+            f"{entry.file} is damaged: {entry.name} holds {largest:g}, weights are finite and below {MAX_WEIGHT:g}; "
+            "download it again"
+        )
+
+
+def _largest(value: torch.Tensor) -> float:
+    """Return the largest magnitude, NaN if a value is. Allocates little."""
+    if value.dtype.itemsize == 1:  # torch compares no fp8; its bytes without the sign are in order, with NaN at the end
+        magnitudes = [int((part & 0x7F).max()) for part in value.flatten().view(torch.uint8).split(_CHUNK)]
+        return float(torch.tensor([max(magnitudes)], dtype=torch.uint8).view(value.dtype).float())
+    return float(torch.stack(torch.aminmax(value)).abs().max())
 
 
 def fold_weight_norm(direction: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:

@@ -47,11 +47,11 @@ def test_every_tensor_is_the_stored_value_cast(tmp_path, model, stored, dtype):
     assert report.size == sum(tensor.numel() for tensor in state.values()) * stored.itemsize
 
 
-def test_a_tensor_for_another_device(tmp_path):
+def test_weights_for_another_device(folder):
     """The meta device stands in for a GPU."""
-    entry = reader.read_index(layouts.save(tmp_path / "a.safetensors", {"a": torch.ones(7, 3)})).entries["a"]
-    tensor = reader.TensorReader().read_as(entry, torch.float16, torch.device("meta"))
-    assert (tensor.shape, tensor.dtype, tensor.device.type) == ((7, 3), torch.float16, "meta")
+    loaded, report = load_network(folder, device="meta", dtype=torch.float16)
+    assert {(weight.device.type, weight.dtype) for weight in loaded.parameters()} == {("meta", torch.float16)}
+    assert report.device.type == "meta"
 
 
 def test_weights_stay_in_the_map_and_writing_to_them_leaves_the_file_alone(folder):

@@ -119,7 +119,7 @@ def test_a_tensor_is_dequantised_some_rows_at_a_time(tmp_path, network, monkeypa
 
     monkeypatch.setattr(gguf.quants, "dequantize", counting)
     name = "decoder.layers.0.mlp.up_proj.weight"
-    value = TensorReader().read_as(read_index(file).entries[name], torch.bfloat16, torch.device("cpu"))
+    value = TensorReader().read_as(read_index(file).entries[name], torch.bfloat16)
     assert torch.equal(value, stored[name].bfloat16()) and value.dtype == torch.bfloat16
     assert len(sizes) > 10 and max(sizes) <= 1000
 
