@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import random
 import struct
 import tempfile
@@ -84,8 +85,9 @@ def same_tensors(network: torch.nn.Module, folder: Path, prefix: str = "") -> st
         except Exception as error:
             return f"safetensors refuses {file.name}: {error}"
     for name, tensor in network.state_dict().items():
-        stored = expected[prefix + name].float().reshape(tensor.shape)
-        if not ((stored == tensor) | (stored.isnan() & tensor.isnan())).all():
+        if not tensor.isfinite().all():
+            return f"{name} is not finite"
+        if not torch.equal(expected[prefix + name].float().reshape(tensor.shape), tensor):
             return f"{name} differs from the file"
     return None
 
@@ -143,7 +145,7 @@ def tokenizer_result(tokenizer: Tokenizer) -> str | None:
 
 
 def mutate_header(rng: random.Random, data: bytes) -> bytes:
-    """Mutate the header of a safetensors file, and keep the tensors."""
+    """Mutate the header of a safetensors file, and at times the size of its tensors."""
     length = struct.unpack("<Q", data[:8])[0]
     raw, tensors = data[8 : 8 + length], data[8 + length :]
     choice = rng.random()
@@ -185,6 +187,16 @@ def mutate_header(rng: random.Random, data: bytes) -> bytes:
     return struct.pack("<Q", len(raw)) + raw + tensors
 
 
+def damage_value(rng: random.Random, data: bytes) -> bytes:
+    """Overwrite one value in the tensors of a safetensors file."""
+    length = struct.unpack("<Q", data[:8])[0]
+    raw, tensors = data[8 : 8 + length], bytearray(data[8 + length :])
+    place = 4 * rng.randrange(len(tensors) // 4)
+    value = rng.choice((math.nan, math.inf, -math.inf, 3e38, -1e18, 1e-40, 0.0))
+    tensors[place : place + 4] = struct.pack("<f", value)
+    return struct.pack("<Q", len(raw)) + raw + tensors
+
+
 def network_header(rng: random.Random, folder: Path) -> Work:
     files = valid("network")
     write(folder, files | {"model.safetensors": mutate_header(rng, files["model.safetensors"])})
@@ -192,6 +204,17 @@ def network_header(rng: random.Random, folder: Path) -> Work:
     def work() -> str | None:
         network, _ = load_network(folder)
         return same_tensors(network, folder) or same_settings(network.config, "network")
+
+    return work
+
+
+def network_values(rng: random.Random, folder: Path) -> Work:
+    files = valid("network")
+    write(folder, files | {"model.safetensors": damage_value(rng, files["model.safetensors"])})
+
+    def work() -> str | None:
+        network, _ = load_network(folder)
+        return same_tensors(network, folder) or network_result(network)
 
     return work
 
@@ -295,6 +318,7 @@ def silence_latent(rng: random.Random, folder: Path) -> Work:
 
 TARGETS = {
     "network_header": network_header,
+    "network_values": network_values,
     "shard_index": shard_index,
     "network_config": network_config,
     "vae_config": vae_config,

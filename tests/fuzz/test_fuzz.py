@@ -28,6 +28,7 @@ def test_hostile_inputs_end_in_a_sentence_or_a_right_result(tmp_path):
 def test_valid_inputs_are_accepted(tmp_path, monkeypatch, name):
     for module, mutation in (
         (checkpoints, "mutate_bytes"), (checkpoints, "mutate_json"), (checkpoints, "mutate_header"),
+        (checkpoints, "damage_value"),
         (adapters, "mutate_json"), (adapters, "mutate_header"),
         (requests, "mutate_bytes"), (requests, "mutate_json"), (requests, "mutate_value"),
     ):  # fmt: skip
