@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = sys.argv[1:]
     arguments = list(arguments)
     command = COMMANDS.get(arguments[0] if arguments else "", make_songs)
+    _open_closed_streams()
     terminal = Terminal(sys.stderr)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # for consoles that cannot show every character
@@ -86,6 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.close()
     terminal.line(shortened(f"acestep: {message}"))
     return code
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for each standard stream that the calling process closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _drop_output() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +44,8 @@ def is_song_file(path: str) -> bool:
     if path == "-" or path.lower().endswith((".json", ".txt")):
         return True
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # audio needs a file, and what is read here would be gone
+            return True
         with open(path, "rb") as file:
             return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
     except (OSError, ValueError):
@@ -58,7 +62,7 @@ def read_recipes(
     defaults: settings of each song instead of those of --from.
     new_seed: returns a seed for a song that has none.
     """
-    _check_standard_input(options)
+    check_standard_input(options)
     sources = list(defaults or [{}])
     if "from" in options:
         sources = _settings_of(options["from"])
@@ -86,7 +90,7 @@ def read_recipes(
 
 def read_songs(options: Options) -> list[SavedSong]:
     """Return the songs of --from, or a new song, with the metadata and lyrics of the other options."""
-    _check_standard_input(options)
+    check_standard_input(options)
     path = options.get("from")
     sources: list[dict[str, Any]] = [{}] if path is None else _settings_of(path)
     saved = [SavedSong.from_dict({name: values[name] for name in FIELDS if name in values}) for values in sources]
@@ -105,9 +109,10 @@ def read_songs(options: Options) -> list[SavedSong]:
     return songs
 
 
-def _check_standard_input(options: Options) -> None:
+def check_standard_input(options: Options) -> None:
     """Raise RequestError if two options read standard input."""
-    names = [f"--{name}" for name in ("from", "codes", "lyrics", "lrc") if options.get(name) == "-"]
+    readers = ("from", "codes", "lyrics", "lrc", "source_lyrics")
+    names = ["--" + name.replace("_", "-") for name in readers if options.get(name) == "-"]
     if len(names) > 1:
         raise RequestError(f"{' and '.join(names)}: only one of them can read standard input")
 

@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
-from acestep_core import pipeline, write_audio
+from acestep_core import pipeline, read_audio, write_audio
+from acestep_core.audio import read_settings
 from acestep_core.cli import planner_commands
 from acestep_core.errors import Cancelled
 from acestep_core.song.song import Song
@@ -54,6 +56,26 @@ def test_torch_is_imported_only_by_commands_that_need_it(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_make_a_song_as_well(models, tmp_path, closed):
+    options = f"--model '{models}' --device cpu --dtype float32 --duration 1 --steps 1 --lyrics - -o a.flac"
+    command = f"'{sys.executable}' -m acestep_core piano {options} {closed}"
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, input="[Verse]\nla\n", text=True, check=True)
+    assert read_audio(tmp_path / "a.flac").shape[-1] == 48_000
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes of POSIX")
+def test_a_song_file_may_come_from_a_pipe(acestep, tmp_path):
+    content = to_json([SavedSong(Song("piano", lyrics="la " * 5000))])
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(content,), daemon=True)
+    writer.start()
+    code, out, err = acestep("--from", "pipe", "--duration", 1, "--steps", 1, "-o", "a.flac")
+    assert code == 0, err
+    assert read_settings("a.flac")["caption"] == "piano"
 
 
 def test_a_note_of_a_model_and_tags_of_a_song_cannot_control_the_terminal(acestep, models, tmp_path):
