@@ -49,16 +49,24 @@ def _make(options: Options, terminal: Terminal) -> None:
     suffix = "." + options.get("format", "flac").lower().lstrip(".")
     check_suffix(suffix)
     filter_of(options)
+    if options.get("lrc") == "-":
+        raise RequestError("--lrc: the songs of a list cannot share standard input; give the name of a file")
     songs = read_song_list(options["list"])
     plan = {name: options[name] for name in ("planner",) if name in options}
     defaults = {name: value for name, value in options.items() if name not in OWN}
     width = max(4, len(str(len(songs))))
+    url = is_url(options["output"])
     reader = RowReader(
-        defaults, plan if options.get("plan") or plan else None, suffix, width, " ".join(options.get("keep", []))
+        defaults,
+        plan if options.get("plan") or plan else None,
+        suffix,
+        width,
+        " ".join(options.get("keep", [])),
+        None if url else Path(options["output"]),
     )
     jobs, refused = reader.read(songs)
     report = _Report(terminal, options.get("quiet", False))
-    output = RemoteOutput(options["output"]) if is_url(options["output"]) else BatchOutput(Path(options["output"]))
+    output = RemoteOutput(options["output"]) if url else BatchOutput(Path(options["output"]))
     run = _run_on_ray if "ray" in options else _run_here
     try:
         report.end(run(jobs, refused, output, report, options))

@@ -17,11 +17,11 @@ from ..errors import AceStepError, RequestError, shown
 from ..song.song_file import FIELDS, METADATA_FIELDS
 from .best_of import takes_of
 from .edit_commands import EDIT_PARSERS, EditedRecipe, edited_recipe
-from .edit_inputs import find_recording
+from .edit_inputs import check_recording_stays, find_recording
 from .inputs import AUTO_DURATION, read_recipes
 from .parsers import plan_parser, song_parser
 from .song_command import output_paths
-from .tagging import read_tag_options
+from .tagging import read_tag_options, with_song
 
 if TYPE_CHECKING:
     from ..audio import Tags
@@ -66,6 +66,7 @@ class RowReader:
     suffix: of files without one in the field `output`.
     width: digits of a row's number in file names.
     rules: of the filter that songs must pass.
+    folder: of the songs, None for a URL.
     """
 
     defaults: Options
@@ -73,6 +74,7 @@ class RowReader:
     suffix: str = ".flac"
     width: int = 4
     rules: str = ""
+    folder: Path | None = None
     _names: dict[str, int] = field(default_factory=dict)
 
     def read(self, songs: Sequence[ListedSong]) -> tuple[list[BatchJob], list[Outcome]]:
@@ -94,6 +96,8 @@ class RowReader:
         song = self._song(row)
         stem, suffix = self._file_name(row)
         files = tuple(path.name for path in output_paths(stem + suffix, song.keep))
+        if song.edited is not None and self.folder is not None:
+            check_recording_stays(song.edited.path, [self.folder / name for name in files])
         for name in files:
             other = self._names.setdefault(name.casefold(), row.number)
             if other != row.number:
@@ -125,6 +129,7 @@ class RowReader:
                 edited = EditedRecipe(recipe, recipe.recorded_edit, path.absolute(), "")
         takes, keep = takes_of(options, [recipe]), options.get("batch", 1)
         tags = read_tag_options(options)
+        with_song(tags, recipe.song)  # raises RequestError for lyrics that no tag can hold
         if edited is not None or recipe.codes:
             plan = None
         return BatchSong(recipe, options, tags, edited, plan, takes, keep)

@@ -6,16 +6,17 @@ import argparse
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..edit.recorded import RecordedEdit, file_hash
 from ..errors import RequestError
-from .edit_inputs import EditedRecording, check_where, read_recording
-from .inputs import read_recipes, settings_in_tags
+from .edit_inputs import EditedRecording, check_recording_stays, check_where, read_recording
+from .inputs import check_standard_input, read_recipes, settings_in_tags
 from .parsers import edit_parser
-from .song_command import write_songs
+from .song_command import output_paths, write_songs
 from .terminal import Terminal, log_lines
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def _run(command: str, arguments: Sequence[str], terminal: Terminal) -> None:
     options = vars(EDIT_PARSERS[command]().parse_args(arguments))
     with log_lines(terminal, options):
         edited = edited_recipe(command, options)
+        check_recording_stays(edited.path, output_paths(options.get("output"), options.get("batch", 1)))
         write_songs([edited.recipe], [edited.recording()], options, terminal)
 
 
@@ -155,8 +157,10 @@ class EditedRecipe:
     data: bytes | None = None
 
     def recording(self) -> EditedRecording:
-        """Read the audio. Raises RequestError."""
+        """Read the audio. Raises RequestError, also if the file is not that of the recipe any more."""
         if self.data is None:
+            if file_hash(self.path) != self.edit.sha256:
+                raise RequestError(f"{self.path} was changed by another program or song; start the command again")
             return replace(read_recording(self.edit, self.path), lyrics=self.lyrics)
         with TemporaryDirectory() as folder:
             path = Path(folder) / self.path.name
@@ -164,9 +168,11 @@ class EditedRecipe:
             return replace(read_recording(self.edit, path), lyrics=self.lyrics)
 
     def packed(self) -> EditedRecipe:
-        """Return the same edit with the bytes of its recording, if its file can be read."""
+        """Return the same edit with the bytes of its recording, if its file can be read and has not changed."""
         with suppress(OSError):
-            return replace(self, data=self.path.read_bytes())
+            data = self.path.read_bytes()
+            if sha256(data).hexdigest() == self.edit.sha256:
+                return replace(self, data=data)
         return self
 
 
@@ -175,6 +181,7 @@ def edited_recipe(command: str, options: dict[str, Any], **read: Any) -> EditedR
 
     read: further arguments of `read_recipes`.
     """
+    check_standard_input(options)
     path = Path(options.pop("file"))
     edit = _recorded("" if command == "stems" else command, options, path)
     check_where(edit)

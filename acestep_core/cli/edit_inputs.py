@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,14 @@ def find_recording(edit: RecordedEdit, folders: Sequence[Path]) -> Path:
         f"--from: the song was made from {edit.source}, looked for in {' and '.join(map(str, folders))}, but {reason}; "
         f"put the recording there, or edit one with `acestep {command} FILE`"
     )
+
+
+def check_recording_stays(recording: Path, outputs: Iterable[Path]) -> None:
+    """Raise RequestError if a song would replace the recording that it is made from."""
+    for path in outputs:
+        with suppress(OSError):  # it does not exist
+            if path.samefile(recording):
+                raise RequestError(f"output: {path} is the recording that is edited; choose another name")
 
 
 def check_where(edit: RecordedEdit) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RequestError
 from ..files import reserve
 from .best_of import check_heads, keep_best, takes_of
-from .edit_inputs import EditedRecording, find_recording, read_recording
+from .edit_inputs import EditedRecording, check_recording_stays, find_recording, read_recording
 from .finishing import finish_result, recorded_finish, with_ending
 from .inputs import read_recipes
 from .lora_commands import adapter_uses
@@ -44,8 +44,15 @@ def make_songs(arguments: Sequence[str], terminal: Terminal) -> None:
 def _make_songs(options: Options, terminal: Terminal) -> None:
     recipes = read_recipes(options)
     folders = list(dict.fromkeys((Path(options.get("from", "")).parent, Path())))
-    edits = [recipe.recorded_edit for recipe in recipes]
-    recordings = [None if edit is None else read_recording(edit, find_recording(edit, folders)) for edit in edits]
+    outputs = output_paths(options.get("output"), options.get("batch", 1) * len(recipes))
+    recordings: list[EditedRecording | None] = []
+    for recipe in recipes:
+        if recipe.recorded_edit is None:
+            recordings.append(None)
+            continue
+        path = find_recording(recipe.recorded_edit, folders)
+        check_recording_stays(path, outputs)
+        recordings.append(read_recording(recipe.recorded_edit, path))
     write_songs(recipes, recordings, options, terminal)
 
 
@@ -68,6 +75,8 @@ def write_songs(
     for path in paths or [next(free_names())]:
         check_audio_path(path)
     tags = read_tag_options(options)
+    for recipe in recipes:
+        with_song(tags, recipe.song)  # raises RequestError before a song is made
     callbacks = Callbacks() if quiet else Callbacks(progress=terminal.progress)
     for note in lyric_notes(recipes):
         callbacks.warn(note)

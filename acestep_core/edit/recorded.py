@@ -94,6 +94,8 @@ def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits. Raises RequestError."""
     digest = hashlib.sha256()
     try:
+        if path.exists() and not path.is_file():  # a device may have no end
+            raise RequestError(f"{path} cannot be read: it is not a file")
         with open(path, "rb") as file:
             while block := file.read(2**20):
                 digest.update(block)

@@ -132,6 +132,22 @@ def _refuse(made, jobs, refused):
     raise batch_command.BatchStoppedError("enough")
 
 
+def test_a_row_keeps_its_own_recording(acestep):
+    write_list(song("rock", output="take.flac"))
+    assert acestep("batch", "songs.jsonl", "-o", "out")[0] == 0
+    before = Path("out/take.flac").read_bytes()
+    write_list(song("x", command="repaint", file="out/take.flac", where="0-0.5", output="take.flac", duration=None))
+    code, _, err = acestep("batch", "songs.jsonl", "-o", "out")
+    assert code == 1 and "take.flac is the recording that is edited" in err
+    assert Path("out/take.flac").read_bytes() == before
+
+
+def test_songs_of_a_list_do_not_share_standard_input(acestep):
+    write_list(song("one"), song("two"))
+    code, _, err = acestep("batch", "songs.jsonl", "--lrc", "-", "-o", "out")
+    assert code == 2 and "--lrc: the songs of a list cannot share standard input" in err
+
+
 def test_a_row_that_cannot_be_made_costs_that_row(acestep):
     write_list(song("one"), song("bad", lora="nowhere"), EDIT, song("two"))
     Path("text.flac").write_text("no audio")

@@ -1,7 +1,9 @@
 """Edits of recordings on the command line."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -9,6 +11,7 @@ import torch
 
 from acestep_core import RequestError, read_settings
 from acestep_core.audio import read_audio, write_audio
+from acestep_core.cli.edit_commands import edited_recipe
 from acestep_core.cli.edit_inputs import find_recording
 from acestep_core.edit.recorded import RecordedEdit
 from acestep_core.lyrics import capture
@@ -87,6 +90,8 @@ def test_every_edit_has_a_command(acestep, song, command, seconds, recorded):
         (["cover", "plain.wav"], "plain.wav has no tags that describe it"),
         (["morph", "plain.wav", "hard rock"], "--source-caption: missing"),
         (["cover", "a.wav", "--strength", 2], "strength must be a number from 0 to 1"),
+        (["cover", os.devnull], "it is not a file"),
+        (["morph", "a.wav", "x", "--lyrics", "-", "--source-lyrics", "-"], "--lyrics and --source-lyrics: only one"),
     ],
 )
 def test_edits_that_cannot_be_made_say_why(acestep, song, command, sentence):
@@ -94,6 +99,27 @@ def test_edits_that_cannot_be_made_say_why(acestep, song, command, sentence):
     code, _, err = acestep(*command, "-o", "b.wav")
     message = err.strip().splitlines()[-1]
     assert code == 2 and sentence in message
+
+
+def test_the_recording_stays(acestep, song):
+    before = Path("a.wav").read_bytes()
+    sentence = "output: a.wav is the recording that is edited; choose another name"
+    code, _, err = acestep("repaint", "a.wav", "--where", "1-2", "--steps", 2, "-o", "a.wav")
+    assert code == 2 and sentence in err
+    assert acestep("repaint", "a.wav", "--where", "1-2", "--steps", 2, "-o", "b.wav")[0] == 0
+    code, _, err = acestep("--from", "b.wav", "-o", "a.wav")
+    assert code == 2 and sentence in err
+    assert Path("a.wav").read_bytes() == before
+
+
+def test_a_recording_that_changes_in_between_is_refused(song):
+    options = {"file": "a.wav", "where": "1-2"}
+    edited = edited_recipe("repaint", options)
+    assert edited.packed().data == Path("a.wav").read_bytes()
+    write_audio("a.wav", song[0] / 2)
+    with pytest.raises(RequestError, match=r"a\.wav was changed"):
+        edited.recording()
+    assert edited.packed().data is None
 
 
 @pytest.mark.parametrize("source", ["../a.wav", "/a.wav", "c:\\a.wav", "x/y.wav", "", "..", 3])
