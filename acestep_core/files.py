@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from .errors import CheckpointError, RequestError, first_line
+from .errors import CheckpointError, RequestError, first_line, shown
 
 MAX_DEPTH = 20  # of nested lists and objects in JSON; our files have 3
 MAX_DIGITS = 20  # of a whole number in JSON, as 2**64 has
@@ -21,8 +21,8 @@ _TOO_DEEP = f"lists and objects are nested more than {MAX_DEPTH} times"
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # errors of file systems without fsync
 
 
-def check_output_path(path: str | Path) -> Path:
-    """Return the path if a file can be created there, else raise RequestError."""
+def check_output_path(path: str | Path, suffix: str = "") -> Path:
+    """Return the path if a file can be created there, and ends in `suffix` if one is given. Raises RequestError."""
     path = Path(path)
     try:
         str(path).encode("utf-8")
@@ -31,6 +31,8 @@ def check_output_path(path: str | Path) -> Path:
     try:
         if path.is_dir():
             raise RequestError(f"{path} cannot be written: it is a folder")
+        if suffix and path.suffix.lower() != suffix:
+            raise RequestError(f"output: must end in {suffix}, got {shown(str(path))}")
         if not path.parent.is_dir():
             raise RequestError(f"{path} cannot be written: the folder {path.parent} does not exist")
         with suppress(FileNotFoundError):

@@ -194,7 +194,7 @@ def _planner_parser(name: str, description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, help="random seed; default random")
     parser.add_argument("--batch", type=int, metavar="N", help="number of songs, with seeds counting up")
-    parser.add_argument("-o", "--output", metavar="FILE", help="file for the JSON; default standard output")
+    parser.add_argument("-o", "--output", metavar="FILE", help="a .json file; default standard output")
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     parser.add_argument("-v", "--verbose", action="store_true", help="log time, device, dtype and memory of each phase")
     planner = parser.add_argument_group("planner")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import RequestError, shown
 from ..files import check_output_path
 from .parsers import picture_parser
 from .terminal import Terminal, printable
@@ -19,9 +18,7 @@ def draw_picture(arguments: Sequence[str], terminal: Terminal) -> None:
     from ..config import SAMPLE_RATE
 
     path = Path(options.file).with_suffix(".png") if options.output is None else Path(options.output)
-    if path.suffix.lower() != ".png":
-        raise RequestError(f"--output: must end in .png, got {shown(options.output)}")
-    check_output_path(path)
+    check_output_path(path, ".png")
     waveform = read_audio(Path(options.file))[0]
     write_png(path, draw_song(waveform, SAMPLE_RATE, options.kind, options.width, options.height))
     print(printable(str(path)))

@@ -217,7 +217,7 @@ def _run(options: Options, terminal: Terminal, work: Work, count: int | None = N
     check_counts(options, "batch")
     seeds = distinct_seeds(options.get("seed", random_seed()), count or options.get("batch", 1))
     token_sampling_of(TokenSampling(), options, "guidance")  # raises RequestError before the planner is loaded
-    output = check_output_path(options["output"]) if "output" in options else None
+    output = check_output_path(options["output"], ".json") if "output" in options else None
     callbacks = Callbacks() if options.get("quiet") else Callbacks(progress=terminal.progress)
     load_options = given_options(options, "device", "dtype", "storage", "tokenizer", "models_dir", "offload", "graphs")
     with log_lines(terminal, options):

@@ -70,7 +70,7 @@ def write_dataset_json(dataset: Dataset, path: str | Path, durations: Mapping[Pa
 
     durations: seconds of each audio file. Raises RequestError.
     """
-    path = check_output_path(path)
+    path = check_output_path(path, ".json")
     content = {
         "metadata": {
             "name": dataset.name,

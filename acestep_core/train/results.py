@@ -17,6 +17,7 @@ from .train_settings import TrainSettings
 from .train_state import LossRow
 
 CARD_SUFFIX = ".md"
+_OF_CARDS = "An adapter for ACE-Step 1.5, trained on "
 _AVERAGED = 50  # steps of the loss in a card
 
 
@@ -88,6 +89,22 @@ def best_output(output: Path) -> Path:
     return output.with_name(f"{output.stem}-best{output.suffix}")
 
 
+def card_path(output: Path) -> Path:
+    """Return the file of the card beside that of the adapter."""
+    return output.with_suffix(CARD_SUFFIX)
+
+
+def check_card(output: Path) -> None:
+    """Raise RequestError if the card of an adapter would replace a file that is no card."""
+    card = card_path(output)
+    try:
+        ours = not card.exists() or _OF_CARDS in card.read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise RequestError(f"{card} cannot be replaced: {error.strerror or error}") from error
+    if not ours:
+        raise RequestError(f"output: the card of {output.name} would replace {card}; choose another name")
+
+
 def write_results(
     adapter: Adapter,
     best: BestAdapter | None,
@@ -114,7 +131,7 @@ def write_results(
     else:
         _remove_folder(peft)
         convert_adapter(adapter, peft, header)
-    card = output.with_suffix(CARD_SUFFIX)
+    card = card_path(output)
     write_text(card, _card(output, best, origin, losses, samples))
     return TrainedAdapter(output, folder, card, tuple(losses), tuple(samples), best_path)
 
@@ -152,7 +169,7 @@ def _card(
         rows["Held out"] = (
             f"{songs}; lowest loss {best.loss:.3f} after step {best.step}, in `{best_output(output).name}`"
         )
-    lines = [f"# {stem}", "", f"An adapter for ACE-Step 1.5, trained on {origin.songs} songs.", ""]
+    lines = [f"# {stem}", "", f"{_OF_CARDS}{origin.songs} songs.", ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
     lines += [
         "Use it at strength 1:",

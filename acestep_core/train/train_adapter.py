@@ -41,7 +41,7 @@ from .features import (
 from .held_out import choose_held_out
 from .model_parts import ModelParts
 from .optimizers import check_optimizer
-from .results import BestAdapter, TrainedAdapter, TrainingOrigin, best_output, write_results
+from .results import BestAdapter, TrainedAdapter, TrainingOrigin, best_output, check_card, write_results
 from .song_folder import read_dataset
 from .train_loop import TrainingRun
 from .train_settings import TrainSettings
@@ -112,6 +112,7 @@ def train_adapter(
     output, samples = _check_output(output), samples or SampleSongs()
     if settings.held_out:
         check_output_path(best_output(output))
+    check_card(output)
     _check_counts(save_every, samples)
     check_optimizer(settings)
     checked = _checked(dataset, callbacks)

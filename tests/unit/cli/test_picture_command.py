@@ -23,7 +23,7 @@ def test_wrong_requests_are_one_sentence(acestep, tmp_path):
         (["missing.wav"], "missing.wav"),
         (["song.wav", "--kind", "photo"], "kind"),
         (["song.wav", "--width", 3], "width"),
-        (["song.wav", "-o", "song.jpg"], "--output"),
+        (["song.wav", "-o", "song.jpg"], "output: must end in .png, got 'song.jpg'"),
         (["song.wav", "-o", "no_folder/song.png"], "no_folder"),
     ):
         code, out, err = acestep("picture", *arguments, model=False)

@@ -264,6 +264,7 @@ def test_storage(acestep):
         (["plan", "x", "--seed=-1"], "seed -1"),
         (["plan", "x", "-o", "missing/song.json"], "folder missing"),
         (["plan", "x", "-o", "."], "cannot folder"),
+        (["plan", "x", "-o", "song.flac"], ".json song.flac"),
         (["plan", "--from", "-", "--lyrics", "-"], "--from --lyrics"),
         (["plan", "--from", "missing.json"], "missing.json"),
         (["plan", "--from", "list.json"], "list.json"),

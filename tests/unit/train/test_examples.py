@@ -148,6 +148,8 @@ def test_no_song_is_left(tmp_path, capsys):
 
 def test_the_dataset_of_the_original_trainer_reads_back(folder):
     dataset = read_dataset(folder, trigger="neon", place="append")
+    with pytest.raises(RequestError, match=r"must end in \.json"):
+        write_dataset_json(dataset, folder / "one.flac")
     path = write_dataset_json(dataset, folder / "dataset.json", {folder / "one.flac": 6.5})
     content = json.loads(path.read_text())
     assert content["metadata"]["num_samples"] == 2 and content["samples"][0]["duration"] == 6

@@ -19,6 +19,7 @@ from acestep_core.errors import Cancelled, RequestError
 from acestep_core.pipeline import encode, load_model
 from acestep_core.song.song import Metadata, Song
 from acestep_core.train import model_parts
+from acestep_core.train.results import check_card
 from acestep_core.train.train_adapter import SampleSongs, train_adapter
 from acestep_core.train.train_settings import TrainSettings
 from acestep_core.train.train_state import stored_run
@@ -55,6 +56,10 @@ def test_from_a_folder_to_the_files(band, options, tmp_path):
     assert header["acestep.steps"] == "4" and header["acestep.variant"] == "turbo"
     assert header["modelspec.architecture"].endswith("lora") and len(header["acestep.dataset_hash"]) == 64
     assert json.loads(header["acestep.settings"])["rank"] == 2
+    check_card(result.path)  # another training may replace the card
+    (tmp_path / "notes.md").write_text("mine")
+    with pytest.raises(RequestError, match=r"would replace .*notes\.md"):
+        train_adapter(band, tmp_path / "notes.safetensors", **options)
     card = result.card.read_text()
     assert "# my" in card and "3 songs" in card and "song 0" in card and str(tmp_path) not in card
     with torch.no_grad():
