@@ -73,9 +73,11 @@ def finish_result(result: Result, recipe: Recipe, options: Options) -> list[tupl
     """Finish the songs of a result in place, and log their levels, tempo and key. Without a finish, return None."""
     from ..audio import finish_songs, measure_music
 
-    if recipe.finish is None:
-        return None
     one_gain = options.get("one_gain", False)
+    if recipe.finish is None:
+        if one_gain:
+            log.warning("--one-gain is ignored: the songs are not finished; give --loudness as well")
+        return None
     songs = finish_songs(list(result.waveform), result.sample_rate, recipe.finish, one_gain=one_gain, in_place=True)
     measured = [measure_music(song.waveform, result.sample_rate) for song in songs]
     for seed, song, music in zip(result.seeds, songs, measured, strict=True):

@@ -75,6 +75,8 @@ class SamplingSettings:
                 warnings.append("custom timesteps are used as they are: steps and shift are ignored")
         guidance = self._guidance(defaults)
         correction = find_correction(self.dcw, self.dcw_strength)
+        if self.dcw == OFF and self.dcw_strength != 1.0:
+            warnings.append("dcw strength is ignored: dcw is off")
         if not isinstance(self.negative_caption, str):
             raise RequestError(f"negative caption must be text, got {self.negative_caption!r:.80}")
         if defaults.is_turbo and guidance.enabled:

@@ -243,6 +243,18 @@ def test_an_invalid_request_is_refused_before_a_model_is_loaded(acestep, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lyrics_that_no_tag_can_hold_are_refused_before_the_song_is_made(acestep, monkeypatch):
+    monkeypatch.setattr("acestep_core.checkpoints.build.load_network", None)
+    Path("nul.txt").write_text("la\0la")
+    code, out, err = acestep("piano", "--lyrics", "nul.txt", "--tags")
+    assert (code, out) == (2, "") and "lyrics" in err and err.count("\n") == 1
+
+
+def test_options_without_an_effect_are_noted(acestep):
+    code, _, err = acestep("piano", "--duration", 1, "--steps", 1, "--dcw-strength", 0.5, "--one-gain")
+    assert code == 0 and "dcw strength is ignored" in err and "--one-gain is ignored" in err
+
+
 def test_a_missing_model_is_an_error(acestep):
     code, _, err = acestep("piano", "--model", "nothing-here", model=False)
     assert code == 1
