@@ -121,10 +121,11 @@ def timed_lines(lrc: str) -> list[tuple[int, str]]:
     """
     entries: list[tuple[int, str]] = []
     for line in lrc.split("\n"):
-        times, rest = [], line.lstrip()
-        while match := _TIME.match(rest):
+        times, place = [], len(line) - len(line.lstrip())
+        while match := _TIME.match(line, place):
             times.append(_milliseconds(match))
-            rest = rest[match.end() :]
+            place = match.end()
+        rest = line[place:]
         words = list(_WORD_TIME.finditer(rest)) if times else []
         if not words:
             entries += [(time, "\n" + rest.strip()) for time in times]

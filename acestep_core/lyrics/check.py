@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -105,8 +106,8 @@ def _spaces_note(lyrics: str) -> str | None:
 def _tag_notes(lyrics: str) -> list[str]:
     notes: list[str] = []
     unknown: dict[str, int] = {}
-    for tag in TAG.finditer(lyrics):
-        line = lyrics.count("\n", 0, tag.start()) + 1
+    tags = ((line, tag) for line, row in enumerate(lyrics.split("\n"), 1) for tag in TAG.finditer(row))
+    for line, tag in tags:
         name = section_name(tag[1])
         if not tag[2]:
             notes.append(f"lyrics: the bracket in line {line} is not closed, so its text may be sung; add ]")
@@ -131,8 +132,7 @@ def _is_known(name: str) -> bool:
 
 def _couplets_note(structure: Structure) -> str | None:
     """Note a tag on almost every couplet: the sections of a song are longer."""
-    lengths = [sum(line.section == i for line in structure.lines) for i in range(len(structure.sections))]
-    sung = [length for length in lengths if length]
+    sung = Counter(line.section for line in structure.lines if line.section is not None).values()
     if len(sung) < 4 or sum(length <= SHORT_SECTION for length in sung) <= 0.75 * len(sung):
         return None
     return (

@@ -127,12 +127,15 @@ def _sung_places(row: str, place: int) -> list[int]:
 
 def _line(lyrics: str, sung: list[int], section: int | None) -> SungLine:
     """Return a line. Spaces and tags between its characters become one space."""
-    text = ""
+    characters: list[str] = []
     places: list[int] = []
     for before, i in zip([sung[0] - 1, *sung], sung, strict=False):
         if any(character.isspace() or character in "[]" for character in lyrics[before + 1 : i]):
-            text, places = text + " ", [*places, before + 1]
-        text, places = text + lyrics[i], [*places, i]
+            characters.append(" ")
+            places.append(before + 1)
+        characters.append(lyrics[i])
+        places.append(i)
+    text = "".join(characters)
     words = [(text[start:end], tuple(places[start:end])) for start, end in split_words(text)]
     return SungLine(text, tuple(words), section)
 

@@ -22,7 +22,8 @@ _NAME = "audio_code"
 _TAG = re.compile(rf"<\|{_NAME}_(0|-?[1-9][0-9]*)\|>")  # the planner has no token with leading zeros
 _OTHER_TAG = re.compile(rf"<\|(?!{_NAME})\w+\|>")  # other planner tokens, such as the end of its turn
 _MARK = re.compile(rf"{_NAME}|<\||\|>")  # left over from a broken tag
-_LIST = re.compile(r"\[?[\s,;]*(-?\d+(?:[\s,;]+-?\d+)*)?[\s,;]*\]?")
+_NUMBER = re.compile(r"-?\d+")
+_SEPARATOR = re.compile(r"[\s,;]+")
 
 
 def parse_codes(text: str, count: int = CODE_COUNT) -> Codes:
@@ -40,13 +41,13 @@ def parse_codes(text: str, count: int = CODE_COUNT) -> Codes:
         )
     numbers = _TAG.findall(text)
     if not numbers:
-        listed = _LIST.fullmatch(text.strip())
-        if listed is None:
+        listed = _SEPARATOR.split(text.strip().removeprefix("[").removesuffix("]"))
+        numbers = [piece for piece in listed if piece]
+        if not all(map(_NUMBER.fullmatch, numbers)):
             raise RequestError(
                 f"audio codes: cannot parse {_shortened(text)!r}; codes look like <|audio_code_123|><|audio_code_45|> "
                 "or 123, 45"
             )
-        numbers = re.findall(r"-?\d+", listed[1] or "")
     return check_codes([int(number[:MAX_DIGITS]) for number in numbers], count)
 
 

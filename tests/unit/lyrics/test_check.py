@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -128,3 +129,27 @@ def test_the_duration_grows_with_the_lyrics():
     assert estimate_duration("la") == 15 and estimate_duration("") == 60
     assert estimate_duration("la la la la\n" * 900) == 600
     assert estimate_duration("[Verse]\n" + "你好世界我爱你\n" * 8) % 5 == 0
+
+
+def work_of(lyrics):
+    """Return the number of lines that a check runs, plus the sizes of the lists and texts in its variables."""
+    lines, values = 0, {}
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        lines += 1
+        values.update((id(value), value) for value in frame.f_locals.values() if isinstance(value, (list, str)))
+        return trace
+
+    tracer = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        check_lyrics(Song("", lyrics, Metadata(duration=10)))
+    finally:
+        sys.settrace(tracer)
+    return lines + sum(map(len, values.values()))
+
+
+@pytest.mark.parametrize("part", ["la ", "[Verse]\nla\n", "[Verse] la ", "你"])
+def test_lyrics_of_twice_the_length_take_twice_the_work(part):
+    assert work_of(part * 400) < 2.5 * work_of(part * 200)

@@ -71,6 +71,12 @@ def test_a_broken_tag_is_refused_by_name(text, piece):
         parse_codes(text)
 
 
+def test_a_million_separators_are_refused():
+    """Within the time limit of a test. An expression that may skip separators in two places would need hours."""
+    with pytest.raises(RequestError, match="cannot parse"):
+        parse_codes("," * 1_000_000 + "x")
+
+
 def test_the_codebook_size_limits_codes():
     assert CODE_COUNT == prod(ModelConfig().fsq_input_levels)
     with pytest.raises(RequestError, match="0 to 99, got 100"):
