@@ -55,18 +55,18 @@ def _make(options: Options, terminal: Terminal) -> None:
     plan = {name: options[name] for name in ("planner",) if name in options}
     defaults = {name: value for name, value in options.items() if name not in OWN}
     width = max(4, len(str(len(songs))))
-    url = is_url(options["output"])
+    remote = is_url(options["output"])
     reader = RowReader(
         defaults,
         plan if options.get("plan") or plan else None,
         suffix,
         width,
         " ".join(options.get("keep", [])),
-        None if url else Path(options["output"]),
+        None if remote else Path(options["output"]),
     )
     jobs, refused = reader.read(songs)
     report = _Report(terminal, options.get("quiet", False))
-    output = RemoteOutput(options["output"]) if url else BatchOutput(Path(options["output"]))
+    output = RemoteOutput(options["output"]) if remote else BatchOutput(Path(options["output"]))
     run = _run_on_ray if "ray" in options else _run_here
     try:
         report.end(run(jobs, refused, output, report, options))

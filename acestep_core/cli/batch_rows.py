@@ -33,6 +33,7 @@ OWN = ("command", "plan", "output", *CONTENTS)
 NOT_IN_ROWS = ("help", "version", "quiet", "verbose", "output", "lyrics", "codes", "no_codes")
 NOT_IN_PLANS = (*NOT_IN_ROWS, *METADATA_FIELDS, "caption", "batch", "metadata_per_take", "from")
 FILES = {"lyrics_file": "--lyrics", "codes_file": "--codes"}
+STANDARD_INPUT = (*FILES, "from", "lrc", "source_lyrics")  # fields whose options may read it
 # Options that do not change a song, or that its recipe records.
 PLACEMENT = ("device", "offload", "stream", "graphs", "compile", "models_dir")
 PLACEMENT_OF_PLANNERS = ("device", "offload", "models_dir", "dtype")
@@ -257,7 +258,7 @@ def _parse(command: str, fields: Options) -> dict[str, Any]:
         names = sorted({*actions, *OWN} - {"genres", "score"} - {n for n in actions if n.startswith("no_")})
         raise RequestError(f"unknown field {shown(unknown)}; known fields are {', '.join(names)}")
     given = {name: value for name, value in fields.items() if name in actions}
-    if (name := next((name for name in (*FILES, "from", "lrc") if given.get(name) == "-"), None)) is not None:
+    if (name := next((name for name in STANDARD_INPUT if given.get(name) == "-"), None)) is not None:
         raise RequestError(f"{name}: a row cannot read standard input; give the name of a file")
     return _options(command, given)
 

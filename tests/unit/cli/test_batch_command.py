@@ -109,6 +109,7 @@ def test_songs_of_one_length_in_one_batch_agree_to_rounding(acestep):
         ({"caption": "x", "lora": "nowhere"}, ["nowhere"]),
         ({"from": "missing.json"}, ["missing.json"]),
         ({"from": "-"}, ["from", "standard input"]),
+        ({"command": "morph", "file": "a.flac", "source_lyrics": "-"}, ["source_lyrics", "standard input"]),
         ({"duration": 2}, ["caption", "missing"]),
         ("no json", ["JSON"]),
     ],
