@@ -24,7 +24,7 @@ class CheckpointError(AceStepError):
 
 
 class NonFiniteError(AceStepError):
-    """NaN or infinity in the output of a network. The message names the stage and the likely cause."""
+    """NaN or infinity in the output of a network or in an adapted weight, with the stage and the likely cause."""
 
     @classmethod
     def of_vae(cls, stage: str, dtype: object) -> NonFiniteError:

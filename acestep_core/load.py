@@ -99,7 +99,7 @@ def load_model(
         folders of LoRAs, a path, an `Adapter`, a pair of one of them and a strength, or an `AdapterUse`.
     models_dir: a folder of models, instead of the default ones.
 
-    Raises RequestError, CheckpointError and Cancelled.
+    Raises RequestError, CheckpointError, Cancelled, and NonFiniteError if an adapter drives a weight out of range.
     """
     from .checkpoints.build import load_network, load_text_encoder, load_vae
     from .checkpoints.catalog import Kind

@@ -45,7 +45,7 @@ def load_network(
     changes_of: as for `load_weights`, for adapters.
 
     If the checkpoint has no silence latent, `silence_latent` is None: call `ensure_silence`. Otherwise it is float32 on
-    `device`. Raises CheckpointError, or RequestError for an unknown variant.
+    `device`. Raises CheckpointError, RequestError for an unknown variant, and NonFiniteError as `load_weights`.
     """
     source, callbacks = open_network(Path(path), variant), callbacks or Callbacks()
     if source.guessed:

@@ -58,7 +58,7 @@ def test_torch_is_imported_only_by_commands_that_need_it(arguments):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_make_a_song_as_well(models, tmp_path, closed):
     options = f"--model '{models}' --device cpu --dtype float32 --duration 1 --steps 1 --lyrics - -o a.flac"
@@ -67,7 +67,7 @@ def test_closed_streams_make_a_song_as_well(models, tmp_path, closed):
     assert read_audio(tmp_path / "a.flac").shape[-1] == 48_000
 
 
-@pytest.mark.skipif(os.name == "nt", reason="named pipes of POSIX")
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes of POSIX")
 def test_a_song_file_may_come_from_a_pipe(acestep, tmp_path):
     content = to_json([SavedSong(Song("piano", lyrics="la " * 5000))])
     os.mkfifo(tmp_path / "pipe")
